@@ -1,0 +1,5 @@
+"""`python -m tunematrix`."""
+
+from tunematrix.cli import main
+
+main()

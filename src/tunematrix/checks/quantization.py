@@ -1,0 +1,89 @@
+"""The quantizer stored what its theory says, and stayed as close as it should."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.evidence.evidence import Evidence
+from tunematrix.evidence.events import LogitError, Storage
+
+BITS_TOLERANCE = 0.01
+DTYPE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
+
+
+def stored_bits(evidence: Evidence, claim: Claim) -> Verdict:
+    """Each linear layer stores as many bits per weight as the quantizer's theory gives."""
+    seen = evidence.one(Storage)
+    if seen is None:
+        return missing("stored_bits", "stored bytes")
+    theory = claim.option("quantizer")["theory"]
+    plain = plain_bits(claim)
+    errors = [
+        (abs(8 * size / (shape[0] * shape[1]) / theoretical_bits(theory, shape, plain) - 1), name)
+        for name, shape, size in seen.layers
+    ]
+    if not errors:
+        return missing("stored_bits", "a linear layer")
+    error, worst = max(errors)
+    name, shape, size = next(layer for layer in seen.layers if layer[0] == worst)
+    weights = sum(shape[0] * shape[1] for _, shape, _ in seen.layers)
+    measured = sum(8 * size for *_, size in seen.layers) / weights
+    message = (
+        f"{name} stores {8 * size / (shape[0] * shape[1]):.3f} bits per weight, "
+        f"{claim.option('quantizer')['name']} in theory "
+        f"{theoretical_bits(theory, shape, plain):.3f}; it wasn't quantized, or not this way"
+    )
+    bound = f"theory within {BITS_TOLERANCE:.0%} in each of {len(errors)} layers"
+    return decide(
+        "stored_bits", error <= BITS_TOLERANCE, measured, bound, message, unit="bits/weight"
+    )
+
+
+def plain_bits(claim: Claim) -> int:
+    """Return the bits of an unquantized weight: full training keeps float32."""
+    if claim.option("method").get("trains_base"):
+        return DTYPE_BITS["float32"]
+    return DTYPE_BITS[claim.option("precision")["weights"]]
+
+
+def theoretical_bits(theory: Mapping[str, float], shape: tuple[int, int], plain: int) -> float:
+    """Return stored bits per weight of an (out, in) layer.
+
+    `theory` has `weight_bits` and, for each group of `group_size` weights, each supergroup of
+    `supergroup_size`, each output row and the whole tensor, fixed `*_bits` and `*_values`: numbers
+    kept in an unquantized weight's dtype of `plain` bits. An empty one describes such a weight.
+    """
+    if not theory.get("weight_bits"):
+        return float(plain)
+    rows, columns = shape
+    sizes = {
+        "group": float(theory.get("group_size", 1)),
+        "supergroup": float(theory.get("supergroup_size", 1)),
+        "row": float(columns),
+        "tensor": float(rows * columns),
+    }
+    shared = (
+        (float(theory.get(f"{part}_bits", 0)) + plain * float(theory.get(f"{part}_values", 0))) / size
+        for part, size in sizes.items()
+    )
+    return float(theory["weight_bits"]) + sum(shared)
+
+
+def logit_error(evidence: Evidence, claim: Claim) -> Verdict:
+    """The loaded base's logits stay close to the original's, and not suspiciously equal."""
+    seen = evidence.one(LogitError)
+    if seen is None:
+        return missing("logit_error", "logits of the loaded base")
+    own = claim.spec.logit_error
+    theory = float(claim.option("quantizer")["theory"].get("logit_error", 0.0))
+    rounding = float(claim.option("precision")["logit_error"])
+    bound = own.max if own is not None else theory + rounding
+    exact = theory > 0 and seen.relative == 0
+    message = (
+        "logits equal the original's bit for bit: nothing was quantized"
+        if exact
+        else f"logits are off by {seen.relative:.3g}; the quantizer loses more than it should"
+    )
+    ok = seen.relative <= bound and not exact
+    return decide("logit_error", ok, seen.relative, f"<= {bound:g}", message, unit="relative")

@@ -1,0 +1,190 @@
+"""Every setting takes effect, measured where it acts and not where it is echoed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.evidence.evidence import Evidence
+from tunematrix.evidence.events import (
+    AdapterScale,
+    Compute,
+    Device,
+    LoggedStep,
+    MicroBatch,
+    OptimizerStep,
+)
+
+RATE_TOLERANCE = 1e-6
+UPDATE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 0.1}
+"""Relative to the largest update; half-precision parameters round each update."""
+CLIP_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
+"""Half-precision gradients round when they are scaled down."""
+SCALE_TOLERANCE = 0.02
+PACKED_FILL = 0.7
+
+
+def device(evidence: Evidence, claim: Claim) -> Verdict:
+    """Parameters and activations were on the device that was asked for."""
+    seen = evidence.one(Device)
+    if seen is None:
+        return missing("device", "where tensors were")
+    wanted = str(claim.option("backend")["device"])
+    places = sorted({*seen.parameters, *seen.activations})
+    message = f"tensors were on {', '.join(places)}; a fallback, or parts left behind"
+    return decide("device", places == [wanted], ", ".join(places), wanted, message)
+
+
+def learning_rate(evidence: Evidence, claim: Claim) -> Verdict:
+    """Each step's rate, read from the optimizer, follows the schedule's formula."""
+    steps = evidence.all(OptimizerStep)
+    if not steps:
+        return missing("learning_rate", "optimizer steps")
+    peak = float(claim.train["learning_rate"])
+    errors = [
+        (abs(rate - scheduled_rate(claim, step.step)) / peak, step.step, rate)
+        for step in steps
+        for rate in step.learning_rates
+    ]
+    error, worst, rate = max(errors)
+    total = int(claim.train["max_steps"])
+    message = (
+        f"step {worst} used {rate:g}, {claim.option('scheduler')['name']} from {peak:g} with "
+        f"{claim.train['warmup_steps']} warm-up steps asks for {scheduled_rate(claim, worst):g}; "
+        f"the scheduler was ignored, or stepped at the wrong time ({len(steps)} of {total} steps)"
+    )
+    ok = error <= RATE_TOLERANCE and len(steps) == total
+    bound = f"<= {RATE_TOLERANCE:g}, {total} steps"
+    return decide("learning_rate", ok, error, bound, message, unit="of the peak")
+
+
+def scheduled_rate(claim: Claim, step: int) -> float:
+    """Return the rate of optimizer step `step` (from 0) by the schedule's definition."""
+    peak = float(claim.train["learning_rate"])
+    warm, total = int(claim.train["warmup_steps"]), int(claim.train["max_steps"])
+    if step < warm:
+        return peak * step / warm
+    progress = (step - warm) / max(1, total - warm)
+    shape = {
+        "constant": 1.0,
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
+    }
+    return peak * shape[claim.option("scheduler")["name"]]
+
+
+def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:
+    """The parameters moved as the optimizer's formula says, recomputed from their gradients."""
+    steps = [s for s in evidence.all(OptimizerStep) if s.deviation is not None]
+    compute = evidence.one(Compute)
+    if not steps or compute is None:
+        return missing("optimizer_update", "an audited optimizer step")
+    worst = max(float(s.deviation) for s in steps if s.deviation is not None)
+    bound = max(UPDATE_TOLERANCE.get(dtype, 0.0) for dtype in compute.trainable)
+    message = (
+        f"updates differ from {claim.option('optimizer')['name']}'s formula by {worst:.2%} of the "
+        "largest; another optimizer ran, or its settings (betas, eps, weight decay) were ignored"
+    )
+    return decide(
+        "optimizer_update", worst <= bound, worst, f"<= {bound:g}", message, unit="of the update"
+    )
+
+
+def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
+    """Each optimizer step saw as many micro-batches, of as many rows, as asked for."""
+    seen = evidence.all(MicroBatch)
+    if not seen:
+        return missing("micro_batches", "a training pass")
+    wanted = int(claim.train["accumulation"])
+    rows = int(claim.train["batch_size"])
+    counts = Counter(batch.step for batch in seen)
+    odd_counts = {count for count in counts.values() if count != wanted}
+    if claim.option("data")["packing"]:
+        room = rows * int(claim.train["max_length"])
+        odd_rows = {b.columns for b in seen if not PACKED_FILL * room <= b.columns <= room}
+        shape = f"{PACKED_FILL * room:.0f} to {room} packed positions"
+    else:
+        odd_rows = {batch.rows for batch in seen if batch.rows != rows}
+        shape = f"{rows} rows"
+    message = (
+        f"steps with {sorted(odd_counts)} micro-batches, micro-batches of {sorted(odd_rows)}; "
+        "accumulation, batch size or packing was ignored"
+    )
+    measured = f"{sorted(set(counts.values()))} per step"
+    bound = f"{wanted} per step, each of {shape}"
+    return decide("micro_batches", not odd_counts and not odd_rows, measured, bound, message)
+
+
+def labels(evidence: Evidence, claim: Claim) -> Verdict:
+    """The loss counts exactly the tokens that the data form supervises."""
+    seen = [batch for batch in evidence.all(MicroBatch) if batch.audited]
+    if not seen:
+        return missing("labels", "an audited batch")
+    audited = sum(batch.audited for batch in seen)
+    share = sum(batch.faithful for batch in seen) / audited
+    message = (
+        f"{share:.0%} of {audited} rows count exactly their {claim.train['loss_on']} tokens and "
+        "the end token; the rest have shuffled, masked or extra labels"
+    )
+    return decide("labels", share == 1.0, share, "1", message, unit="share of rows")
+
+
+def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """No step's gradient norm exceeds the limit when the optimizer gets it."""
+    limit = float(claim.train["max_grad_norm"])
+    steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
+    if not steps or compute is None:
+        return missing("clipping", "optimizer steps")
+    tolerance = max(CLIP_TOLERANCE.get(dtype, 0.0) for dtype in compute.trainable)
+    worst = max(step.gradient_norm for step in steps)
+    if limit > 0:
+        message = f"a gradient of norm {worst:.4g} reached the optimizer; clipping was ignored"
+        ok = worst <= limit * (1 + tolerance)
+        return decide("clipping", ok, worst, f"<= {limit:g}", message, unit="norm")
+    logged = [s.gradient_norm for s in evidence.all(LoggedStep) if s.gradient_norm is not None]
+    if not logged:
+        return None
+    error = abs(logged[0] - steps[0].gradient_norm) / logged[0]
+    message = f"clipping is off, but the optimizer got {steps[0].gradient_norm:.4g} of {logged[0]:.4g}"
+    return decide("clipping", error <= 0.01, error, "unclipped", message, unit="relative")
+
+
+def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Verdict:
+    """Layers run again in the backward pass if, and only if, that was asked for."""
+    calls = {batch.layer_calls for batch in evidence.all(MicroBatch)}
+    wanted = 2 if claim.train["gradient_checkpointing"] else 1
+    message = f"the first layer ran {sorted(calls)} times per micro-batch, not {wanted}"
+    return decide(
+        "gradient_checkpointing", calls == {wanted}, str(sorted(calls)), f"{wanted}", message,
+        unit="calls",
+    )  # fmt: skip
+
+
+def precision(evidence: Evidence, claim: Claim) -> Verdict:
+    """The base's layers multiply in the dtype that the precision promises."""
+    seen = evidence.one(Compute)
+    if seen is None:
+        return missing("precision", "dtypes")
+    wanted = str(claim.option("precision")["compute"])
+    measured = ", ".join(seen.products)
+    message = f"layers computed in {measured}; mixed precision was ignored or leaks"
+    return decide("precision", seen.products == (wanted,), measured, wanted, message)
+
+
+def adapter_scale(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The adapter's product enters each layer with the configured factor."""
+    settings = claim.option("method")["implementation"]
+    if "alpha" not in settings or settings.get("use_dora"):
+        return None
+    seen = evidence.one(AdapterScale)
+    if seen is None:
+        return missing("adapter_scale", "the adapter's factor")
+    rank = float(settings["rank"])
+    wanted = float(settings["alpha"]) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    error = max(abs(measured / wanted - 1) for measured in seen.measured)
+    message = f"measured {seen.measured[0]:.4g} to {seen.measured[1]:.4g}, configured {wanted:.4g}"
+    return decide(
+        "adapter_scale", error <= SCALE_TOLERANCE, error, f"<= {SCALE_TOLERANCE:g}", message,
+        unit="relative",
+    )  # fmt: skip

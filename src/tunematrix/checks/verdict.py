@@ -1,0 +1,88 @@
+"""What a check returns, and what it is given beside the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunematrix.evidence.evidence import Evidence
+from tunematrix.spec.model import Spec
+
+Outcome = Literal["passed", "failed", "warned"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check's answer.
+
+    Attributes:
+        name: of the check.
+        outcome: passed, failed or warned; a warning never decides a cell.
+        measured: the figure, or a short text where there is no figure.
+        bound: what it was held against, in words.
+        unit: of `measured`.
+        message: what was measured, what was expected, and the likely cause.
+    """
+
+    name: str
+    outcome: Outcome
+    measured: float | str | None
+    bound: str
+    unit: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the cell claimed to be.
+
+    Attributes:
+        spec: the bounds.
+        config: the composed configuration it ran with.
+    """
+
+    spec: Spec
+    config: Mapping[str, Any]
+
+    def option(self, axis: str) -> Mapping[str, Any]:
+        """Return the configuration of one axis's option."""
+        section: Mapping[str, Any] = self.config[axis]
+        return section
+
+    @property
+    def train(self) -> Mapping[str, Any]:
+        """Return the training settings."""
+        return self.option("train")
+
+
+Check = Callable[[Evidence, Claim], Verdict | None]
+"""A check; None means that this claim asks nothing of it."""
+
+
+def decide(
+    name: str,
+    ok: bool,
+    measured: float | str | None,
+    bound: str,
+    message: str,
+    *,
+    unit: str = "",
+) -> Verdict:
+    """Make a verdict; `message` explains a failure."""
+    return Verdict(name, "passed" if ok else "failed", measured, bound, unit, "" if ok else message)
+
+
+def missing(name: str, what: str) -> Verdict:
+    """Return the failure of a check whose evidence was never written."""
+    message = (
+        f"the run left no record of {what}, so nothing vouches for it; the recipe stopped early "
+        "or ran without this meter"
+    )
+    return Verdict(name, "failed", None, f"a record of {what}", "", message)
+
+
+def listed(names: tuple[str, ...] | list[str], most: int = 3) -> str:
+    """Name the first few of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

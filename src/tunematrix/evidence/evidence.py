@@ -1,0 +1,105 @@
+"""All that one run of a cell left behind, read from its run directory, for the checks to judge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from tunematrix.evidence.events import Event
+from tunematrix.evidence.log import read_events
+from tunematrix.evidence.run_dir import RunDir
+from tunematrix.evidence.secrets import masked, secrets_in
+
+_KEPT_BYTES = 2_000_000
+
+Kind = TypeVar("Kind", bound=Event)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a cell's process ended.
+
+    Attributes:
+        code: exit code; None when a signal ended it.
+        signal: name of that signal, such as "SIGKILL"; None when there was none.
+        timed_out: the time limit was reached, and the process ended from outside.
+        leftovers: command lines of processes that the cell left running; they have been ended.
+        seconds: wall time from the start of the process to its end.
+        isolation: how the process was made: "forkserver", "spawn" or "foreground".
+        problem: what went wrong around the cell rather than in it, such as a killed fork
+            server; None when nothing did. The cell itself is not to blame then.
+    """
+
+    code: int | None
+    signal: str | None
+    timed_out: bool
+    leftovers: tuple[str, ...]
+    seconds: float
+    isolation: Literal["forkserver", "spawn", "foreground"]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one run of a cell left behind.
+
+    Attributes:
+        exit: how its process ended.
+        events: what it wrote down, in order.
+        stdout: what it printed; the middle of a huge log is left out.
+        stderr: what it printed as errors, likewise.
+        files: what it saved, relative to its output folder, sorted.
+    """
+
+    exit: Exit
+    events: tuple[Event, ...]
+    stdout: str
+    stderr: str
+    files: tuple[str, ...]
+
+    def one(self, kind: type[Kind]) -> Kind | None:
+        """The last event of this kind, None when there is none."""
+        return next((event for event in reversed(self.events) if isinstance(event, kind)), None)
+
+    def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
+        """All events of this kind, in order."""
+        return tuple(event for event in self.events if isinstance(event, kind))
+
+
+def collect(run_dir: RunDir, end: Exit) -> Evidence:
+    """Reads what a cell left behind. What it never came to write is empty.
+
+    Raises:
+        BadInput: `cell.json` or `events.jsonl` is malformed.
+    """
+    secrets = secrets_in(os.environ)
+    return Evidence(
+        exit=end,
+        events=read_events(run_dir.events) if run_dir.events.exists() else (),
+        stdout=_read_log(run_dir.stdout, secrets),
+        stderr=_read_log(run_dir.stderr, secrets),
+        files=_files_below(Path(run_dir.read_cell().output_dir)),
+    )
+
+
+def _read_log(path: Path, secrets: Mapping[str, str]) -> str:
+    """A log as text, its middle left out when it is more than twice `_KEPT_BYTES` long."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as log:
+        head = log.read(2 * _KEPT_BYTES)
+        cut = path.stat().st_size - 2 * _KEPT_BYTES
+        if cut > 0:
+            log.seek(-_KEPT_BYTES, os.SEEK_END)
+            note = f"\n[... {cut} bytes of {path.name} left out ...]\n".encode()
+            head = head[:_KEPT_BYTES] + note + log.read(_KEPT_BYTES)
+    return masked(head.decode("utf-8", errors="replace"), secrets)
+
+
+def _files_below(folder: Path) -> tuple[str, ...]:
+    return tuple(
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    )

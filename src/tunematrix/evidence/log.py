@@ -1,0 +1,133 @@
+"""`events.jsonl`: events go in, one line each, and come out as the same dataclasses."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import NoneType, TracebackType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from tunematrix.errors import BadInput
+from tunematrix.evidence.events import Event, Phase
+from tunematrix.evidence.secrets import masked, secrets_in
+
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
+_HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
+
+
+class EventLog:
+    """Appends events to a file; what was written survives the death of the writer.
+
+    Values of environment variables that look like credentials are masked in every string.
+
+    Attributes:
+        current_phase: innermost phase that is under way, or that an exception just left;
+            empty outside of all.
+    """
+
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
+        # Unbuffered appending: one system call a line, so that lines of threads, and of
+        # ranks that open the same file, never mix.
+        self._file = path.open("ab", buffering=0)
+        self._path = path
+        self._secrets = secrets_in(environ)
+        self.current_phase = ""
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def write(self, event: Event) -> None:
+        """Appends one event.
+
+        Raises:
+            TypeError: a field holds something that JSON can't express.
+            OSError: the line could not be written whole.
+        """
+        fields = {"kind": type(event).__name__, **asdict(event)}
+        line = json.dumps(self._masked(fields)).encode() + b"\n"
+        if self._file.write(line) != len(line):
+            raise OSError(f"{self._path}: an event was cut off; is the disk full?")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measures a stretch of the run; writes `Phase` when it ends without raising."""
+        outer, self.current_phase = self.current_phase, name
+        started = time.perf_counter()
+        yield
+        # Not in a finally: after an exception the name must stand until Raised has been written.
+        self.current_phase = outer
+        self.write(Phase(name, time.perf_counter() - started))
+
+    def _masked(self, value: object) -> object:
+        if isinstance(value, str):
+            return masked(value, self._secrets)
+        if isinstance(value, Mapping):
+            return {self._masked(key): self._masked(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._masked(entry) for entry in value]
+        return value
+
+
+def read_events(path: Path) -> tuple[Event, ...]:
+    """Reads all events of a cell, in the order in which they were written.
+
+    A last line without its line break was cut off by the end of the cell, and is left out.
+
+    Raises:
+        BadInput: another line is no event; the text says file and line.
+    """
+    *lines, _torn = path.read_bytes().split(b"\n")
+    return tuple(_event(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
+
+
+def _event(line: bytes, place: str) -> Event:
+    try:
+        fields = json.loads(line)
+        kind = fields.pop("kind")
+        hints = _HINTS[kind]
+        if unknown := fields.keys() - hints.keys():
+            raise ValueError(f"{kind} has no field {', '.join(sorted(unknown))}")
+        values = {name: _restored(value, hints[name]) for name, value in fields.items()}
+        event: Event = _KINDS[kind](**values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(
+            f"{place}: not an event ({type(error).__name__}: {error}). "
+            "Something other than tunematrix's worker wrote to this file, or another version "
+            "of it; run the cell again."
+        ) from error
+    return event
+
+
+def _restored(value: Any, hint: Any) -> object:
+    """Undoes what JSON did to a value: lists become tuples, whole floats floats again.
+
+    Raises:
+        TypeError: the value is not what the field declares.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any or (origin is None and type(value) is hint):
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if origin is UnionType:
+        (inner,) = set(arguments) - {NoneType}
+        return None if value is None else _restored(value, inner)
+    if origin is dict and isinstance(value, dict):
+        return {key: _restored(entry, arguments[1]) for key, entry in value.items()}
+    if origin is tuple and isinstance(value, list):
+        hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
+        return tuple(_restored(entry, hint) for entry, hint in zip(value, hints, strict=True))
+    raise TypeError(f"expected {hint}, but got {value!r}")

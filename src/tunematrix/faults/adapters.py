@@ -1,0 +1,53 @@
+"""Faults in what an adapter covers and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from tunematrix.faults.patching import replaced
+from tunematrix.stack.methods import peft_lora
+
+NUDGE = 1e-6
+
+
+@contextmanager
+def adapter_on_one_layer(config: Mapping[str, Any]) -> Iterator[None]:
+    """Attach to the first layer alone.
+
+    Stands for target_modules patterns that match less than their author believes.
+    """
+
+    def wrap(original: Any) -> Any:
+        def init(**settings: Any) -> Any:
+            targets = [f"layers.0.self_attn.{n}" for n in settings["target_modules"] if "_" in n]
+            return original(**{**settings, "target_modules": targets})
+
+        return init
+
+    with replaced(peft_lora, "LoraConfig", wrap):
+        yield
+
+
+@contextmanager
+def base_weights_changed(config: Mapping[str, Any]) -> Iterator[None]:
+    """Nudge one frozen weight by a millionth in each training step.
+
+    Stands for base weights that a loader ties, casts or merges into while an adapter trains.
+    """
+
+    def wrap(original: Any) -> Any:
+        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+            frozen = next(p for p in model.parameters() if not p.requires_grad and p.dim() == 2)
+            with torch.no_grad():
+                frozen.mul_(1 + NUDGE)
+            return original(trainer, model, *args, **kwargs)
+
+        return step
+
+    with replaced(Trainer, "training_step", wrap):
+        yield

@@ -1,0 +1,32 @@
+"""Faults in what the loss is asked to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from tunematrix.faults.patching import replaced
+
+
+@contextmanager
+def labels_shuffled(config: Mapping[str, Any]) -> Iterator[None]:
+    """Give each position the label of another: the loss still falls, towards unigrams.
+
+    Stands for collators that pad, shift or truncate labels and inputs differently.
+    """
+
+    def wrap(original: Any) -> Any:
+        def collate(collator: Any, examples: Any) -> Any:
+            batch = original(collator, examples)
+            order = torch.randperm(batch["labels"].shape[1])
+            batch["labels"] = batch["labels"][:, order]
+            return batch
+
+        return collate
+
+    with replaced(DataCollatorForLanguageModeling, "torch_call", wrap):
+        yield

@@ -1,0 +1,34 @@
+"""Faults in what a step allocates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from tunematrix.faults.patching import replaced
+
+MEGABYTES = 300
+
+
+@contextmanager
+def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
+    """Allocate 300 MB before each training step and free them again.
+
+    Stands for copies that live for a moment (an upcast of the logits, a gathered state) and that
+    max(before, after) never shows.
+    """
+
+    def wrap(original: Any) -> Any:
+        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+            # Written to, since untouched pages take no memory.
+            torch.empty(MEGABYTES * 1_000_000, dtype=torch.uint8).fill_(1)
+            return original(trainer, model, *args, **kwargs)
+
+        return step
+
+    with replaced(Trainer, "training_step", wrap):
+        yield

@@ -1,0 +1,174 @@
+"""One pytest run's view of the house: its options → specs, plan, workshop and store."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+import tomllib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from tunematrix.matrix.environments import Environment, find_environment, read_environments
+from tunematrix.matrix.groups import Groups, read_groups
+from tunematrix.matrix.plan import Plan, plan
+from tunematrix.matrix.select import parse_selection
+from tunematrix.paths import project_root, shipped_configs
+from tunematrix.results.record import Record
+from tunematrix.results.store import Store
+from tunematrix.spec.loader import load_specs
+from tunematrix.workflow import Workshop
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is there before any option is read: where the project is, and what it configures.
+
+    Attributes:
+        root: the project; environment: the one that was named; groups: all config groups.
+        spec_folders: where the project keeps its specs; the shipped suite if it names none.
+    """
+
+    root: Path
+    environment: Environment
+    groups: Groups
+    spec_folders: tuple[Path, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where this environment's records and runs lie."""
+        return self.root / ".tunematrix" / self.environment.name
+
+
+def read_setting(start: Path, environment: str) -> Setting:
+    """Read the project at or above `start`, from its pyproject.toml.
+
+    Raises:
+        BadInput: the table, the configs or the environment's name are wrong.
+    """
+    root = project_root(start)
+    ini = _pytest_options(root)
+    shipped = shipped_configs()
+    own = [(root / name).resolve() for name in ini.get("tunematrix_configs", [])]
+    roots = (shipped, *(folder for folder in own if folder != shipped.resolve()))
+    named = [(root / name).resolve() for name in ini.get("tunematrix_specs", [])]
+    return Setting(
+        root=root,
+        environment=find_environment(environment, read_environments(root, roots)),
+        groups=read_groups(roots),
+        spec_folders=tuple(named or [shipped / "specs"]),
+    )
+
+
+def _pytest_options(root: Path) -> dict[str, list[str]]:
+    """Return [tool.pytest.ini_options], which pytest itself checks."""
+    file = root / "pyproject.toml"
+    content = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    options: dict[str, list[str]] = content.get("tool", {}).get("pytest", {}).get("ini_options", {})
+    return options
+
+
+class Harness:
+    """One pytest run's view of the house, made from its options when first needed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.root = config.rootpath
+        workerinput = getattr(config, "workerinput", None)
+        self.on_worker = workerinput is not None
+        self.run_id: str = (
+            workerinput["tunematrix_run_id"]
+            if workerinput is not None
+            else time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1000:03d}"
+        )
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The project that pytest runs in."""
+        return read_setting(self.root, self.config.getoption("tunematrix_environment"))
+
+    @cached_property
+    def spec_folders(self) -> tuple[Path, ...]:
+        """Folders whose YAML files are specs; ad hoc cells have one of their own."""
+        named = [(self.root / name).resolve() for name in self.config.getini("tunematrix_specs")]
+        return (*named, shipped_configs() / "specs", self.root / ".tunematrix" / "adhoc")
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """What all cells of this run share."""
+        return Workshop(
+            environment=self.setting.environment,
+            groups=self.setting.groups,
+            run_id=self.run_id,
+            root=self.root,
+            isolation=self.config.getoption("tunematrix_isolation"),
+            faults=tuple(self.config.getoption("tunematrix_faults")),
+            keep_output=self.config.getoption("tunematrix_keep_output"),
+            say=self.say,
+        )
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of every spec that the command line reaches."""
+        workshop = self.workshop
+        expressions = self.config.getoption("tunematrix_axis")
+        selection = parse_selection(expressions, workshop.groups)
+        return plan(load_specs(self.spec_paths), workshop.groups, workshop.environment, selection)
+
+    @property
+    def store(self) -> Store:
+        """Where records go."""
+        return Store(self.workshop.folder / "results.jsonl")
+
+    @property
+    def probes(self) -> bool:
+        """Whether declared noes are tried."""
+        return "probe" in self.config.getoption("markexpr")
+
+    @cached_property
+    def spec_paths(self) -> tuple[Path, ...]:
+        """The spec files and spec folders that the command line reaches."""
+        here = self.config.invocation_params.dir
+        paths = [(here / argument.partition("::")[0]).resolve() for argument in self.config.args]
+        folders = [f for path in paths for f in self.spec_folders[:-2] if f.is_relative_to(path)]
+        below = [path for path in paths if self.is_spec(path) or self._is_below(path)]
+        return tuple(dict.fromkeys([*folders, *below]))
+
+    def is_spec(self, path: Path) -> bool:
+        """Whether a path is a YAML file in a configured spec folder."""
+        return path.suffix in (".yaml", ".yml") and self._is_below(path.resolve())
+
+    def close(self) -> None:
+        """End whatever was started for cells."""
+        if "workshop" in vars(self):
+            self.workshop.close()
+
+    def _is_below(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in self.spec_folders)
+
+    def say(self, text: str) -> None:
+        """Show one line of progress between the items."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None or self.on_worker:
+            return
+        # Said while a cell is under way, when pytest holds back what is printed.
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            reporter.ensure_newline()
+            reporter.write_line(f"  {text}", cyan=True)
+
+    def again(self, record: Record) -> str:
+        """Return the one command that repeats a cell."""
+        node = shlex.quote(f"{record.spec}::{record.cell_id}")
+        if session := os.environ.get("NOX_CURRENT_SESSION"):
+            return f"nox -s {session} -- {node}"
+        python = shlex.quote(Path(sys.executable).as_posix())
+        return f"{python} -m pytest {node} --environment={record.environment}"
+
+
+KEY = pytest.StashKey[Harness]()

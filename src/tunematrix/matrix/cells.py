@@ -1,0 +1,190 @@
+"""Specs and axes → cells and exclusions: where a claim must hold in one environment."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tunematrix.errors import did_you_mean
+from tunematrix.matrix.capabilities import No, first_no
+from tunematrix.matrix.choices import Choice, Choices, choose
+from tunematrix.matrix.groups import Groups
+from tunematrix.matrix.overrides import hydra_overrides, override_problems
+from tunematrix.spec.model import Spec
+from tunematrix.spec.problems import Problem, Route, refuse
+
+Identity: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a spec's matrix in one environment.
+
+    Attributes:
+        id: `test_id[backend-option-option]`, the options of the spec's matrix in its order.
+        spec: the claim.
+        axes: every axis to its option, defaults included.
+        overrides: Hydra overrides that make it from cell.yaml; only what differs, and backend.
+    """
+
+    id: str
+    spec: Spec
+    axes: Mapping[str, str] = field(hash=False)
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A point of the matrix that is declared unsupported.
+
+    Attributes:
+        cell: what it would have been.
+        reason: why it isn't run.
+        link: where that is documented or tracked; empty when nowhere.
+        raises: name of the exception that running it ends with; None when not stated.
+        check: name of the check that fails when it is run; None when not stated.
+        declared_in: the config file that says so, relative to its root.
+    """
+
+    cell: Cell
+    reason: str
+    link: str
+    raises: str | None
+    check: str | None
+    declared_in: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec whose axes and overrides have been looked up in the configs.
+
+    Attributes:
+        spec: the spec.
+        chosen: the options it takes on every axis.
+        problems: what is wrong with it; cells can be made of it only when this is empty.
+    """
+
+    spec: Spec
+    chosen: Choices
+    problems: tuple[Problem, ...]
+
+
+def resolve(spec: Spec, groups: Groups) -> Resolved:
+    """Look up everything that a spec names in the configs."""
+    chosen, problems = choose(spec, groups)
+    found = [*problems, *override_problems(spec, groups, chosen)]
+    found += _known_failure_problems(spec, groups, chosen)
+    found += _same_ids(spec, chosen)
+    return Resolved(spec, chosen, tuple(found))
+
+
+def expand(
+    spec: Spec, groups: Groups, backends: Sequence[str]
+) -> tuple[tuple[Cell, ...], tuple[Exclusion, ...]]:
+    """Return the cells of a spec in an environment with these backends, and what it excludes.
+
+    Raises:
+        BadInput: the spec names what the configs don't have; the text lists all of it.
+    """
+    resolved = resolve(spec, groups)
+    refuse(resolved.problems)
+    return split(resolved, groups, backends)
+
+
+def split(
+    resolved: Resolved, groups: Groups, backends: Sequence[str]
+) -> tuple[tuple[Cell, ...], tuple[Exclusion, ...]]:
+    """Return the cells and the exclusions of a spec that has no problems."""
+    cells: list[Cell] = []
+    exclusions: list[Exclusion] = []
+    for labels, picked in _points(resolved.spec, resolved.chosen):
+        if picked["backend"].option.name not in backends:
+            continue
+        cell = _cell(resolved.spec, groups, labels, picked)
+        no = _first_no(cell, picked)
+        if no is None:
+            cells.append(cell)
+        else:
+            exclusions.append(Exclusion(cell, **vars(no)))
+    return tuple(cells), tuple(exclusions)
+
+
+def identity(cell: Cell) -> Identity:
+    """Return what a cell runs, whatever it is called and however it is judged."""
+    return tuple(sorted(cell.axes.items())), tuple(sorted(cell.overrides))
+
+
+def repeats(cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], ...]:
+    """Return the groups of cells that run the same, each in the order given."""
+    same: defaultdict[Identity, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        same[identity(cell)].append(cell)
+    return tuple(tuple(group) for group in same.values() if len(group) > 1)
+
+
+def _points(spec: Spec, chosen: Choices) -> Iterator[tuple[tuple[str, ...], Mapping[str, Choice]]]:
+    """Yield the labels and the choices of each point, backend outermost."""
+    varied = ["backend", *(axis for axis in spec.matrix if axis != "backend")]
+    fixed = {axis: choices[0] for axis, choices in chosen.items() if axis not in varied}
+    for point in itertools.product(*(chosen[axis] for axis in varied)):
+        labels = tuple(choice.label for choice in point)
+        yield labels, fixed | dict(zip(varied, point, strict=True))
+
+
+def _cell(spec: Spec, groups: Groups, labels: Sequence[str], picked: Mapping[str, Choice]) -> Cell:
+    options = {axis: picked[axis].option for axis in groups.axes}
+    overrides: list[str] = []
+    for axis, option in options.items():
+        if axis in groups.added:
+            overrides.append(f"+{axis}={option.name}")
+        elif axis == "backend" or option.name != groups.defaults[axis]:
+            overrides.append(f"{axis}={option.name}")
+        overrides += picked[axis].overrides
+    overrides += hydra_overrides(spec, groups, options)
+    axes = {axis: option.name for axis, option in options.items()}
+    return Cell(_id(spec, labels), spec, axes, tuple(overrides))
+
+
+def _id(spec: Spec, labels: Iterable[str]) -> str:
+    return f"{spec.test_id}[{'-'.join(labels)}]"
+
+
+def _first_no(cell: Cell, picked: Mapping[str, Choice]) -> No | None:
+    options = (picked[axis].option for axis in cell.axes)
+    answers = (first_no(option.file, option.declared, cell.axes) for option in options)
+    return next((no for no in answers if no is not None), None)
+
+
+def _known_failure_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[Problem]:
+    """Yield a problem for each known failure that could never apply to a cell."""
+    for index, failure in enumerate(spec.known_failures):
+        for axis, wanted in failure.when.items():
+            route: Route = ("known_failures", index, "when", axis)
+            if axis not in groups.axes:
+                text = f"is not an axis; {did_you_mean(axis, groups.axes)}"
+                yield spec.problem(route, text)
+                continue
+            taken = {choice.option.name for choice in chosen[axis]}
+            for name in (wanted,) if isinstance(wanted, str) else wanted:
+                if name not in groups.axes[axis]:
+                    advice = did_you_mean(name, groups.axes[axis])
+                    yield spec.problem(route, f"{name} is not an option of {axis}; {advice}")
+                elif name not in taken:
+                    text = f"no cell of this spec has {axis} {name}; add it to the matrix"
+                    yield spec.problem(route, f"{text}, or remove this")
+
+
+def _same_ids(spec: Spec, chosen: Choices) -> Iterator[Problem]:
+    """Yield a problem for each id that two points share: one would overwrite the other."""
+    if not all(chosen.values()) or not chosen.keys() >= spec.matrix.keys():
+        return
+    seen: set[str] = set()
+    for labels, _ in _points(spec, chosen):
+        name = _id(spec, labels)
+        if name in seen:
+            text = f"two points are called {name}; rename a folder or split the spec"
+            yield spec.problem(("matrix",), text)
+        seen.add(name)

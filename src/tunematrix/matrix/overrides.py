@@ -1,0 +1,156 @@
+"""A spec's dotted overrides against what the configs say: known keys, right types, no cheating."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
+
+from tunematrix.errors import did_you_mean
+from tunematrix.matrix.choices import Choices
+from tunematrix.matrix.grammar import hydra_override
+from tunematrix.matrix.groups import Groups, Option
+from tunematrix.spec.model import Scalar, Spec
+from tunematrix.spec.problems import Problem
+from tunematrix.spec.yaml_tree import Value
+
+Given: TypeAlias = Scalar | tuple[Scalar, ...]
+
+# What an option declares about itself: a spec that could change it would test something else.
+_DECLARED: Final = {
+    "capabilities",
+    "device",
+    "engine",
+    "install",
+    "name",
+    "preload",
+    "requires",
+    "theory",
+    "unsupported",
+}
+_NAMES_OF_TYPES: Final = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+}
+
+
+def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[Problem]:
+    """Yield what is wrong with the overrides of a spec, for all options that it takes."""
+    first = {axis: choices[0].option for axis, choices in chosen.items() if choices}
+    for key, value in spec.overrides.items():
+        if key in groups.axes:
+            continue
+        axis = key.partition(".")[0]
+        texts = dict.fromkeys(
+            _what_is_wrong(key, value, tree_of(groups, first | {axis: option}), option)
+            for option in _options(axis, chosen)
+        )
+        yield from (spec.problem(("overrides", key), text) for text in texts if text)
+
+
+def hydra_overrides(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> Iterator[str]:
+    """Yield the overrides of a spec that change something in a cell with these options."""
+    tree = tree_of(groups, options)
+    for key, value in spec.overrides.items():
+        if key in groups.axes:
+            continue
+        default = resolved(lookup(tree, key), tree)
+        wanted = float(value) if type(value) is int and isinstance(default, float) else value
+        plain_default = tuple(default) if isinstance(default, list) else default
+        if wanted != plain_default:
+            yield hydra_override(key, wanted)
+
+
+def tree_of(groups: Groups, options: Mapping[str, Option | None]) -> dict[str, Value]:
+    """Return the configuration of a cell before anything is overridden or interpolated."""
+    data = {axis: dict(option.data) for axis, option in options.items() if option is not None}
+    return {**groups.plain, **data}
+
+
+def lookup(tree: Mapping[str, Value], key: str) -> Value:
+    """Return the value at a dotted key.
+
+    Raises:
+        KeyError: there is none.
+    """
+    value: Value = dict(tree)
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            raise KeyError(key)
+        value = value[part]
+    return value
+
+
+def resolved(value: Value, tree: Mapping[str, Value], depth: int = 0) -> Value:
+    """Return what a default interpolates to, innermost first; None where that can't be told."""
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    try:
+        if whole := re.fullmatch(r"\$\{([^${}]+)\}", value):
+            found = lookup(tree, whole[1])
+        else:
+            found = re.sub(r"\$\{([^${}]+)\}", lambda name: str(lookup(tree, name[1])), value)
+    except KeyError:
+        return None
+    return None if depth > 10 else resolved(found, tree, depth + 1)
+
+
+def _options(axis: str, chosen: Choices) -> tuple[Option | None, ...]:
+    """Return the options an override of this axis must fit; (None,) for the plain tree."""
+    if axis not in chosen:
+        return (None,)
+    return tuple(choice.option for choice in chosen[axis])
+
+
+def _what_is_wrong(
+    key: str, value: Given, tree: Mapping[str, Value], option: Option | None
+) -> str | None:
+    parts = key.split(".")
+    if any(part.startswith("_") for part in parts):
+        return "decides which code runs and can't be overridden; add an option of your own"
+    if option is not None and parts[1] in _DECLARED:
+        return f"is what {option.file} declares and can't be overridden; correct it there"
+    try:
+        default = lookup(tree, key)
+    except KeyError:
+        place = "in cell.yaml" if option is None else f"in {option.file}"
+        return f"there is no such key {place}; {did_you_mean(key, _keys(tree))}"
+    if isinstance(default, dict):
+        keys = [f"{key}.{name}" for name in default if not name.startswith("_")]
+        return f"is a section; override its keys: {', '.join(keys)}"
+    return _wrong_value(value, resolved(default, tree))
+
+
+def _wrong_value(value: Given, default: Value) -> str | None:
+    for entry in value if isinstance(value, tuple) else (value,):
+        if isinstance(entry, str) and ("${" in entry or entry == "???"):
+            return f"{entry} would be interpolated; write the value"
+        if isinstance(entry, float) and not math.isfinite(entry):
+            return f"{entry} is not a finite number; give one"
+    given = list if isinstance(value, tuple) else type(value)
+    expected = type(default)
+    is_open = default is None or default == "???"
+    if is_open or given is expected or (given is int and expected is float):
+        return None
+    return f"expected {_NAMES_OF_TYPES[expected]}, got {_shown(value)}; its default is {default}"
+
+
+def _shown(value: Given) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _keys(tree: Mapping[str, Value], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys that a spec can override."""
+    for name, value in tree.items():
+        if name.startswith("_") or (prefix.count(".") == 1 and name in _DECLARED):
+            continue
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

@@ -1,0 +1,93 @@
+"""Specs and an environment → the plan: every cell that would run, and every exclusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.matrix.cells import Cell, Exclusion, repeats, resolve, split
+from tunematrix.matrix.environments import Environment
+from tunematrix.matrix.groups import Groups
+from tunematrix.matrix.select import EVERYTHING, Selection
+from tunematrix.paths import shown
+from tunematrix.spec.model import Spec
+from tunematrix.spec.problems import refuse
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run in one environment, and what is declared not to.
+
+    Attributes:
+        cells: in the order of specs and of their matrices.
+        exclusions: in the same order.
+        environment: where.
+    """
+
+    cells: tuple[Cell, ...]
+    exclusions: tuple[Exclusion, ...]
+    environment: Environment
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain data, with cells that run the same named in `repeats`."""
+        return {
+            "environment": self.environment.name,
+            "backends": list(self.environment.backends),
+            "cells": [_cell_as_json(cell) for cell in self.cells],
+            "exclusions": [
+                {
+                    **_cell_as_json(exclusion.cell),
+                    "reason": exclusion.reason,
+                    "link": exclusion.link,
+                    "raises": exclusion.raises,
+                    "check": exclusion.check,
+                    "declared_in": exclusion.declared_in,
+                }
+                for exclusion in self.exclusions
+            ],
+            "repeats": [[cell.id for cell in same] for same in repeats(self.cells)],
+        }
+
+
+def plan(
+    specs: Sequence[Spec],
+    groups: Groups,
+    environment: Environment,
+    selection: Selection = EVERYTHING,
+) -> Plan:
+    """Return the plan of some specs in an environment; it is empty when nothing is selected.
+
+    Raises:
+        BadInput: a spec names what the configs don't have, or the environment has a backend
+            without a config; the text lists all that is wrong in all specs.
+    """
+    for backend in environment.backends:
+        if backend not in groups.axes["backend"]:
+            advice = did_you_mean(backend, groups.axes["backend"])
+            raise BadInput(
+                f"environment {environment.name}: there is no backend/{backend}.yaml; {advice}"
+            )
+    resolved = [resolve(spec, groups) for spec in specs]
+    refuse(problem for entry in resolved for problem in entry.problems)
+    parts = [split(entry, groups, environment.backends) for entry in resolved]
+    cells = tuple(cell for found, _ in parts for cell in found if selection(cell))
+    exclusions = tuple(
+        exclusion for _, found in parts for exclusion in found if selection(exclusion.cell)
+    )
+    return Plan(cells, exclusions, environment)
+
+
+def _cell_as_json(cell: Cell) -> dict[str, Any]:
+    source = cell.spec.source.path
+    return {
+        "id": cell.id,
+        "spec": cell.spec.test_id,
+        "file": None if source is None else shown(source),
+        "axes": dict(cell.axes),
+        "overrides": list(cell.overrides),
+        "markers": list(cell.spec.markers),
+        "gpu_requirement": cell.spec.gpu_requirement,
+        "timeout": cell.spec.timeout,
+    }

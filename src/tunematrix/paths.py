@@ -1,0 +1,32 @@
+"""Where files lie: the shipped configs, and the folder of the project that is worked in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped_configs() -> Path:
+    """Return the folder with the config groups that come with tunematrix.
+
+    An installed wheel carries it inside the package; a checkout has it beside `src/`.
+    """
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parents[1] / "configs"
+
+
+def project_root(start: Path) -> Path:
+    """Return the nearest folder at or above `start` with a pyproject.toml, else `start`."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder
+    return start
+
+
+def shown(path: Path) -> str:
+    """Return a path as messages show it: relative to the working directory where it is below."""
+    absolute = path.absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -1,0 +1,1 @@
+"""What people see: records in, rows (pure), then a terminal table."""

@@ -1,0 +1,98 @@
+"""Records to rows: pure, so that every view shows the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tunematrix.results.record import Outcome, Record
+
+SYMBOLS: dict[Outcome, str] = {
+    "passed": "✓",
+    "failed": "✗",
+    "known_failure": "≈",
+    "unsupported": "·",
+    "unavailable": "?",
+    "error": "!",
+}
+
+SEVERITY: tuple[Outcome, ...] = (
+    "error",
+    "failed",
+    "unavailable",
+    "known_failure",
+    "passed",
+    "unsupported",
+)
+"""A square of the matrix holds several cells and shows its worst."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """All cells of one method and one quantizer.
+
+    Attributes:
+        outcome: the worst; counts: cells by outcome.
+        seconds: the longest cell; peak_mb: largest growth of the process; gap: smallest share.
+    """
+
+    outcome: Outcome
+    counts: dict[Outcome, int]
+    seconds: float | None
+    peak_mb: float | None
+    gap: float | None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Methods down, quantizers across; absent pairs weren't planned."""
+
+    methods: tuple[str, ...]
+    quantizers: tuple[str, ...]
+    squares: dict[tuple[str, str], Square]
+
+
+def matrix(records: Sequence[Record]) -> Matrix:
+    """Fold records into method × quantizer, in the order of first appearance."""
+    cells: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        key = (record.axes.get("method", "-"), record.axes.get("quantizer", "-"))
+        cells.setdefault(key, []).append(record)
+    return Matrix(
+        methods=tuple(dict.fromkeys(method for method, _ in cells)),
+        quantizers=tuple(dict.fromkeys(quantizer for _, quantizer in cells)),
+        squares={key: _square(group) for key, group in cells.items()},
+    )
+
+
+def counts(records: Iterable[Record]) -> dict[Outcome, int]:
+    """Count records by outcome, worst first, zeros left out."""
+    found = [record.outcome for record in records]
+    return {outcome: found.count(outcome) for outcome in SEVERITY if outcome in found}
+
+
+def exclusions(records: Iterable[Record]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Group unsupported records: (reason, link, cell ids)."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if record.outcome == "unsupported":
+            groups.setdefault((record.reason, record.link), []).append(record.cell_id)
+    return tuple((reason, link, tuple(ids)) for (reason, link), ids in groups.items())
+
+
+def _square(group: Sequence[Record]) -> Square:
+    found = counts(group)
+    return Square(
+        outcome=next(iter(found)),
+        counts=found,
+        seconds=_extreme(max, group, "seconds"),
+        peak_mb=_extreme(max, group, "process_peak_mb"),
+        gap=_extreme(min, group, "gap_closed"),
+    )
+
+
+def _extreme(
+    pick: Callable[[Iterable[float]], float], group: Sequence[Record], name: str
+) -> float | None:
+    values = [record.metrics[name] for record in group if name in record.metrics]
+    return pick(values) if values else None

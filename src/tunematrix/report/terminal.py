@@ -1,0 +1,99 @@
+"""The matrix and the failures, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from tunematrix.report.rows import SYMBOLS, Matrix, Square, counts, exclusions, matrix
+from tunematrix.results.record import Outcome, Record
+
+COLOURS: dict[Outcome, str] = {
+    "passed": "green",
+    "failed": "bold red",
+    "known_failure": "yellow",
+    "unsupported": "dim",
+    "unavailable": "magenta",
+    "error": "bold red",
+}
+
+
+def summary(records: Sequence[Record]) -> Group:
+    """Return the matrix, its legend, and the exclusions with their reasons."""
+    parts: list[Table | Text] = [_table(matrix(records)), _legend(records)]
+    for reason, link, ids in exclusions(records):
+        where = f" <{link}>" if link else ""
+        parts.append(Text(f"· unsupported ×{len(ids)}: {reason}{where}: {', '.join(ids)}", "dim"))
+    return Group(*parts)
+
+
+def figures(record: Record) -> str:
+    """Return a cell's main figures in a few words."""
+    metrics = record.metrics
+    parts = [
+        f"{metrics['seconds']:.1f} s" if "seconds" in metrics else "",
+        f"{metrics['process_peak_mb']:.0f} MB" if "process_peak_mb" in metrics else "",
+        f"gap {metrics['gap_closed']:.0%}" if "gap_closed" in metrics else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def failure(record: Record, again: str) -> str:
+    """Say what was measured, the bound, the likely cause, where it lies and how to repeat it."""
+    lines = [record.reason] if not record.failed_checks else []
+    for check in record.failed_checks:
+        measured = check.measured
+        figure = f"{measured:.6g}" if isinstance(measured, float) else f"{measured}"
+        lines.append(f"{check.name}: measured {figure} {check.unit}".rstrip())
+        lines.append(f"  bound    {check.bound} {check.unit}".rstrip())
+        lines.append(f"  because  {check.message}")
+    if record.run_dir:
+        lines.append(f"evidence:  {record.run_dir}")
+    lines.append(f"run again: {again}")
+    return "\n".join(lines)
+
+
+def render(summary: Group, width: int, *, colour: bool) -> str:
+    """Return `summary` as text for a terminal of `width` columns."""
+    console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    with console.capture() as capture:
+        console.print(summary)
+    return capture.get()
+
+
+def _table(found: Matrix) -> Table:
+    table = Table(title="method × quantizer", title_justify="left", show_lines=False)
+    table.add_column("", no_wrap=True)
+    for quantizer in found.quantizers:
+        table.add_column(quantizer, justify="right", no_wrap=True)
+    for method in found.methods:
+        squares = [found.squares.get((method, quantizer)) for quantizer in found.quantizers]
+        table.add_row(method, *(_show(square) for square in squares))
+    return table
+
+
+def _show(square: Square | None) -> Text:
+    if square is None:
+        return Text("")
+    text = Text(SYMBOLS[square.outcome], COLOURS[square.outcome])
+    if square.counts.get("passed", 0) > 1:
+        text.append(f" {square.counts['passed']}")
+    if square.seconds is not None:
+        text.append(f"\n{square.seconds:.1f} s", "dim")
+    if square.peak_mb is not None:
+        text.append(f"\n{square.peak_mb:.0f} MB", "dim")
+    if square.gap is not None:
+        text.append(f"\n{square.gap:.0%}", "cyan")
+    return text
+
+
+def _legend(records: Sequence[Record]) -> Text:
+    text = Text()
+    for outcome, count in counts(records).items():
+        text.append(f"{SYMBOLS[outcome]} {count} {outcome.replace('_', ' ')}   ", COLOURS[outcome])
+    text.append("\nin a square: cells passed, longest cell, largest growth in memory, ", "dim")
+    text.append("smallest share of the entropy gap closed", "cyan")
+    return text

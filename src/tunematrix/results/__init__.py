@@ -1,0 +1,1 @@
+"""What is remembered of a cell: its outcome, as one line of JSON."""

@@ -1,0 +1,71 @@
+"""The records on disk: appended and flushed as each cell ends, by one writer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tunematrix.errors import BadInput, MachineProblem
+from tunematrix.results.record import SCHEMA_VERSION, Record
+
+
+class Store:
+    """One environment's results.jsonl."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: Record) -> None:
+        """Write one line and hand it to the disk.
+
+        Raises:
+            MachineProblem: there is no room, or no right to write.
+        """
+        line = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            message = (
+                f"can't record {record.cell_id} in {self.path}: {error.strerror}; the records "
+                "before it are safe. Free some space (old runs lie beside it in runs/) and run again"
+            )
+            raise MachineProblem(message) from error
+
+    def read(self) -> tuple[Record, ...]:
+        """Return all records, oldest first; a line torn by a killed run is left out.
+
+        Raises:
+            BadInput: a whole line isn't a record, or is one of another schema.
+        """
+        if not self.path.exists():
+            return ()
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return tuple(
+            self._parse(number, line) for number, line in enumerate(lines[:-1], 1) if line
+        )
+
+    def _parse(self, number: int, line: str) -> Record:
+        try:
+            data = json.loads(line)
+            if data["schema_version"] != SCHEMA_VERSION:
+                message = (
+                    f"{self.path}:{number}: schema {data['schema_version']}, this version reads "
+                    f"{SCHEMA_VERSION}: use the tunematrix that wrote it, or move the file away"
+                )
+                raise BadInput(message)
+            return Record.from_json(data)
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"{self.path}:{number}: not a record ({error}); remove the line or the file"
+            raise BadInput(message) from error
+
+
+def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return the records of the run that was recorded last."""
+    kept = tuple(records)
+    return tuple(record for record in kept if record.run_id == kept[-1].run_id) if kept else ()

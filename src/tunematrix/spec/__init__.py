@@ -1,0 +1,16 @@
+"""What must hold: YAML files → frozen specs, with all that is wrong told at once."""
+
+from tunematrix.spec.loader import find_specs, json_schema, load_specs
+from tunematrix.spec.model import KnownFailure, Source, Spec
+from tunematrix.spec.problems import Problem, refuse
+
+__all__ = [
+    "KnownFailure",
+    "Problem",
+    "Source",
+    "Spec",
+    "find_specs",
+    "json_schema",
+    "load_specs",
+    "refuse",
+]

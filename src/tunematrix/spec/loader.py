@@ -1,0 +1,151 @@
+"""Spec files → frozen specs; everything that is wrong with all of them is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+
+from tunematrix.errors import BadInput, NothingTested
+from tunematrix.paths import shown
+from tunematrix.spec.explain import explained
+from tunematrix.spec.model import Source, Spec
+from tunematrix.spec.problems import Problem, Route, place, refuse
+from tunematrix.spec.yaml_tree import Tree, Value, read_tree
+
+# Fields that are understood, the recipe that has yet to be written for them, and what to do.
+_NOT_YET = {
+    "project_dir": ("command", "set the file aside until it does"),
+    "inference": ("serve", "remove the section until it does"),
+    "finalize": ("serve", "remove the section until it does"),
+}
+_COMMAND_ONLY = ("project_dir", "config", "dynamic_args")
+
+
+def find_specs(folder: Path) -> tuple[Path, ...]:
+    """Return every YAML file below a folder, in the order of their names.
+
+    Raises:
+        BadInput: there is no such folder.
+        NothingTested: it holds no spec.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{shown(folder)}: there is no such folder; check the path of the specs")
+    found = sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml"))
+    if not found:
+        raise NothingTested(
+            f"{shown(folder)}: holds no spec, so nothing would be tested; "
+            "add a .yaml file or name another folder"
+        )
+    return tuple(found)
+
+
+def load_specs(paths: Iterable[Path]) -> tuple[Spec, ...]:
+    """Read specs from files, and from folders with all that is below them.
+
+    Raises:
+        BadInput: something is wrong; the text lists all of it, a line each.
+        NothingTested: no path was given, or a folder holds no spec.
+    """
+    files = [file for path in paths for file in _files(path)]
+    if not files:
+        raise NothingTested("no spec was given, so nothing would be tested; name one")
+    trees = [read_tree(file) for file in dict.fromkeys(files)]
+    specs = [_validated(tree) for tree in trees]
+    problems = [problem for tree in trees for problem in _raw_problems(tree)]
+    problems += [problem for spec in specs if not isinstance(spec, Spec) for problem in spec]
+    refuse([*problems, *_same_names(trees)])
+    return tuple(spec for spec in specs if isinstance(spec, Spec))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a spec file, for editors."""
+    schema = Spec.model_json_schema(schema_generator=_SchemaWithoutNull)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+
+
+class _SchemaWithoutNull(GenerateJsonSchema):
+    """An optional entry of a spec is left out, never null."""
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    is_folder = path.is_dir() and path.suffix not in (".yaml", ".yml")
+    return find_specs(path) if is_folder else (path,)
+
+
+def _validated(tree: Tree) -> Spec | tuple[Problem, ...]:
+    if tree.problems and not tree.data:
+        return ()
+    try:
+        spec = Spec.model_validate(tree.data)
+    except ValidationError as error:
+        empty = set(_empty(tree.data, ()))
+        found = explained(tree, Spec, error)
+        return tuple(problem for problem in found if problem.route not in empty)
+    return spec.written_in(Source(tree.path, tree.lines))
+
+
+def _raw_problems(tree: Tree) -> Iterator[Problem]:
+    """Yield what can be told from the keys alone, whatever else is wrong in the file."""
+    yield from tree.problems
+    for route in _empty(tree.data, ()):
+        yield tree.problem(route, "is empty; give it a value or remove the line")
+    if tree.data:
+        yield from _form_problems(tree)
+
+
+def _empty(value: Value | Mapping[str, Value], route: Route) -> Iterator[Route]:
+    if value is None:
+        yield route
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _empty(entry, (*route, key))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _empty(entry, (*route, index))
+
+
+def _form_problems(tree: Tree) -> Iterator[Problem]:
+    """Yield contradictions between the two forms: `recipe`, or `project_dir` and `config`."""
+    data = tree.data
+    runs_command = data.get("recipe", "command") == "command"
+    given = [name for name in _COMMAND_ONLY if name in data]
+    if not runs_command:
+        for name in given:
+            text = f"belongs to the recipe command, and {data['recipe']} would ignore it; remove it"
+            yield tree.problem((name,), text)
+    elif not given and "recipe" not in data:
+        text = "is missing; name what a run does (sft), or give project_dir and config"
+        yield tree.problem(("recipe",), text)
+    else:
+        for name in ("project_dir", "config"):
+            if name not in data:
+                yield tree.problem((name,), "is missing; the recipe command needs it")
+    for name, (recipe, advice) in _NOT_YET.items():
+        if name in data and (name != "project_dir" or runs_command):
+            text = f"needs the recipe {recipe}, which does not exist yet; {advice}"
+            yield tree.problem((name,), text)
+
+
+def _same_names(trees: Iterable[Tree]) -> Iterator[Problem]:
+    first: dict[Value, Tree] = {}
+    for tree in trees:
+        name = tree.data.get("test_id")
+        if not isinstance(name, str):
+            continue
+        other = first.setdefault(name, tree)
+        if other is not tree:
+            there = place(other.path, other.line(("test_id",)))
+            yield tree.problem(("test_id",), f"{name} is also the name of {there}; rename one")

@@ -1,0 +1,249 @@
+"""What a spec can say: one claim, the matrix it must hold over, the bounds that decide it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from tunematrix.spec.bounds import (
+    Inference,
+    LogitError,
+    Loss,
+    Memory,
+    Names,
+    NonEmpty,
+    Range,
+    Reload,
+    Section,
+    Stderr,
+    Throughput,
+    unique,
+)
+from tunematrix.spec.problems import Problem, Route, place
+from tunematrix.spec.yaml_tree import nearest_line
+
+Scalar: TypeAlias = bool | int | float | str
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        text = "{value} is not a finite number; give one"
+        raise PydanticCustomError("not_finite", text, {"value": str(value)})
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise PydanticCustomError("too_large", "has more than 63 bits; give a smaller number")
+    if not isinstance(value, bool | int | float | str):
+        raise PydanticCustomError("not_plain", "expected a number, a text, true or false")
+    return value
+
+
+def _scalar_or_list(value: object) -> object:
+    if isinstance(value, dict):
+        text = "expected a value, got a section; write its keys with dots (train.max_steps: 60)"
+        raise PydanticCustomError("not_plain", text)
+    for entry in value if isinstance(value, list | tuple) else (value,):
+        _scalar(entry)
+    return value
+
+
+def _options(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        if value == "all":
+            return value
+        text = "expected a list of options, or all; write [{value}]"
+        raise PydanticCustomError("not_options", text, {"value": str(value)})
+    if not value:
+        raise PydanticCustomError("no_options", "lists no option; name one, or write all")
+    for index, entry in enumerate(value):
+        if not isinstance(entry, str):
+            context = {"value": str(entry).lower(), "index": index}
+            raise PydanticCustomError("not_a_name", "{value} is not text; quote it", context)
+    return unique(tuple(value))
+
+
+def _one_or_more(value: object) -> object:
+    return value if isinstance(value, str) else _options(value)
+
+
+def _inside(files: tuple[str, ...]) -> tuple[str, ...]:
+    for index, name in enumerate(files):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            text = "{name} leaves the run's output folder; give a path relative to it"
+            raise PydanticCustomError("outside", text, {"name": name, "index": index})
+    return files
+
+
+Options: TypeAlias = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_options)]
+OneOrMore: TypeAlias = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more)]
+Plain: TypeAlias = Annotated[Scalar, BeforeValidator(_scalar)]
+PlainOrList: TypeAlias = Annotated[
+    Scalar | Annotated[tuple[Scalar, ...], Strict(False)], BeforeValidator(_scalar_or_list)
+]
+Link: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
+Marker: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+def holds(when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str]) -> bool:
+    """Return whether options (axis to option) are among those that `when` names, on all axes."""
+    return all(
+        axes.get(axis) in ((wanted,) if isinstance(wanted, str) else wanted)
+        for axis, wanted in when.items()
+    )
+
+
+class KnownFailure(Section):
+    """Cells that are known to fail; strict, so it fails once the thing starts to work."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["raises"]}, {"required": ["check"]}]}
+    )
+
+    when: Mapping[str, OneOrMore] = Field(
+        min_length=1, description="Axis to option, or to a list of options; all must match."
+    )
+    raises: NonEmpty | None = Field(
+        None, description="Name of the exception the recipe ends with, or of one of its bases."
+    )
+    check: NonEmpty | None = Field(None, description="Name of the check that fails.")
+    reason: NonEmpty = Field(description="Why it fails, for the report.")
+    link: Link = Field(description="Where it is tracked.")
+
+    @model_validator(mode="after")
+    def _expects_one_thing(self) -> Self:
+        if (self.raises is None) == (self.check is None):
+            text = "expects {count}; give exactly one of raises and check"
+            count = "neither an exception nor a check" if self.raises is None else "two things"
+            raise PydanticCustomError("not_one", text, {"count": count})
+        return self
+
+    def matches(self, axes: Mapping[str, str]) -> bool:
+        """Return whether a cell with these options (axis to option) is meant."""
+        return holds(self.when, axes)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a spec was written; all sources are equal, so that equal specs are.
+
+    Attributes:
+        path: its file; None for a spec built in Python.
+        lines: line of each entry, by its route.
+    """
+
+    path: Path | None = field(default=None, compare=False)
+    lines: Mapping[Route, int] = field(default_factory=dict, compare=False)
+
+
+def _gpus(data: dict[str, Any]) -> int:
+    return 0 if data.get("recipe") else 1
+
+
+def _files(data: dict[str, Any]) -> tuple[str, ...]:
+    return () if data.get("recipe") else ("trainer_logs.json",)
+
+
+class Spec(Section):
+    """One claim about fine-tuning, the matrix it must hold over, and what decides it."""
+
+    model_config = ConfigDict(
+        title="tunematrix spec",
+        json_schema_extra={
+            "anyOf": [{"required": ["recipe"]}, {"required": ["project_dir", "config"]}]
+        },
+    )
+
+    test_id: str = Field(
+        pattern=r"^[a-z0-9_-]+$",
+        max_length=100,
+        description="Unique name; the cells are called test_id[backend-option-option].",
+    )
+    description: str = Field("", description="The claim, in one sentence, for the report.")
+    recipe: NonEmpty | None = Field(None, description="What a run does, such as sft.")
+    project_dir: NonEmpty | None = Field(
+        None, description="Folder of the project whose trainer is run; for the command recipe."
+    )
+    config: NonEmpty | None = Field(
+        None, description="Configuration handed to that trainer; for the command recipe."
+    )
+    dynamic_args: Mapping[str, Plain] = Field(
+        {}, description="Flags handed to that trainer: underscores become dashes, true a bare flag."
+    )
+    matrix: Mapping[str, Options] = Field(
+        {},
+        description="Axis to the options it must hold for, or all. Axes not named keep their "
+        "default; backend is what the environment has.",
+    )
+    overrides: Mapping[str, PlainOrList] = Field(
+        {}, description="Dotted configuration keys to values, for all cells (train.max_steps: 60)."
+    )
+    loss: Loss = Field(default_factory=Loss, description="Bounds on the logged training loss.")
+    gap_closed: Range | None = Field(
+        None, description="Share of the gap between the base's loss and the floor that was closed."
+    )
+    logit_error: LogitError | None = Field(None, description="Bound on the quantizer's error.")
+    memory: Memory | None = Field(None, description="Bounds on memory.")
+    throughput: Throughput | None = Field(None, description="Bound on the speed of training.")
+    reload: Reload | None = Field(None, description="Bound on what saving and loading changes.")
+    stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
+    expected_files: Annotated[Names, AfterValidator(_inside)] = Field(
+        default_factory=_files,
+        description="Files the run must leave, relative to its output folder. Default: none with "
+        "`recipe`, else trainer_logs.json.",
+    )
+    min_steps_logged: int = Field(1, ge=0, description="Fewest training steps in the log.")
+    gpu_requirement: int = Field(
+        default_factory=_gpus,
+        ge=0,
+        description="GPUs that are needed. Default: 0 with `recipe`, else 1.",
+    )
+    timeout: int = Field(300, gt=0, description="Seconds after which a cell is ended.")
+    markers: Annotated[tuple[Marker, ...], Strict(False), AfterValidator(unique)] = Field(
+        ("integration",), description="Markers for selecting with -m."
+    )
+    known_failures: Annotated[tuple[KnownFailure, ...], Strict(False)] = Field(
+        (), description="Cells that are known to fail, with reason and link."
+    )
+    inference: Inference | None = Field(
+        None, description="Completion from a served checkpoint; for the serve recipe."
+    )
+    finalize: Mapping[str, Plain] | None = Field(
+        None, description="Options of the step that readies a checkpoint for serving."
+    )
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    def __hash__(self) -> int:
+        """Hash by name: equal specs have equal names, and mappings can't be hashed."""
+        return hash(self.test_id)
+
+    @property
+    def source(self) -> Source:
+        """Where this spec was written."""
+        return self._source
+
+    def written_in(self, source: Source) -> Self:
+        """Return this spec with the place it was read from."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
+    def where(self, *route: str | int) -> str:
+        """Return `file:line` of an entry, or of the entry that should hold it."""
+        return place(self._source.path, nearest_line(self._source.lines, route))
+
+    def problem(self, route: Route, text: str) -> Problem:
+        """Return a problem with the entry at `route` of this spec."""
+        return Problem(self._source.path, nearest_line(self._source.lines, route), route, text)

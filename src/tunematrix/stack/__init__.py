@@ -1,0 +1,1 @@
+"""The only rooms in which an ML library is imported; entered from `run.worker` alone."""

@@ -1,0 +1,1 @@
+"""What computes: one room per backend, none of which knows another."""

@@ -1,0 +1,49 @@
+"""PyTorch on the CPU: threads, seeds, dtypes and the allocator's peak."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import set_seed
+
+
+class Cpu:
+    """The interface between the engine and one kind of device."""
+
+    device = "cpu"
+    allocator_method = "torch profiler, CPU allocation events, separate pass"
+
+    def begin(self, seed: int, threads: int) -> dict[str, Any]:
+        """Seed everything and fix the threads; returns what now determines the figures."""
+        torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
+        set_seed(seed)
+        return {
+            "seed": seed,
+            "threads": torch.get_num_threads(),
+            "device": self.device,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        }
+
+    def trainer_settings(self) -> dict[str, Any]:
+        """Arguments that keep transformers' Trainer on this device, whatever else is there."""
+        return {"use_cpu": True}
+
+    def synchronize(self) -> None:
+        """Nothing is queued on a CPU."""
+
+    def allocator_peak(self, run: Callable[[], object]) -> int:
+        """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            run()
+        assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+        level = peak = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            level += event.nbytes()
+            peak = max(peak, level)
+        return peak

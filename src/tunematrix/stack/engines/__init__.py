@@ -1,0 +1,1 @@
+"""What a recipe drives: loading, training loops, scoring."""

@@ -1,0 +1,98 @@
+"""A plain training loop: the reference that Trainer has to agree with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+from transformers import get_scheduler
+
+from tunematrix.evidence.events import LoggedStep
+from tunematrix.stack.engines.scoring import Batch, Example, pad
+from tunematrix.stack.engines.training import Training
+from tunematrix.stack.meters.optimizer import UNDECAYED
+
+
+def run(model: nn.Module, training: Training, write: Callable[[LoggedStep], None]) -> None:
+    """Train `model` in place.
+
+    The loss of a step is the mean over all counted tokens of all its micro-batches.
+
+    Raises:
+        ValueError: the data is to be packed.
+    """
+    settings = training.settings
+    if training.data["packing"]:
+        message = "the plain loop pads its rows and can't pack them"
+        raise ValueError(message)
+    optimizer = _optimizer(model, training)
+    schedule = get_scheduler(
+        training.scheduler_name(),
+        optimizer,
+        num_warmup_steps=int(settings["warmup_steps"]),
+        num_training_steps=int(settings["max_steps"]),
+    )
+    batches = _batches(training)
+    model.train()
+    for step in range(1, int(settings["max_steps"]) + 1):
+        group = [next(batches) for _ in range(int(settings["accumulation"]))]
+        loss = _accumulate(model, group, training)
+        norm = _clip(model, float(settings["max_grad_norm"]))
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % int(settings["logging_steps"]) == 0:
+            write(LoggedStep(step, loss, norm))
+
+
+def _accumulate(model: nn.Module, group: Sequence[Batch], training: Training) -> float:
+    tokens = sum(int((batch.labels[:, 1:] != -100).sum()) for batch in group)
+    compute = getattr(torch, training.compute)
+    total = 0.0
+    for batch in group:
+        with torch.autocast(training.device, dtype=compute, enabled=compute != torch.float32):
+            output = model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
+            )
+        losses = nn.functional.cross_entropy(
+            output.logits[:, :-1].float().transpose(1, 2),
+            batch.labels[:, 1:],
+            ignore_index=-100,
+            reduction="sum",
+        )
+        (losses / tokens).backward()
+        total += float(losses.detach())
+    return total / tokens
+
+
+def _clip(model: nn.Module, limit: float) -> float:
+    trained = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.clip_grad_norm_(trained, limit if limit > 0 else float("inf"))
+    return float(norm)
+
+
+def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decay = float(training.settings["weight_decay"])
+    groups = [
+        {"params": [p for n, p in named if not UNDECAYED.search(n)], "weight_decay": decay},
+        {"params": [p for n, p in named if UNDECAYED.search(n)], "weight_decay": 0.0},
+    ]
+    kind, arguments = training.optimizer_class()
+    optimizer: torch.optim.Optimizer = kind(groups, **arguments)
+    return optimizer
+
+
+def _batches(training: Training) -> Iterator[Batch]:
+    """Yield micro-batches for ever, each epoch in another order."""
+    order = random.Random(int(training.settings["seed"]))
+    size = int(training.settings["batch_size"])
+    pad_id = training.tokenizer.pad_token_id
+    assert isinstance(pad_id, int)
+    while True:
+        epoch: list[Example] = list(training.examples)
+        order.shuffle(epoch)
+        for start in range(0, len(epoch) - size + 1, size):
+            yield pad(epoch[start : start + size], pad_id, training.device)

@@ -1,0 +1,74 @@
+"""Training through TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from tunematrix.evidence.events import LoggedStep
+from tunematrix.stack.engines.training import Training
+
+
+class LogReader(TrainerCallback):
+    """Hands on each line that Trainer logs."""
+
+    def __init__(self, write: Callable[[LoggedStep], None]) -> None:
+        self.write = write
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Pass a training line on; summaries and evaluations have no `loss`."""
+        if logs and "loss" in logs:
+            norm = logs.get("grad_norm")
+            self.write(
+                LoggedStep(state.global_step, float(logs["loss"]), None if norm is None else float(norm))
+            )
+
+
+def build(model: nn.Module, training: Training, write: Callable[[LoggedStep], None]) -> SFTTrainer:
+    """Make the trainer; tokenizing and packing happen here."""
+    settings, data = training.settings, training.data
+    config = SFTConfig(
+        output_dir=str(training.output),
+        max_steps=int(settings["max_steps"]),
+        per_device_train_batch_size=int(settings["batch_size"]),
+        gradient_accumulation_steps=int(settings["accumulation"]),
+        learning_rate=float(settings["learning_rate"]),
+        lr_scheduler_type=training.scheduler_name(),
+        warmup_steps=int(settings["warmup_steps"]),
+        max_grad_norm=float(settings["max_grad_norm"]),
+        weight_decay=float(settings["weight_decay"]),
+        gradient_checkpointing=bool(settings["gradient_checkpointing"]),
+        gradient_checkpointing_kwargs=(
+            {"use_reentrant": False} if settings["gradient_checkpointing"] else None
+        ),
+        max_length=int(settings["max_length"]),
+        packing=bool(data["packing"]),
+        assistant_only_loss=settings["loss_on"] == "assistant",
+        completion_only_loss=settings["loss_on"] == "completion" or None,
+        bf16=training.compute == "bfloat16",
+        fp16=training.compute == "float16",
+        seed=int(settings["seed"]),
+        logging_steps=int(settings["logging_steps"]),
+        # Trainer's default replaces a nan by the last good loss before it logs.
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        **training.device_settings,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
+        processing_class=training.tokenizer,
+        optimizer_cls_and_kwargs=training.optimizer_class(),
+        callbacks=[LogReader(write)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer

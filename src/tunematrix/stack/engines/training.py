@@ -1,0 +1,62 @@
+"""What both training loops are told: one frozen description, and the optimizer it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.stack.engines.scoring import Example
+
+OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run, for either loop.
+
+    Attributes:
+        settings: the cell's `train` section.
+        optimizer, scheduler: their config options.
+        data: the data option (form, loss_on, packing).
+        rows: dataset rows as TRL takes them; examples: the same rows, tokenized by us.
+        compute: dtype name of the arithmetic; mixed: whether autocast provides it.
+        device_settings: what keeps Trainer on the backend's device.
+        output: folder for the trainer's own files.
+    """
+
+    settings: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    scheduler: str
+    data: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    examples: Sequence[Example]
+    tokenizer: PreTrainedTokenizerBase
+    compute: str
+    device: str
+    device_settings: Mapping[str, Any]
+    output: Path
+
+    def optimizer_class(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Return the optimizer's class and its arguments.
+
+        Trainer takes both as they are: its own learning_rate never reaches such an optimizer.
+        """
+        kind, rate = str(self.optimizer["name"]), float(self.settings["learning_rate"])
+        if kind == "sgd":
+            return OPTIMIZERS[kind], {"lr": rate, "momentum": float(self.optimizer["momentum"])}
+        betas = (float(self.optimizer["beta1"]), float(self.optimizer["beta2"]))
+        return OPTIMIZERS[kind], {"lr": rate, "betas": betas, "eps": float(self.optimizer["eps"])}
+
+    def scheduler_name(self) -> str:
+        """Return transformers' name for the schedule; its "constant" knows no warm-up."""
+        warm = int(self.settings["warmup_steps"]) > 0
+        return "constant_with_warmup" if warm and self.scheduler == "constant" else self.scheduler

@@ -1,0 +1,92 @@
+"""Dtypes and devices of what really flowed through the base's layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tunematrix.evidence.events import Compute, Device
+
+LOOKS = 2
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
+
+
+class ProductSpy(TorchDispatchMode):
+    """Notes the dtypes of matrix products, below autocast and whatever a layer converts.
+
+    A library's own operator that takes floats first and integers after them multiplies too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[str] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Look at a product's left factor, then let everything happen as it would."""
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        if function in PRODUCTS:
+            self.dtypes.add(short(tensors[-2].dtype))
+        elif function.namespace != "aten" and tensors and tensors[0].is_floating_point():
+            if any(not t.is_floating_point() for t in tensors[1:]):
+                self.dtypes.add(short(tensors[0].dtype))
+        return function(*args, **(kwargs or {}))
+
+
+@dataclass
+class ComputeMeter:
+    """Remembers what the base's layers computed in, and where, over their first passes."""
+
+    spy: ProductSpy = field(default_factory=ProductSpy)
+    outputs: set[str] = field(default_factory=set)
+    devices: set[str] = field(default_factory=set)
+    looks: Counter[int] = field(default_factory=Counter)
+
+    def entered(self, layer: nn.Module, args: Any) -> None:
+        """Begin to look at one layer's pass while training."""
+        if layer.training and self.looks[id(layer)] < LOOKS:
+            self.spy.__enter__()
+
+    def left(self, layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+        """End it, and look at the output."""
+        if layer.training and self.looks[id(layer)] < LOOKS:
+            self.spy.__exit__(None, None, None)
+            self.looks[id(layer)] += 1
+            self.outputs.add(short(output.dtype))
+            self.devices.add(output.device.type)
+
+    def events(self, model: nn.Module) -> tuple[Compute, Device]:
+        """Say what was seen, beside the dtypes and devices of the parameters."""
+        frozen = {short(p.dtype) for p in model.parameters() if not p.requires_grad}
+        trained = {short(p.dtype) for p in model.parameters() if p.requires_grad}
+        places = Counter(p.device.type for p in model.parameters())
+        products = tuple(sorted(self.spy.dtypes or self.outputs))
+        return (
+            Compute(products, tuple(sorted(frozen)), tuple(sorted(trained))),
+            Device(dict(places), tuple(sorted(self.devices))),
+        )
+
+
+@contextmanager
+def watch(layers: list[nn.Module], meter: ComputeMeter) -> Iterator[None]:
+    """Let `meter` see what happens inside `layers` meanwhile."""
+    handles = [layer.register_forward_pre_hook(meter.entered) for layer in layers]
+    handles += [layer.register_forward_hook(meter.left) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def short(dtype: torch.dtype) -> str:
+    """Name a dtype as configs do: float32, bfloat16."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,132 @@
+"""The optimizer's steps, seen through PyTorch's own hooks, whoever drives them.
+
+The first steps are recomputed here from the captured gradients by formulas of our own, so that
+a scale, a skipped parameter or an ignored setting shows in what the parameters did.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from tunematrix.evidence.events import OptimizerStep
+
+AUDITED_STEPS = 3
+AUDITED_ELEMENTS = 2_000_000
+UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
+"""Names that transformers' Trainer (and the plain loop) leave without weight decay."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """What the configuration asks of the optimizer.
+
+    Attributes:
+        name: adamw, adam or sgd.
+        settings: the option's own values (beta1, beta2, eps, momentum).
+        weight_decay: for parameters that decay.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    weight_decay: float
+
+
+@dataclass
+class Audit:
+    """Follows a few parameters with an optimizer of its own, in float32."""
+
+    formula: Formula
+    names: Mapping[int, str]
+    state: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+    def before(self, optimizer: Optimizer, step: int) -> None:
+        """Compute where each parameter must be after this step."""
+        self.expected = {}
+        budget = AUDITED_ELEMENTS
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                budget -= parameter.numel()
+                if parameter.grad is None or budget < 0:
+                    continue
+                old = parameter.detach().float().clone()
+                gradient = parameter.grad.detach().float().clone()
+                new = self._update(parameter, old, gradient, float(group["lr"]), step + 1)
+                self.expected[id(parameter)] = (old, new)
+
+    def deviation(self, optimizer: Optimizer) -> float | None:
+        """Return the largest error over the largest update, or None when nothing was followed."""
+        error = update = 0.0
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if id(parameter) in self.expected:
+                    old, new = self.expected[id(parameter)]
+                    now = parameter.detach().float()
+                    error = max(error, (now - new).abs().max().item())
+                    update = max(update, (new - old).abs().max().item())
+        if not self.expected:
+            return None
+        return error / update if update > 0 else (0.0 if error == 0 else math.inf)
+
+    def _update(
+        self, key: nn.Parameter, old: torch.Tensor, grad: torch.Tensor, rate: float, count: int
+    ) -> torch.Tensor:
+        decay = 0.0 if UNDECAYED.search(self.names[id(key)]) else self.formula.weight_decay
+        settings = self.formula.settings
+        if self.formula.name != "adamw":
+            grad = grad + decay * old
+        if self.formula.name == "sgd":
+            return old - rate * grad
+        beta1, beta2 = float(settings["beta1"]), float(settings["beta2"])
+        first, second = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
+        first = beta1 * first + (1 - beta1) * grad
+        second = beta2 * second + (1 - beta2) * grad * grad
+        self.state[id(key)] = (first, second)
+        mean, spread = first / (1 - beta1**count), second / (1 - beta2**count)
+        start = old * (1 - rate * decay) if self.formula.name == "adamw" else old
+        return start - rate * mean / (spread.sqrt() + float(settings["eps"]))
+
+
+@contextmanager
+def watch(
+    model: nn.Module, formula: Formula, write: Callable[[OptimizerStep], None]
+) -> Iterator[None]:
+    """Write one `OptimizerStep` for each step that any optimizer takes meanwhile."""
+    audit = Audit(formula, {id(p): name for name, p in model.named_parameters()})
+    step = 0
+    seen: tuple[tuple[float, ...], float] = ((), 0.0)
+
+    def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        nonlocal seen
+        groups = [group for group in optimizer.param_groups if group["params"]]
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm([g.detach().float() for g in gradients]))
+        seen = (tuple(float(group["lr"]) for group in groups), norms.norm().item())
+        if step < AUDITED_STEPS:
+            audit.before(optimizer, step)
+
+    def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        nonlocal step
+        deviation = audit.deviation(optimizer) if step < AUDITED_STEPS else None
+        write(OptimizerStep(step, seen[0], seen[1], deviation))
+        step += 1
+
+    handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,38 @@
+"""The factor with which an adapter's product really enters a layer's output."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tunematrix.evidence.events import AdapterScale
+
+ROWS = 8
+
+
+def measure(model: nn.Module, names: list[str], dtype: torch.dtype) -> AdapterScale:
+    """Regress each layer's adapter part on B A x, for inputs of `dtype` drawn at random.
+
+    `names` are adapted layers of `model`; each has a `base_layer` and two factors.
+    """
+    factors = [_factor(model.get_submodule(name), dtype) for name in names]
+    return AdapterScale((min(factors), max(factors)))
+
+
+def _factor(layer: nn.Module, dtype: torch.dtype) -> float:
+    first, second = _weights(layer)
+    inputs = torch.randn(ROWS, first.shape[1], device=first.device, dtype=dtype)
+    base = layer.get_submodule("base_layer")
+    with torch.enable_grad():
+        # Without a gradient some libraries repack their weights at this pass.
+        inputs.requires_grad_()
+        part = (layer(inputs) - base(inputs)).detach().double()
+    product = (inputs.detach().double() @ first.double().T) @ second.double().T
+    return float((part * product).sum() / (product * product).sum())
+
+
+def _weights(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    found = {name: p.detach() for name, p in layer.named_parameters() if "lora_" in name}
+    first = next(p for name, p in found.items() if "lora_A" in name)
+    second = next(p for name, p in found.items() if "lora_B" in name)
+    return first, second

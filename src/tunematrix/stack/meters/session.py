@@ -1,0 +1,72 @@
+"""All always-on meters around one stretch of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.meters import batches, compute, optimizer
+from tunematrix.stack.meters.memory import ProcessPeak
+from tunematrix.stack.methods.common import Base
+
+
+class TrainingMeters:
+    """Reads shapes, labels, dtypes, devices, steps and the process's peak while training.
+
+    Attributes:
+        tokens: real positions that entered the model so far.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        texts: frozenset[str],
+        tokenizer: PreTrainedTokenizerBase,
+        events: EventLog,
+    ) -> None:
+        self.config = config
+        self.events = events
+        self.tokens = 0
+        packed = bool(config["data"]["packing"])
+        audit = batches.LabelAudit(texts, tokenizer, packed)
+        self.batches = batches.BatchMeter(audit, self._write)
+        self.compute = compute.ComputeMeter()
+
+    @contextmanager
+    def watch(self, model: nn.Module, base: Base) -> Iterator[None]:
+        """Attach every meter, and write what they saw at the end."""
+        formula = optimizer.Formula(
+            name=str(self.config["optimizer"]["name"]),
+            settings=self.config["optimizer"],
+            weight_decay=float(self.config["train"]["weight_decay"]),
+        )
+        linears = [
+            layer for name, layer in model.named_modules() if name.endswith(tuple(base.linears))
+        ]
+        # Beneath an adapter, only the base's own part of the layer says what the base computed in.
+        bases = [getattr(layer, "base_layer", layer) for layer in linears]
+        with ExitStack() as stack:
+            stack.enter_context(batches.watch(model, linears[0], self.batches))
+            stack.enter_context(compute.watch(bases, self.compute))
+            stack.enter_context(optimizer.watch(model, formula, self._stepped))
+            peak = ProcessPeak.begin()
+            yield
+            self.events.write(peak.end())
+        for event in self.compute.events(model):
+            self.events.write(event)
+
+    def _stepped(self, step: OptimizerStep) -> None:
+        self.batches.next_step()
+        self._write(step)
+
+    def _write(self, event: Event) -> None:
+        if isinstance(event, MicroBatch):
+            self.tokens += event.tokens
+        self.events.write(event)
+

@@ -1,0 +1,37 @@
+"""Bytes that the base's layers and the whole model really store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from tunematrix.evidence.events import Storage
+from tunematrix.stack.methods.common import Base
+from tunematrix.stack.quantizers.common import Quantizer
+
+
+def measure(model: nn.Module, base: Base, quantizer: Quantizer) -> Storage:
+    """Count bytes right after loading: some libraries repack at the first forward pass."""
+    layers = tuple(
+        (name, shape, _bytes(quantizer.stored(model.get_submodule(name))))
+        for name, shape in zip(base.linears, base.shapes, strict=True)
+    )
+    return Storage(
+        layers=layers,
+        total_bytes=_bytes(all_stored(model, quantizer)),
+        parameters=base.size,
+    )
+
+
+def all_stored(model: nn.Module, quantizer: Quantizer) -> Iterator[torch.Tensor]:
+    """Yield every tensor the model keeps, quantization state included."""
+    for layer in model.modules():
+        yield from quantizer.stored(layer)
+
+
+def _bytes(tensors: Iterator[torch.Tensor]) -> int:
+    """Sum the sizes of `tensors`, tied ones once."""
+    distinct = {(tensor.data_ptr(), tensor.nbytes): tensor.nbytes for tensor in tensors}
+    return sum(distinct.values())

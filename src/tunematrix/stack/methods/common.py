@@ -1,0 +1,75 @@
+"""What every method is.
+
+A method attaches to a loaded model, names the parameters that it must train, and saves and
+loads what it trained. The names are derived from the base's own layers, so that an adapter
+which forgot a layer can't vouch for itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is known of a checkpoint before anything is quantized or attached.
+
+    Attributes:
+        linears: names of the decoder's linear layers, the output head left out.
+        shapes: of those layers, (out, in).
+        parameters: names of all its parameters.
+        size: number of all its parameters.
+    """
+
+    linears: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
+    parameters: tuple[str, ...]
+    size: int
+
+
+class Method(Protocol):
+    """The interface that `configs/method/*.yaml` name in `implementation._target_`."""
+
+    trainer: Literal["sft", "plain"]
+    """Which loop trains it: TRL's SFTTrainer, or a plain one."""
+    scale: float | None
+    """The factor on the adapter's product, where it has one."""
+    trains_base: bool
+    """Whether the base's own weights are trained, and so must be held in full precision."""
+
+    def attach(self, model: PreTrainedModel, base: Base, kbit: bool, checkpoint: bool) -> nn.Module:
+        """Make `model` trainable.
+
+        `kbit`: its quantizer prepares for k-bit training; `checkpoint`: activations will be
+        recomputed in the backward pass.
+        """
+
+    def must_train(self, base: Base) -> tuple[str, ...]:
+        """Name the parameters of the attached model that must be trained."""
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write what was trained into `folder`."""
+
+    def load(self, model: PreTrainedModel, base: Base, folder: Path) -> nn.Module:
+        """Put what `folder` holds onto a freshly loaded base."""
+
+
+def describe(model: PreTrainedModel) -> Base:
+    """Read a `Base` off an unquantized model."""
+    head = model.get_output_embeddings()
+    linears = {
+        name: (layer.out_features, layer.in_features)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    }
+    return Base(
+        linears=tuple(linears),
+        shapes=tuple(linears.values()),
+        parameters=tuple(name for name, _ in model.named_parameters()),
+        size=sum(parameter.numel() for parameter in model.parameters()),
+    )

@@ -1,0 +1,1 @@
+"""How base weights are stored: one small module per library, none of which knows another."""

@@ -1,0 +1,69 @@
+"""bitsandbytes through transformers' BitsAndBytesConfig, the way QLoRA's users load."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from bitsandbytes.functional import QuantState
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from tunematrix.stack.quantizers.common import Placement, from_pretrained, own_tensors
+
+
+class Nf4:
+    """NormalFloat 4-bit with double quantization of its scales (QLoRA, arXiv:2305.14314)."""
+
+    prepares_for_kbit = True
+
+    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+        """Load `path` in 4 bits; transformers itself leaves the output head alone."""
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=placement.compute,
+        )
+        return from_pretrained(
+            path, placement, quantization_config=settings, device_map=placement.device
+        )
+
+    def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
+        """Yield packed weights, scales, their own scales, and the code tables."""
+        if not isinstance(layer, Linear4bit):
+            yield from own_tensors(layer)
+            return
+        weight = layer.weight
+        yield weight.data
+        state: QuantState | None = getattr(weight, "quant_state", None)
+        while state is not None:
+            yield from (t for t in (state.absmax, state.code, state.offset) if t is not None)
+            state = state.state2
+
+
+class Int8:
+    """LLM.int8(): one scale per output row (arXiv:2208.07339)."""
+
+    prepares_for_kbit = True
+
+    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+        """Load `path` in 8 bits."""
+        # On CPU each product warns that inputs are cast to float16: hundreds of equal lines.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        settings = BitsAndBytesConfig(load_in_8bit=True)
+        return from_pretrained(
+            path, placement, quantization_config=settings, device_map=placement.device
+        )
+
+    def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
+        """Yield weights and row scales; the first forward pass moves them into `state`."""
+        if not isinstance(layer, Linear8bitLt):
+            yield from own_tensors(layer)
+            return
+        yield layer.weight.data
+        scales = layer.weight.SCB
+        yield layer.state.SCB if scales is None else scales

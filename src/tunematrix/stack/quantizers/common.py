@@ -1,0 +1,76 @@
+"""What every quantizer is, and how the tensors behind a weight are found.
+
+A quantizer turns a checkpoint folder into a model whose decoder's linear layers are stored
+its way. It answers for two things: `load`, and `stored`, the tensors that one of its layers
+really keeps, so that bytes can be counted and bits compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which dtypes a model is loaded.
+
+    Attributes:
+        device: torch device string.
+        weights: dtype of everything that stays unquantized.
+        compute: dtype in which dequantized products are taken.
+        cache: folder for code that is compiled once and kept between runs.
+    """
+
+    device: str
+    weights: torch.dtype
+    compute: torch.dtype
+    cache: Path
+
+
+class Quantizer(Protocol):
+    """The interface that `configs/quantizer/*.yaml` name in `implementation._target_`."""
+
+    prepares_for_kbit: bool
+    """Whether PEFT's `prepare_model_for_kbit_training` belongs before an adapter is attached."""
+
+    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+        """Load `path` with the layers named in `linears` quantized."""
+
+    def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
+        """Yield every tensor that `layer` keeps for its weight, quantization state included."""
+
+
+def from_pretrained(path: Path, placement: Placement, **settings: Any) -> PreTrainedModel:
+    """Load a causal language model from a local folder: safetensors only, no remote code."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=placement.weights,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        **settings,
+    )
+    return model
+
+
+def plain_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the plain tensors inside `tensor`, looking through tensor subclasses."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None or type(tensor) in (torch.Tensor, nn.Parameter):
+        yield tensor.data
+        return
+    for name in flatten()[0]:
+        yield from plain_tensors(getattr(tensor, name))
+
+
+def own_tensors(layer: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the plain tensors of a layer's own parameters and buffers."""
+    for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
+        yield from plain_tensors(tensor)

@@ -1,0 +1,1 @@
+"""What a run does, from a composed configuration to evidence."""

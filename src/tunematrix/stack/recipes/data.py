@@ -1,0 +1,65 @@
+"""The toy world's data for one cell: rows for the trainer, examples and a floor for the meters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.stack.engines.scoring import Example, tokenize
+from tunematrix.stack.toyworld import corpus
+
+DIALECT = "B"
+HELD_OUT = 64
+SPARE_ROWS = 1.25
+"""More rows than one pass over the run needs, so that packing can't run dry."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything one cell trains on and is judged by.
+
+    Attributes:
+        rows: training rows as TRL takes them; examples: the same, tokenized by us.
+        texts: what the loss may count, one text per training row.
+        held_out: examples never trained on; floor: their exact mean nats per counted token.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    examples: Sequence[Example]
+    texts: frozenset[str]
+    held_out: Sequence[Example]
+    floor: float
+
+
+def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:
+    """Draw rows for the cell's data form from the target dialect."""
+    form, train = config["data"]["form"], config["train"]
+    steps = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
+    count = int(steps * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
+    rows = corpus.rows(form, DIALECT, count, seed=int(train["seed"]))
+    eos = str(tokenizer.eos_token)
+    held_out = corpus.rows(form, DIALECT, HELD_OUT, seed=int(train["seed"]), split="held-out")
+    examples = [example(tokenizer, form, row) for row in held_out]
+    tokens = sum(sum(e.counted[1:]) for e in examples)
+    nats = sum(corpus.row_floor(form, DIALECT, row) for row in held_out)
+    return Data(
+        rows=rows,
+        examples=[example(tokenizer, form, row) for row in rows],
+        texts=frozenset(corpus.supervised_texts(form, row, eos) for row in rows),
+        held_out=examples,
+        floor=nats / tokens,
+    )
+
+
+def example(tokenizer: PreTrainedTokenizerBase, form: str, row: Mapping[str, Any]) -> Example:
+    """Tokenize one row without TRL, so that the two can be held against each other."""
+    counted = corpus.supervised_texts(form, row, str(tokenizer.eos_token))
+    if form == "chat":
+        context = tokenizer.apply_chat_template(
+            row["messages"][:-1], tokenize=False, add_generation_prompt=True
+        )
+        return tokenize(tokenizer, str(context), counted)
+    return tokenize(tokenizer, str(row.get("prompt", "")), counted)

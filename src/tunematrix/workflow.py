@@ -1,0 +1,255 @@
+"""One way through the house: spec → matrix → run → evidence → checks → results.
+
+`Workshop` knows where things lie and what a run shares; `run_cell` is the way itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tunematrix.checks import loss, resources
+from tunematrix.checks.judge import judge
+from tunematrix.checks.verdict import Claim
+from tunematrix.errors import BadInput, MachineProblem
+from tunematrix.evidence import Evidence, Exit, collect
+from tunematrix.evidence.events import Determinants, LogitError, Phase, Started, Throughput
+from tunematrix.evidence.run_dir import CellFile, RunDir
+from tunematrix.matrix.cells import Cell, Exclusion
+from tunematrix.matrix.compose import compose
+from tunematrix.matrix.environments import Environment
+from tunematrix.matrix.groups import Groups
+from tunematrix.paths import shown
+from tunematrix.results.outcome import Expected, settle
+from tunematrix.results.record import Record, machine
+from tunematrix.run import worker
+from tunematrix.run.driver import Driver
+
+Isolation = Literal["auto", "forkserver", "spawn", "foreground"]
+
+PREPARE_SECONDS = 900.0
+METRICS_MB = ("stored", "allocator_peak", "process_peak")
+RUNS_KEPT = 5
+
+
+@dataclass
+class Workshop:
+    """What all cells of one run share.
+
+    Attributes:
+        environment: whose cells run; groups: the config groups.
+        run_id: names the run; root: the project; folder: `.tunematrix/<environment>`.
+        isolation: how cells are kept apart; faults: dotted names entered in every worker.
+        keep_output: whether the output of passed cells is kept.
+        say: takes one line of progress for the user.
+    """
+
+    environment: Environment
+    groups: Groups
+    run_id: str
+    root: Path
+    isolation: Isolation
+    faults: tuple[str, ...]
+    keep_output: bool
+    say: Callable[[str], None]
+    _driver: Driver | None = None
+    _prepared: set[str] = field(default_factory=set)
+    _composed: dict[str, Future[dict[str, Any]]] = field(default_factory=dict)
+    _composer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    @property
+    def folder(self) -> Path:
+        """Where this environment's records and runs lie."""
+        return self.root / ".tunematrix" / self.environment.name
+
+    @property
+    def cache(self) -> Path:
+        """Where generated checkpoints and compiled kernels are kept between runs."""
+        return self.root / ".tunematrix" / "cache"
+
+    def compose_ahead(self, cell: Cell) -> Future[dict[str, Any]]:
+        """Compose a cell's configuration while the one before it runs."""
+        if cell.id not in self._composed:
+            future = self._composer.submit(self._compose, cell)
+            self._composed[cell.id] = future
+        return self._composed[cell.id]
+
+    def run(self, run_dir: RunDir, config: Mapping[str, Any], timeout: float) -> Exit:
+        """Run a cell in a process of its own, or in this one where breakpoints must work."""
+        if self.isolation == "foreground":
+            return worker.run_foreground(run_dir)
+        return self._driver_for(config).run(run_dir, timeout)
+
+    def _driver_for(self, config: Mapping[str, Any]) -> Driver:
+        """Return the driver, started for this configuration's backend at first use."""
+        assert self.isolation != "foreground"
+        if self._driver is None:
+            backend = config["backend"]
+            self._driver = Driver(
+                backend["preload"], self.isolation, backend.get("canary"), report=self.say
+            )
+            self._driver.start()
+        return self._driver
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Do once, before any clock starts, what an option needs done (a compilation).
+
+        Raises:
+            MachineProblem: it failed; the text names its log.
+        """
+        for axis, section in config.items():
+            wanted = section.get("prepare") if isinstance(section, Mapping) else None
+            if wanted is None or wanted["call"] in self._prepared:
+                continue
+            self.say(f"{axis} {section['name']}: {wanted['note']}")
+            log = self.folder / "runs" / self.run_id / f"prepare-{section['name']}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            arguments = {"cache_dir": str(self.cache)}
+            if self.isolation == "foreground":
+                worker.call(wanted["call"], arguments)
+            elif self._driver_for(config).call(
+                wanted["call"], arguments, PREPARE_SECONDS, log
+            ).code:
+                message = f"preparing {section['name']} failed; what it said is in {shown(log)}"
+                raise MachineProblem(message)
+            self._prepared.add(wanted["call"])
+
+    def close(self) -> None:
+        """End the driver; remove the folders of older runs, newest few kept."""
+        self._composer.shutdown(wait=False, cancel_futures=True)
+        if self._driver is not None:
+            self._driver.close()
+        runs = sorted((self.folder / "runs").glob("*"), key=lambda path: path.name)
+        for old in runs[:-RUNS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _compose(self, cell: Cell) -> dict[str, Any]:
+        config: dict[str, Any] = dict(compose(cell, self.groups.roots))
+        config["cache_dir"] = str(self.cache)
+        return config
+
+
+def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Record:
+    """Take one cell the whole way and return its record.
+
+    `expected` is the failure that a probe expects; a spec's own known failures are looked up.
+    """
+    config = workshop.compose_ahead(cell).result()
+    absent = unavailable(cell, workshop.groups)
+    if absent is not None:
+        return _record(cell, workshop, outcome="unavailable", reason=absent)
+    try:
+        workshop.prepare(config)
+        run_dir = RunDir.create(workshop.folder / "runs" / workshop.run_id, cell.id)
+        run_dir.write_cell(CellFile(cell.id, config, str(run_dir.output), workshop.faults))
+        end = workshop.run(run_dir, config, cell.spec.timeout)
+        evidence = collect(run_dir, end)
+    except (MachineProblem, BadInput, OSError) as error:
+        return _record(cell, workshop, outcome="error", reason=str(error))
+    claim = Claim(cell.spec, config)
+    verdicts = judge(evidence, claim)
+    outcome, reason = settle(verdicts, evidence, expected or known_failure(cell))
+    if end.problem is not None:
+        outcome = "error"
+    if outcome in ("passed", "known_failure") and not workshop.keep_output:
+        shutil.rmtree(run_dir.output, ignore_errors=True)
+    return _record(
+        cell,
+        workshop,
+        outcome=outcome,
+        reason=reason,
+        checks=verdicts,
+        metrics=metrics(evidence),
+        durations=durations(evidence),
+        run_dir=shown(run_dir.path),
+        **determinants(evidence),
+    )
+
+
+def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
+    """Return the record of a point that is declared unsupported."""
+    reason = f"{exclusion.reason} ({exclusion.declared_in})"
+    return _record(
+        exclusion.cell, workshop, outcome="unsupported", reason=reason, link=exclusion.link
+    )
+
+
+def known_failure(cell: Cell) -> Expected | None:
+    """Return the failure that the cell's spec declares for it."""
+    for entry in cell.spec.known_failures:
+        if entry.matches(cell.axes):
+            return Expected(entry.raises, entry.check, entry.reason, entry.link)
+    return None
+
+
+def unavailable(cell: Cell, groups: Groups) -> str | None:
+    """Say which library this environment lacks for the cell, without importing any."""
+    for axis, name in cell.axes.items():
+        data = groups.axes[axis][name].data
+        wanted = data.get("requires", [])
+        absent = [m for m in wanted if isinstance(m, str) and not _importable(m)]  # type: ignore[union-attr]  # a list by the configs' own test
+        if absent:
+            install = data.get("install", f"nox -s {cell.axes['backend']}")
+            return f"{axis} {name} needs {', '.join(absent)}; install it with: {install}"
+    return None
+
+
+def metrics(evidence: Evidence) -> dict[str, float]:
+    """Return the figures that views show and baselines will compare."""
+    found: dict[str, float | None] = {"gap_closed": loss.measured_gap(evidence)}
+    for measure in METRICS_MB:
+        size = resources.memory_bytes(evidence, measure)
+        found[f"{measure}_mb"] = None if size is None else size / resources.MEGABYTE
+    speed, error = evidence.one(Throughput), evidence.one(LogitError)
+    found["tokens_per_second"] = speed.tokens / speed.seconds if speed else None
+    found["logit_error"] = error.relative if error else None
+    found["seconds"] = evidence.exit.seconds
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def durations(evidence: Evidence) -> dict[str, float]:
+    """Return seconds by phase, and in total."""
+    phases = {phase.name: phase.seconds for phase in evidence.all(Phase)}
+    return {**phases, "total": evidence.exit.seconds}
+
+
+def determinants(evidence: Evidence) -> dict[str, Any]:
+    """Return versions and machine as the cell's own process reported them."""
+    started, set_by_backend = evidence.one(Started), evidence.one(Determinants)
+    return {
+        "versions": started.versions if started else {},
+        "machine": {
+            **machine(),
+            **(started.determinants if started else {}),
+            **(set_by_backend.values if set_by_backend else {}),
+            "isolation": evidence.exit.isolation,
+            "memory_methods": resources.methods(evidence),
+        },
+    }
+
+
+def _record(cell: Cell, workshop: Workshop, **fields: Any) -> Record:
+    source = cell.spec.source.path
+    fields.setdefault("machine", machine())
+    return Record(
+        run_id=workshop.run_id,
+        cell_id=cell.id,
+        spec=os.path.relpath(source, workshop.root) if source else "",
+        environment=workshop.environment.name,
+        axes=dict(cell.axes),
+        **fields,
+    )
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        # A parent package is missing.
+        return False

@@ -1,0 +1,72 @@
+"""Real drivers, real processes: cells of the tiny recipes beside this file."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunematrix.evidence.run_dir import CellFile, RunDir
+from tunematrix.run.driver import Driver
+from tunematrix.run.process_tree import is_alive
+
+MakeCell = Callable[..., RunDir]
+Survivors = Callable[[RunDir, float], list[int]]
+
+
+@pytest.fixture(autouse=True)
+def importable_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers get the driver's sys.path, and find `recipes_for_run` there."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Driver]:
+    """One fork server for all tests of a module."""
+    with Driver(["email.mime.text", "hydra.utils"], report=print) as driver:
+        with pytest.MonkeyPatch.context() as environment:
+            # It would hide that the last lines before a crash are lost.
+            environment.delenv("PYTHONUNBUFFERED", raising=False)
+            driver.start()
+        yield driver
+
+
+@pytest.fixture
+def make_cell(tmp_path: Path) -> MakeCell:
+    """Makes the run directory of a cell that runs one of the tiny recipes."""
+
+    runs = itertools.count()
+
+    def make(recipe: str, faults: Sequence[str] = ()) -> RunDir:
+        run_dir = RunDir.create(tmp_path / f"run-{next(runs)}", f"{recipe}[cpu]")
+        implementation = {"_target_": f"recipes_for_run.{recipe}", "_partial_": True}
+        config = {"recipe": {"implementation": implementation}, "learning_rate": 3e-4}
+        run_dir.write_cell(CellFile(recipe, config, str(run_dir.output), tuple(faults)))
+        return run_dir
+
+    return make
+
+
+@pytest.fixture
+def survivors() -> Survivors:
+    """Tells which of the processes that a tiny recipe recorded still run after some seconds."""
+
+    def survivors_of(run_dir: RunDir, seconds: float) -> list[int]:
+        pids = [int(pid) for pid in (run_dir.output / "pids").read_text().split()]
+        deadline = time.monotonic() + seconds
+        while (running := [pid for pid in pids if _runs(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return running
+
+    return survivors_of
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return is_alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
