@@ -37,14 +37,14 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians in seconds, and what their ratio must be."""
+    """One comparison: medians in seconds, their ratio, and what was promised of it."""
 
     what: str
     ours: float
     other: float
     ratio: float
-    bound: str
-    good: bool
+    promise: str = "-"
+    kept: bool = True
 
 
 class Bench:
@@ -57,7 +57,8 @@ class Bench:
 
     def cell(self, **overrides: object) -> RunDir:
         """Write a fresh cell: LoRA on the toy model, with some settings overridden."""
-        settings = {"train.max_steps": 20, **{k.replace("__", "."): v for k, v in overrides.items()}}
+        settings: dict[str, object] = {"train.max_steps": 20}
+        settings |= {key.replace("__", "."): value for key, value in overrides.items()}
         spec = Spec.model_validate(
             {"test_id": "bench", "recipe": "sft", "overrides": settings, "matrix": {}}
         )
@@ -81,7 +82,7 @@ def main() -> None:
             rows = [isolation(bench, driver), meters(bench, driver), memory_pass(bench, driver)]
     rows.append(collection())
     Console().print(table(rows))
-    sys.exit(0 if all(row.good for row in rows) else 1)
+    sys.exit(0 if all(row.kept for row in rows) else 1)
 
 
 def isolation(bench: Bench, driver: Driver) -> Row:
@@ -95,7 +96,8 @@ def isolation(bench: Bench, driver: Driver) -> Row:
         path = str(bench.cell().path)
         fresh.append(timed(lambda: subprocess.run([*command, path], check=True)))  # noqa: B023
     ours, other = statistics.median(forked), statistics.median(fresh)
-    return Row("cell: forked / fresh interpreter", ours, other, other / ours, ">= 8", other / ours >= 8)
+    ratio = other / ours
+    return Row("cell: fresh interpreter / forked", ours, other, ratio, ">= 8", ratio >= 8)
 
 
 def meters(bench: Bench, driver: Driver) -> Row:
@@ -113,7 +115,8 @@ def meters(bench: Bench, driver: Driver) -> Row:
         driver.call("tests.bench.bare:run", arguments, LIMIT, log)
         bare.append(float((run_dir.path / "bare.txt").read_text()))
     ours, other = statistics.median(metered), statistics.median(bare)
-    return Row("training: metered / bare", ours, other, ours / other, "<= 1.15", ours / other <= 1.15)
+    ratio = ours / other
+    return Row("training: metered / bare", ours, other, ratio, "<= 1.15", ratio <= 1.15)
 
 
 def memory_pass(bench: Bench, driver: Driver) -> Row:
@@ -122,7 +125,7 @@ def memory_pass(bench: Bench, driver: Driver) -> Row:
     within = statistics.median(
         timed(lambda: driver.run(bench.cell(meters__allocator=True), LIMIT)) for _ in range(3)
     )
-    return Row("cell: with memory pass / without", within, without, within / without, "-", good=True)
+    return Row("cell: with memory pass / without", within, without, within / without)
 
 
 def collection() -> Row:
@@ -150,11 +153,11 @@ def timed(work: Callable[[], object]) -> float:
 def table(rows: list[Row]) -> Table:
     """Return the rows as a table."""
     found = Table(title=f"medians of {REPEATS}, alternating, in one run")
-    for heading in ("what", "ours, s", "other, s", "ratio", "bound", ""):
+    for heading in ("what", "ours, s", "other, s", "ratio", "promise", ""):
         found.add_column(heading, justify="left" if heading == "what" else "right")
     for row in rows:
         figures = (f"{row.ours:.2f}", f"{row.other:.2f}", f"{row.ratio:.2f}")
-        found.add_row(row.what, *figures, row.bound, "✓" if row.good else "✗")
+        found.add_row(row.what, *figures, row.promise, "✓" if row.kept else "✗")
     return found
 
 

@@ -13,8 +13,7 @@ OF_THE_PROCESS: tuple[Check, ...] = (
     process.warned_standard_error,
 )
 
-OF_THE_RUN: tuple[Check, ...] = (
-    process.expected_files,
+OF_TRAINING: tuple[Check, ...] = (
     settings.device,
     quantization.stored_bits,
     quantization.logit_error,
@@ -30,12 +29,16 @@ OF_THE_RUN: tuple[Check, ...] = (
     parameters.moved,
     parameters.frozen,
     settings.adapter_scale,
+    parameters.reloaded,
     loss.steps_logged,
+)
+
+OF_THE_SPEC: tuple[Check, ...] = (
+    process.expected_files,
     loss.finite_loss,
     loss.first_logged_loss,
     loss.final_loss,
     loss.gap_closed,
-    parameters.reloaded,
     resources.memory_stored,
     resources.memory_allocator_peak,
     resources.memory_process_peak,
@@ -45,9 +48,13 @@ OF_THE_RUN: tuple[Check, ...] = (
 
 def judge(evidence: Evidence, claim: Claim) -> tuple[Verdict, ...]:
     """Return every verdict; a run that didn't reach its end is judged by how it ended alone."""
-    ended = [check(evidence, claim) for check in OF_THE_PROCESS]
-    verdicts = [verdict for verdict in ended if verdict is not None]
+    verdicts = _all(OF_THE_PROCESS, evidence, claim)
     if verdicts[0].outcome == "failed":
-        return tuple(verdicts)
-    judged = [check(evidence, claim) for check in OF_THE_RUN]
-    return (*verdicts, *(verdict for verdict in judged if verdict is not None))
+        return verdicts
+    trained = OF_TRAINING if claim.option("recipe").get("trains") else ()
+    return verdicts + _all((*trained, *OF_THE_SPEC), evidence, claim)
+
+
+def _all(checks: tuple[Check, ...], evidence: Evidence, claim: Claim) -> tuple[Verdict, ...]:
+    found = (check(evidence, claim) for check in checks)
+    return tuple(verdict for verdict in found if verdict is not None)

@@ -35,7 +35,10 @@ def exit_status(evidence: Evidence, claim: Claim) -> Verdict:
     elif end.code != 0:
         state, cause = f"exit code {end.code}", f"it ended before the recipe's end{last}"
     elif evidence.one(Finished) is None:
-        state, cause = "exit code 0", f"it ended before the recipe's end, so it proved nothing{last}"
+        state, cause = (
+            "exit code 0",
+            f"it ended before the recipe's end, so it proved nothing{last}",
+        )
     else:
         return decide("exit", True, "exit code 0", "exit code 0", "")
     return decide("exit", False, state, "exit code 0, at the end", cause)
@@ -54,9 +57,7 @@ def standard_error(evidence: Evidence, claim: Claim) -> Verdict:
     own = [] if evidence.one(Raised) else [TRACEBACK]
     patterns = [*own, *claim.spec.stderr.forbidden_patterns]
     found = [pattern for pattern in patterns if pattern in evidence.stderr]
-    lines = [
-        line.strip() for line in evidence.stderr.splitlines() if any(p in line for p in found)
-    ]
+    lines = [line.strip() for line in evidence.stderr.splitlines() if any(p in line for p in found)]
     message = f"stderr has {listed(found)}: {listed(lines, 2)}"
     return decide("stderr", not found, len(found), "0", message, unit="patterns")
 
@@ -82,4 +83,3 @@ def expected_files(evidence: Evidence, claim: Claim) -> Verdict | None:
         "expected_files", not absent, len(wanted) - len(absent), f"{len(wanted)}", message,
         unit="files",
     )  # fmt: skip
-

@@ -64,7 +64,8 @@ def theoretical_bits(theory: Mapping[str, float], shape: tuple[int, int], plain:
         "tensor": float(rows * columns),
     }
     shared = (
-        (float(theory.get(f"{part}_bits", 0)) + plain * float(theory.get(f"{part}_values", 0))) / size
+        (float(theory.get(f"{part}_bits", 0)) + plain * float(theory.get(f"{part}_values", 0)))
+        / size
         for part, size in sizes.items()
     )
     return float(theory["weight_bits"]) + sum(shared)

@@ -146,7 +146,9 @@ def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
     if not logged:
         return None
     error = abs(logged[0] - steps[0].gradient_norm) / logged[0]
-    message = f"clipping is off, but the optimizer got {steps[0].gradient_norm:.4g} of {logged[0]:.4g}"
+    message = (
+        f"clipping is off, but the optimizer got {steps[0].gradient_norm:.4g} of {logged[0]:.4g}"
+    )
     return decide("clipping", error <= 0.01, error, "unclipped", message, unit="relative")
 
 

@@ -46,9 +46,7 @@ class Store:
         if not self.path.exists():
             return ()
         lines = self.path.read_text(encoding="utf-8").split("\n")
-        return tuple(
-            self._parse(number, line) for number, line in enumerate(lines[:-1], 1) if line
-        )
+        return tuple(self._parse(number, line) for number, line in enumerate(lines[:-1], 1) if line)
 
     def _parse(self, number: int, line: str) -> Record:
         try:

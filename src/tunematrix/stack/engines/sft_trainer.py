@@ -25,9 +25,8 @@ class LogReader(TrainerCallback):
         """Pass a training line on; summaries and evaluations have no `loss`."""
         if logs and "loss" in logs:
             norm = logs.get("grad_norm")
-            self.write(
-                LoggedStep(state.global_step, float(logs["loss"]), None if norm is None else float(norm))
-            )
+            gradient_norm = None if norm is None else float(norm)
+            self.write(LoggedStep(state.global_step, float(logs["loss"]), gradient_norm))
 
 
 def build(model: nn.Module, training: Training, write: Callable[[LoggedStep], None]) -> SFTTrainer:

@@ -35,10 +35,14 @@ class ProductSpy(TorchDispatchMode):
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         if function in PRODUCTS:
             self.dtypes.add(short(tensors[-2].dtype))
-        elif function.namespace != "aten" and tensors and tensors[0].is_floating_point():
-            if any(not t.is_floating_point() for t in tensors[1:]):
-                self.dtypes.add(short(tensors[0].dtype))
+        elif function.namespace != "aten" and _mixes(tensors):
+            self.dtypes.add(short(tensors[0].dtype))
         return function(*args, **(kwargs or {}))
+
+
+def _mixes(tensors: list[torch.Tensor]) -> bool:
+    floating = [tensor.is_floating_point() for tensor in tensors]
+    return bool(floating) and floating[0] and not all(floating)
 
 
 @dataclass

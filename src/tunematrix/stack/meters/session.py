@@ -69,4 +69,3 @@ class TrainingMeters:
         if isinstance(event, MicroBatch):
             self.tokens += event.tokens
         self.events.write(event)
-

@@ -10,8 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunematrix.stack.engines.scoring import Example, tokenize
 from tunematrix.stack.toyworld import corpus
+from tunematrix.stack.toyworld.corpus import Form
+from tunematrix.stack.toyworld.grammar import Dialect
 
-DIALECT = "B"
+DIALECT: Dialect = "B"
 HELD_OUT = 64
 SPARE_ROWS = 1.25
 """More rows than one pass over the run needs, so that packing can't run dry."""
@@ -36,7 +38,8 @@ class Data:
 
 def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:
     """Draw rows for the cell's data form from the target dialect."""
-    form, train = config["data"]["form"], config["train"]
+    form: Form = config["data"]["form"]
+    train = config["train"]
     steps = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
     count = int(steps * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
     rows = corpus.rows(form, DIALECT, count, seed=int(train["seed"]))
@@ -54,7 +57,7 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     )
 
 
-def example(tokenizer: PreTrainedTokenizerBase, form: str, row: Mapping[str, Any]) -> Example:
+def example(tokenizer: PreTrainedTokenizerBase, form: Form, row: Mapping[str, Any]) -> Example:
     """Tokenize one row without TRL, so that the two can be held against each other."""
     counted = corpus.supervised_texts(form, row, str(tokenizer.eos_token))
     if form == "chat":

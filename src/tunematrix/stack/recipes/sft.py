@@ -16,7 +16,14 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
-from tunematrix.evidence.events import Determinants, Evaluation, LogitError, Memory, Reload, Throughput
+from tunematrix.evidence.events import (
+    Determinants,
+    Evaluation,
+    LogitError,
+    Memory,
+    Reload,
+    Throughput,
+)
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.backends.cpu import Cpu
 from tunematrix.stack.engines import plain_loop, scoring, sft_trainer
@@ -143,9 +150,7 @@ def attach(parts: Parts, model: PreTrainedModel, base: Base) -> nn.Module:
     return parts.method.attach(model, base, kbit, checkpointing)
 
 
-def train(
-    parts: Parts, model: nn.Module, base: Base, events: EventLog, output: Path
-) -> None:
+def train(parts: Parts, model: nn.Module, base: Base, events: EventLog, output: Path) -> None:
     """Train `model` in place under all always-on meters."""
     training = describe_training(parts, output)
     snapshot = parameters.snapshot(model, parts.quantizer)
