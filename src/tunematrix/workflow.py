@@ -19,7 +19,7 @@ from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.evidence import Evidence, Exit, collect
-from tunematrix.evidence.events import Determinants, LogitError, Phase, Started, Throughput
+from tunematrix.evidence.events import Determinants, LogitError, Phase, Started
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.compose import compose
@@ -113,9 +113,9 @@ class Workshop:
             arguments = {"cache_dir": str(self.cache)}
             if self.isolation == "foreground":
                 worker.call(wanted["call"], arguments)
-            elif self._driver_for(config).call(
-                wanted["call"], arguments, PREPARE_SECONDS, log
-            ).code:
+            elif (
+                self._driver_for(config).call(wanted["call"], arguments, PREPARE_SECONDS, log).code
+            ):
                 message = f"preparing {section['name']} failed; what it said is in {shown(log)}"
                 raise MachineProblem(message)
             self._prepared.add(wanted["call"])
@@ -154,9 +154,8 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Recor
         return _record(cell, workshop, outcome="error", reason=str(error))
     claim = Claim(cell.spec, config)
     verdicts = judge(evidence, claim)
-    outcome, reason = settle(verdicts, evidence, expected or known_failure(cell))
-    if end.problem is not None:
-        outcome = "error"
+    expectations = known_failures(cell) if expected is None else (expected,)
+    outcome, reason = settle(verdicts, evidence, expectations)
     if outcome in ("passed", "known_failure") and not workshop.keep_output:
         shutil.rmtree(run_dir.output, ignore_errors=True)
     return _record(
@@ -164,6 +163,7 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Recor
         workshop,
         outcome=outcome,
         reason=reason,
+        link=expectations[0].link if outcome == "known_failure" else "",
         checks=verdicts,
         metrics=metrics(evidence),
         durations=durations(evidence),
@@ -180,12 +180,13 @@ def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
     )
 
 
-def known_failure(cell: Cell) -> Expected | None:
-    """Return the failure that the cell's spec declares for it."""
-    for entry in cell.spec.known_failures:
-        if entry.matches(cell.axes):
-            return Expected(entry.raises, entry.check, entry.reason, entry.link)
-    return None
+def known_failures(cell: Cell) -> tuple[Expected, ...]:
+    """Return the failures that the cell's spec declares for it."""
+    return tuple(
+        Expected(entry.raises, entry.check, entry.reason, entry.link)
+        for entry in cell.spec.known_failures
+        if entry.matches(cell.axes)
+    )
 
 
 def unavailable(cell: Cell, groups: Groups) -> str | None:
@@ -206,8 +207,8 @@ def metrics(evidence: Evidence) -> dict[str, float]:
     for measure in METRICS_MB:
         size = resources.memory_bytes(evidence, measure)
         found[f"{measure}_mb"] = None if size is None else size / resources.MEGABYTE
-    speed, error = evidence.one(Throughput), evidence.one(LogitError)
-    found["tokens_per_second"] = speed.tokens / speed.seconds if speed else None
+    found["tokens_per_second"] = resources.tokens_per_second(evidence)
+    error = evidence.one(LogitError)
     found["logit_error"] = error.relative if error else None
     found["seconds"] = evidence.exit.seconds
     return {name: figure for name, figure in found.items() if figure is not None}

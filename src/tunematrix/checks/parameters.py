@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+from tunematrix.checks.figures import tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
-from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.events import Changed, Compute, OptimizerStep, Reload, Trainable
+from tunematrix.evidence.evidence import Evidence
 
 RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 5e-3}
 """Of what training changed, by dtype: PEFT loads adapters in float32, whatever they were."""
@@ -19,11 +22,12 @@ def trainable(evidence: Evidence, claim: Claim) -> Verdict:
     extra = sorted({*seen.actual} - {*seen.expected})
     message = (
         f"{len(absent)} of {len(seen.expected)} expected parameters don't train "
-        f"({listed(absent)}); {len(extra)} unexpected ones do ({listed(extra)})"
+        f"({listed(absent)}); {len(extra)} unexpected ones do ({listed(extra)}); likely target "
+        "modules that match other layers, or a base that wasn't frozen"
     )
-    measured = len(seen.actual)
+    ok = bool(seen.expected) and not absent and not extra
     bound = f"{len(seen.expected)} by name"
-    return decide("trainable", not absent and not extra, measured, bound, message, unit="tensors")
+    return decide("trainable", ok, len(seen.actual), bound, message, unit="tensors")
 
 
 def moved(evidence: Evidence, claim: Claim) -> Verdict:
@@ -51,7 +55,13 @@ def frozen(evidence: Evidence, claim: Claim) -> Verdict:
     seen = evidence.one(Changed)
     if seen is None:
         return missing("frozen", "frozen tensors before and after")
-    message = f"{len(seen.altered)} of {seen.frozen} frozen tensors changed: {listed(seen.altered)}"
+    # Where the base itself is trained, nothing need be left to compare.
+    if not seen.frozen and not claim.option("method").get("trains_base"):
+        return missing("frozen", "a frozen tensor")
+    message = (
+        f"{len(seen.altered)} of {seen.frozen} frozen tensors changed ({listed(seen.altered)}); "
+        "likely a base that wasn't frozen, or an adapter merged into it"
+    )
     return decide("frozen", not seen.altered, len(seen.altered), "0", message, unit="tensors")
 
 
@@ -60,14 +70,14 @@ def reloaded(evidence: Evidence, claim: Claim) -> Verdict:
     seen, compute = evidence.one(Reload), evidence.one(Compute)
     if seen is None or compute is None:
         return missing("reload", "a reloaded model")
-    dtypes = (claim.option("precision")["compute"], *compute.trainable)
     own = claim.spec.reload
-    bound = max(RELOAD_TOLERANCE[dtype] for dtype in dtypes) * seen.changed_by_training
-    bound = own.max_difference if own is not None else bound
+    dtypes = (claim.option("precision")["compute"], *compute.trainable)
+    share = tolerance(RELOAD_TOLERANCE, dtypes)
+    bound = share * seen.changed_by_training if own is None else own.max_difference
     message = (
         f"logits differ by {seen.max_difference:.3g} after saving and loading (training itself "
         f"changed them by {seen.changed_by_training:.3g}); a tensor wasn't saved, or loads as "
         "something else"
     )
-    ok = seen.max_difference <= bound and seen.changed_by_training > 0
+    ok = seen.max_difference <= bound and 0 < seen.changed_by_training < math.inf
     return decide("reload", ok, seen.max_difference, f"<= {bound:.3g}", message, unit="logits")

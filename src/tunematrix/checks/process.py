@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tunematrix.checks.verdict import Claim, Verdict, decide, listed
-from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.events import Finished, Raised
+from tunematrix.evidence.evidence import Evidence
 
 TRACEBACK = "Traceback (most recent call last):"
 LAST_LINES = 5
@@ -47,7 +47,10 @@ def exit_status(evidence: Evidence, claim: Claim) -> Verdict:
 def left_behind(evidence: Evidence, claim: Claim) -> Verdict:
     """No process of the cell outlived it."""
     left = evidence.exit.leftovers
-    message = f"still running after the cell (ended now): {listed(list(left))}"
+    message = (
+        f"still running after the cell (ended now): {listed(left)}; likely a server, a data "
+        "loader or a launcher that nobody closed"
+    )
     return decide("left_behind", not left, len(left), "0", message, unit="processes")
 
 
@@ -78,7 +81,10 @@ def expected_files(evidence: Evidence, claim: Claim) -> Verdict | None:
     if not wanted:
         return None
     absent = [name for name in wanted if name not in evidence.files]
-    message = f"not made by this run: {listed(absent)}; it made {listed(list(evidence.files), 5)}"
+    message = (
+        f"not made by this run: {listed(absent)}; it made {listed(evidence.files, 5) or 'none'}; "
+        "likely saving is off, or goes to another folder"
+    )
     return decide(
         "expected_files", not absent, len(wanted) - len(absent), f"{len(wanted)}", message,
         unit="files",

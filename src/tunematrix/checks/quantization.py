@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tunematrix.checks.figures import relative, severity
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing
-from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.events import LogitError, Storage
+from tunematrix.evidence.evidence import Evidence
 
 BITS_TOLERANCE = 0.01
 DTYPE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
@@ -19,25 +20,20 @@ def stored_bits(evidence: Evidence, claim: Claim) -> Verdict:
         return missing("stored_bits", "stored bytes")
     theory = claim.option("quantizer")["theory"]
     plain = plain_bits(claim)
-    errors = [
-        (abs(8 * size / (shape[0] * shape[1]) / theoretical_bits(theory, shape, plain) - 1), name)
+    layers = [
+        (name, 8 * size / (shape[0] * shape[1]), theoretical_bits(theory, shape, plain))
         for name, shape, size in seen.layers
     ]
-    if not errors:
+    if not layers:
         return missing("stored_bits", "a linear layer")
-    error, worst = max(errors)
-    name, shape, size = next(layer for layer in seen.layers if layer[0] == worst)
-    weights = sum(shape[0] * shape[1] for _, shape, _ in seen.layers)
-    measured = sum(8 * size for *_, size in seen.layers) / weights
+    name, measured, wanted = max(layers, key=lambda layer: severity(relative(*layer[1:])))
     message = (
-        f"{name} stores {8 * size / (shape[0] * shape[1]):.3f} bits per weight, "
-        f"{claim.option('quantizer')['name']} in theory "
-        f"{theoretical_bits(theory, shape, plain):.3f}; it wasn't quantized, or not this way"
+        f"{name} stores {measured:.3f} bits per weight, {claim.option('quantizer')['name']} in "
+        f"theory {wanted:.3f}; it wasn't quantized, or not this way"
     )
-    bound = f"theory within {BITS_TOLERANCE:.0%} in each of {len(errors)} layers"
-    return decide(
-        "stored_bits", error <= BITS_TOLERANCE, measured, bound, message, unit="bits/weight"
-    )
+    ok = relative(measured, wanted) <= BITS_TOLERANCE
+    bound = f"{wanted:.3f} within {BITS_TOLERANCE:.0%}, the worst of {len(layers)} layers"
+    return decide("stored_bits", ok, measured, bound, message, unit="bits/weight")
 
 
 def plain_bits(claim: Claim) -> int:

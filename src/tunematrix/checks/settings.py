@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing
-from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
@@ -15,6 +15,7 @@ from tunematrix.evidence.events import (
     MicroBatch,
     OptimizerStep,
 )
+from tunematrix.evidence.evidence import Evidence
 
 RATE_TOLERANCE = 1e-6
 UPDATE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 0.1}
@@ -31,6 +32,8 @@ def device(evidence: Evidence, claim: Claim) -> Verdict:
     if seen is None:
         return missing("device", "where tensors were")
     wanted = str(claim.option("backend")["device"])
+    if not seen.parameters or not seen.activations:
+        return missing("device", "where parameters and activations were")
     places = sorted({*seen.parameters, *seen.activations})
     message = f"tensors were on {', '.join(places)}; a fallback, or parts left behind"
     return decide("device", places == [wanted], ", ".join(places), wanted, message)
@@ -39,24 +42,26 @@ def device(evidence: Evidence, claim: Claim) -> Verdict:
 def learning_rate(evidence: Evidence, claim: Claim) -> Verdict:
     """Each step's rate, read from the optimizer, follows the schedule's formula."""
     steps = evidence.all(OptimizerStep)
-    if not steps:
-        return missing("learning_rate", "optimizer steps")
-    peak = float(claim.train["learning_rate"])
+    if not steps or not all(step.learning_rates for step in steps):
+        return missing("learning_rate", "each optimizer step's rate")
+    peak, total = float(claim.train["learning_rate"]), int(claim.train["max_steps"])
     errors = [
-        (abs(rate - scheduled_rate(claim, step.step)) / peak, step.step, rate)
+        (abs(rate - scheduled_rate(claim, step.step)), step.step, rate)
         for step in steps
         for rate in step.learning_rates
     ]
-    error, worst, rate = max(errors)
-    total = int(claim.train["max_steps"])
+    error, worst, rate = max(errors, key=lambda found: severity(found[0]))
     message = (
         f"step {worst} used {rate:g}, {claim.option('scheduler')['name']} from {peak:g} with "
         f"{claim.train['warmup_steps']} warm-up steps asks for {scheduled_rate(claim, worst):g}; "
         f"the scheduler was ignored, or stepped at the wrong time ({len(steps)} of {total} steps)"
     )
-    ok = error <= RATE_TOLERANCE and len(steps) == total
-    bound = f"<= {RATE_TOLERANCE:g}, {total} steps"
-    return decide("learning_rate", ok, error, bound, message, unit="of the peak")
+    bound = RATE_TOLERANCE * peak
+    ok = error <= bound and len(steps) == total
+    return decide(
+        "learning_rate", ok, error, f"<= {bound:g} in each of {total} steps", message,
+        unit="from the schedule",
+    )  # fmt: skip
 
 
 def scheduled_rate(claim: Claim, step: int) -> float:
@@ -76,12 +81,12 @@ def scheduled_rate(claim: Claim, step: int) -> float:
 
 def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:
     """The parameters moved as the optimizer's formula says, recomputed from their gradients."""
-    steps = [s for s in evidence.all(OptimizerStep) if s.deviation is not None]
+    found = [s.deviation for s in evidence.all(OptimizerStep) if s.deviation is not None]
     compute = evidence.one(Compute)
-    if not steps or compute is None:
+    if not found or compute is None:
         return missing("optimizer_update", "an audited optimizer step")
-    worst = max(float(s.deviation) for s in steps if s.deviation is not None)
-    bound = max(UPDATE_TOLERANCE.get(dtype, 0.0) for dtype in compute.trainable)
+    worst = max(found, key=severity)
+    bound = tolerance(UPDATE_TOLERANCE, compute.trainable)
     message = (
         f"updates differ from {claim.option('optimizer')['name']}'s formula by {worst:.2%} of the "
         "largest; another optimizer ran, or its settings (betas, eps, weight decay) were ignored"
@@ -96,10 +101,10 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
     seen = evidence.all(MicroBatch)
     if not seen:
         return missing("micro_batches", "a training pass")
-    wanted = int(claim.train["accumulation"])
-    rows = int(claim.train["batch_size"])
-    counts = Counter(batch.step for batch in seen)
-    odd_counts = {count for count in counts.values() if count != wanted}
+    wanted, rows = int(claim.train["accumulation"]), int(claim.train["batch_size"])
+    passes = Counter(batch.step for batch in seen)
+    counts = {passes[step] for step in {*range(int(claim.train["max_steps"])), *passes}}
+    odd_counts = counts - {wanted}
     if claim.option("data")["packing"]:
         room = rows * int(claim.train["max_length"])
         odd_rows = {b.columns for b in seen if not PACKED_FILL * room <= b.columns <= room}
@@ -111,7 +116,7 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
         f"steps with {sorted(odd_counts)} micro-batches, micro-batches of {sorted(odd_rows)}; "
         "accumulation, batch size or packing was ignored"
     )
-    measured = f"{sorted(set(counts.values()))} per step"
+    measured = f"{sorted(counts)} per step"
     bound = f"{wanted} per step, each of {shape}"
     return decide("micro_batches", not odd_counts and not odd_rows, measured, bound, message)
 
@@ -130,33 +135,40 @@ def labels(evidence: Evidence, claim: Claim) -> Verdict:
     return decide("labels", share == 1.0, share, "1", message, unit="share of rows")
 
 
-def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """No step's gradient norm exceeds the limit when the optimizer gets it."""
-    limit = float(claim.train["max_grad_norm"])
+def clipping(evidence: Evidence, claim: Claim) -> Verdict:
+    """The optimizer gets each gradient as it was, or cut to the limit where it was longer."""
     steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
-    if not steps or compute is None:
-        return missing("clipping", "optimizer steps")
-    tolerance = max(CLIP_TOLERANCE.get(dtype, 0.0) for dtype in compute.trainable)
-    worst = max(step.gradient_norm for step in steps)
-    if limit > 0:
-        message = f"a gradient of norm {worst:.4g} reached the optimizer; clipping was ignored"
-        ok = worst <= limit * (1 + tolerance)
-        return decide("clipping", ok, worst, f"<= {limit:g}", message, unit="norm")
-    logged = [s.gradient_norm for s in evidence.all(LoggedStep) if s.gradient_norm is not None]
-    if not logged:
-        return None
-    error = abs(logged[0] - steps[0].gradient_norm) / logged[0]
+    logged = evidence.all(LoggedStep)
+    before = {s.step: s.gradient_norm for s in logged if s.gradient_norm is not None}
+    if not steps or not before or compute is None:
+        return missing("clipping", "gradient norms before and after clipping")
+    limit = float(claim.train["max_grad_norm"]) or math.inf
+    # A trainer may log some steps only; of the others, the limit alone is known.
+    norms = [
+        (step.gradient_norm, min(before.get(step.step + 1, step.gradient_norm), limit), step.step)
+        for step in steps
+    ]
+    measured, wanted, worst = max(norms, key=lambda found: severity(relative(*found[:2])))
+    share = tolerance(CLIP_TOLERANCE, compute.trainable)
     message = (
-        f"clipping is off, but the optimizer got {steps[0].gradient_norm:.4g} of {logged[0]:.4g}"
+        f"step {worst} gave the optimizer a gradient of norm {measured:.4g} where "
+        f"{wanted:.4g} was due under a limit of {limit:g}; clipping was ignored, or another limit "
+        "taken"
     )
-    return decide("clipping", error <= 0.01, error, "unclipped", message, unit="relative")
+    ok = relative(measured, wanted) <= share
+    return decide("clipping", ok, measured, f"{wanted:.4g} within {share:g}", message, unit="norm")
 
 
 def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Verdict:
     """Layers run again in the backward pass if, and only if, that was asked for."""
     calls = {batch.layer_calls for batch in evidence.all(MicroBatch)}
+    if not calls:
+        return missing("gradient_checkpointing", "a training pass")
     wanted = 2 if claim.train["gradient_checkpointing"] else 1
-    message = f"the first layer ran {sorted(calls)} times per micro-batch, not {wanted}"
+    message = (
+        f"the first layer ran {sorted(calls)} times per micro-batch, not {wanted}; "
+        "checkpointing was ignored, or switched on unasked"
+    )
     return decide(
         "gradient_checkpointing", calls == {wanted}, str(sorted(calls)), f"{wanted}", message,
         unit="calls",
@@ -184,8 +196,11 @@ def adapter_scale(evidence: Evidence, claim: Claim) -> Verdict | None:
         return missing("adapter_scale", "the adapter's factor")
     rank = float(settings["rank"])
     wanted = float(settings["alpha"]) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    error = max(abs(measured / wanted - 1) for measured in seen.measured)
-    message = f"measured {seen.measured[0]:.4g} to {seen.measured[1]:.4g}, configured {wanted:.4g}"
+    error = max((relative(measured, wanted) for measured in seen.measured), key=severity)
+    message = (
+        f"measured {seen.measured[0]:.4g} to {seen.measured[1]:.4g}, configured {wanted:.4g}; "
+        "alpha, rank or its root was ignored, or an adapter takes no part"
+    )
     return decide(
         "adapter_scale", error <= SCALE_TOLERANCE, error, f"<= {SCALE_TOLERANCE:g}", message,
         unit="relative",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,6 +72,30 @@ def decide(
 ) -> Verdict:
     """Make a verdict; `message` explains a failure."""
     return Verdict(name, "passed" if ok else "failed", measured, bound, unit, "" if ok else message)
+
+
+def within(
+    name: str,
+    measured: float,
+    low: float | None,
+    high: float | None,
+    message: str,
+    *,
+    unit: str,
+) -> Verdict:
+    """Make a verdict by bounds of which one may be absent; nan and infinity never pass."""
+    ok = (
+        math.isfinite(measured)
+        and (low is None or measured >= low)
+        and (high is None or measured <= high)
+    )
+    if high is None:
+        bound = f">= {low:g}"
+    elif low is None:
+        bound = f"<= {high:g}"
+    else:
+        bound = f"{low:g} to {high:g}"
+    return decide(name, ok, measured, bound, message, unit=unit)
 
 
 def missing(name: str, what: str) -> Verdict:

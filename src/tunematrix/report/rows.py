@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -95,4 +96,7 @@ def _extreme(
     pick: Callable[[Iterable[float]], float], group: Sequence[Record], name: str
 ) -> float | None:
     values = [record.metrics[name] for record in group if name in record.metrics]
+    # `min` and `max` may lose a nan, and nothing is worse than one.
+    if any(math.isnan(value) for value in values):
+        return math.nan
     return pick(values) if values else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from tunematrix.report.rows import SYMBOLS, Matrix, Square, counts, exclusions, matrix
+from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
 
 COLOURS: dict[Outcome, str] = {
@@ -24,9 +26,9 @@ COLOURS: dict[Outcome, str] = {
 def summary(records: Sequence[Record]) -> Group:
     """Return the matrix, its legend, and the exclusions with their reasons."""
     parts: list[Table | Text] = [_table(matrix(records)), _legend(records)]
-    for reason, link, ids in exclusions(records):
+    for why, link, ids in exclusions(records):
         where = f" <{link}>" if link else ""
-        parts.append(Text(f"· unsupported ×{len(ids)}: {reason}{where}: {', '.join(ids)}", "dim"))
+        parts.append(Text(f"· unsupported ×{len(ids)}: {why}{where}: {', '.join(ids)}", "dim"))
     return Group(*parts)
 
 
@@ -43,12 +45,14 @@ def figures(record: Record) -> str:
 
 def failure(record: Record, again: str) -> str:
     """Say what was measured, the bound, the likely cause, where it lies and how to repeat it."""
-    lines = [record.reason] if not record.failed_checks else []
-    for check in record.failed_checks:
-        measured = check.measured
+    failed = record.failed_checks
+    told = failed and record.reason == reason(failed)
+    lines = [] if told else [record.reason]
+    for check in failed:
+        measured = "nothing" if check.measured is None else check.measured
         figure = f"{measured:.6g}" if isinstance(measured, float) else f"{measured}"
         lines.append(f"{check.name}: measured {figure} {check.unit}".rstrip())
-        lines.append(f"  bound    {check.bound} {check.unit}".rstrip())
+        lines.append(f"  bound    {check.bound}")
         lines.append(f"  because  {check.message}")
     if record.run_dir:
         lines.append(f"evidence:  {record.run_dir}")
@@ -65,13 +69,14 @@ def render(summary: Group, width: int, *, colour: bool) -> str:
 
 
 def _table(found: Matrix) -> Table:
-    table = Table(title="method × quantizer", title_justify="left", show_lines=False)
+    # There are more quantizers than methods, and a terminal has more rows than columns.
+    table = Table(box=SIMPLE, title="quantizer × method", title_justify="left")
     table.add_column("", no_wrap=True)
-    for quantizer in found.quantizers:
-        table.add_column(quantizer, justify="right", no_wrap=True)
     for method in found.methods:
-        squares = [found.squares.get((method, quantizer)) for quantizer in found.quantizers]
-        table.add_row(method, *(_show(square) for square in squares))
+        table.add_column(method, justify="right")
+    for quantizer in found.quantizers:
+        squares = [found.squares.get((method, quantizer)) for method in found.methods]
+        table.add_row(quantizer, *(_show(square) for square in squares))
     return table
 
 
@@ -81,12 +86,14 @@ def _show(square: Square | None) -> Text:
     text = Text(SYMBOLS[square.outcome], COLOURS[square.outcome])
     if square.counts.get("passed", 0) > 1:
         text.append(f" {square.counts['passed']}")
-    if square.seconds is not None:
-        text.append(f"\n{square.seconds:.1f} s", "dim")
-    if square.peak_mb is not None:
-        text.append(f"\n{square.peak_mb:.0f} MB", "dim")
     if square.gap is not None:
-        text.append(f"\n{square.gap:.0%}", "cyan")
+        text.append(f" {square.gap:.0%}", "cyan")
+    figures = [
+        f"{square.seconds:.1f} s" if square.seconds is not None else "",
+        f"{square.peak_mb:.0f} MB" if square.peak_mb is not None else "",
+    ]
+    if any(figures):
+        text.append("\n" + " ".join(filter(None, figures)), "dim")
     return text
 
 
@@ -94,6 +101,7 @@ def _legend(records: Sequence[Record]) -> Text:
     text = Text()
     for outcome, count in counts(records).items():
         text.append(f"{SYMBOLS[outcome]} {count} {outcome.replace('_', ' ')}   ", COLOURS[outcome])
-    text.append("\nin a square: cells passed, longest cell, largest growth in memory, ", "dim")
+    text.append("\nin a square: cells passed, where several did, ", "dim")
     text.append("smallest share of the entropy gap closed", "cyan")
+    text.append(", longest cell, largest growth in memory", "dim")
     return text

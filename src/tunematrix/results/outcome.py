@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.events import Raised
+from tunematrix.evidence.evidence import Evidence
 from tunematrix.results.record import Outcome
 
 
@@ -27,35 +28,40 @@ class Expected:
 
 
 def settle(
-    verdicts: tuple[Verdict, ...], evidence: Evidence, expected: Expected | None
+    verdicts: Sequence[Verdict], evidence: Evidence, expected: Sequence[Expected]
 ) -> tuple[Outcome, str]:
-    """Return the outcome and its reason."""
+    """Return the outcome and its reason.
+
+    A known failure takes every expectation, and no failure that none of them names.
+    """
+    if evidence.exit.problem is not None:
+        return "error", evidence.exit.problem
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
-    if expected is None:
+    if not expected:
         return ("failed", reason(failed)) if failed else ("passed", "")
+    names = " and ".join(_named(one) for one in expected)
     if not failed:
-        return "failed", f"expected to fail ({_named(expected)}) and passed: remove the expectation"
-    if _met(expected, failed, evidence):
-        return "known_failure", expected.reason
-    return "failed", f"expected {_named(expected)}, got another failure: {reason(failed)}"
+        return "failed", f"expected to fail ({names}) and passed: remove the expectation"
+    excused = {one.check or "exit" for one in expected}
+    if {verdict.name for verdict in failed} == excused and all(
+        _raised(one.raises, evidence) for one in expected if one.check is None
+    ):
+        return "known_failure", "; ".join(one.reason for one in expected)
+    return "failed", f"expected {names} and nothing else, got {reason(failed)}"
 
 
-def reason(failed: list[Verdict]) -> str:
+def reason(failed: Sequence[Verdict]) -> str:
     """Say what failed first, and how much else did."""
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     return f"{failed[0].name}: {failed[0].message}{more}"
 
 
-def _met(expected: Expected, failed: list[Verdict], evidence: Evidence) -> bool:
-    names = {verdict.name for verdict in failed}
-    if expected.check is not None:
-        return expected.check in names
+def _raised(wanted: str | None, evidence: Evidence) -> bool:
     raised = evidence.one(Raised)
     return (
-        "exit" in names
-        and evidence.exit.code == 1
+        evidence.exit.code == 1
         and raised is not None
-        and any(name.rpartition(".")[2] == expected.raises for name in raised.exception)
+        and any(wanted in (name, name.rpartition(".")[2]) for name in raised.exception)
     )
 
 

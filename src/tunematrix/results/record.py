@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tunematrix.checks.verdict import Verdict
 
 SCHEMA_VERSION = 1
+_NOT_FINITE = {str(figure): figure for figure in (math.nan, math.inf, -math.inf)}
 
 Outcome = Literal["passed", "failed", "known_failure", "unsupported", "unavailable", "error"]
 
@@ -57,9 +58,21 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Rebuild a record; unknown fields of a newer schema are refused by their name."""
-        checks = tuple(Verdict(**check) for check in data["checks"])
-        return cls(**{**data, "checks": checks})
+        """Rebuild a record, nan and inf included.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: a field is missing, unknown or of
+                another type.
+        """
+        figures = {
+            name: {key: float(figure) for key, figure in data[name].items()}
+            for name in ("metrics", "durations")
+        }
+        checks = tuple(
+            Verdict(**{**check, "measured": _NOT_FINITE.get(check["measured"], check["measured"])})
+            for check in data["checks"]
+        )
+        return cls(**{**data, **figures, "checks": checks})
 
     @property
     def failed_checks(self) -> tuple[Verdict, ...]:

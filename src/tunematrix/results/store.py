@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.results.record import SCHEMA_VERSION, Record
@@ -26,14 +27,16 @@ class Store:
         line = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            with self.path.open("a+b") as file:
+                _cut_torn_line(file)
+                file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             message = (
                 f"can't record {record.cell_id} in {self.path}: {error.strerror}; the records "
-                "before it are safe. Free some space (old runs lie beside it in runs/) and run again"
+                "before it are safe. Free some space (old runs lie beside it in runs/) and run "
+                "again"
             )
             raise MachineProblem(message) from error
 
@@ -45,10 +48,10 @@ class Store:
         """
         if not self.path.exists():
             return ()
-        lines = self.path.read_text(encoding="utf-8").split("\n")
+        lines = self.path.read_bytes().split(b"\n")
         return tuple(self._parse(number, line) for number, line in enumerate(lines[:-1], 1) if line)
 
-    def _parse(self, number: int, line: str) -> Record:
+    def _parse(self, number: int, line: bytes) -> Record:
         try:
             data = json.loads(line)
             if data["schema_version"] != SCHEMA_VERSION:
@@ -58,9 +61,19 @@ class Store:
                 )
                 raise BadInput(message)
             return Record.from_json(data)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"{self.path}:{number}: not a record ({error}); remove the line or the file"
             raise BadInput(message) from error
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """Remove what a killed run or a full disk left of the last line."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:

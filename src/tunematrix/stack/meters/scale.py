@@ -15,7 +15,11 @@ def measure(model: nn.Module, names: list[str], dtype: torch.dtype) -> AdapterSc
 
     `names` are adapted layers of `model`; each has a `base_layer` and two factors.
     """
+    training = model.training
+    # With dropout on, the factor would be another one for each input.
+    model.eval()
     factors = [_factor(model.get_submodule(name), dtype) for name in names]
+    model.train(training)
     return AdapterScale((min(factors), max(factors)))
 
 

@@ -1,0 +1,21 @@
+"""Arithmetic for the checks: measured figures → errors that a nan can't slip through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+
+def relative(measured: float, wanted: float) -> float:
+    """Return the relative error of `measured`; nan where `wanted` is 0 and vouches for nothing."""
+    return abs(measured - wanted) / abs(wanted) if wanted else math.nan
+
+
+def severity(error: float) -> tuple[bool, float]:
+    """Sort key under which nan is the worst of all; `max` by itself may lose it."""
+    return math.isnan(error), error
+
+
+def tolerance(table: Mapping[str, float], dtypes: Iterable[str]) -> float:
+    """Return what the coarsest of `dtypes` is allowed; unknown ones are allowed nothing."""
+    return max((table.get(dtype, 0.0) for dtype in dtypes), default=0.0)
