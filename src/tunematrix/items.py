@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tunematrix.errors import TunematrixError
 from tunematrix.harness import KEY
 from tunematrix.matrix.cells import Cell
 from tunematrix.report import terminal
@@ -18,11 +17,15 @@ from tunematrix.workflow import run_cell
 
 
 class CellFailed(Exception):
-    """Carries a cell's record to its report."""
+    """Ends the item of a cell that isn't good; its text is the whole report.
 
-    def __init__(self, record: Record) -> None:
-        super().__init__(record.reason)
-        self.record = record
+    Attributes:
+        headline: the report in one line.
+    """
+
+    def __init__(self, report: str, headline: str) -> None:
+        super().__init__(report)
+        self.headline = headline
 
 
 class SpecFile(pytest.File):
@@ -57,25 +60,23 @@ class CellItem(pytest.Item):
 
     def runtest(self) -> None:
         """Take the cell the whole way; raise unless its outcome is a good one."""
-        self.record = run_cell(self.cell, self.config.stash[KEY].workshop, self.expected)
-        if self.record.outcome in ("failed", "error"):
-            raise CellFailed(self.record)
-        if self.record.outcome == "unavailable" and self.required():
-            raise CellFailed(self.record)
-
-    def required(self) -> bool:
-        """Whether this environment must be whole."""
-        wanted = self.config.getoption("tunematrix_require")
-        return self.config.stash[KEY].workshop.environment.name in wanted
+        harness = self.config.stash[KEY]
+        self.record = record = run_cell(self.cell, harness.workshop, self.expected)
+        missed = record.outcome == "unavailable" and harness.must_be_whole
+        if missed or record.outcome in ("failed", "error"):
+            again = harness.again(record, is_probe=self.expected is not None)
+            raise CellFailed(terminal.failure(record, again), terminal.headline(record))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show what was measured, not where in pytest it was raised."""
-        if isinstance(excinfo.value, CellFailed):
-            record = excinfo.value.record
-            return terminal.failure(record, self.config.stash[KEY].again(record))
-        if isinstance(excinfo.value, TunematrixError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        if not isinstance(excinfo.value, CellFailed):
+            return super().repr_failure(excinfo, style)
+        shown = excinfo.getrepr(style="value")
+        if shown.reprcrash is not None:
+            # What short summaries and JUnit show of it, with the place that they point to.
+            shown.reprcrash.path, shown.reprcrash.lineno = str(self.path), 1
+            shown.reprcrash.message = excinfo.value.headline
+        return shown
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Point to the spec."""

@@ -10,14 +10,16 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 from tunematrix.checks import loss, resources
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim
-from tunematrix.errors import BadInput, MachineProblem
+from tunematrix.errors import MachineProblem, TunematrixError
 from tunematrix.evidence import Evidence, Exit, collect
 from tunematrix.evidence.events import Determinants, LogitError, Phase, Started
 from tunematrix.evidence.run_dir import CellFile, RunDir
@@ -59,7 +61,7 @@ class Workshop:
     keep_output: bool
     say: Callable[[str], None]
     _driver: Driver | None = None
-    _prepared: set[str] = field(default_factory=set)
+    _prepared: dict[str, str] = field(default_factory=dict)
     _composed: dict[str, Future[dict[str, Any]]] = field(default_factory=dict)
     _composer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
@@ -86,6 +88,34 @@ class Workshop:
             return worker.run_foreground(run_dir)
         return self._driver_for(config).run(run_dir, timeout)
 
+    def get_ready(self, cell: Cell) -> None:
+        """Do ahead what a cell waits for, so that what is said of it stands above its line.
+
+        What goes wrong is left to the cell, which has a record to tell it in.
+        """
+        if self.isolation == "foreground" or unavailable(cell, self.groups) is not None:
+            return
+        with suppress(Exception):  # whatever it is, the cell meets it again
+            self.prepare(self.compose_ahead(cell).result())
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Do once, before any clock starts, what an option needs done (a compilation).
+
+        Raises:
+            MachineProblem: it failed, now or before; the text names its log.
+        """
+        if self.isolation != "foreground":
+            self._driver_for(config)
+        for axis, section in config.items():
+            wanted = section.get("prepare") if isinstance(section, Mapping) else None
+            if wanted is None:
+                continue
+            if wanted["call"] not in self._prepared:
+                self.say(f"{axis} {section['name']}: {wanted['note']}")
+                self._prepared[wanted["call"]] = self._call(wanted["call"], section["name"], config)
+            if problem := self._prepared[wanted["call"]]:
+                raise MachineProblem(problem)
+
     def _driver_for(self, config: Mapping[str, Any]) -> Driver:
         """Return the driver, started for this configuration's backend at first use."""
         assert self.isolation != "foreground"
@@ -97,28 +127,18 @@ class Workshop:
             self._driver.start()
         return self._driver
 
-    def prepare(self, config: Mapping[str, Any]) -> None:
-        """Do once, before any clock starts, what an option needs done (a compilation).
-
-        Raises:
-            MachineProblem: it failed; the text names its log.
-        """
-        for axis, section in config.items():
-            wanted = section.get("prepare") if isinstance(section, Mapping) else None
-            if wanted is None or wanted["call"] in self._prepared:
-                continue
-            self.say(f"{axis} {section['name']}: {wanted['note']}")
-            log = self.folder / "runs" / self.run_id / f"prepare-{section['name']}.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            arguments = {"cache_dir": str(self.cache)}
-            if self.isolation == "foreground":
-                worker.call(wanted["call"], arguments)
-            elif (
-                self._driver_for(config).call(wanted["call"], arguments, PREPARE_SECONDS, log).code
-            ):
-                message = f"preparing {section['name']} failed; what it said is in {shown(log)}"
-                raise MachineProblem(message)
-            self._prepared.add(wanted["call"])
+    def _call(self, function: str, name: str, config: Mapping[str, Any]) -> str:
+        """Call a preparation where cells run; return what went wrong, or nothing."""
+        arguments = {"cache_dir": str(self.cache)}
+        if self.isolation == "foreground":
+            resolve_name(function)(**arguments)
+            return ""
+        log = self.folder / "runs" / self.run_id / f"prepare-{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        end = self._driver_for(config).call(function, arguments, PREPARE_SECONDS, log)
+        if end.code == 0 and end.problem is None:
+            return ""
+        return f"preparing {name} failed; what it said is in {shown(log)}"
 
     def close(self) -> None:
         """End the driver; remove the folders of older runs, newest few kept."""
@@ -140,20 +160,21 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Recor
 
     `expected` is the failure that a probe expects; a spec's own known failures are looked up.
     """
-    config = workshop.compose_ahead(cell).result()
     absent = unavailable(cell, workshop.groups)
     if absent is not None:
         return _record(cell, workshop, outcome="unavailable", reason=absent)
     try:
+        config = workshop.compose_ahead(cell).result()
         workshop.prepare(config)
         run_dir = RunDir.create(workshop.folder / "runs" / workshop.run_id, cell.id)
         run_dir.write_cell(CellFile(cell.id, config, str(run_dir.output), workshop.faults))
         end = workshop.run(run_dir, config, cell.spec.timeout)
         evidence = collect(run_dir, end)
-    except (MachineProblem, BadInput, OSError) as error:
-        return _record(cell, workshop, outcome="error", reason=str(error))
-    claim = Claim(cell.spec, config)
-    verdicts = judge(evidence, claim)
+    except TunematrixError as error:
+        return unjudged(cell, workshop, str(error))
+    except OSError as error:
+        return unjudged(cell, workshop, f"can't keep evidence in {shown(workshop.folder)}: {error}")
+    verdicts = judge(evidence, Claim(cell.spec, config))
     expectations = known_failures(cell) if expected is None else (expected,)
     outcome, reason = settle(verdicts, evidence, expectations)
     if outcome in ("passed", "known_failure") and not workshop.keep_output:
@@ -170,6 +191,11 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Recor
         run_dir=shown(run_dir.path),
         **determinants(evidence),
     )
+
+
+def unjudged(cell: Cell, workshop: Workshop, reason: str) -> Record:
+    """Return the record of a cell that the harness could not judge."""
+    return _record(cell, workshop, outcome="error", reason=reason)
 
 
 def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
@@ -194,7 +220,7 @@ def unavailable(cell: Cell, groups: Groups) -> str | None:
     for axis, name in cell.axes.items():
         data = groups.axes[axis][name].data
         wanted = data.get("requires", [])
-        absent = [m for m in wanted if isinstance(m, str) and not _importable(m)]  # type: ignore[union-attr]  # a list by the configs' own test
+        absent = [m for m in wanted if isinstance(m, str) and not importable(m)]  # type: ignore[union-attr]  # a list by the configs' own test
         if absent:
             install = data.get("install", f"nox -s {cell.axes['backend']}")
             return f"{axis} {name} needs {', '.join(absent)}; install it with: {install}"
@@ -248,7 +274,8 @@ def _record(cell: Cell, workshop: Workshop, **fields: Any) -> Record:
     )
 
 
-def _importable(module: str) -> bool:
+def importable(module: str) -> bool:
+    """Return whether there is such a module, without importing more than its parents."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from tunematrix.checks.verdict import Verdict
 from tunematrix.report.rows import SYMBOLS, Matrix, Square, counts, exclusions, matrix
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
@@ -43,16 +44,22 @@ def figures(record: Record) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def headline(record: Record) -> str:
+    """Say in one line what went wrong."""
+    failed = record.failed_checks
+    if not failed or record.reason != reason(failed):
+        return record.reason.partition("\n")[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return f"{_held_against_bound(failed[0])}{more}"
+
+
 def failure(record: Record, again: str) -> str:
     """Say what was measured, the bound, the likely cause, where it lies and how to repeat it."""
     failed = record.failed_checks
     told = failed and record.reason == reason(failed)
     lines = [] if told else [record.reason]
     for check in failed:
-        measured = "nothing" if check.measured is None else check.measured
-        figure = f"{measured:.6g}" if isinstance(measured, float) else f"{measured}"
-        lines.append(f"{check.name}: measured {figure} {check.unit}".rstrip())
-        lines.append(f"  bound    {check.bound}")
+        lines.append(_held_against_bound(check))
         lines.append(f"  because  {check.message}")
     if record.run_dir:
         lines.append(f"evidence:  {record.run_dir}")
@@ -66,6 +73,12 @@ def render(summary: Group, width: int, *, colour: bool) -> str:
     with console.capture() as capture:
         console.print(summary)
     return capture.get()
+
+
+def _held_against_bound(check: Verdict) -> str:
+    measured = "nothing" if check.measured is None else check.measured
+    figure = f"{measured:.6g}" if isinstance(measured, float) else f"{measured}"
+    return f"{check.name}: measured {f'{figure} {check.unit}'.rstrip()}, bound {check.bound}"
 
 
 def _table(found: Matrix) -> Table:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import Changed, Trainable
-from tunematrix.stack.quantizers.common import Quantizer
+from tunematrix.stack.quantizers.common import Quantizer, plain_tensors
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,25 @@ def snapshot(model: nn.Module, quantizer: Quantizer) -> Snapshot:
 def compare(before: Snapshot, model: nn.Module, quantizer: Quantizer) -> Changed:
     """Say which tensors differ from `before`."""
     now = dict(model.named_parameters())
-    same = {name for name, old in before.trained.items() if torch.equal(old, now[name].detach())}
+    same = {name for name, old in before.trained.items() if _equal(old, now[name])}
     frozen = _digests(model, quantizer)
     altered = [name for name, digest in before.frozen.items() if frozen.get(name) != digest]
     return Changed(
         moved=tuple(name for name in before.trained if name not in same),
         still=tuple(sorted(same)),
-        zero=tuple(name for name in before.trained if not now[name].detach().any()),
+        zero=tuple(name for name in before.trained if _is_zero(now[name])),
         altered=tuple(altered),
         frozen=len(before.frozen),
     )
+
+
+def _equal(old: torch.Tensor, new: torch.Tensor) -> bool:
+    pairs = zip(plain_tensors(old), plain_tensors(new), strict=True)
+    return all(torch.equal(before, after) for before, after in pairs)
+
+
+def _is_zero(tensor: torch.Tensor) -> bool:
+    return not any(bool(plain.any()) for plain in plain_tensors(tensor))
 
 
 def _digests(model: nn.Module, quantizer: Quantizer) -> dict[str, bytes]:

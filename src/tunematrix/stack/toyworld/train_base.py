@@ -29,7 +29,7 @@ from tunematrix.stack.toyworld.grammar import Dialect
 _DIALECT: Dialect = "A"
 _BATCH_SIZE = 16
 _LEARNING_RATE = 5e-3
-_WARMUP_STEPS = 50
+_WARMUP_SHARE = 1 / 12  # of all steps
 _HELD_OUT_STORIES = 512
 
 
@@ -68,7 +68,7 @@ def train(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, steps: int, s
     stories = corpus.stories(_DIALECT, steps * _BATCH_SIZE, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _LEARNING_RATE, total_steps=steps, pct_start=_WARMUP_STEPS / steps
+        optimizer, _LEARNING_RATE, total_steps=steps, pct_start=_WARMUP_SHARE
     )
     started = time.monotonic()
     for step in range(1, steps + 1):

@@ -1,0 +1,362 @@
+"""Every check: passes honest evidence, fails the planted fault, and never does without evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tunematrix.checks.judge import OF_THE_PROCESS, OF_THE_SPEC, OF_TRAINING
+from tunematrix.evidence.events import (
+    AdapterScale,
+    Changed,
+    Compute,
+    Device,
+    Evaluation,
+    Event,
+    Finished,
+    FirstLoss,
+    LoggedStep,
+    LogitError,
+    Memory,
+    MicroBatch,
+    OptimizerStep,
+    Reload,
+    Storage,
+    Throughput,
+    Trainable,
+)
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
+
+PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = {
+    # check: what is planted, measured value, bound, part of the cause
+    "exit": (
+        lambda run: run.ending(code=None, signal="SIGKILL"),
+        "SIGKILL",
+        "exit code 0, at the end",
+        "memory ran out",
+    ),
+    "left_behind": (
+        lambda run: run.ending(leftovers=("python serve.py",)),
+        1,
+        "0",
+        "python serve.py; likely a server",
+    ),
+    "stderr": (
+        lambda run: run.leaving(stderr="a\nCUDA out of memory\n"),
+        1,
+        "0",
+        "CUDA out of memory",
+    ),
+    "device": (
+        lambda run: run.recording(Device({"cpu": 48}, ("cpu", "cuda"))),
+        "cpu, cuda",
+        "cpu",
+        "a fallback",
+    ),
+    "stored_bits": (
+        lambda run: run.edited(
+            Storage, layers=(("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 131_072))
+        ),
+        32.0,
+        "4.394 within 1%, the worst of 2 layers",
+        "up_proj stores 32.000 bits per weight, bnb-nf4 in theory 4.394; it wasn't quantized",
+    ),
+    "logit_error": (
+        lambda run: run.recording(LogitError(0.9)),
+        0.9,
+        "<= 0.25001",
+        "the quantizer loses more than it should",
+    ),
+    "trainable": (
+        lambda run: run.edited(Trainable, actual=("q_proj.lora_A", "q_proj.lora_B", "norm")),
+        3,
+        "4 by name",
+        "2 of 4 expected parameters don't train (up_proj.lora_A, up_proj.lora_B); "
+        "1 unexpected ones do (norm); likely target modules",
+    ),
+    "labels": (
+        lambda run: run.edited(MicroBatch, 0, faithful=0),
+        0.75,
+        "1",
+        "75% of 8 rows count exactly their all tokens and the end token; the rest have shuffled",
+    ),
+    "micro_batches": (
+        lambda run: run.recording(*run.evidence.all(MicroBatch)[1:]),
+        "[1, 2] per step",
+        "2 per step, each of 2 rows",
+        "steps with [1] micro-batches, micro-batches of []; accumulation",
+    ),
+    "gradient_checkpointing": (
+        lambda run: run.edited(MicroBatch, layer_calls=2),
+        "[1, 2]",
+        "1",
+        "ran [1, 2] times per micro-batch, not 1; checkpointing was ignored",
+    ),
+    "precision": (
+        lambda run: run.edited(Compute, products=("bfloat16", "float32")),
+        "bfloat16, float32",
+        "float32",
+        "mixed precision was ignored or leaks",
+    ),
+    "first_loss": (
+        lambda run: run.edited(LoggedStep, 0, loss=4.65),
+        0.07,
+        "<= 0.0002",
+        "logged 4.65, its batch's cross-entropy is 5 over 34 tokens; likely a wrong divisor",
+    ),
+    "learning_rate": (
+        lambda run: run.edited(OptimizerStep, 2, learning_rates=(0.01, 0.004)),
+        0.006,
+        "<= 1e-08 in each of 4 steps",
+        "step 2 used 0.004, constant from 0.01 with 0 warm-up steps asks for 0.01; "
+        "the scheduler was ignored",
+    ),
+    "clipping": (
+        lambda run: run.edited(OptimizerStep, 0, gradient_norm=3.0),
+        3.0,
+        "1 within 0.001",
+        "step 0 gave the optimizer a gradient of norm 3 where 1 was due under a limit of 1; "
+        "clipping was ignored",
+    ),
+    "optimizer_update": (
+        lambda run: run.edited(OptimizerStep, 1, deviation=0.39),
+        0.39,
+        "<= 0.002",
+        "differ from adamw's formula by 39.00% of the largest; another optimizer ran",
+    ),
+    "moved": (
+        lambda run: run.edited(
+            Changed, moved=run.evidence.all(Changed)[0].moved[:3], still=("up_proj.lora_B",)
+        ),
+        3,
+        "4",
+        "1 of 4 trained tensors never moved (up_proj.lora_B); likely a rate of 0",
+    ),
+    "frozen": (
+        lambda run: run.edited(Changed, altered=("q_proj#0",)),
+        1,
+        "0",
+        "1 of 93 frozen tensors changed (q_proj#0); likely a base that wasn't frozen",
+    ),
+    "adapter_scale": (
+        lambda run: run.recording(AdapterScale((1.0, 2.0))),
+        0.5,
+        "<= 0.02",
+        "measured 1 to 2, configured 2; alpha, rank or its root was ignored",
+    ),
+    "reload": (
+        lambda run: run.edited(Reload, max_difference=7.4),
+        7.4,
+        "<= 0.00013",
+        "logits differ by 7.4 after saving and loading (training itself changed them by 13); "
+        "a tensor wasn't saved",
+    ),
+    "steps_logged": (
+        lambda run: run.recording(*run.evidence.all(LoggedStep)[:3]),
+        3,
+        ">= 4",
+        "training was to log every 1 of 4 steps; it ended early",
+    ),
+    "expected_files": (
+        lambda run: run.leaving(files=("model/README.md",)),
+        0,
+        "1",
+        "not made by this run: model/adapter_config.json; it made model/README.md; likely saving",
+    ),
+    "finite_loss": (
+        lambda run: run.edited(LoggedStep, 2, loss=math.nan),
+        1,
+        "0",
+        "step 3 logged nan; likely an overflow",
+    ),
+    "first_logged_loss": (
+        lambda run: run.edited(LoggedStep, 0, loss=11.3),
+        11.3,
+        "4 to 6",
+        "step 1 logged 11.3 nats per token; likely a base that loaded as something else",
+    ),
+    "final_loss": (
+        lambda run: run.edited(LoggedStep, 3, loss=4.9),
+        4.9,
+        "1 to 3",
+        "step 4 logged 4.9 nats per token; likely too few steps",
+    ),
+    "gap_closed": (
+        lambda run: run.edited(Evaluation, 1, loss=4.4),
+        0.2,
+        "0.85 to 1",
+        "went from 5.4000 to 4.4000 nats/token over a floor of 0.4000; likely the wrong",
+    ),
+    "memory_stored": (
+        lambda run: run.edited(Storage, total_bytes=1_444_480),
+        1.44448,
+        "0.2 to 0.4",
+        "1.4 MB; likely another dtype",
+    ),
+    "memory_allocator_peak": (
+        lambda run: run.edited(Memory, 1, bytes=412_000_000),
+        412.0,
+        "<= 120",
+        "412.0 MB; likely another dtype",
+    ),
+    "memory_process_peak": (
+        lambda run: run.edited(Memory, 0, bytes=364_000_000),
+        364.0,
+        "<= 80",
+        "364.0 MB; likely another dtype",
+    ),
+    "throughput": (
+        lambda run: run.edited(Throughput, seconds=40.0),
+        500.0,
+        ">= 1000",
+        "20000 tokens took 40.00 s; likely a slower device",
+    ),
+}
+
+ABSENT: dict[type[Event], set[str]] = {
+    Device: {"device"},
+    Storage: {"stored_bits", "memory_stored"},
+    LogitError: {"logit_error"},
+    Trainable: {"trainable"},
+    MicroBatch: {"labels", "micro_batches", "gradient_checkpointing"},
+    Compute: {"precision", "clipping", "optimizer_update", "reload"},
+    FirstLoss: {"first_loss"},
+    LoggedStep: {
+        "first_loss",
+        "clipping",
+        "finite_loss",
+        "first_logged_loss",
+        "final_loss",
+        "steps_logged",
+    },
+    OptimizerStep: {"learning_rate", "clipping", "optimizer_update"},
+    Changed: {"moved", "frozen"},
+    AdapterScale: {"adapter_scale"},
+    Reload: {"reload"},
+    Evaluation: {"gap_closed"},
+    Memory: {"memory_allocator_peak", "memory_process_peak"},
+    Throughput: {"throughput"},
+}
+
+DECIDING: tuple[tuple[type[Event], str], ...] = (
+    (LogitError, "relative"),
+    (OptimizerStep, "learning_rates"),
+    (OptimizerStep, "gradient_norm"),
+    (OptimizerStep, "deviation"),
+    (FirstLoss, "loss"),
+    (LoggedStep, "loss"),
+    (LoggedStep, "gradient_norm"),
+    (AdapterScale, "measured"),
+    (Evaluation, "loss"),
+    (Throughput, "seconds"),
+    (Reload, "max_difference"),
+    (Reload, "changed_by_training"),
+)
+
+
+def test_honest_evidence_passes_every_check(run: Run) -> None:
+    """Each check speaks, none complains, and a passing one explains nothing."""
+    verdicts = run.verdicts()
+    asked = len(OF_THE_PROCESS) + len(OF_TRAINING) + len(OF_THE_SPEC)
+    assert len(verdicts) == asked - 1  # a warning is there only when there is one
+    assert {verdict.outcome for verdict in verdicts.values()} == {"passed"}
+    assert {verdict.message for verdict in verdicts.values()} == {""}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_fault_fails_its_check(run: Run, name: str) -> None:
+    """The failure has the measured value, the bound, and a likely cause."""
+    plant, measured, bound, cause = PLANTED[name]
+    verdict = plant(run).verdicts()[name]
+    assert verdict.outcome == "failed"
+    if isinstance(measured, float):
+        assert verdict.measured == pytest.approx(measured)
+    else:
+        assert verdict.measured == measured
+    assert verdict.bound == bound
+    assert cause in verdict.message
+
+
+def test_every_check_has_a_planted_fault(run: Run) -> None:
+    """A check that nobody ever saw failing vouches for nothing."""
+    assert set(PLANTED) == set(run.verdicts())
+
+
+@pytest.mark.parametrize("kind", ABSENT)
+def test_absent_evidence_fails(run: Run, kind: type[Event]) -> None:
+    """What was never recorded neither passes nor vanishes from the verdicts."""
+    verdicts = run.without(kind).verdicts()
+    assert set(verdicts) == set(run.verdicts())
+    assert {name for name, v in verdicts.items() if v.outcome == "failed"} == ABSENT[kind]
+    for name in ABSENT[kind] - {"steps_logged"}:
+        assert verdicts[name].measured is None
+        assert "the run left no record of" in verdicts[name].message
+        assert verdicts[name].bound.startswith("a record of")
+
+
+def test_a_run_without_an_end_proves_nothing(run: Run) -> None:
+    """Exit code 0 before the recipe's end fails, and nothing else is judged then."""
+    verdicts = run.without(Finished).verdicts()
+    assert verdicts["exit"].outcome == "failed"
+    assert "it proved nothing" in verdicts["exit"].message
+    assert set(verdicts) == {"exit", "left_behind", "stderr"}
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+@pytest.mark.parametrize(("kind", "field"), DECIDING)
+def test_nan_and_infinity_never_pass(
+    run: Run, kind: type[Event], field: str, figure: float
+) -> None:
+    """Wherever in a run one such figure stands, some check fails and none breaks."""
+    for position, event in enumerate(run.evidence.all(kind)):
+        value = getattr(event, field)
+        if value is None:
+            continue
+        if (kind, field, figure) == (LoggedStep, "gradient_norm", math.inf):
+            continue  # loss scalers report overflows so; what the optimizer got is what decides
+        for changed in _spoilt(value, figure):
+            spoilt = run.edited(kind, position, **{field: changed})
+            assert spoilt.failed(), f"{kind.__name__} {position}: {field}={changed}"
+
+
+def test_every_deciding_float_is_spoilt(run: Run) -> None:
+    """A float in a new field of evidence has to be added to the list above, or to this one."""
+    undecided = {("Phase", "seconds"), ("Finished", "seconds"), ("Evaluation", "floor")}
+    found = {
+        (type(event).__name__, field.name)
+        for event in run.evidence.events
+        for field in fields(event)
+        if _has_float(getattr(event, field.name))
+    }
+    assert found - undecided == {(kind.__name__, field) for kind, field in DECIDING}
+
+
+def test_a_recipe_that_does_not_train_owes_no_proof_of_training(run: Run) -> None:
+    """Only how it ended and what its spec asks is judged."""
+    bounds = {"test_id": "fetch", "recipe": "download", "expected_files": ["config.json"]}
+    download = Finished(1.0)
+    kinds = {type(event) for event in run.evidence.events}
+    fetched = run.without(*kinds).recording(download).configured(recipe={"trains": False})
+    fetched = type(run)(fetched.evidence, bounds, fetched.config).leaving(files=("config.json",))
+    assert set(fetched.verdicts()) == {"exit", "left_behind", "stderr", "expected_files"}
+    assert not fetched.failed()
+    assert fetched.leaving(files=()).failed() == {"expected_files"}
+
+
+def _has_float(value: object) -> bool:
+    return isinstance(value, float) or (
+        isinstance(value, tuple) and any(isinstance(entry, float) for entry in value)
+    )
+
+
+def _spoilt(value: Any, figure: float) -> list[Any]:
+    """Return `value` with `figure` in its place, or in the place of one entry after the other."""
+    if not isinstance(value, tuple):
+        return [figure]
+    return [(*value[:index], figure, *value[index + 1 :]) for index in range(len(value))]

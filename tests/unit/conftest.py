@@ -1,0 +1,212 @@
+"""An honest run, made by hand: its evidence passes every check, and a test changes one thing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from tunematrix.checks.judge import judge
+from tunematrix.checks.verdict import Claim, Verdict
+from tunematrix.evidence import Evidence, Exit
+from tunematrix.evidence.events import (
+    AdapterScale,
+    Changed,
+    Compute,
+    Determinants,
+    Device,
+    Evaluation,
+    Event,
+    Finished,
+    FirstLoss,
+    LoggedStep,
+    LogitError,
+    Memory,
+    MicroBatch,
+    OptimizerStep,
+    Phase,
+    Reload,
+    Started,
+    Storage,
+    Throughput,
+    Trainable,
+)
+from tunematrix.spec import Spec
+
+FACTORS = tuple(f"{name}.lora_{factor}" for name in ("q_proj", "up_proj") for factor in "AB")
+
+CONFIG: dict[str, Any] = {
+    "recipe": {"name": "sft", "trains": True},
+    "backend": {"name": "cpu", "device": "cpu"},
+    "method": {
+        "name": "lora",
+        "trains_base": False,
+        "implementation": {
+            "rank": 8,
+            "alpha": 16,
+            "dropout": 0.0,
+            "use_rslora": False,
+            "use_dora": False,
+        },
+    },
+    "quantizer": {
+        "name": "bnb-nf4",
+        "theory": {
+            "weight_bits": 4,
+            "group_size": 64,
+            "group_bits": 8,
+            "supergroup_size": 16384,
+            "supergroup_bits": 32,
+            "tensor_bits": 8736,
+            "logit_error": 0.25,
+        },
+    },
+    "precision": {"name": "fp32", "weights": "float32", "compute": "float32", "logit_error": 1e-5},
+    "optimizer": {"name": "adamw"},
+    "scheduler": {"name": "constant"},
+    "data": {"name": "text", "packing": False},
+    "train": {
+        "max_steps": 4,
+        "batch_size": 2,
+        "accumulation": 2,
+        "learning_rate": 0.01,
+        "warmup_steps": 0,
+        "max_grad_norm": 1.0,
+        "gradient_checkpointing": False,
+        "max_length": 128,
+        "logging_steps": 1,
+        "loss_on": "all",
+    },
+}
+
+BOUNDS: dict[str, Any] = {
+    "test_id": "qlora",
+    "recipe": "sft",
+    "loss": {"first_min": 4.0, "first_max": 6.0, "final_min": 1.0, "final_max": 3.0},
+    "gap_closed": {"min": 0.85, "max": 1.0},
+    "memory": {
+        "stored_mb": {"min": 0.2, "max": 0.4},
+        "allocator_peak_mb": {"max": 120.0},
+        "process_peak_mb": {"max": 80.0},
+    },
+    "throughput": {"min_tokens_per_second": 1000.0},
+    "stderr": {"forbidden_patterns": ["out of memory"], "warn_patterns": ["deprecated"]},
+    "expected_files": ["model/adapter_config.json"],
+    "min_steps_logged": 4,
+}
+
+
+def _steps() -> list[Event]:
+    """Four optimizer steps of two micro-batches; the first two gradients are clipped to 1."""
+    events: list[Event] = []
+    for step, (loss, norm) in enumerate(((5.0, 3.0), (4.0, 2.0), (3.0, 0.8), (2.0, 0.5))):
+        audited = 2 if step < 2 else 0
+        events += [MicroBatch(step, 2, 10, 18, 18, audited, audited, 1) for _ in range(2)]
+        if step == 0:
+            events.append(FirstLoss(loss, 34))
+        deviation = 7e-7 if step < 2 else None
+        events.append(OptimizerStep(step, (0.01,), min(norm, 1.0), deviation))
+        events.append(LoggedStep(step + 1, loss, norm))
+    return events
+
+
+def _honest_events() -> tuple[Event, ...]:
+    """What LoRA over NF4 writes down; bytes and errors are those of a real run."""
+    layers = (("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 17996))
+    return (
+        Started(17, {"cpus": 2}, {"torch": "2.13.0"}),
+        Determinants({"seed": 0, "threads": 1}),
+        Evaluation("before", 5.4, 0.4, 3532),
+        Phase("reference", 1.5),
+        Storage(layers, 318_088, 361_000),
+        LogitError(0.166),
+        Trainable(FACTORS, FACTORS),
+        *_steps(),
+        Memory("process_peak", 64_000_000, "VmHWM, cleared", training=True),
+        Compute(("float32",), ("float32", "uint8"), ("float32",)),
+        Device({"cpu": 48}, ("cpu",)),
+        Throughput(20_000, 10.0),
+        Changed(FACTORS, (), (), (), 93),
+        AdapterScale((1.999, 2.001)),
+        Phase("train", 10.5),
+        Evaluation("after", 0.8, 0.4, 3532),
+        Reload(1e-5, 13.0, ("adapter_config.json",)),
+        Memory("allocator_peak", 112_000_000, "profiler", training=False),
+        Finished(13.0),
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Evidence and claim of one cell; every method but the last three returns a changed copy."""
+
+    evidence: Evidence
+    bounds: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    def recording(self, *events: Event) -> Run:
+        """Put these events in the place of all of their kinds."""
+        kinds = tuple({type(event) for event in events})
+        return self.without(*kinds)._with(events=(*self.without(*kinds).evidence.events, *events))
+
+    def without(self, *kinds: type[Event]) -> Run:
+        """Leave out all events of these kinds."""
+        return self._with(events=tuple(e for e in self.evidence.events if not isinstance(e, kinds)))
+
+    def edited(self, kind: type[Event], position: int = -1, **fields: Any) -> Run:
+        """Change fields of one event of a kind, the last if not said otherwise."""
+        wanted = self.evidence.all(kind)[position]
+        changed = replace(wanted, **fields)
+        events = [changed if event is wanted else event for event in self.evidence.events]
+        return self._with(events=tuple(events))
+
+    def ending(self, **fields: Any) -> Run:
+        """Change how the process ended."""
+        return self._with(exit=replace(self.evidence.exit, **fields))
+
+    def leaving(self, **fields: Any) -> Run:
+        """Change what it printed and which files it made."""
+        return self._with(**fields)
+
+    def asked(self, **bounds: Any) -> Run:
+        """Change what the spec asks."""
+        return replace(self, bounds={**self.bounds, **bounds})
+
+    def configured(self, **settings: Any) -> Run:
+        """Change settings: axis=option name, or a dict that is merged into the section."""
+        config = copy.deepcopy(dict(self.config))
+        for section, values in settings.items():
+            config[section].update(values)
+        return replace(self, config=config)
+
+    @property
+    def claim(self) -> Claim:
+        """What the cell claims."""
+        return Claim(Spec.model_validate(self.bounds), self.config)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Judge it: check to verdict."""
+        return {verdict.name: verdict for verdict in judge(self.evidence, self.claim)}
+
+    def failed(self) -> set[str]:
+        """Judge it: names of the checks that failed."""
+        return {name for name, verdict in self.verdicts().items() if verdict.outcome == "failed"}
+
+    def _with(self, **fields: Any) -> Run:
+        return replace(self, evidence=replace(self.evidence, **fields))
+
+
+@pytest.fixture
+def run() -> Run:
+    """A whole, honest QLoRA run whose spec asks for everything."""
+    evidence = Evidence(
+        exit=Exit(0, None, False, (), 14.0, "forkserver"),
+        events=_honest_events(),
+        stdout="",
+        stderr="",
+        files=("model/adapter_config.json", "model/adapter_model.safetensors"),
+    )
+    return Run(evidence, BOUNDS, CONFIG)
