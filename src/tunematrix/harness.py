@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-import tomllib
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.matrix.environments import Environment, find_environment, read_environments
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.matrix.plan import Plan, plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import project_root, shipped_configs
+from tunematrix.paths import project_root, pyproject, shipped_configs, shown
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.spec.loader import load_specs
-from tunematrix.workflow import Workshop
+from tunematrix.workflow import Workshop, importable
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
+
+from tunematrix.errors import BadInput
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -23,6 +27,21 @@ def project_root(start: Path) -> Path:
         if (folder / "pyproject.toml").is_file():
             return folder
     return start
+
+
+def pyproject(root: Path) -> dict[str, Any]:
+    """Return what the pyproject.toml of a project says; nothing where there is none.
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    file = root / "pyproject.toml"
+    if not file.is_file():
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{shown(file)}: can't be read: {error}; correct it") from None
 
 
 def shown(path: Path) -> str:

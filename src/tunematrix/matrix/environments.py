@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.paths import project_root, shown
+from tunematrix.paths import project_root, pyproject, shown
 
 _TEXTS = ("description", "constraints")
 _LISTS = ("backends", "extras", "requires")
@@ -72,13 +71,7 @@ def find_environment(name: str, environments: Mapping[str, Environment]) -> Envi
 
 def _table(file: Path) -> dict[str, Any] | None:
     """Return [tool.tunematrix.environments]; None where there is no such table."""
-    if not file.is_file():
-        return None
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{shown(file)}: can't be read: {error}; correct it") from None
-    rows = content.get("tool", {}).get("tunematrix", {}).get("environments")
+    rows = pyproject(file.parent).get("tool", {}).get("tunematrix", {}).get("environments")
     if rows is None:
         return None
     if not isinstance(rows, dict) or not rows:

@@ -72,13 +72,16 @@ def counts(records: Iterable[Record]) -> dict[Outcome, int]:
     return {outcome: found.count(outcome) for outcome in SEVERITY if outcome in found}
 
 
-def exclusions(records: Iterable[Record]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """Group unsupported records: (reason, link, cell ids)."""
-    groups: dict[tuple[str, str], list[str]] = {}
+def reasons(
+    records: Iterable[Record],
+) -> tuple[tuple[tuple[Outcome, str, str], tuple[str, ...]], ...]:
+    """Group what neither passed nor failed: (outcome, reason, link), and cell ids."""
+    groups: dict[tuple[Outcome, str, str], list[str]] = {}
     for record in records:
-        if record.outcome == "unsupported":
-            groups.setdefault((record.reason, record.link), []).append(record.cell_id)
-    return tuple((reason, link, tuple(ids)) for (reason, link), ids in groups.items())
+        if record.outcome in ("unavailable", "known_failure", "unsupported"):
+            key = (record.outcome, record.reason, record.link)
+            groups.setdefault(key, []).append(record.cell_id)
+    return tuple((key, tuple(ids)) for key, ids in groups.items())
 
 
 def _square(group: Sequence[Record]) -> Square:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.report.rows import SYMBOLS, Matrix, Square, counts, exclusions, matrix
+from tunematrix.report.rows import SYMBOLS, Matrix, Square, counts, matrix, reasons
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
 
@@ -25,11 +25,12 @@ COLOURS: dict[Outcome, str] = {
 
 
 def summary(records: Sequence[Record]) -> Group:
-    """Return the matrix, its legend, and the exclusions with their reasons."""
+    """Return the matrix, its legend, and why cells were excluded, or fail as is known."""
     parts: list[Table | Text] = [_table(matrix(records)), _legend(records)]
-    for why, link, ids in exclusions(records):
+    for (outcome, why, link), ids in reasons(records):
+        what = f"{SYMBOLS[outcome]} {outcome.replace('_', ' ')} ×{len(ids)}"
         where = f" <{link}>" if link else ""
-        parts.append(Text(f"· unsupported ×{len(ids)}: {why}{where}: {', '.join(ids)}", "dim"))
+        parts.append(Text(f"{what}: {why}{where}: {', '.join(ids)}", COLOURS[outcome]))
     return Group(*parts)
 
 

@@ -308,8 +308,16 @@ def test_a_run_without_an_end_proves_nothing(run: Run) -> None:
     assert set(verdicts) == {"exit", "left_behind", "stderr"}
 
 
-@pytest.mark.parametrize("figure", [math.nan, math.inf])
-@pytest.mark.parametrize(("kind", "field"), DECIDING)
+@pytest.mark.parametrize(
+    ("kind", "field", "figure"),
+    [
+        (kind, field, figure)
+        for kind, field in DECIDING
+        for figure in (math.nan, math.inf)
+        # A loss scaler logs an overflow as infinite; what the optimizer got of it decides.
+        if (kind, field, figure) != (LoggedStep, "gradient_norm", math.inf)
+    ],
+)
 def test_nan_and_infinity_never_pass(
     run: Run, kind: type[Event], field: str, figure: float
 ) -> None:
@@ -318,8 +326,6 @@ def test_nan_and_infinity_never_pass(
         value = getattr(event, field)
         if value is None:
             continue
-        if (kind, field, figure) == (LoggedStep, "gradient_norm", math.inf):
-            continue  # loss scalers report overflows so; what the optimizer got is what decides
         for changed in _spoilt(value, figure):
             spoilt = run.edited(kind, position, **{field: changed})
             assert spoilt.failed(), f"{kind.__name__} {position}: {field}={changed}"

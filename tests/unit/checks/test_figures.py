@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tunematrix.checks.figures import relative, severity, tolerance
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("measured", "wanted", "error"),
+    [(1.01, 1.0, 0.01), (0.99, 1.0, 0.01), (-3.0, -2.0, 0.5), (2.0, 2.0, 0.0), (0.0, 4.0, 1.0)],
+)
+def test_relative(measured: float, wanted: float, error: float) -> None:
+    """Errors are shares of what was wanted, of either sign."""
+    assert relative(measured, wanted) == pytest.approx(error)
+
+
+@pytest.mark.parametrize(
+    ("measured", "wanted"),
+    [(0.0, 0.0), (1.0, 0.0), (NAN, 1.0), (1.0, NAN), (math.inf, math.inf), (1.0, math.inf)],
+)
+def test_relative_to_nothing(measured: float, wanted: float) -> None:
+    """Where there is nothing to compare with, the error is nan, which no bound lets pass."""
+    assert math.isnan(relative(measured, wanted))
+
+
+@pytest.mark.parametrize("figures", [[NAN, 1.0], [1.0, NAN], [math.inf, NAN, 2.0]])
+def test_nan_is_the_worst(figures: list[float]) -> None:
+    """Wherever it stands: max() alone keeps a nan only in the first place."""
+    assert math.isnan(max(figures, key=severity))
+
+
+def test_severity_orders_figures() -> None:
+    """Otherwise the largest is the worst."""
+    assert max([0.1, math.inf, 0.3], key=severity) == math.inf
+    assert max([0.1, 0.4, 0.3], key=severity) == 0.4
+
+
+def test_tolerance_is_that_of_the_coarsest_dtype() -> None:
+    """Unknown dtypes, and none at all, are allowed nothing."""
+    table = {"float32": 1e-3, "bfloat16": 0.1}
+    assert tolerance(table, ("float32",)) == 1e-3
+    assert tolerance(table, ("bfloat16", "float32")) == 0.1
+    assert tolerance(table, ("float8",)) == 0.0
+    assert tolerance(table, ()) == 0.0

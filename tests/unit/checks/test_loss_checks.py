@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunematrix.checks.loss import measured_gap
+from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedStep
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share"), [("float32", 2e-4), ("bfloat16", 2e-3), ("float16", 2e-3)]
+)
+def test_first_loss_at_its_tolerance(run: Run, dtype: str, share: float) -> None:
+    """Above and below, by dtype; a gradient or loss that is 1 % off fails in all of them."""
+    half = run.configured(precision={"compute": dtype})
+    for sign in (1, -1):
+        inside = half.edited(LoggedStep, 0, loss=5.0 * (1 + sign * 0.99 * share))
+        outside = half.edited(LoggedStep, 0, loss=5.0 * (1 + sign * 1.01 * share))
+        assert "first_loss" not in inside.failed()
+        assert "first_loss" in outside.failed()
+        assert "first_loss" in half.edited(LoggedStep, 0, loss=5.0 * (1 + sign * 0.01)).failed()
+
+
+def test_first_loss_of_a_batch_in_which_nothing_counts(run: Run) -> None:
+    """Where every label is masked, a logged loss of 0 equals the computed one and means nothing."""
+    masked = run.recording(FirstLoss(0.0, 0)).edited(LoggedStep, 0, loss=0.0)
+    verdict = masked.verdicts()["first_loss"]
+    assert verdict.outcome == "failed"
+    assert "over 0 tokens" in verdict.message
+
+
+def test_first_loss_needs_the_first_step(run: Run) -> None:
+    """The loss of a later step is not compared with the first batch."""
+    assert run.edited(LoggedStep, 0, loss=None).verdicts()["first_loss"].measured is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"train": {"logging_steps": 2}}, {"method": {"implementation": {"dropout": 0.1}}}],
+)
+def test_first_loss_where_it_says_nothing(run: Run, settings: dict[str, dict[str, object]]) -> None:
+    """An average over steps, and a loss under dropout, are not the batch's cross-entropy."""
+    assert "first_loss" not in run.configured(**settings).verdicts()
+
+
+def test_first_loss_without_a_dropout_setting(run: Run) -> None:
+    """Methods that have no dropout have none."""
+    plain = run.configured(method={"implementation": {"rank": 8, "alpha": 16}})
+    assert "first_loss" in plain.verdicts()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_each_loss_has_to_be_finite(run: Run, loss: float) -> None:
+    """In any line; the message names the first bad one."""
+    bad = run.edited(LoggedStep, 1, loss=loss).edited(LoggedStep, 2, loss=loss)
+    verdict = bad.verdicts()["finite_loss"]
+    assert (verdict.outcome, verdict.measured, verdict.unit) == ("failed", 2, "lines")
+    assert f"step 2 logged {loss}" in verdict.message
+
+
+def test_lines_without_a_loss_prove_nothing(run: Run) -> None:
+    """Four lines, none of which has a loss, are not four finite losses."""
+    silent = run.recording(*(LoggedStep(step, None) for step in (1, 2, 3, 4)))
+    assert {"finite_loss", "first_logged_loss", "final_loss", "first_loss"} <= silent.failed()
+
+
+def test_recipes_that_log_no_loss(run: Run) -> None:
+    """Where nothing trains, no loss is owed; where one is logged all the same, it is judged."""
+    silent = run.without(LoggedStep).configured(recipe={"trains": False}).asked(loss={})
+    assert "finite_loss" not in silent.verdicts()
+    assert "finite_loss" in silent.recording(LoggedStep(1, math.nan)).failed()
+
+
+def test_losses_may_be_nan_where_the_spec_allows_it(run: Run) -> None:
+    """Then finite_loss is silent, but a nan still isn't within any bound."""
+    allowed = run.edited(LoggedStep, 3, loss=math.nan)
+    assert allowed.asked(loss={"no_nan": False}).failed() == set()
+    bounded = allowed.asked(loss={"no_nan": False, "final_max": 3.0})
+    assert bounded.failed() == {"final_loss"}
+
+
+@pytest.mark.parametrize("bounds", [{"final_min": 1.0}, {"first_min": 1.0}])
+def test_an_infinite_loss_is_above_no_minimum(run: Run, bounds: dict[str, float]) -> None:
+    """A minimum alone doesn't let infinity pass."""
+    infinite = run.recording(LoggedStep(1, math.inf, 1.0)).asked(loss={"no_nan": False, **bounds})
+    assert infinite.failed() & {"final_loss", "first_logged_loss"}
+
+
+@pytest.mark.parametrize(
+    ("check", "position", "bounds"),
+    [
+        ("final_loss", -1, {"final_min": 1.0, "final_max": 3.0}),
+        ("first_logged_loss", 0, {"first_min": 1.0, "first_max": 3.0}),
+    ],
+)
+def test_logged_losses_at_their_bounds(
+    run: Run, check: str, position: int, bounds: dict[str, float]
+) -> None:
+    """The bounds themselves pass, what lies beyond fails, and without bounds nothing is said."""
+    bounded = run.asked(loss=bounds)
+    for loss, passes in ((1.0, True), (3.0, True), (0.999, False), (3.001, False)):
+        changed = bounded.edited(LoggedStep, position, loss=loss)
+        assert (check not in changed.failed()) is passes
+    assert check not in run.asked(loss={}).verdicts()
+
+
+def test_last_line_without_a_loss_is_passed_by(run: Run) -> None:
+    """Trainers end their log with a summary; the final loss is the last that there is."""
+    summary = LoggedStep(4, None)
+    run = run.recording(*run.evidence.all(LoggedStep), summary)
+    assert run.verdicts()["final_loss"].measured == 2.0
+
+
+def test_steps_logged_at_its_bound(run: Run) -> None:
+    """As many as asked for are enough."""
+    assert "steps_logged" not in run.asked(min_steps_logged=4).failed()
+    assert "steps_logged" in run.asked(min_steps_logged=5).failed()
+
+
+def test_logging_less_often_than_training(run: Run) -> None:
+    """The commonest reason for an empty log is named with its settings."""
+    quiet = run.without(LoggedStep).configured(train={"logging_steps": 10})
+    message = quiet.verdicts()["steps_logged"].message
+    assert "train.max_steps=4 is below train.logging_steps=10" in message
+    assert "raise the one or lower the other" in message
+    every = run.without(LoggedStep).configured(train={"logging_steps": 4})
+    assert "is below" not in every.verdicts()["steps_logged"].message
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "floor", "share"),
+    [(5.4, 0.9, 0.4, 0.9), (5.4, 5.4, 0.4, 0.0), (5.4, 0.4, 0.4, 1.0), (2.4, 3.4, 0.4, -0.5)],
+)
+def test_share_of_the_gap(
+    run: Run, before: float, after: float, floor: float, share: float
+) -> None:
+    """(before - after) / (before - floor), worked out by hand."""
+    measured = run.recording(
+        Evaluation("before", before, floor, 9), Evaluation("after", after, floor, 9)
+    )
+    assert measured_gap(measured.evidence) == pytest.approx(share)
+    assert measured.verdicts()["gap_closed"].measured == pytest.approx(share)
+
+
+@pytest.mark.parametrize("before", [0.4, 0.3])
+def test_a_base_at_its_floor_has_no_gap(run: Run, before: float) -> None:
+    """No honest base is better than the floor; a share of such a gap never passes."""
+    start = run.edited(Evaluation, 0, loss=before).asked(gap_closed={"min": 0.0})
+    assert start.failed() == {"gap_closed"}
+    gap = measured_gap(start.evidence)
+    assert gap is not None and math.isnan(gap)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "passes"),
+    [
+        ({"min": 0.92}, True),
+        ({"min": 0.93}, False),
+        ({"max": 0.92}, True),
+        ({"max": 0.91}, False),
+        ({"min": 0.9, "max": 0.95}, True),
+    ],
+)
+def test_gap_at_its_bounds(run: Run, bounds: dict[str, float], passes: bool) -> None:
+    """A share of exactly 0.92 against either bound alone, and both."""
+    exact = run.recording(Evaluation("before", 100.0, 0.0, 9), Evaluation("after", 8.0, 0.0, 9))
+    assert ("gap_closed" not in exact.asked(gap_closed=bounds).failed()) is passes
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_half_a_gap_is_none(run: Run, when: str) -> None:
+    """One evaluation without the other is missing evidence."""
+    events = [e for e in run.evidence.all(Evaluation) if e.when != when]
+    half = run.recording(*events)
+    assert half.verdicts()["gap_closed"].measured is None
+    assert half.failed() == {"gap_closed"}
+    assert measured_gap(half.evidence) is None

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunematrix.evidence.events import Changed, Compute, OptimizerStep, Reload, Trainable
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
+
+FIRST, SECOND = "q_proj.lora_A", "q_proj.lora_B"
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Trainable((FIRST, SECOND), (FIRST,)),
+        Trainable((FIRST,), (FIRST, SECOND)),
+        Trainable((FIRST,), (SECOND,)),
+        Trainable((FIRST,), ()),
+        Trainable((), (FIRST,)),
+        Trainable((), ()),
+    ],
+)
+def test_trainable_by_name(run: Run, seen: Trainable) -> None:
+    """One too few, one too many, as many of other names, and none at all."""
+    assert run.recording(seen).failed() == {"trainable"}
+
+
+def test_trainable_in_any_order(run: Run) -> None:
+    """Names matter, their order doesn't."""
+    assert not run.recording(Trainable((FIRST, SECOND), (SECOND, FIRST))).failed()
+
+
+def _one_step(run: Run, *rates: float) -> Run:
+    return run.recording(*(OptimizerStep(i, (r,), 1.0, 0.0) for i, r in enumerate(rates)))
+
+
+def test_lora_a_needs_a_second_step(run: Run) -> None:
+    """lora_B starts at 0, so the first step that has a rate moves it alone."""
+    after_one = run.recording(Changed((SECOND,), (FIRST,), (), (), 93))
+    assert "moved" in after_one.failed()
+    assert "moved" not in _one_step(after_one, 0.01).failed()
+    assert "moved" not in _one_step(after_one, 0.0, 0.01).failed()
+    assert "moved" in _one_step(after_one, 0.01, 0.01).failed()
+
+
+def test_lora_b_moves_in_the_first_step(run: Run) -> None:
+    """It has no excuse."""
+    still = run.recording(Changed((FIRST,), (SECOND,), (), (), 93))
+    assert "moved" in _one_step(still, 0.01).failed()
+
+
+def test_lora_b_that_ends_at_zero(run: Run) -> None:
+    """Moved and come back to 0, or replaced by zeros: it adapts nothing."""
+    changed = run.evidence.all(Changed)[0]
+    verdict = run.edited(Changed, zero=(SECOND,)).verdicts()["moved"]
+    assert verdict.outcome == "failed"
+    assert f"1 of {len(changed.moved)} trained tensors never moved ({SECOND})" in verdict.message
+    assert "moved" not in run.edited(Changed, zero=("norm.bias",)).failed()
+
+
+def test_nothing_moved_at_all(run: Run) -> None:
+    """Not even with an empty list of tensors that didn't."""
+    assert run.edited(Changed, moved=()).failed() == {"moved"}
+
+
+def test_nothing_frozen_was_compared(run: Run) -> None:
+    """An adapter leaves a base behind; if none of it was looked at, nothing vouches for it."""
+    assert run.edited(Changed, frozen=0).verdicts()["frozen"].measured is None
+    assert run.edited(Changed, frozen=0).failed() == {"frozen"}
+
+
+def test_full_training_leaves_nothing_frozen(run: Run) -> None:
+    """Unless something is, and changed."""
+    full = run.configured(
+        method={"trains_base": True, "implementation": {}}, quantizer={"theory": {}}
+    ).edited(Changed, frozen=0)
+    assert "frozen" not in full.failed()
+    assert "frozen" in full.edited(Changed, frozen=2, altered=("rotary",)).failed()
+
+
+@pytest.mark.parametrize(
+    ("compute", "trainable", "share"),
+    [
+        ("float32", ("float32",), 1e-5),
+        ("float32", ("bfloat16",), 2e-2),
+        ("float16", ("float32",), 5e-3),
+        ("bfloat16", ("float32",), 2e-2),
+        ("float16", ("bfloat16", "float32"), 2e-2),
+    ],
+)
+def test_reload_at_its_tolerance(
+    run: Run, compute: str, trainable: tuple[str, ...], share: float
+) -> None:
+    """A share of what training changed, by the coarsest dtype in play."""
+    cell = run.configured(precision={"compute": compute}).edited(Compute, trainable=trainable)
+    for factor, passes in ((0.99, True), (1.01, False)):
+        changed = cell.edited(Reload, max_difference=13.0 * share * factor)
+        assert ("reload" not in changed.failed()) is passes
+
+
+def test_reload_by_the_bound_of_the_spec(run: Run) -> None:
+    """It takes the place of the usual one, and is itself allowed."""
+    own = run.asked(reload={"max_difference": 0.5})
+    for difference, passes in ((0.5, True), (0.501, False), (math.nan, False), (math.inf, False)):
+        assert ("reload" not in own.edited(Reload, max_difference=difference).failed()) is passes
+
+
+@pytest.mark.parametrize("changed", [0.0, math.nan, math.inf])
+def test_reload_of_a_model_that_training_did_not_change(run: Run, changed: float) -> None:
+    """Saving a base as it was loads again perfectly, and proves nothing."""
+    same = run.edited(Reload, max_difference=0.0, changed_by_training=changed)
+    assert same.failed() == {"reload"}
+    assert same.asked(reload={"max_difference": 0.5}).failed() == {"reload"}
+
+
+def test_an_unknown_dtype_is_allowed_nothing(run: Run) -> None:
+    """It fails instead of breaking the judgement of all the other checks."""
+    cell = run.configured(precision={"compute": "float64"}).edited(Compute, trainable=("float64",))
+    assert "reload" in cell.failed()

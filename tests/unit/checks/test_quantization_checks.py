@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tunematrix.checks.quantization import plain_bits, theoretical_bits
+from tunematrix.evidence.events import LogitError, Storage
+from tunematrix.paths import shipped_configs
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
+
+ROWS, COLUMNS = 256, 128
+WEIGHTS = ROWS * COLUMNS
+FLOAT, HALF = 4, 2
+
+# Bytes of one (256, 128) layer, from how each library lays out what it stores; the second figure
+# of a pair is for a base in half precision, where scales and zero points are halves too.
+BYTES = {
+    "none": (WEIGHTS * FLOAT, WEIGHTS * HALF),
+    # Two values a byte; an 8-bit scale for 64 of them; a float for 256 scales; per layer a code
+    # table of 16 floats, one of 256 for the scales, and their offset.
+    "bnb-nf4": (WEIGHTS // 2 + WEIGHTS // 64 + 2 * FLOAT + (16 + 256 + 1) * FLOAT,) * 2,
+    # A float for each row, whatever the base.
+    "bnb-int8": (WEIGHTS + ROWS * FLOAT,) * 2,
+    # A scale and a zero point for 64 values.
+    "hqq-int4": (WEIGHTS // 2 + WEIGHTS // 64 * 2 * FLOAT, WEIGHTS // 2 + WEIGHTS // 64 * 2 * HALF),
+    "hqq-int8": (WEIGHTS + WEIGHTS // 64 * 2 * FLOAT, WEIGHTS + WEIGHTS // 64 * 2 * HALF),
+    # A scale and a shift for 128 values; an input and an output scale.
+    "quanto-int4": (
+        WEIGHTS // 2 + WEIGHTS // 128 * 2 * FLOAT + 2 * FLOAT,
+        WEIGHTS // 2 + WEIGHTS // 128 * 2 * HALF + 2 * HALF,
+    ),
+    "quanto-int8": (WEIGHTS + ROWS * FLOAT + 2 * FLOAT, WEIGHTS + ROWS * HALF + 2 * HALF),
+    # One value a byte even of 4 bits; a scale and a zero point of one byte for 32 values.
+    "torchao-int4": (WEIGHTS + WEIGHTS // 32 * (FLOAT + 1), WEIGHTS + WEIGHTS // 32 * (HALF + 1)),
+    "torchao-int8": (WEIGHTS + ROWS * (FLOAT + 1), WEIGHTS + ROWS * (HALF + 1)),
+}
+
+# What real runs recorded for such a layer over a float32 base.
+RECORDED = {
+    "none": 131_072,
+    "bnb-nf4": 17_996,
+    "bnb-int8": 33_792,
+    "hqq-int4": 20_480,
+    "hqq-int8": 36_864,
+    "quanto-int4": 18_440,
+    "quanto-int8": 33_800,
+    "torchao-int4": 37_888,
+    "torchao-int8": 34_048,
+}
+
+
+def _theory(quantizer: str) -> dict[str, float]:
+    file = shipped_configs() / "quantizer" / f"{quantizer}.yaml"
+    theory: dict[str, float] = yaml.safe_load(file.read_text(encoding="utf-8"))["theory"]
+    return theory
+
+
+@pytest.mark.parametrize("quantizer", BYTES)
+def test_theoretical_bits(quantizer: str) -> None:
+    """Each quantizer's theory gives the bytes counted by hand, over floats and over halves."""
+    theory = _theory(quantizer)
+    for size, plain in zip(BYTES[quantizer], (32, 16), strict=True):
+        bits = theoretical_bits(theory, (ROWS, COLUMNS), plain)
+        assert bits * WEIGHTS / 8 == pytest.approx(size, rel=1e-12)
+    assert BYTES[quantizer][0] == RECORDED[quantizer]
+
+
+def test_every_shipped_quantizer_is_counted() -> None:
+    """A new quantizer needs its bytes worked out above."""
+    shipped = {path.stem for path in (shipped_configs() / "quantizer").glob("*.yaml")}
+    assert {name for name in shipped if not name.startswith("mlx-")} == set(BYTES)
+
+
+def test_rows_are_those_of_the_output() -> None:
+    """(out, in): scales by row weigh more on a layer with short rows."""
+    by_row = {"weight_bits": 8, "row_bits": 32}
+    assert theoretical_bits(by_row, (128, 256), 32) == pytest.approx(8 + 32 / 256)
+    assert theoretical_bits(by_row, (256, 128), 32) == pytest.approx(8 + 32 / 128)
+
+
+@pytest.mark.parametrize(
+    ("trains_base", "weights", "bits"),
+    [
+        (False, "float32", 32),
+        (False, "bfloat16", 16),
+        (False, "float16", 16),
+        (True, "float16", 32),
+    ],
+)
+def test_plain_bits(run: Run, trains_base: bool, weights: str, bits: int) -> None:
+    """Unquantized weights have the precision's dtype, but what is trained whole stays float32."""
+    cell = run.configured(method={"trains_base": trains_base}, precision={"weights": weights})
+    assert plain_bits(cell.claim) == bits
+
+
+@pytest.mark.parametrize(
+    ("size", "passes"), [(0.991, True), (1.009, True), (0.989, False), (1.011, False)]
+)
+def test_stored_bits_at_their_tolerance(run: Run, size: float, passes: bool) -> None:
+    """1 % on either side, in each layer, wherever it stands."""
+    first, second = ("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 17_996)
+    odd: tuple[Any, ...] = ("down_proj", (256, 128), round(17_996 * size))
+    for layers in ((odd, first, second), (first, odd, second), (first, second, odd)):
+        found = run.edited(Storage, layers=layers).failed()
+        assert ("stored_bits" not in found) is passes
+
+
+def test_the_worst_layer_is_shown(run: Run) -> None:
+    """Many right layers don't hide one that stayed as it was."""
+    right = tuple((f"layer {i}", (128, 128), 9544) for i in range(50))
+    layers = (*right, ("lm_head", (128, 128), 65_536))
+    verdict = run.edited(Storage, layers=layers).verdicts()["stored_bits"]
+    assert (verdict.outcome, verdict.measured) == ("failed", 32.0)
+    assert verdict.message.startswith("lm_head stores 32.000 bits per weight")
+    assert verdict.bound.endswith("the worst of 51 layers")
+
+
+def test_storage_of_no_layer(run: Run) -> None:
+    """A meter that found no linear layer measured nothing."""
+    assert run.edited(Storage, layers=()).verdicts()["stored_bits"].measured is None
+    assert run.edited(Storage, layers=()).failed() == {"stored_bits"}
+
+
+@pytest.mark.parametrize(
+    ("relative", "passes"),
+    [(0.25, True), (0.2500101, False), (1e-9, True), (0.0, False), (math.nan, False)],
+)
+def test_logit_error_of_a_quantizer(run: Run, relative: float, passes: bool) -> None:
+    """Theory and rounding together are the bound, and no error at all is suspicious."""
+    assert ("logit_error" not in run.recording(LogitError(relative)).failed()) is passes
+
+
+def test_logits_that_quantizing_did_not_change(run: Run) -> None:
+    """Its message is another one."""
+    message = run.recording(LogitError(0.0)).verdicts()["logit_error"].message
+    assert message == "logits equal the original's bit for bit: nothing was quantized"
+    own = run.recording(LogitError(0.0)).asked(logit_error={"max": 0.4})
+    assert own.failed() == {"logit_error"}
+
+
+def test_logit_error_without_a_quantizer(run: Run) -> None:
+    """Nothing but rounding is allowed then, and no rounding at all is fine."""
+    plain = run.configured(quantizer={"theory": {}})
+    for relative, passes in ((0.0, True), (1e-5, True), (1.1e-5, False)):
+        found = plain.recording(LogitError(relative)).failed()
+        assert ("logit_error" not in found) is passes
+
+
+def test_logit_error_by_the_bound_of_the_spec(run: Run) -> None:
+    """It takes the place of theory and rounding, and is itself allowed."""
+    own = run.asked(logit_error={"max": 0.4})
+    for relative, passes in ((0.4, True), (0.401, False), (math.nan, False), (math.inf, False)):
+        assert ("logit_error" not in own.recording(LogitError(relative)).failed()) is passes

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunematrix.checks.settings import scheduled_rate
+from tunematrix.evidence.events import (
+    AdapterScale,
+    Compute,
+    Device,
+    LoggedStep,
+    MicroBatch,
+    OptimizerStep,
+)
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        # Ten steps, four of them warm-up, to a peak of 0.8: six steps are left to fall in.
+        ("constant", [0.0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]),
+        ("linear", [0.0, 0.2, 0.4, 0.6, 0.8, 4 / 6, 3.2 / 6, 0.4, 1.6 / 6, 0.8 / 6]),
+        # 0.4 (1 + cos 30°, 60°, 90°, 120°, 150°)
+        ("cosine", [0.0, 0.2, 0.4, 0.6, 0.8, 0.7464102, 0.6, 0.4, 0.2, 0.0535898]),
+    ],
+)
+def test_schedules_with_warm_up(run: Run, scheduler: str, rates: list[float]) -> None:
+    """Each step's rate against values worked out by hand."""
+    claim = run.configured(
+        train={"max_steps": 10, "warmup_steps": 4, "learning_rate": 0.8},
+        scheduler={"name": scheduler},
+    ).claim
+    found = [scheduled_rate(claim, step) for step in range(10)]
+    assert found == pytest.approx(rates, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        ("constant", [1.0, 1.0, 1.0, 1.0]),
+        ("linear", [1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [1.0, 0.8535534, 0.5, 0.1464466]),
+    ],
+)
+def test_schedules_without_warm_up(run: Run, scheduler: str, rates: list[float]) -> None:
+    """The first step has the peak, and the last has not come down to 0."""
+    claim = run.configured(train={"learning_rate": 1.0}, scheduler={"name": scheduler}).claim
+    assert [scheduled_rate(claim, step) for step in range(4)] == pytest.approx(rates, abs=1e-7)
+
+
+def test_schedule_that_is_all_warm_up(run: Run) -> None:
+    """It ends below its peak, and nothing divides by the steps that are left."""
+    claim = run.configured(train={"warmup_steps": 4}, scheduler={"name": "linear"}).claim
+    assert scheduled_rate(claim, 3) == pytest.approx(0.0075)
+    assert scheduled_rate(claim, 4) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_learning_rate_at_its_tolerance(run: Run, sign: int) -> None:
+    """A millionth of the peak, above and below."""
+    for share, passes in ((0.9e-6, True), (1.1e-6, False)):
+        changed = run.edited(OptimizerStep, 1, learning_rates=(0.01 * (1 + sign * share),))
+        assert ("learning_rate" not in changed.failed()) is passes
+
+
+def test_learning_rate_of_every_group(run: Run) -> None:
+    """A second group that keeps another rate is seen, wherever it stands."""
+    for rates in ((0.01, 0.02), (0.02, 0.01)):
+        assert "learning_rate" in run.edited(OptimizerStep, 3, learning_rates=rates).failed()
+
+
+def test_learning_rate_of_a_linear_schedule_that_was_ignored(run: Run) -> None:
+    """Rates that stay at the peak are no fall, though the loss would look the same."""
+    linear = run.configured(scheduler={"name": "linear"})
+    verdict = linear.verdicts()["learning_rate"]
+    assert verdict.outcome == "failed"
+    assert "step 3 used 0.01, linear from 0.01" in verdict.message
+    assert "asks for 0.0025" in verdict.message
+
+
+def test_fewer_steps_than_asked_for(run: Run) -> None:
+    """Each rate is right, but training ended early."""
+    short = run.recording(*run.evidence.all(OptimizerStep)[:3])
+    verdict = short.verdicts()["learning_rate"]
+    assert verdict.outcome == "failed"
+    assert "3 of 4 steps" in verdict.message
+
+
+def test_a_step_of_no_parameter_group(run: Run) -> None:
+    """An optimizer that holds nothing has no rate to vouch for."""
+    assert run.edited(OptimizerStep, 2, learning_rates=()).failed() == {"learning_rate"}
+
+
+def test_a_learning_rate_of_zero(run: Run) -> None:
+    """Where 0 is asked for, 0 is right and anything else isn't."""
+    zero = run.configured(train={"learning_rate": 0.0})
+    steps = run.evidence.all(OptimizerStep)
+    still = zero.recording(*(OptimizerStep(s.step, (0.0,), 1.0, None) for s in steps))
+    assert "learning_rate" not in still.failed()
+    assert "learning_rate" in zero.failed()
+
+
+@pytest.mark.parametrize(
+    ("check", "dtype", "share"),
+    [
+        ("optimizer_update", "float32", 2e-3),
+        ("optimizer_update", "bfloat16", 0.1),
+        ("optimizer_update", "float16", 0.1),
+        ("clipping", "float32", 1e-3),
+        ("clipping", "bfloat16", 1e-2),
+        ("clipping", "float16", 2e-3),
+    ],
+)
+def test_tolerance_by_dtype_of_what_is_trained(
+    run: Run, check: str, dtype: str, share: float
+) -> None:
+    """Half precision rounds; a hundredth less passes, a hundredth more fails."""
+    trained = run.edited(Compute, trainable=(dtype,))
+    for factor, passes in ((0.99, True), (1.01, False)):
+        fields = (
+            {"deviation": factor * share}
+            if check == "optimizer_update"
+            else {"gradient_norm": 1 + factor * share}
+        )
+        changed = trained.edited(OptimizerStep, 0, **fields)
+        assert (check not in changed.failed()) is passes
+
+
+def test_update_of_nothing_trained(run: Run) -> None:
+    """Without a dtype of what was trained nothing is tolerated, and nothing breaks."""
+    assert {"optimizer_update", "clipping"} <= run.edited(Compute, trainable=()).failed()
+
+
+def test_steps_that_were_not_audited(run: Run) -> None:
+    """If none was, nothing vouches for the update."""
+    for position in (0, 1):
+        run = run.edited(OptimizerStep, position, deviation=None)
+    assert run.verdicts()["optimizer_update"].measured is None
+    assert run.failed() == {"optimizer_update"}
+
+
+def test_a_gradient_cut_too_short(run: Run) -> None:
+    """Another limit than the configured one shows, though no norm exceeds anything."""
+    verdict = run.edited(OptimizerStep, 0, gradient_norm=0.1).verdicts()["clipping"]
+    assert (verdict.outcome, verdict.measured) == ("failed", 0.1)
+    assert "where 1 was due" in verdict.message
+
+
+def test_a_gradient_scaled_after_it_was_logged(run: Run) -> None:
+    """Below the limit the optimizer has to get exactly what was there."""
+    assert run.edited(OptimizerStep, 2, gradient_norm=0.808).failed() == {"clipping"}
+
+
+def test_unclipped_gradients(run: Run) -> None:
+    """With clipping off, the first two gradients must arrive whole."""
+    unclipped = run.configured(train={"max_grad_norm": 0})
+    assert unclipped.failed() == {"clipping"}
+    whole = unclipped.edited(OptimizerStep, 0, gradient_norm=3.0)
+    whole = whole.edited(OptimizerStep, 1, gradient_norm=2.0)
+    assert whole.failed() == set()
+    assert whole.edited(OptimizerStep, 1, gradient_norm=1.98).failed() == {"clipping"}
+
+
+def test_steps_that_were_not_logged_have_the_limit_alone(run: Run) -> None:
+    """With every second step logged, a norm over the limit still shows in the others."""
+    logged = run.evidence.all(LoggedStep)
+    every_other = run.recording(logged[1], logged[3])
+    assert "clipping" not in every_other.failed()
+    assert "clipping" in every_other.edited(OptimizerStep, 0, gradient_norm=1.1).failed()
+
+
+def test_gradient_norms_that_were_never_logged(run: Run) -> None:
+    """What came in isn't known, so what went out proves nothing."""
+    for limit in (1.0, 0):
+        blind = run.configured(train={"max_grad_norm": limit})
+        for position in range(4):
+            blind = blind.edited(LoggedStep, position, gradient_norm=None)
+        assert blind.verdicts()["clipping"].measured is None
+        assert blind.failed() == {"clipping"}
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Device({"cpu": 40, "meta": 8}, ("cpu",)),
+        Device({"cpu": 48}, ("cuda",)),
+        Device({"cpu": 48}, ()),
+        Device({}, ("cpu",)),
+    ],
+)
+def test_device_of_parameters_and_activations(run: Run, seen: Device) -> None:
+    """Both must have been seen, and both only where they were asked for."""
+    assert run.recording(seen).failed() == {"device"}
+
+
+def test_the_wrong_device_throughout(run: Run) -> None:
+    """A run that fell back to the CPU as a whole is no run on the GPU."""
+    verdict = run.configured(backend={"device": "cuda"}).verdicts()["device"]
+    assert (verdict.outcome, verdict.measured, verdict.bound) == ("failed", "cpu", "cuda")
+
+
+def test_steps_without_any_pass(run: Run) -> None:
+    """Passes of the first step alone don't vouch for four steps."""
+    first = run.recording(*run.evidence.all(MicroBatch)[:2])
+    verdict = first.verdicts()["micro_batches"]
+    assert (verdict.outcome, verdict.measured) == ("failed", "[0, 2] per step")
+
+
+def test_passes_after_the_last_step(run: Run) -> None:
+    """Passes that no optimizer step follows are gradients thrown away."""
+    extra = MicroBatch(4, 2, 10, 18, 18, 0, 0, 1)
+    assert run.recording(*run.evidence.all(MicroBatch), extra).failed() == {"micro_batches"}
+
+
+def test_batch_size_that_was_ignored(run: Run) -> None:
+    """Eight rows in one micro-batch are not two in each of four."""
+    verdict = run.edited(MicroBatch, 3, rows=8).verdicts()["micro_batches"]
+    assert verdict.outcome == "failed"
+    assert "micro-batches of [8]" in verdict.message
+
+
+def test_packed_rows_at_their_bounds(run: Run) -> None:
+    """2 × 128 positions have room; at least 0.7 of it must be filled, and no more than all."""
+    for columns, passes in ((179, False), (180, True), (256, True), (257, False)):
+        packed = run.configured(data={"packing": True})
+        batches = (MicroBatch(s // 2, 1, columns, 170, 170, 2, 2, 1) for s in range(8))
+        found = packed.recording(*batches).failed()
+        assert ("micro_batches" not in found) is passes, columns
+    assert "micro_batches" in run.configured(data={"packing": True}).failed()
+
+
+def test_labels_of_audited_rows_only(run: Run) -> None:
+    """All audited rows must be faithful; batches that weren't sampled don't dilute them."""
+    sampled = run.evidence.all(MicroBatch)[0]
+    assert sampled.audited == 2
+    assert run.edited(MicroBatch, 0, faithful=1).failed() == {"labels"}
+    unsampled = [
+        MicroBatch(b.step, b.rows, b.columns, b.tokens, b.supervised, 0, 0, 1)
+        for b in run.evidence.all(MicroBatch)
+    ]
+    assert run.recording(*unsampled).verdicts()["labels"].measured is None
+
+
+def test_checkpointing_runs_layers_twice(run: Run) -> None:
+    """Asked for, once is too few; not asked for, twice is too many; thrice is never right."""
+    asked = run.configured(train={"gradient_checkpointing": True})
+    twice = [
+        MicroBatch(b.step, b.rows, b.columns, b.tokens, b.supervised, b.audited, b.faithful, 2)
+        for b in run.evidence.all(MicroBatch)
+    ]
+    assert asked.failed() == {"gradient_checkpointing"}
+    assert asked.recording(*twice).failed() == set()
+    assert run.recording(*twice).failed() == {"gradient_checkpointing"}
+    assert asked.recording(*twice).edited(MicroBatch, layer_calls=3).failed()
+
+
+@pytest.mark.parametrize("products", [(), ("float16",), ("bfloat16", "float32")])
+def test_precision_of_every_product(run: Run, products: tuple[str, ...]) -> None:
+    """Exactly the promised dtype, nothing beside it, and at least something."""
+    assert run.edited(Compute, products=products).failed() == {"precision"}
+
+
+def test_half_precision_where_it_was_asked_for(run: Run) -> None:
+    """bfloat16 passes under bf16, float32 doesn't."""
+    half = run.configured(precision={"compute": "bfloat16"})
+    assert half.failed() == {"precision"}
+    assert half.edited(Compute, products=("bfloat16",)).failed() == set()
+
+
+@pytest.mark.parametrize(
+    ("settings", "factor"),
+    [
+        ({"rank": 8, "alpha": 16}, 2.0),
+        ({"rank": 16, "alpha": 8}, 0.5),
+        ({"rank": 16, "alpha": 8, "use_rslora": True}, 2.0),
+        ({"rank": 8, "alpha": 16, "use_rslora": False}, 2.0),
+    ],
+)
+def test_adapter_scale_by_rank(run: Run, settings: dict[str, float], factor: float) -> None:
+    """alpha over the rank, or over its root; 2 % of it are tolerated on either side."""
+    method = run.configured(method={"implementation": settings})
+    for share, passes in ((1.019, True), (0.981, True), (1.021, False), (0.979, False)):
+        for measured in ((factor, factor * share), (factor * share, factor)):
+            found = method.recording(AdapterScale(measured)).failed()
+            assert ("adapter_scale" not in found) is passes
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"rank": 8, "alpha": 16, "use_dora": True}], ids=["full", "dora"]
+)
+def test_adapter_scale_where_there_is_none(run: Run, settings: dict[str, object]) -> None:
+    """Full training has no adapter, and DoRA's magnitudes rescale its whole product."""
+    method = run.configured(method={"implementation": settings}).without(AdapterScale)
+    assert "adapter_scale" not in method.verdicts()
+
+
+def test_a_gradient_of_nothing(run: Run) -> None:
+    """A norm of exactly 0, logged and got, is no gradient that was passed on rightly."""
+    none = run.edited(OptimizerStep, 3, gradient_norm=0.0).edited(LoggedStep, 3, gradient_norm=0.0)
+    assert none.failed() == {"clipping"}
+    assert math.isclose(float(none.verdicts()["clipping"].measured or 0.0), 0.0)
