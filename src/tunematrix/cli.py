@@ -15,7 +15,8 @@ from rich.console import Console
 
 from tunematrix.errors import BadInput, ExitCode, NothingTested, TunematrixError
 from tunematrix.harness import Setting, read_setting
-from tunematrix.matrix.plan import Plan, plan as make_plan
+from tunematrix.matrix.plan import Plan
+from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
 from tunematrix.report import terminal
 from tunematrix.results.store import Store, newest_run
@@ -38,10 +39,13 @@ AxisOption = Annotated[
 def main() -> None:
     """Run a verb; an error that the user can act on ends it without a traceback."""
     try:
-        app(standalone_mode=True)
+        app()
     except TunematrixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        # Typer's code for arguments that it can't read would mean interrupted here.
+        sys.exit(ExitCode.BAD_INPUT if end.code == USAGE else end.code)
 
 
 @app.command()

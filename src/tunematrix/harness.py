@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,9 @@ from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.spec.loader import load_specs
 from tunematrix.workflow import Workshop, importable
+
+FOLDERS = ("tunematrix_specs", "tunematrix_configs")
+"""pytest's settings that name folders: with specs, and with config groups of one's own."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,26 @@ class Setting:
         return self.root / ".tunematrix" / self.environment.name
 
 
-def read_setting(start: Path, environment: str) -> Setting:
-    """Read the project at or above `start`, from its pyproject.toml.
+def read_setting(
+    start: Path, environment: str, folders: Mapping[str, Sequence[str]] | None = None
+) -> Setting:
+    """Read the project at or above `start`.
+
+    Args:
+        start: a folder in it.
+        environment: name of one of its environments.
+        folders: what pytest's settings `FOLDERS` say; None to read them in pyproject.toml.
 
     Raises:
         BadInput: the table, the configs or the environment's name are wrong.
     """
     root = project_root(start)
-    ini = _pytest_options(root)
+    specs, configs = FOLDERS
+    told = pytest_settings(root) if folders is None else folders
     shipped = shipped_configs()
-    own = [(root / name).resolve() for name in ini.get("tunematrix_configs", [])]
+    own = [(root / name).resolve() for name in told.get(configs, ())]
     roots = (shipped, *(folder for folder in own if folder != shipped.resolve()))
-    named = [(root / name).resolve() for name in ini.get("tunematrix_specs", [])]
+    named = [(root / name).resolve() for name in told.get(specs, ())]
     return Setting(
         root=root,
         environment=find_environment(environment, read_environments(root, roots)),
@@ -66,12 +78,11 @@ def read_setting(start: Path, environment: str) -> Setting:
     )
 
 
-def _pytest_options(root: Path) -> dict[str, list[str]]:
-    """Return [tool.pytest.ini_options], which pytest itself checks."""
-    file = root / "pyproject.toml"
-    content = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    options: dict[str, list[str]] = content.get("tool", {}).get("pytest", {}).get("ini_options", {})
-    return options
+def pytest_settings(root: Path) -> dict[str, list[str]]:
+    """Return what pyproject.toml tells pytest, which checks it, in either of its two forms."""
+    table: dict[str, Any] = pyproject(root).get("tool", {}).get("pytest", {})
+    settings: dict[str, list[str]] = table.get("ini_options", table)
+    return settings
 
 
 class Harness:
@@ -91,7 +102,8 @@ class Harness:
     @cached_property
     def setting(self) -> Setting:
         """The project that pytest runs in."""
-        return read_setting(self.root, self.config.getoption("tunematrix_environment"))
+        folders = {key: self.config.getini(key) for key in FOLDERS}
+        return read_setting(self.root, self.config.getoption("tunematrix_environment"), folders)
 
     @cached_property
     def spec_folders(self) -> tuple[Path, ...]:
@@ -108,7 +120,7 @@ class Harness:
             run_id=self.run_id,
             root=self.root,
             isolation=self.config.getoption("tunematrix_isolation"),
-            faults=tuple(self.config.getoption("tunematrix_faults")),
+            faults=self.faults,
             keep_output=self.config.getoption("tunematrix_keep_output"),
             say=self.say,
         )
@@ -120,6 +132,26 @@ class Harness:
         expressions = self.config.getoption("tunematrix_axis")
         selection = parse_selection(expressions, workshop.groups)
         return plan(load_specs(self.spec_paths), workshop.groups, workshop.environment, selection)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The sabotages asked for; found, but left to the worker to import.
+
+        Raises:
+            BadInput: a name leads to no module.
+        """
+        names: list[str] = self.config.getoption("tunematrix_faults")
+        for name in names:
+            module, _, function = name.partition(":")
+            if not (module and function and importable(module)):
+                text = f"--fault {name}: there is no module {module or name}"
+                raise BadInput(f"{text}; write MODULE:NAME of one that Python finds from here")
+        return tuple(names)
+
+    @property
+    def must_be_whole(self) -> bool:
+        """Whether what is unavailable in this environment fails the run."""
+        return self.workshop.environment.name in self.config.getoption("tunematrix_require")
 
     @property
     def store(self) -> Store:
@@ -144,6 +176,19 @@ class Harness:
         """Whether a path is a YAML file in a configured spec folder."""
         return path.suffix in (".yaml", ".yml") and self._is_below(path.resolve())
 
+    def make_folder(self) -> None:
+        """Make the folder that all of this run is written to.
+
+        Raises:
+            MachineProblem: it can't be made.
+        """
+        folder = self.workshop.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"can't write to {shown(folder)}: {error.strerror}"
+            raise MachineProblem(f"{text}; remove what is in the way, or free space") from error
+
     def close(self) -> None:
         """End whatever was started for cells."""
         if "workshop" in vars(self):
@@ -163,13 +208,25 @@ class Harness:
             reporter.ensure_newline()
             reporter.write_line(f"  {text}", cyan=True)
 
-    def again(self, record: Record) -> str:
-        """Return the one command that repeats a cell."""
-        node = shlex.quote(f"{record.spec}::{record.cell_id}")
+    def again(self, record: Record, *, is_probe: bool) -> str:
+        """Return the one command that repeats a cell, in the folder that pytest was started in."""
+        option = self.config.option
+        told = {
+            "--config-file": option.inifilename,
+            "--rootdir": option.rootdir,
+            "--isolation": None if (way := option.tunematrix_isolation) == "auto" else way,
+        }
+        options = [f"{flag}={value}" for flag, value in told.items() if value]
+        options += [f"--fault={name}" for name in option.tunematrix_faults]
+        options += ["-m", "probe"] if is_probe else []
         if session := os.environ.get("NOX_CURRENT_SESSION"):
-            return f"nox -s {session} -- {node}"
-        python = shlex.quote(Path(sys.executable).as_posix())
-        return f"{python} -m pytest {node} --environment={record.environment}"
+            start = ["nox", "-s", session, "--", f"{record.spec}::{record.cell_id}"]
+            return shlex.join([*start, *options])
+        here = self.config.invocation_params.dir
+        node = f"{os.path.relpath(self.root / record.spec, here)}::{record.cell_id}"
+        start = [sys.executable, "-m", "pytest", node, f"--environment={record.environment}"]
+        options += [f"--require={name}" for name in option.tunematrix_require]
+        return shlex.join([*start, *options])
 
 
 KEY = pytest.StashKey[Harness]()

@@ -13,19 +13,19 @@ from tunematrix.matrix.cells import Cell
 from tunematrix.report import terminal
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
-from tunematrix.workflow import run_cell
+from tunematrix.workflow import run_cell, unjudged
 
 
 class CellFailed(Exception):
     """Ends the item of a cell that isn't good; its text is the whole report.
 
     Attributes:
-        headline: the report in one line.
+        reason: the cell's, in one line.
     """
 
-    def __init__(self, report: str, headline: str) -> None:
+    def __init__(self, report: str, reason: str) -> None:
         super().__init__(report)
-        self.headline = headline
+        self.reason = reason.partition("\n")[0]
 
 
 class SpecFile(pytest.File):
@@ -65,17 +65,21 @@ class CellItem(pytest.Item):
         missed = record.outcome == "unavailable" and harness.must_be_whole
         if missed or record.outcome in ("failed", "error"):
             again = harness.again(record, is_probe=self.expected is not None)
-            raise CellFailed(terminal.failure(record, again), terminal.headline(record))
+            raise CellFailed(terminal.failure(record, again), record.reason)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show what was measured, not where in pytest it was raised."""
         if not isinstance(excinfo.value, CellFailed):
+            # A bug, in a check perhaps: shown whole, and on record.
+            self.record = unjudged(
+                self.cell, self.config.stash[KEY].workshop, f"a bug: {excinfo.exconly()}"
+            )
             return super().repr_failure(excinfo, style)
         shown = excinfo.getrepr(style="value")
         if shown.reprcrash is not None:
             # What short summaries and JUnit show of it, with the place that they point to.
             shown.reprcrash.path, shown.reprcrash.lineno = str(self.path), 1
-            shown.reprcrash.message = excinfo.value.headline
+            shown.reprcrash.message = excinfo.value.reason
         return shown
 
     def reportinfo(self) -> tuple[Path, int, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunematrix.errors import ExitCode, MachineProblem, TunematrixError
-from tunematrix.harness import KEY, Harness
+from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
+from tunematrix.evidence.secrets import masked, secrets_in
+from tunematrix.harness import FOLDERS, KEY, Harness
 from tunematrix.items import CellItem, SpecFile
 from tunematrix.report import terminal
 from tunematrix.results.record import Outcome, Record
@@ -19,7 +21,7 @@ WORDS: dict[Outcome, tuple[str, str, str]] = {
     "passed": ("passed", ".", "PASSED"),
     "failed": ("failed", "F", "FAILED"),
     "error": ("error", "E", "ERROR"),
-    "known_failure": ("known failures", "x", "KNOWN FAILURE"),
+    "known_failure": ("known failure", "x", "KNOWN FAILURE"),
     "unavailable": ("unavailable", "?", "UNAVAILABLE"),
 }
 
@@ -61,8 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MODULE:NAME",
         help="enter a deliberate sabotage in every cell, to see which check notices",
     )
-    parser.addini("tunematrix_specs", "folders with specs", type="linelist", default=[])
-    parser.addini("tunematrix_configs", "folders with your own config groups", type="linelist")
+    for key, what in zip(FOLDERS, ("specs", "config groups of your own"), strict=True):
+        parser.addini(key, f"folders with {what}", type="linelist", default=[])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,16 +74,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "probe: tries what is declared unsupported")
     if not harness.spec_paths:
         return
+    records = not harness.on_worker and not config.getoption("collectonly")
     try:
-        specs = {cell.spec for cell in harness.plan.cells}
+        # Before anything is collected, so that all that is wrong is said at once.
+        markers = harness.plan.markers
+        if records:
+            harness.make_folder()
+    except BadInput as error:
+        raise pytest.UsageError(str(error)) from None
     except TunematrixError as error:
-        # Said before anything is collected, so that all that is wrong is said at once.
         pytest.exit(str(error), returncode=error.exit_code)
-    for marker in sorted({marker for spec in specs for marker in spec.markers}):
+    for marker in markers:
         config.addinivalue_line("markers", f"{marker}: named by a spec")
-    if not harness.on_worker and not config.getoption("collectonly"):
+    if records:
         config.pluginmanager.register(Recorder(harness), "tunematrix-recorder")
-        config.option.xmlpath = config.option.xmlpath or str(harness.workshop.folder / "junit.xml")
+        if not config.getoption("xmlpath", default=None):
+            config.option.xmlpath = str(harness.workshop.folder / "junit.xml")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -104,10 +112,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile |
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Compose the next cell while this one runs."""
-    for one in (item, nextitem):
-        if isinstance(one, CellItem):
-            item.config.stash[KEY].workshop.compose_ahead(one.cell)
+    """Get ready for a cell before its line is begun; compose the next one while it runs."""
+    workshop = item.config.stash[KEY].workshop
+    if isinstance(item, CellItem):
+        workshop.get_ready(item.cell)
+    if isinstance(nextitem, CellItem):
+        workshop.compose_ahead(nextitem.cell)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,13 +126,18 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send the record along with the report, also from an xdist worker to its controller."""
     report = yield
-    if isinstance(item, CellItem) and call.when == "call" and item.record is not None:
-        vars(report)["tunematrix"] = item.record.to_json()
-        if report.passed and item.record.outcome != "passed":
-            report.outcome = "skipped"
-            report.longrepr = (str(item.path), 1, item.record.reason)
-        if item.record.outcome == "known_failure":
-            vars(report)["wasxfail"] = item.record.reason
+    if not isinstance(item, CellItem) or call.when != "call" or item.record is None:
+        return report
+    record = item.record
+    vars(report)["tunematrix"] = record.to_json()
+    if report.passed and record.outcome != "passed":
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 1, record.reason)
+    if record.outcome == "known_failure":
+        vars(report)["wasxfail"] = record.reason
+    # What a cell in the foreground printed; other cells' logs are masked where they are read.
+    secrets = secrets_in(os.environ)
+    report.sections = [(title, masked(text, secrets)) for title, text in report.sections]
     return report
 
 
@@ -135,14 +150,10 @@ def pytest_report_teststatus(
     if record is None:
         return None
     category, letter, word = WORDS[record.outcome]
-    return category, letter, f"{word} {terminal.figures(record)}".rstrip()
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A run in which nothing was tested is not a success."""
-    recorder = session.config.pluginmanager.get_plugin("tunematrix-recorder")
-    if recorder is not None and exitstatus == ExitCode.PASSED and not recorder.tested:
-        session.exitstatus = ExitCode.NOTHING_TESTED
+    if record.outcome == "unavailable" and report.failed:
+        category, letter = "failed", "F"
+    figures = terminal.figures(record) if record.outcome == "passed" else ""
+    return category, letter, f"{word} {figures}".rstrip()
 
 
 def record_of(report: pytest.TestReport) -> Record | None:
@@ -157,37 +168,54 @@ class Recorder:
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.records: list[Record] = []
+        self.problem = ""
 
     @property
     def tested(self) -> bool:
         """Whether any cell really ran."""
-        return any(record.outcome != "unavailable" for record in self.records)
+        return any(record.outcome not in ("unavailable", "unsupported") for record in self.records)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Append a record as soon as its cell has ended."""
+        """Append a record as soon as its cell has ended; stop where none can be written."""
         record = record_of(report)
         if record is not None:
-            self.records.append(record)
             self._append(record)
+        if self.problem:
+            pytest.exit("no more records can be written")
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Record the exclusions of this run, then show everything as one matrix."""
-        if not self.records:
-            return
-        exclusions = () if self.harness.probes else self.harness.plan.exclusions
-        excluded_records = [excluded(one, self.harness.workshop) for one in exclusions]
-        for record in excluded_records:
-            self._append(record)
-        shown = terminal.summary([*self.records, *excluded_records])
-        terminalreporter.section(f"tunematrix {self.harness.workshop.environment.name}")
-        screen = terminalreporter._tw
-        width, colour = screen.fullwidth, screen.hasmarkup
-        terminalreporter.write(terminal.render(shown, width, colour=colour))
-        if not self.tested:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Record the exclusions of this run; a run in which nothing was tested is no success."""
+        if self.records and not self.harness.probes:
+            for exclusion in self.harness.plan.exclusions:
+                self._append(excluded(exclusion, self.harness.workshop))
+        if self.problem:
+            session.exitstatus = ExitCode.MACHINE
+        elif exitstatus == ExitCode.PASSED and self.records and not self.tested:
+            session.exitstatus = ExitCode.NOTHING_TESTED
+
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int
+    ) -> None:
+        """Show everything as one matrix."""
+        if self.records:
+            terminalreporter.section(f"tunematrix {self.harness.workshop.environment.name}")
+            screen = terminalreporter._tw
+            width, colour = screen.fullwidth, screen.hasmarkup
+            shown = terminal.summary(self.records)
+            terminalreporter.write(terminal.render(shown, width, colour=colour))
+        elif exitstatus == ExitCode.NOTHING_TESTED:
+            text = "nothing was tested: no cell was selected; loosen --axis, -k or -m"
+            terminalreporter.write_line(text, red=True)
+        if self.records and not self.tested:
             terminalreporter.write_line("nothing was tested: every cell was unavailable", red=True)
+        if self.problem:
+            terminalreporter.write_line(self.problem, red=True)
 
     def _append(self, record: Record) -> None:
+        if self.problem:
+            return
+        self.records.append(record)
         try:
             self.harness.store.append(record)
         except MachineProblem as error:
-            pytest.exit(str(error), returncode=error.exit_code)
+            self.problem = str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tunematrix.checks.figures import relative
+from tunematrix.checks.figures import relative, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
 from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedStep
 from tunematrix.evidence.evidence import Evidence
@@ -65,7 +65,7 @@ def first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
         return missing("first_loss", "the first step's loss")
     logged = losses[0][1]
     error = relative(logged, computed.loss)
-    bound = FIRST_LOSS_TOLERANCE[claim.option("precision")["compute"]]
+    bound = tolerance(FIRST_LOSS_TOLERANCE, (claim.option("precision")["compute"],))
     message = (
         f"the first step logged {logged:.5g}, its batch's cross-entropy is {computed.loss:.5g} "
         f"over {computed.tokens} tokens; likely a wrong divisor or wrong labels"

@@ -7,6 +7,7 @@ from tunematrix.evidence.events import Finished, Raised
 from tunematrix.evidence.evidence import Evidence
 
 TRACEBACK = "Traceback (most recent call last):"
+STACK = "(most recent call first):"
 LAST_LINES = 5
 
 SIGNALS = {
@@ -20,8 +21,7 @@ SIGNALS = {
 def exit_status(evidence: Evidence, claim: Claim) -> Verdict:
     """The process ended by itself, with 0, at the recipe's own end."""
     end, raised = evidence.exit, evidence.one(Raised)
-    tail = "".join(f"\n    {line}" for line in evidence.stderr.strip().splitlines()[-LAST_LINES:])
-    last = f"; last lines:{tail}" if tail else ""
+    last = _last_words(evidence.stderr)
     if end.problem is not None:
         state, cause = "lost", f"{end.problem}{last}"
     elif end.timed_out:
@@ -31,7 +31,8 @@ def exit_status(evidence: Evidence, claim: Claim) -> Verdict:
         state, cause = end.signal, SIGNALS.get(end.signal, "ended by a signal") + last
     elif end.code != 0 and raised is not None:
         state = f"exit code {end.code}"
-        cause = f"{raised.exception[0]} while in {raised.phase}: {raised.message}"
+        phase = f" while in {raised.phase}" if raised.phase else ""
+        cause = f"{raised.exception[0]}{phase}: {raised.message}"
     elif end.code != 0:
         state, cause = f"exit code {end.code}", f"it ended before the recipe's end{last}"
     elif evidence.one(Finished) is None:
@@ -42,6 +43,13 @@ def exit_status(evidence: Evidence, claim: Claim) -> Verdict:
     else:
         return decide("exit", True, "exit code 0", "exit code 0", "")
     return decide("exit", False, state, "exit code 0, at the end", cause)
+
+
+def _last_words(stderr: str) -> str:
+    """Return where faulthandler saw the main thread, innermost first; the last lines elsewhere."""
+    stack = stderr.rpartition(STACK)[2].split("\n") if STACK in stderr else []
+    lines = stack[1:][:LAST_LINES] or stderr.strip().split("\n")[-LAST_LINES:]
+    return "".join(f"\n    {line.strip()}" for line in lines if line.strip())
 
 
 def left_behind(evidence: Evidence, claim: Claim) -> Verdict:

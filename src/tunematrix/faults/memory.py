@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from tunematrix.faults.patching import replaced
 
@@ -16,19 +15,19 @@ MEGABYTES = 300
 
 @contextmanager
 def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
-    """Allocate 300 MB before each training step and free them again.
+    """Allocate 300 MB before each backward pass, when most is in use, and free them again.
 
     Stands for copies that live for a moment (an upcast of the logits, a gathered state) and that
     max(before, after) never shows.
     """
 
     def wrap(original: Any) -> Any:
-        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
             # Written to, since untouched pages take no memory.
             torch.empty(MEGABYTES * 1_000_000, dtype=torch.uint8).fill_(1)
-            return original(trainer, model, *args, **kwargs)
+            original(loss, *args, **kwargs)
 
-        return step
+        return backward
 
-    with replaced(Trainer, "training_step", wrap):
+    with replaced(torch.Tensor, "backward", wrap):
         yield

@@ -29,7 +29,16 @@ def learning_rate_zero(config: Mapping[str, Any]) -> Iterator[None]:
 @contextmanager
 def scheduler_ignored(config: Mapping[str, Any]) -> Iterator[None]:
     """Never step the schedule: the rate stays where it began."""
-    with replaced(torch.optim.lr_scheduler.LambdaLR, "step", lambda _: lambda *_, **__: None):
+
+    def wrap(original: Any) -> Any:
+        def step(schedule: Any) -> None:
+            # The first call comes from the constructor and sets the rate.
+            if schedule.last_epoch < 0:
+                original(schedule)
+
+        return step
+
+    with replaced(torch.optim.lr_scheduler.LambdaLR, "step", wrap):
         yield
 
 

@@ -30,6 +30,12 @@ class Plan:
     exclusions: tuple[Exclusion, ...]
     environment: Environment
 
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """The markers of all specs that are planned, sorted."""
+        planned = [*self.cells, *(exclusion.cell for exclusion in self.exclusions)]
+        return tuple(sorted({marker for cell in planned for marker in cell.spec.markers}))
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data, with cells that run the same named in `repeats`."""
         return {

@@ -45,15 +45,6 @@ def figures(record: Record) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def headline(record: Record) -> str:
-    """Say in one line what went wrong."""
-    failed = record.failed_checks
-    if not failed or record.reason != reason(failed):
-        return record.reason.partition("\n")[0]
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    return f"{_held_against_bound(failed[0])}{more}"
-
-
 def failure(record: Record, again: str) -> str:
     """Say what was measured, the bound, the likely cause, where it lies and how to repeat it."""
     failed = record.failed_checks
@@ -102,9 +93,10 @@ def _show(square: Square | None) -> Text:
         text.append(f" {square.counts['passed']}")
     if square.gap is not None:
         text.append(f" {square.gap:.0%}", "cyan")
+    # Without a space inside, or a narrow terminal parts a figure from its unit.
     figures = [
-        f"{square.seconds:.1f} s" if square.seconds is not None else "",
-        f"{square.peak_mb:.0f} MB" if square.peak_mb is not None else "",
+        f"{square.seconds:.1f}s" if square.seconds is not None else "",
+        f"{square.peak_mb:.0f}MB" if square.peak_mb is not None else "",
     ]
     if any(figures):
         text.append("\n" + " ".join(filter(None, figures)), "dim")

@@ -120,4 +120,4 @@ def test_reload_of_a_model_that_training_did_not_change(run: Run, changed: float
 def test_an_unknown_dtype_is_allowed_nothing(run: Run) -> None:
     """It fails instead of breaking the judgement of all the other checks."""
     cell = run.configured(precision={"compute": "float64"}).edited(Compute, trainable=("float64",))
-    assert "reload" in cell.failed()
+    assert cell.failed() >= {"reload", "precision", "optimizer_update"}

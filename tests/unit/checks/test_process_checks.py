@@ -38,10 +38,17 @@ def test_last_words_are_quoted(run: Run) -> None:
     """The last five lines of stderr, and no more."""
     stderr = "".join(f"line {number}\n" for number in range(9))
     message = run.ending(code=9).leaving(stderr=stderr).verdicts()["exit"].message
-    assert message.endswith(
-        "last lines:\n    line 4\n    line 5\n    line 6\n    line 7\n    line 8"
-    )
+    assert message.endswith("\n    line 4\n    line 5\n    line 6\n    line 7\n    line 8")
     assert "line 3" not in message
+
+
+def test_the_innermost_frames_of_a_crash_are_quoted(run: Run) -> None:
+    """Where it hung or crashed stands at the top of faulthandler's stack, not at its end."""
+    frames = "".join(f'  File "f.py", line {number} in f\n' for number in range(9))
+    stderr = f"said before\n\nCurrent thread 0x1 (most recent call first):\n{frames}"
+    message = run.ending(timed_out=True).leaving(stderr=stderr).verdicts()["exit"].message
+    quoted = [line.strip() for line in message.splitlines()[1:]]
+    assert quoted == [f'File "f.py", line {number} in f' for number in range(5)]
 
 
 def test_what_the_recipe_raised_is_said_once(run: Run) -> None:

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from tunematrix.checks.verdict import Verdict
+from tunematrix.report.rows import SYMBOLS
+from tunematrix.report.terminal import failure, figures, render, summary
+from tunematrix.results.record import Outcome, Record
+
+QUANTIZERS = (
+    *("none", "bnb-nf4", "bnb-int8", "hqq-int4", "hqq-int8"),
+    *("quanto-int4", "quanto-int8", "torchao-int4", "torchao-int8"),
+)
+AGAIN = "nox -s cpu -- 'a.yaml::a[cpu]'"
+MOVED = Verdict("moved", "failed", 3, "4", "tensors", "1 of 4 never moved; likely a rate of 0")
+RELOAD = Verdict("reload", "failed", 7.4123456789, "<= 0.5", "logits", "a tensor wasn't saved")
+
+
+def _record(outcome: Outcome = "passed", **fields: Any) -> Record:
+    fields.setdefault("axes", {"method": "lora", "quantizer": "none"})
+    return Record("r", "a[cpu]", "a.yaml", "cpu", outcome=outcome, **fields)
+
+
+def _suite() -> list[Record]:
+    metrics = {"seconds": 112.04, "process_peak_mb": 1331.4, "gap_closed": 0.913}
+    return [
+        _record(axes={"method": method, "quantizer": quantizer}, metrics=metrics)
+        for method in ("full", "lora", "dora", "custom-lora")
+        for quantizer in QUANTIZERS
+    ]
+
+
+def _text(*records: Record, width: int = 80, colour: bool = False) -> str:
+    return render(summary(records), width, colour=colour)
+
+
+def test_failure_has_all_its_parts() -> None:
+    """What was measured, the bound, the cause, where the evidence is, how to repeat it."""
+    reason = f"moved: {MOVED.message} (and 1 more)"
+    run_dir = ".tunematrix/cpu/runs/r/a"
+    record = _record("failed", reason=reason, checks=(MOVED, RELOAD), run_dir=run_dir)
+    assert failure(record, AGAIN).splitlines() == [
+        "moved: measured 3 tensors, bound 4",
+        "  because  1 of 4 never moved; likely a rate of 0",
+        "reload: measured 7.41235 logits, bound <= 0.5",
+        "  because  a tensor wasn't saved",
+        "evidence:  .tunematrix/cpu/runs/r/a",
+        f"run again: {AGAIN}",
+    ]
+
+
+def test_failure_without_a_failed_check() -> None:
+    """An error, or a known failure that works by now, has its reason alone."""
+    lines = failure(_record("error", reason="the disk is full"), AGAIN).splitlines()
+    assert lines == ["the disk is full", f"run again: {AGAIN}"]
+
+
+def test_failure_of_an_expectation() -> None:
+    """Where another failure was expected, that is said before what was found."""
+    reason = "expected check reload and nothing else, got moved: 1 of 4"
+    lines = failure(_record("failed", reason=reason, checks=(MOVED,)), AGAIN).splitlines()
+    assert lines[:2] == [reason, "moved: measured 3 tensors, bound 4"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"),
+    [
+        (None, "nothing"),
+        (math.nan, "nan lines"),
+        (math.inf, "inf lines"),
+        ("SIGKILL", "SIGKILL lines"),
+    ],
+)
+def test_measured_figures_of_every_kind(measured: float | str | None, shown: str) -> None:
+    """Absent, not finite, or a text."""
+    unit = "" if measured is None else "lines"
+    check = Verdict("x", "failed", measured, "0", unit, "why")
+    assert f"x: measured {shown}, bound 0\n" in failure(_record("failed", checks=(check,)), AGAIN)
+
+
+def test_passed_and_warned_checks_are_no_part_of_a_failure() -> None:
+    """Only what failed is shown."""
+    quiet = (
+        Verdict("exit", "passed", "exit code 0", "exit code 0", "", ""),
+        Verdict("stderr_warning", "warned", 1, "0", "patterns", "odd"),
+    )
+    text = failure(_record("failed", checks=(*quiet, MOVED)), AGAIN)
+    assert "exit" not in text and "odd" not in text
+
+
+def test_figures() -> None:
+    """Those that there are."""
+    metrics = {"seconds": 3.14, "process_peak_mb": 64.4, "gap_closed": 0.913, "logit_error": 0.1}
+    assert figures(_record(metrics=metrics)) == "3.1 s, 64 MB, gap 91%"
+    assert figures(_record(metrics={"gap_closed": 0.0})) == "gap 0%"
+    assert figures(_record()) == ""
+
+
+def test_a_diverged_cell_can_be_shown() -> None:
+    """Its figures came through JSON, where nan is a text."""
+    record = _record("failed", checks=(MOVED,), metrics={"gap_closed": math.nan, "seconds": 1.0})
+    back = Record.from_json(record.to_json())
+    assert figures(back) == "1.0 s, gap nan%"
+    assert "✗ nan%" in _text(back)
+
+
+@pytest.mark.parametrize(("outcome", "symbol"), SYMBOLS.items())
+def test_symbols(outcome: Outcome, symbol: str) -> None:
+    """Each outcome is in the matrix and in the legend, by its symbol and its name."""
+    text = _text(_record(outcome))
+    square = next(line for line in text.splitlines() if line.startswith("  none"))
+    assert square.split() == ["none", symbol]
+    assert f"{symbol} 1 {outcome.replace('_', ' ')}" in text
+
+
+def test_a_square_of_several_cells() -> None:
+    """How many passed, the smallest share, the longest cell and the largest growth."""
+    metrics = {"seconds": 3.0, "process_peak_mb": 64.0, "gap_closed": 0.913}
+    slower = {"seconds": 4.0, "process_peak_mb": 32.0, "gap_closed": 0.95}
+    text = _text(_record(metrics=metrics), _record(metrics=slower))
+    assert "✓ 2 91%" in text
+    assert "4.0s 64MB" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_figure_has_room(width: int) -> None:
+    """All four methods and nine quantizers, on a terminal of any usual width."""
+    text = _text(*_suite(), width=width)
+    assert all(len(line) <= width for line in text.splitlines())
+    for quantizer in QUANTIZERS:
+        assert quantizer in text
+    for figure in ("✓ 91%", "112.0s", "1331MB"):
+        assert text.count(figure) == 36
+
+
+def test_reasons_with_their_links() -> None:
+    """Each reason once, with the cells it is about; an absent link leaves no brackets."""
+    linked = _record("unsupported", reason="no gradient", link="https://e.org/1")
+    bare = _record("known_failure", reason="no kernel")
+    text = _text(linked, linked, bare, width=200)
+    assert "· unsupported ×2: no gradient <https://e.org/1>: a[cpu], a[cpu]\n" in text
+    assert "≈ known failure ×1: no kernel: a[cpu]\n" in text
+
+
+def test_text_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs get no escape codes, whatever the surroundings say."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    records = [_record(outcome, metrics={"seconds": 1.0, "gap_closed": 0.9}) for outcome in SYMBOLS]
+    assert "\x1b" not in _text(*records)
+
+
+def test_text_with_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that has colours gets them, and the same words."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" in _text(_record("failed"), colour=True)
+
+
+def test_names_are_no_markup() -> None:
+    """Brackets in ids and reasons are shown, not taken for styles."""
+    odd = _record("unsupported", reason="[bold]no[/bold] [/]")
+    assert "[bold]no[/bold] [/]: a[cpu]" in _text(odd)
