@@ -13,8 +13,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from tunematrix.errors import BadInput, ExitCode, NothingTested, TunematrixError
-from tunematrix.harness import Setting, read_setting
+from tunematrix.errors import BadInput, ExitCode, NothingTested, TunematrixError, did_you_mean
+from tunematrix.harness import Setting, pytest_settings, read_setting
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
@@ -28,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+TYPERS_USAGE_ERROR = 2
 
 EnvironmentOption = Annotated[str, typer.Option("--environment", "-e", help="Whose cells.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
@@ -44,8 +46,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
-        # Typer's code for arguments that it can't read would mean interrupted here.
-        sys.exit(ExitCode.BAD_INPUT if end.code == USAGE else end.code)
+        # Which means interrupted where pytest is the driver.
+        sys.exit(ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code)
 
 
 @app.command()
@@ -70,18 +72,24 @@ def plan(
 def run(
     context: typer.Context,
     environment: EnvironmentOption = "cpu",
+    axis: AxisOption = None,
+    words: Annotated[str, typer.Option("-k", help="Only cells with these words in the name.")] = "",
+    markers: Annotated[str, typer.Option("-m", help="Only cells so marked: smoke, probe.")] = "",
     debug: Annotated[
         str, typer.Option(metavar="CELL", help="Run one cell in this process: breakpoints work.")
     ] = "",
 ) -> None:
     """Run the suite, or one cell written as overrides: method=lora train.max_steps=20.
 
-    Everything else goes to pytest: -k, -m, --axis, -n, node ids, paths.
+    Everything else goes to pytest: -n, -x, --fault, node ids, paths.
     """
     setting = read_setting(Path.cwd(), environment)
     overrides = [a for a in context.args if "=" in a and not a.startswith("-") and "::" not in a]
     others = [argument for argument in context.args if argument not in overrides]
-    arguments = ["-v", f"--environment={environment}", *others]
+    arguments = ["-v", f"--environment={environment}", _place(setting), *others]
+    arguments += [f"--axis={one}" for one in axis or ()]
+    arguments += [f"-k={words}"] if words else []
+    arguments += [f"-m={markers}"] if markers else []
     if overrides:
         arguments.append(str(_ad_hoc(overrides, setting)))
     elif debug:
@@ -111,6 +119,13 @@ def report(environment: EnvironmentOption = "cpu", as_json: JsonOption = False) 
 def schema() -> None:
     """Print the JSON schema of a spec, for editors that check YAML."""
     print(json.dumps(json_schema(), indent=2))
+
+
+def _place(setting: Setting) -> str:
+    """Tell pytest which project this is: it would go by where the specs lie."""
+    if pytest_settings(setting.root):
+        return f"--config-file={setting.root / 'pyproject.toml'}"
+    return f"--rootdir={setting.root}"
 
 
 def _as_text(found: Plan) -> str:
@@ -147,10 +162,6 @@ def _node(cell_id: str, setting: Setting) -> str:
     for cell in found.cells:
         if cell.id == cell_id:
             return f"{cell.spec.source.path}::{cell.id}"
-    message = f"no cell is called {cell_id}; tunematrix plan lists them all"
+    advice = did_you_mean(cell_id, [cell.id for cell in found.cells])
+    message = f"no cell is called {cell_id}; {advice} tunematrix plan lists all"
     raise BadInput(message)
-
-
-if __name__ == "__main__":
-    main()
-    sys.exit(ExitCode.PASSED)

@@ -94,7 +94,7 @@ def execute(run_dir: RunDir) -> None:
         try:
             _run_recipe(cell, events)
         except BaseException as error:
-            events.write(Raised(events.current_phase, _class_names(error), str(error)))
+            events.write(Raised(events.current_phase, _class_names(error), _message(error)))
             raise
         events.write(Finished(time.perf_counter() - started))
 
@@ -142,6 +142,12 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _message(error: BaseException) -> str:
+    """What it says, and what it was raised from: Hydra names the target, its cause the reason."""
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error} ({type(cause).__name__}: {cause})"
 
 
 def _class_names(error: BaseException) -> tuple[str, ...]:

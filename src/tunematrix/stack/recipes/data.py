@@ -14,7 +14,6 @@ from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
 
 DIALECT: Dialect = "B"
-HELD_OUT = 64
 SPARE_ROWS = 1.25
 """More rows than one pass over the run needs, so that packing can't run dry."""
 
@@ -44,7 +43,8 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     count = int(steps * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
     rows = corpus.rows(form, DIALECT, count, seed=int(train["seed"]))
     eos = str(tokenizer.eos_token)
-    held_out = corpus.rows(form, DIALECT, HELD_OUT, seed=int(train["seed"]), split="held-out")
+    size = int(config["meters"]["held_out_rows"])
+    held_out = corpus.rows(form, DIALECT, size, seed=int(train["seed"]), split="held-out")
     examples = [example(tokenizer, form, row) for row in held_out]
     tokens = sum(sum(e.counted[1:]) for e in examples)
     nats = sum(corpus.row_floor(form, DIALECT, row) for row in held_out)

@@ -1,0 +1,218 @@
+"""A project of its own for each test, with cheap recipes and no ML library anywhere near."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+RECIPES = Path(__file__).with_name("tiny_recipes.py")
+
+PYPROJECT = """
+[tool.pytest.ini_options]
+tunematrix_specs = ["specs"]
+tunematrix_configs = ["conf"]
+testpaths = ["specs"]
+addopts = ["-p", "tunematrix.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers"]
+
+[tool.tunematrix.environments.plain]
+description = "Nothing but Python"
+backends = ["plain"]
+"""
+
+BACKEND = """
+name: plain
+engine: python
+device: cpu
+requires: []
+preload: [hydra.utils]
+"""
+
+# What a session around these tests may have set.
+FOREIGN = ("CI", "BUILD_NUMBER", "NOX_CURRENT_SESSION", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
+MARK = "TUNEMATRIX_TESTED_BY"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one command said and how it ended.
+
+    Attributes:
+        code: exit code.
+        text: stdout, then stderr.
+    """
+
+    code: int
+    text: str
+
+    @property
+    def short_summary(self) -> list[str]:
+        """The lines of pytest's short summary."""
+        _, _, rest = self.text.partition("short test summary info")
+        return [line for line in rest.splitlines()[1:] if "::" in line]
+
+    @property
+    def collected(self) -> list[str]:
+        """The node ids that `--collect-only -q` lists."""
+        return [line for line in self.text.splitlines() if "::" in line]
+
+
+def _variables() -> dict[str, str]:
+    # All that is installed beside pytest would be imported in every run: half of its time.
+    return {MARK: uuid.uuid4().hex, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "100"}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a pyproject.toml, specs and config groups.
+
+    Attributes:
+        root: the folder.
+        variables: environment variables of all that is run in it.
+    """
+
+    root: Path
+    variables: dict[str, str] = field(default_factory=_variables)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All records, exclusions too; each line has to be whole."""
+        lines = (self.root / ".tunematrix/plain/results.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def record(self) -> dict[str, dict[str, Any]]:
+        """The records by cell; each has one."""
+        by_cell = {record["cell_id"]: record for record in self.records}
+        assert len(by_cell) == len(self.records), "a cell has several records"
+        return by_cell
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Outcome by cell."""
+        return {cell: record["outcome"] for cell, record in self.record.items()}
+
+    def write(self, file: str, text: str) -> Path:
+        """Write a file of the project."""
+        path = self.root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def spec(self, name: str, recipe: str, text: str = "", quantizers: str = "[plain]") -> None:
+        """Write a spec whose cells are called name[plain-<quantizer>]."""
+        head = f"test_id: {name}\nrecipe: {recipe}\nmatrix: {{quantizer: {quantizers}}}\n"
+        self.write(f"specs/{name}.yaml", head + text)
+
+    def option(self, axis: str, name: str, text: str = "") -> None:
+        """Write an option of an axis."""
+        self.write(f"conf/{axis}/{name}.yaml", f"name: {name}\n{text}")
+
+    def junit(self, file: str = ".tunematrix/plain/junit.xml") -> dict[str, str]:
+        """What JUnit says of each cell: passed, or its element's tag and type."""
+        cases = ElementTree.parse(self.root / file).getroot().iter("testcase")
+        return {case.attrib["name"]: _case(case) for case in cases}
+
+    def pytest(self, *arguments: str, **variables: str) -> Run:
+        """Run pytest on the project's specs, and see that it leaves nothing running."""
+        command = ["-m", "pytest", "--environment=plain", *arguments]
+        return self.run([sys.executable, *command], **variables)
+
+    def tunematrix(self, *arguments: str, **variables: str) -> Run:
+        """Run a verb of the command line."""
+        return self.run([sys.executable, "-m", "tunematrix", *arguments], **variables)
+
+    def run(self, command: Sequence[str], **variables: str) -> Run:
+        """Run any command in the project, and see that it leaves nothing running."""
+        with self.started(command, **variables) as process:
+            out, err = process.communicate(timeout=120)
+        left = self.still_running(seconds=2)
+        assert not left, f"{command} left {left} running:\n{out}{err}"
+        return Run(process.returncode, out + err)
+
+    @contextmanager
+    def started(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command in a process group of its own, as a terminal does."""
+        environment = {k: v for k, v in os.environ.items() if k not in FOREIGN}
+        with subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**environment, **self.variables, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 30) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.05)
+
+    def still_running(self, seconds: float) -> list[str]:
+        """Command lines of what was started in this project and still runs after some time."""
+        deadline = time.monotonic() + seconds
+        while (left := list(self._running())) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+    def _running(self) -> Iterator[str]:
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == self.variables[MARK]:
+                    yield " ".join(process.cmdline())
+
+
+def _case(case: ElementTree.Element) -> str:
+    found: Mapping[str, str] = {child.tag: child.attrib.get("type", "") for child in case}
+    return " ".join(part for entry in found.items() for part in entry if part) or "passed"
+
+
+NewProject = Callable[..., Project]
+
+
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> NewProject:
+    """Makes a project with an option for each of the tiny recipes, and no spec yet."""
+
+    def new(**variables: str) -> Project:
+        project = Project(tmp_path_factory.mktemp("project"))
+        project.variables.update(variables)
+        project.write("pyproject.toml", PYPROJECT)
+        project.write("conf/backend/plain.yaml", BACKEND)
+        project.option("quantizer", "plain")
+        project.option("quantizer", "tiny-int4")
+        shutil.copy(RECIPES, project.root)
+        for name in re.findall(r"^def (\w+)\(config: Config, events", RECIPES.read_text(), re.M):
+            target = f"{{_target_: tiny_recipes.{name}, _partial_: true}}"
+            project.option("recipe", name, f"implementation: {target}\n")
+        return project
+
+    return new
+
+
+@pytest.fixture
+def project(new_project: NewProject) -> Project:
+    """A project of this test's own."""
+    return new_project()
