@@ -11,9 +11,8 @@ import pytest
 from tunematrix.harness import KEY
 from tunematrix.matrix.cells import Cell
 from tunematrix.report import terminal
-from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
-from tunematrix.workflow import run_cell, unjudged
+from tunematrix.workflow import declared_failures, known_failures, run_cell, unjudged
 
 
 class CellFailed(Exception):
@@ -40,9 +39,7 @@ class SpecFile(pytest.File):
         for exclusion in harness.plan.exclusions if harness.probes else ():
             if exclusion.cell.spec.source.path == self.path:
                 item = CellItem.from_parent(self, name=exclusion.cell.id, cell=exclusion.cell)
-                item.expected = Expected(
-                    exclusion.raises, exclusion.check, exclusion.reason, exclusion.link
-                )
+                item.expected = declared_failures(exclusion)
                 item.add_marker("probe")
                 yield item
 
@@ -53,7 +50,7 @@ class CellItem(pytest.Item):
     def __init__(self, *, cell: Cell, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cell = cell
-        self.expected: Expected | None = None
+        self.expected = known_failures(cell)
         self.record: Record | None = None
         for marker in cell.spec.markers:
             self.add_marker(marker)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -155,11 +155,8 @@ class Workshop:
         return config
 
 
-def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Record:
-    """Take one cell the whole way and return its record.
-
-    `expected` is the failure that a probe expects; a spec's own known failures are looked up.
-    """
+def run_cell(cell: Cell, workshop: Workshop, expected: Sequence[Expected]) -> Record:
+    """Take one cell the whole way and return its record; `expected` are its known failures."""
     absent = unavailable(cell, workshop.groups)
     if absent is not None:
         return _record(cell, workshop, outcome="unavailable", reason=absent)
@@ -175,8 +172,7 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Recor
     except OSError as error:
         return unjudged(cell, workshop, f"can't keep evidence in {shown(workshop.folder)}: {error}")
     verdicts = judge(evidence, Claim(cell.spec, config))
-    expectations = known_failures(cell) if expected is None else (expected,)
-    outcome, reason = settle(verdicts, evidence, expectations)
+    outcome, reason = settle(verdicts, evidence, expected)
     if outcome in ("passed", "known_failure") and not workshop.keep_output:
         shutil.rmtree(run_dir.output, ignore_errors=True)
     return _record(
@@ -184,7 +180,7 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Expected | None) -> Recor
         workshop,
         outcome=outcome,
         reason=reason,
-        link=expectations[0].link if outcome == "known_failure" else "",
+        link=expected[0].link if outcome == "known_failure" else "",
         checks=verdicts,
         metrics=metrics(evidence),
         durations=durations(evidence),
@@ -213,6 +209,14 @@ def known_failures(cell: Cell) -> tuple[Expected, ...]:
         for entry in cell.spec.known_failures
         if entry.matches(cell.axes)
     )
+
+
+def declared_failures(exclusion: Exclusion) -> tuple[Expected, ...]:
+    """Return how a point that is declared unsupported fails when it is tried."""
+    named = (exclusion.reason, exclusion.link)
+    if exclusion.checks:
+        return tuple(Expected(None, check, *named) for check in exclusion.checks)
+    return (Expected(exclusion.raises, None, *named),)
 
 
 def unavailable(cell: Cell, groups: Groups) -> str | None:

@@ -127,30 +127,32 @@ class Project:
         cases = ElementTree.parse(self.root / file).getroot().iter("testcase")
         return {case.attrib["name"]: _case(case) for case in cases}
 
-    def pytest(self, *arguments: str, **variables: str) -> Run:
-        """Run pytest on the project's specs, and see that it leaves nothing running."""
-        command = ["-m", "pytest", "--environment=plain", *arguments]
-        return self.run([sys.executable, *command], **variables)
+    def pytest(self, *arguments: str, cwd: str = ".", **variables: str) -> Run:
+        """Run pytest on the project's specs."""
+        command = [sys.executable, "-m", "pytest", "--environment=plain", *arguments]
+        return self.run(command, cwd=cwd, **variables)
 
-    def tunematrix(self, *arguments: str, **variables: str) -> Run:
+    def tunematrix(self, *arguments: str) -> Run:
         """Run a verb of the command line."""
-        return self.run([sys.executable, "-m", "tunematrix", *arguments], **variables)
+        return self.run([sys.executable, "-m", "tunematrix", *arguments])
 
-    def run(self, command: Sequence[str], **variables: str) -> Run:
-        """Run any command in the project, and see that it leaves nothing running."""
-        with self.started(command, **variables) as process:
+    def run(self, command: Sequence[str], cwd: str = ".", **variables: str) -> Run:
+        """Run any command in a folder of the project, and see that it leaves nothing running."""
+        with self.started(command, cwd, **variables) as process:
             out, err = process.communicate(timeout=120)
         left = self.still_running(seconds=2)
         assert not left, f"{command} left {left} running:\n{out}{err}"
         return Run(process.returncode, out + err)
 
     @contextmanager
-    def started(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
+    def started(
+        self, command: Sequence[str], cwd: str = ".", **variables: str
+    ) -> Iterator[subprocess.Popen[str]]:
         """Start a command in a process group of its own, as a terminal does."""
         environment = {k: v for k, v in os.environ.items() if k not in FOREIGN}
         with subprocess.Popen(
             command,
-            cwd=self.root,
+            cwd=self.root / cwd,
             env={**environment, **self.variables, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
 from tunematrix.errors import did_you_mean
-from tunematrix.spec.bounds import NonEmpty, Section
+from tunematrix.spec.bounds import Names, NonEmpty, Section
 from tunematrix.spec.model import OneOrMore, holds
 from tunematrix.spec.problems import Problem, Route
 from tunematrix.spec.yaml_tree import Tree
@@ -28,14 +28,14 @@ class No:
         reason: why.
         link: where that is documented or tracked; empty when nowhere.
         raises: name of the exception that running it ends with; None when not stated.
-        check: name of the check that fails when it is run; None when not stated.
+        checks: names of the checks that fail when it is run; empty when not stated.
         declared_in: the config file, relative to its root.
     """
 
     reason: str
     link: str
     raises: str | None
-    check: str | None
+    checks: tuple[str, ...]
     declared_in: str
 
 
@@ -45,11 +45,11 @@ class Refusal(Section):
     reason: NonEmpty = Field(description="Why it is unsupported.")
     link: str = Field("", description="Where that is documented or tracked.")
     raises: NonEmpty | None = Field(None, description="Exception that running it ends with.")
-    check: NonEmpty | None = Field(None, description="Check that fails when it is run.")
+    checks: Names = Field((), description="Checks that fail when it is run, no others.")
 
     def no(self, file: str) -> No:
         """Return this refusal as the answer of a config file."""
-        return No(self.reason, self.link, self.raises, self.check, file)
+        return No(self.reason, self.link, self.raises, self.checks, file)
 
 
 class Unsupported(Refusal):
@@ -92,7 +92,7 @@ def first_no(file: str, declared: Declarations, axes: Mapping[str, str]) -> No |
     for axis, answers in declared.capabilities.items():
         option = axes[axis]
         if option not in answers:
-            return No(f"{axis} {option} is not declared in {file}", "", None, None, file)
+            return No(f"{axis} {option} is not declared in {file}", "", None, (), file)
         if (refusal := answers[option]) is not None:
             return refusal.no(file)
     for entry in declared.unsupported:

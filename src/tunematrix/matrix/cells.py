@@ -45,7 +45,7 @@ class Exclusion:
         reason: why it isn't run.
         link: where that is documented or tracked; empty when nowhere.
         raises: name of the exception that running it ends with; None when not stated.
-        check: name of the check that fails when it is run; None when not stated.
+        checks: names of the checks that fail when it is run; empty when not stated.
         declared_in: the config file that says so, relative to its root.
     """
 
@@ -53,7 +53,7 @@ class Exclusion:
     reason: str
     link: str
     raises: str | None
-    check: str | None
+    checks: tuple[str, ...]
     declared_in: str
 
 

@@ -48,7 +48,7 @@ class Plan:
                     "reason": exclusion.reason,
                     "link": exclusion.link,
                     "raises": exclusion.raises,
-                    "check": exclusion.check,
+                    "checks": list(exclusion.checks),
                     "declared_in": exclusion.declared_in,
                 }
                 for exclusion in self.exclusions

@@ -22,7 +22,7 @@ def test_a_declared_no_gives_its_reason() -> None:
     no = {"reason": "no gradient", "link": "https://e.org", "raises": "ValueError"}
     option = declared(capabilities={"method": {"full": no, "lora": True}})
     assert first_no(FILE, option, {"method": "full"}) == No(
-        "no gradient", "https://e.org", "ValueError", None, FILE
+        "no gradient", "https://e.org", "ValueError", (), FILE
     )
     assert first_no(FILE, option, {"method": "lora"}) is None
 
@@ -31,17 +31,17 @@ def test_an_unlisted_option_of_a_declared_axis_is_a_no() -> None:
     """Where an axis is declared, what nobody thought of is excluded, with the file to add it to."""
     option = declared(capabilities={"backend": {"cpu": True}})
     assert first_no(FILE, option, {"backend": "cuda"}) == No(
-        "backend cuda is not declared in quantizer/mine.yaml", "", None, None, FILE
+        "backend cuda is not declared in quantizer/mine.yaml", "", None, (), FILE
     )
 
 
 def test_unsupported_needs_all_axes_to_match() -> None:
     """A combination of several axes is a no where all match, each with any of its options."""
-    entry = {"when": {"method": ["dora", "full"], "precision": "fp16"}, "reason": "overflows"}
-    entry["check"] = "logit_error"
+    when = {"method": ["dora", "full"], "precision": "fp16"}
+    entry = {"when": when, "reason": "overflows", "checks": ["logit_error"]}
     option = declared(unsupported=[entry])
     assert first_no(FILE, option, {"method": "dora", "precision": "fp16"}) == No(
-        "overflows", "", None, "logit_error", FILE
+        "overflows", "", None, ("logit_error",), FILE
     )
     assert first_no(FILE, option, {"method": "full", "precision": "fp16"}) is not None
     assert first_no(FILE, option, {"method": "lora", "precision": "fp16"}) is None

@@ -85,7 +85,7 @@ def test_overrides_say_what_differs(shipped: Groups, load: Load) -> None:
     """Defaults are left out, and so is an override that says what is the default anyway."""
     spec = load(
         "matrix: {method: [dora, lora], quantizer: [none]}\n"
-        "overrides: {train.max_steps: 60, train.seed: 1, optimizer: sgd, train.max_grad_norm: 2}"
+        "overrides: {train.max_steps: 40, train.seed: 1, optimizer: sgd, train.max_grad_norm: 2}"
     )
     cells, _ = expand(spec, shipped, ["cpu"])
     common = ("backend=cpu", "optimizer=sgd", "train.seed=1", "train.max_grad_norm=2.0")
@@ -258,7 +258,7 @@ def test_added_axes_are_appended(make_root: MakeRoot, load: Load) -> None:
 def test_identity_finds_repeats(shipped: Groups, load: Load) -> None:
     """Cells that run the same are found across specs, whatever bounds they are held to."""
     first = expand(load("matrix: {method: [lora, dora]}"), shipped, ["cpu"])[0]
-    spec = load("overrides: {train.max_steps: 60, method: dora}\nloss: {final_max: 3}")
+    spec = load("overrides: {train.max_steps: 40, method: dora}\nloss: {final_max: 3}")
     second = expand(spec.model_copy(update={"test_id": "b"}), shipped, ["cpu"])[0]
     other = expand(load("overrides: {train.max_steps: 61}"), shipped, ["cpu"])[0]
     cells = (*first, *second, *other)

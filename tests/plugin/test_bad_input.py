@@ -1,0 +1,106 @@
+"""Bad input ends the run before it begins: exit code 4, file and line, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import NewProject, Project
+
+BAD_SPECS = {
+    "twin.yaml": "test_id: good\nrecipe: succeed\n",
+    "bomb.yaml": "a: &a [x, x]\ntest_id: bomb\nrecipe: *a\n",
+    "tag.yaml": 'test_id: !!python/object/apply:os.system ["id"]\nrecipe: succeed\n',
+    "typo.yaml": "test_id: typo\nrecipe: succeed\ntimeuot: 4\n",
+    "torn.yaml": "test_id: torn\n  recipe: [",
+    "gone.yaml": "",
+}
+FINDINGS = [
+    "specs/bomb.yaml:1: the anchor &a is not allowed; write the value itself",
+    "specs/bomb.yaml:3: the alias *a is not allowed; write the value itself",
+    "specs/gone.yaml: can't be read (no such file or directory); check path and permissions",
+    "specs/tag.yaml:1: the tag tag:yaml.org,2002:python/object/apply:os.system is not allowed; "
+    "write the value itself",
+    "specs/torn.yaml:2: is not YAML (mapping values are not allowed in this context); check "
+    "indentation, colons and quotes",
+    "specs/twin.yaml:1: test_id: good is also the name of specs/good.yaml:1; rename one",
+    "specs/typo.yaml:3: timeuot: is not a known key; did you mean timeout?",
+]
+
+
+@pytest.fixture(scope="module")
+def wrong(new_project: NewProject) -> Project:
+    """A project with one good spec, and others with all kinds of faults."""
+    project = new_project()
+    project.spec("good", "succeed")
+    for name, text in BAD_SPECS.items():
+        project.write(f"specs/{name}", text)
+    (project.root / "specs/gone.yaml").unlink()
+    (project.root / "specs/gone.yaml").symlink_to("nowhere")
+    return project
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pytest", "--environment=plain", "-p", "xdist.plugin", "-n", "2"],
+        ["pytest", "--environment=plain", "--help"],
+        ["tunematrix", "plan", "--environment=plain"],
+    ],
+    ids=" ".join,
+)
+def test_all_that_is_wrong_is_said_at_once(wrong: Project, command: list[str]) -> None:
+    """Each with its line and what to do, in order, whoever asks."""
+    run = wrong.run([sys.executable, "-m", *command])
+    assert run.code == 4
+    assert run.text.splitlines()[0].lower() == "error: 7 problems to correct:"
+    assert run.text.splitlines()[1:8] == FINDINGS
+    assert "Traceback" not in run.text
+    assert "INTERNALERROR" not in run.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--environment=plian"], "plian is not an environment; did you mean plain?"),
+        (
+            ["--axis=quantiser=plain", "--axis=quantizer=plian", "--collect-only"],
+            "--axis quantiser=plain: quantiser is not an axis; did you mean quantizer?\n"
+            "--axis quantizer=plian: plian is not an option of quantizer; did you mean plain?",
+        ),
+        (
+            ["--fault=no_such_module:fault"],
+            "--fault no_such_module:fault: there is no module no_such_module; "
+            "write MODULE:NAME of one that Python finds from here",
+        ),
+        (
+            ["--override-ini=tunematrix_configs=missing"],
+            "1 problem to correct:\n"
+            "missing: there is no such folder; check the path of the configs",
+        ),
+        (
+            ["specs/godo.yaml"],
+            "1 problem to correct:\n"
+            "specs/godo.yaml: can't be read (no such file or directory); "
+            "check path and permissions",
+        ),
+    ],
+)
+def test_an_option_that_leads_nowhere(project: Project, arguments: list[str], message: str) -> None:
+    """It is named, with what was meant or what to do."""
+    project.spec("good", "succeed")
+    run = project.pytest(*arguments)
+    assert (run.code, run.text.strip()) == (4, f"ERROR: {message}")
+    assert not (project.root / ".tunematrix").exists()
+
+
+def test_a_pyproject_that_cannot_be_read(project: Project) -> None:
+    """The verbs read it before pytest could."""
+    project.write("pyproject.toml", "[tool.tunematrix\n")
+    run = project.tunematrix("run")
+    assert run.code == 4
+    assert run.text.startswith("error: pyproject.toml: can't be read: ")
+    assert run.text.count("\n") == 1

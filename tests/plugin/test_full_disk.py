@@ -1,0 +1,66 @@
+"""Where nothing can be written: never a pass, and the text says what is in the way."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE, SIZE))
+sys.argv = ["pytest", *sys.argv[1:]]
+runpy.run_module("pytest", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def good(project: Project) -> Project:
+    """Three cells that would pass."""
+    project.spec("good", "succeed", quantizers="[plain, tiny-int4]")
+    project.spec("more", "succeed")
+    return project
+
+
+def test_no_space_for_records(good: Project) -> None:
+    """The run stops at the first record that can't be written, with the code for that."""
+    good.write(".tunematrix/plain/about.txt", "")
+    (good.root / ".tunematrix/plain/results.jsonl").symlink_to("/dev/full")
+    run = good.pytest()
+    assert run.code == 6
+    path = good.root / ".tunematrix/plain/results.jsonl"
+    text = f"can't record good[plain-plain] in {path}: No space left on device"
+    assert run.text.count(text) == 1
+    assert good.junit() == {"good[plain-plain]": "passed"}
+
+
+def test_space_that_runs_out(good: Project) -> None:
+    """Records before it stay whole; the torn one is no record."""
+    good.pytest("specs/more.yaml")
+    (first,) = good.records
+    size = (good.root / ".tunematrix/plain/results.jsonl").stat().st_size
+    good.write("limited.py", LIMITED.replace("SIZE", str(max(size + 100, 6000))))
+    run = good.run([sys.executable, "limited.py", "--environment=plain", "specs"])
+    assert run.code == 6, run.text
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "code", "text"),
+    [
+        (".tunematrix", 6, "Exit: can't write to .tunematrix/plain: "),
+        (".tunematrix/plain/runs", 1, "can't keep evidence in .tunematrix/plain: [Errno 20]"),
+    ],
+)
+def test_a_file_in_the_way_of_a_folder(
+    good: Project, in_the_way: str, code: int, text: str
+) -> None:
+    """It is named, and no cell passes."""
+    good.write(in_the_way, "")
+    run = good.pytest("specs/more.yaml")
+    assert run.code == code
+    assert text in run.text
+    assert "INTERNALERROR" not in run.text

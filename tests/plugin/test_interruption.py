@@ -1,0 +1,62 @@
+"""Ctrl-C and kill -9 in mid-run: finished cells stay on record, and nothing keeps running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
+
+DONE = ["a[plain-plain]", "a[plain-tiny-int4]"]
+
+
+@pytest.fixture
+def hanging(project: Project) -> Project:
+    """Two cells that pass, then one that hangs, then one that is never reached."""
+    project.spec("a", "succeed", quantizers="[plain, tiny-int4]")
+    project.spec("b", "hang")
+    project.spec("c", "succeed")
+    return project
+
+
+def command(*options: str) -> list[str]:
+    """What runs the project's cells."""
+    return [sys.executable, "-m", "pytest", "--environment=plain", *options]
+
+
+def hangs(project: Project) -> bool:
+    """Whether the third cell is under way."""
+    return bool(list(project.root.glob(".tunematrix/**/hanging")))
+
+
+def test_ctrl_c(hanging: Project) -> None:
+    """Exit code 2, with the records and the JUnit file of what has finished."""
+    with hanging.started(command()) as process:
+        hanging.wait_for(lambda: hangs(hanging))
+        # The terminal signals the whole foreground group.
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 2, out + err
+    assert hanging.still_running(seconds=0) == []
+    assert hanging.outcomes == dict.fromkeys(DONE, "passed")
+    assert hanging.junit() == dict.fromkeys(DONE, "passed")
+    assert "KeyboardInterrupt" in out
+    assert "✓ 2 passed" in out
+    assert "INTERNALERROR" not in out + err
+
+
+@pytest.mark.parametrize("options", [(), ("-p", "xdist.plugin", "-n", "1")], ids=["one", "xdist"])
+def test_kill(hanging: Project, options: tuple[str, ...]) -> None:
+    """The records are whole, and the cell and its daemon are gone within 10 seconds."""
+    with hanging.started(command(*options)) as process:
+        hanging.wait_for(lambda: hangs(hanging))
+        assert len(hanging.still_running(seconds=0)) >= 4
+        process.kill()
+        process.communicate()
+    assert hanging.still_running(seconds=10) == []
+    assert hanging.outcomes == dict.fromkeys(DONE, "passed")

@@ -1,0 +1,75 @@
+"""A run that tested nothing is never green, and says why nothing was tested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
+
+
+@pytest.fixture
+def lacking(project: Project) -> Project:
+    """A project in which nothing can run."""
+    project.option("recipe", "lacking", "requires: [no_such_library]\ninstall: pip install it\n")
+    project.spec("lacking", "lacking", quantizers="[plain, tiny-int4]")
+    return project
+
+
+REASON = "recipe lacking needs no_such_library; install it with: pip install it"
+
+
+def test_everything_is_unavailable(lacking: Project) -> None:
+    """Each cell is recorded with what it lacks; the run exits with 5 and says it too."""
+    run = lacking.pytest()
+    assert run.code == 5
+    assert f"? unavailable ×2: {REASON}" in run.text
+    assert "nothing was tested: every cell was unavailable\n" in run.text
+    assert lacking.outcomes == dict.fromkeys(
+        ["lacking[plain-plain]", "lacking[plain-tiny-int4]"], "unavailable"
+    )
+    assert {record["reason"] for record in lacking.records} == {REASON}
+
+
+def test_what_is_required_fails_where_it_is_unavailable(lacking: Project) -> None:
+    """In the required environment it is a failure like any other, beside what passes."""
+    lacking.spec("good", "succeed")
+    run = lacking.pytest("--require=plain")
+    assert run.code == 1
+    assert lacking.outcomes["lacking[plain-plain]"] == "unavailable"
+    assert lacking.outcomes["good[plain-plain]"] == "passed"
+    assert lacking.junit()["lacking[plain-plain]"] == "failure"
+    assert run.short_summary == [
+        f"UNAVAILABLE specs/lacking.yaml::lacking[plain-{quantizer}] - {REASON}"[:97] + "..."
+        for quantizer in ("plain", "tiny-int4")
+    ]
+    assert "2 failed, 1 passed" in run.text
+
+
+def test_another_environment_is_not_required(lacking: Project) -> None:
+    """--require names an environment; it is not a switch for all of them."""
+    lacking.spec("good", "succeed")
+    run = lacking.pytest("--require=cuda", "-k", "good or tiny-int4")
+    assert (run.code, lacking.outcomes["lacking[plain-tiny-int4]"]) == (0, "unavailable")
+
+
+def test_no_cell_is_selected(project: Project) -> None:
+    """Neither records nor a matrix; the way out is named."""
+    project.spec("good", "succeed")
+    run = project.pytest("--axis=recipe=refuse")
+    assert run.code == 5
+    assert "nothing was tested: no cell was selected; loosen --axis, -k or -m\n" in run.text
+    assert not (project.root / ".tunematrix/plain/results.jsonl").exists()
+
+
+def test_a_folder_without_specs(project: Project) -> None:
+    """It is named, so that a wrong path isn't taken for a short suite."""
+    (project.root / "specs").mkdir()
+    run = project.pytest()
+    assert run.code == 5
+    assert run.text.strip() == (
+        "Exit: specs: holds no spec, so nothing would be tested; "
+        "add a .yaml file or name another folder"
+    )

@@ -1,0 +1,108 @@
+"""--fault, --isolation, --keep-output, and the command that repeats a cell as it ran."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import NewProject, Project
+
+
+def noticed(project: Project, cell: str) -> dict[str, Any]:
+    """What the recipe `succeed` wrote down in the newest run of a cell."""
+    run_dir = [record["run_dir"] for record in project.records if record["cell_id"] == cell][-1]
+    events = map(json.loads, (project.root / run_dir / "events.jsonl").read_text().splitlines())
+    (notice,) = [event["details"] for event in events if event["kind"] == "Notice"]
+    found: dict[str, Any] = notice
+    return found
+
+
+def test_a_fault_is_entered_in_the_worker(project: Project) -> None:
+    """Around the recipe, with the cell's configuration; output is kept where it is asked for."""
+    project.spec("good", "succeed")
+    run = project.pytest("--fault=tiny_recipes:plant", "--keep-output")
+    assert run.code == 0
+    assert noticed(project, "good[plain-plain]")["planted"] == "plain"
+    assert len(list(project.root.glob(".tunematrix/**/output/result.txt"))) == 1
+
+
+@pytest.fixture(scope="module")
+def repeated(new_project: NewProject) -> tuple[Project, str]:
+    """A probe that fails under a fault, in an isolation of its own, run from a subfolder."""
+    project = new_project()
+    project.variables["PYTHONPATH"] = str(project.root)
+    project.option("quantizer", "odd name", "capabilities: {recipe: {}}\n")
+    project.spec("good", "succeed", quantizers="[plain, tiny-int4, odd name]")
+    options = ["--fault=tiny_recipes:plant", "--isolation=spawn", "-m", "probe"]
+    (project.root / "sub").mkdir()
+    run = project.pytest(*options, "../specs", cwd="sub")
+    assert run.code == 1
+    (again,) = [line for line in run.text.splitlines() if line.startswith("run again: ")]
+    return project, again.removeprefix("run again: ")
+
+
+def test_spawned_cells_have_a_python_of_their_own(repeated: tuple[Project, str]) -> None:
+    """And the record says so."""
+    (record,) = repeated[0].records
+    assert record["machine"]["isolation"] == "spawn"
+
+
+def test_the_command_repeats_exactly_that_cell(repeated: tuple[Project, str]) -> None:
+    """As printed, in the same folder: same cell, fault and isolation, and nothing else."""
+    project, again = repeated
+    before = project.records
+    run = project.run(shlex.split(again), cwd="sub")
+    (record,) = project.records[len(before) :]
+    assert run.code == 1
+    assert record["cell_id"] == before[0]["cell_id"] == "good[plain-odd name]"
+    assert record["run_id"] != before[0]["run_id"]
+    assert (record["reason"], record["machine"]["isolation"]) == (before[0]["reason"], "spawn")
+    assert noticed(project, record["cell_id"])["planted"] == "odd name"
+
+
+def test_under_nox_the_session_repeats_it(project: Project) -> None:
+    """There the environment is Nox's to build and to enter."""
+    project.spec("bad", "refuse")
+    run = project.pytest(NOX_CURRENT_SESSION="plain")
+    assert "run again: nox -s plain -- 'specs/bad.yaml::bad[plain-plain]'\n" in run.text
+
+
+def test_the_foreground_is_this_process(project: Project) -> None:
+    """No process is started, preparations are made here too, and secrets stay masked."""
+    project.option("backend", "here", "engine: python\ndevice: cpu\npreload: []\n"
+                   "prepare: {call: 'tiny_recipes:get_ready', note: counting}\n")  # fmt: skip
+    project.write("pyproject.toml", (project.root / "pyproject.toml").read_text().replace(
+        'backends = ["plain"]', 'backends = ["here"]'))  # fmt: skip
+    project.spec("good", "succeed")
+    project.spec("secret", "tell_secrets")
+    run = project.pytest("--isolation=foreground", TINY_API_TOKEN="hunter2-hunter2")
+    assert run.code == 1
+    pid = (project.root / ".tunematrix/cache/ready").read_text()
+    assert pid == f"{noticed(project, 'good[here-plain]')['pid']}\n"
+    assert "hunter2" not in run.text
+    assert "Captured stdout call" in run.text
+
+
+def test_a_preparation_is_made_once(project: Project) -> None:
+    """For all cells that need it; one that fails is tried once, and its cells can't be judged."""
+    for name, call in (("prepared", "get_ready"), ("unprepared", "fail_to_get_ready")):
+        project.option(
+            "quantizer", name, f"prepare: {{call: 'tiny_recipes:{call}', note: counting}}\n"
+        )
+    project.spec("good", "succeed", quantizers="[prepared]")
+    project.spec("other", "chatter", quantizers="[prepared]")
+    project.spec("bad", "succeed", quantizers="[unprepared]")
+    project.spec("worse", "chatter", quantizers="[unprepared]")
+    run = project.pytest()
+    assert run.code == 1
+    assert list(project.outcomes.values()) == ["error", "passed", "passed", "error"]
+    assert len((project.root / ".tunematrix/cache/ready").read_text().splitlines()) == 2
+    assert run.text.count("  quantizer unprepared: counting\n") == 1
+    reason = project.record["worse[plain-unprepared]"]["reason"]
+    log = reason.removeprefix("preparing unprepared failed; what it said is in ")
+    assert "RuntimeError: no compiler" in (project.root / log).read_text()
