@@ -61,7 +61,7 @@ class CellItem(pytest.Item):
         self.record = record = run_cell(self.cell, harness.workshop, self.expected)
         missed = record.outcome == "unavailable" and harness.must_be_whole
         if missed or record.outcome in ("failed", "error"):
-            again = harness.again(record, is_probe=self.expected is not None)
+            again = harness.again(record, is_probe=self.get_closest_marker("probe") is not None)
             raise CellFailed(terminal.failure(record, again), record.reason)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

@@ -185,9 +185,12 @@ class Recorder:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Record the exclusions of this run; a run in which nothing was tested is no success."""
-        if self.records and not self.harness.probes:
-            for exclusion in self.harness.plan.exclusions:
-                self._append(excluded(exclusion, self.harness.workshop))
+        ran = {record.spec for record in self.records}
+        for exclusion in self.harness.plan.exclusions if ran and not self.harness.probes else ():
+            record = excluded(exclusion, self.harness.workshop)
+            # What -k and -m left out altogether has no say in this run.
+            if record.spec in ran:
+                self._append(record)
         if self.problem:
             session.exitstatus = ExitCode.MACHINE
         elif exitstatus == ExitCode.PASSED and self.records and not self.tested:

@@ -47,7 +47,6 @@ def wrong(new_project: NewProject) -> Project:
     "command",
     [
         ["pytest", "--environment=plain", "-p", "xdist.plugin", "-n", "2"],
-        ["pytest", "--environment=plain", "--help"],
         ["tunematrix", "plan", "--environment=plain"],
     ],
     ids=" ".join,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,25 +25,34 @@ def project(new_project: NewProject) -> Project:
     return project
 
 
-def test_plan(project: Project) -> None:
+@pytest.fixture
+def verb(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a verb that needs no process of its own, and returns what it prints."""
+    monkeypatch.chdir(project.root)
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, [*arguments, "--environment=plain"])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+def test_plan(verb: Callable[..., str]) -> None:
     """Every cell in order, exclusions with their reasons, and how many of each."""
-    run = project.tunematrix("plan", "--environment=plain", "--axis=recipe=succeed")
-    assert (run.code, run.text.splitlines()) == (
-        0,
-        [
-            "good[plain-plain]",
-            "good[plain-tiny-int4]",
-            "good[plain-refused]  unsupported: recipe succeed is not declared in quantizer/refused.yaml",
-            "",
-            "2 cells, 1 exclusions in plain",
-        ],
-    )
+    assert verb("plan", "--axis=recipe=succeed").splitlines() == [
+        "good[plain-plain]",
+        "good[plain-tiny-int4]",
+        "good[plain-refused]  unsupported: recipe succeed is not declared in "
+        "quantizer/refused.yaml",
+        "",
+        "2 cells, 1 exclusions in plain",
+    ]
 
 
-def test_plan_as_data(project: Project) -> None:
+def test_plan_as_data(verb: Callable[..., str]) -> None:
     """The same as JSON, of one spec."""
-    run = project.tunematrix("plan", "specs/bad.yaml", "-e", "plain", "--json")
-    found = json.loads(run.text)
+    found = json.loads(verb("plan", "specs/bad.yaml", "--json"))
     assert [cell["id"] for cell in found["cells"]] == ["bad[plain-plain]"]
     assert found["cells"][0]["file"] == "specs/bad.yaml"
     assert found["exclusions"] == []
@@ -75,20 +85,18 @@ def test_debug_runs_in_the_foreground(project: Project) -> None:
     run = project.tunematrix("run", "-e", "plain", "--debug", "bad[plain-plain]")
     assert run.code == 1
     assert 'raise ValueError("integers take no gradient")' in run.text
-    assert project.records[-2]["machine"]["isolation"] == "foreground"
+    assert project.records[-1]["machine"]["isolation"] == "foreground"
     wrong = project.tunematrix("run", "-e", "plain", "--debug", "bda[plain-plain]")
     assert wrong.code == 4
     assert "no cell is called bda[plain-plain]; did you mean bad[plain-plain]" in wrong.text
 
 
-def test_report(project: Project) -> None:
+def test_report(project: Project, verb: Callable[..., str]) -> None:
     """The newest run's matrix again, and its records as data."""
     project.pytest("specs/good.yaml")
-    shown = project.tunematrix("report", "-e", "plain")
-    assert shown.code == 0
-    assert "✓ 2 passed   · 1 unsupported" in shown.text
-    data = json.loads(project.tunematrix("report", "-e", "plain", "--json").text)
-    assert [record["outcome"] for record in data] == ["passed", "passed", "unsupported"]
+    assert "✓ 2 passed   · 1 unsupported" in verb("report")
+    records = json.loads(verb("report", "--json"))
+    assert [record["outcome"] for record in records] == ["passed", "passed", "unsupported"]
 
 
 def test_a_verb_that_does_not_exist(project: Project) -> None:

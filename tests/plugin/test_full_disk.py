@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
 LIMITED = """
-import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE, SIZE))
-sys.argv = ["pytest", *sys.argv[1:]]
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 runpy.run_module("pytest", run_name="__main__")
 """
 
@@ -39,13 +38,15 @@ def test_no_space_for_records(good: Project) -> None:
 
 
 def test_space_that_runs_out(good: Project) -> None:
-    """Records before it stay whole; the torn one is no record."""
-    good.pytest("specs/more.yaml")
-    (first,) = good.records
-    size = (good.root / ".tunematrix/plain/results.jsonl").stat().st_size
-    good.write("limited.py", LIMITED.replace("SIZE", str(max(size + 100, 6000))))
-    run = good.run([sys.executable, "limited.py", "--environment=plain", "specs"])
-    assert run.code == 6, run.text
+    """The records before it stay as they were."""
+    before = '{"older": "record"}\n' * 1000
+    records = good.write(".tunematrix/plain/results.jsonl", before)
+    good.write("limited.py", LIMITED.format(size=len(before) + 100))
+    run = good.run([sys.executable, "limited.py", "--environment=plain"])
+    assert run.code == 6
+    assert "can't record good[plain-plain] in" in run.text
+    assert "File too large; the records before it are safe" in run.text
+    assert records.read_text().startswith(before)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,6 @@ def test_what_is_required_fails_where_it_is_unavailable(lacking: Project) -> Non
     assert "2 failed, 1 passed" in run.text
 
 
-def test_another_environment_is_not_required(lacking: Project) -> None:
-    """--require names an environment; it is not a switch for all of them."""
-    lacking.spec("good", "succeed")
-    run = lacking.pytest("--require=cuda", "-k", "good or tiny-int4")
-    assert (run.code, lacking.outcomes["lacking[plain-tiny-int4]"]) == (0, "unavailable")
-
-
 def test_no_cell_is_selected(project: Project) -> None:
     """Neither records nor a matrix; the way out is named."""
     project.spec("good", "succeed")

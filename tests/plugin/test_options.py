@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,10 +24,14 @@ def noticed(project: Project, cell: str) -> dict[str, Any]:
 def test_a_fault_is_entered_in_the_worker(project: Project) -> None:
     """Around the recipe, with the cell's configuration; output is kept where it is asked for."""
     project.spec("good", "succeed")
-    run = project.pytest("--fault=tiny_recipes:plant", "--keep-output")
-    assert run.code == 0
+    project.spec("bad", "refuse")
+    fault = "--fault=tiny_recipes:plant"
+    run = project.pytest(fault, "--keep-output", NOX_CURRENT_SESSION="plain")
+    assert project.outcomes == {"good[plain-plain]": "passed", "bad[plain-plain]": "failed"}
     assert noticed(project, "good[plain-plain]")["planted"] == "plain"
     assert len(list(project.root.glob(".tunematrix/**/output/result.txt"))) == 1
+    # Under Nox the environment is Nox's to build and to enter.
+    assert f"run again: nox -s plain -- 'specs/bad.yaml::bad[plain-plain]' {fault}\n" in run.text
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +66,6 @@ def test_the_command_repeats_exactly_that_cell(repeated: tuple[Project, str]) ->
     assert record["run_id"] != before[0]["run_id"]
     assert (record["reason"], record["machine"]["isolation"]) == (before[0]["reason"], "spawn")
     assert noticed(project, record["cell_id"])["planted"] == "odd name"
-
-
-def test_under_nox_the_session_repeats_it(project: Project) -> None:
-    """There the environment is Nox's to build and to enter."""
-    project.spec("bad", "refuse")
-    run = project.pytest(NOX_CURRENT_SESSION="plain")
-    assert "run again: nox -s plain -- 'specs/bad.yaml::bad[plain-plain]'\n" in run.text
 
 
 def test_the_foreground_is_this_process(project: Project) -> None:
