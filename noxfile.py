@@ -51,8 +51,7 @@ SPECS = " ".join(PYPROJECT["tool"]["pytest"]["ini_options"]["tunematrix_specs"])
 
 # Requirements kept behind their newest release in every lock. The reason stands above each.
 HELD_BACK = [
-    # Machines without a way to PyTorch's index (https://download.pytorch.org/whl/cpu/torch/)
-    # build from a local wheel of this release. Moves when that wheel does.
+    # Machines that can't reach https://download.pytorch.org/whl/cpu/torch/ hold a wheel of this.
     "torch==2.13.0",
 ]
 
@@ -201,7 +200,8 @@ def pip_settings() -> dict[str, str]:
     """Pip's settings, from PIP_* variables and pip's own files, as uv's variables."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    settings = {"UV_INDEX_STRATEGY": "unsafe-best-match"}  # as pip treats several indexes
+    # Compiled now, or the first run would pay for it; several indexes are treated as by pip.
+    settings = {"UV_COMPILE_BYTECODE": "1", "UV_INDEX_STRATEGY": "unsafe-best-match"}
     for option, variable in PIP_TO_UV.items():
         in_files = re.findall(rf"^(?:global|install)\.{option}=(.*)$", listed, re.MULTILINE)
         told = os.environ.get("PIP_" + option.upper().replace("-", "_"))

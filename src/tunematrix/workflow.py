@@ -196,9 +196,12 @@ def unjudged(cell: Cell, workshop: Workshop, reason: str) -> Record:
 
 def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
     """Return the record of a point that is declared unsupported."""
-    reason = f"{exclusion.reason} ({exclusion.declared_in})"
     return _record(
-        exclusion.cell, workshop, outcome="unsupported", reason=reason, link=exclusion.link
+        exclusion.cell,
+        workshop,
+        outcome="unsupported",
+        reason=exclusion.reason,
+        link=exclusion.link,
     )
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tunematrix.cli import main
+
 RECIPES = Path(__file__).with_name("tiny_recipes.py")
 
 PYPROJECT = """
@@ -213,6 +215,26 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> NewProject:
         return project
 
     return new
+
+
+Verb = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Runs a verb of the command line that needs no process of its own, in a project."""
+
+    def run(project: Project, *arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(project.root)
+        monkeypatch.setattr("sys.argv", ["tunematrix", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, "".join(capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from tests.plugin.conftest import NewProject, Project
+    from tests.plugin.conftest import NewProject, Project, Verb
 
 BAD_SPECS = {
     "twin.yaml": "test_id: good\nrecipe: succeed\n",
@@ -43,22 +42,19 @@ def wrong(new_project: NewProject) -> Project:
     return project
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["pytest", "--environment=plain", "-p", "xdist.plugin", "-n", "2"],
-        ["tunematrix", "plan", "--environment=plain"],
-    ],
-    ids=" ".join,
-)
-def test_all_that_is_wrong_is_said_at_once(wrong: Project, command: list[str]) -> None:
-    """Each with its line and what to do, in order, whoever asks."""
-    run = wrong.run([sys.executable, "-m", *command])
+def test_all_that_is_wrong_is_said_at_once(wrong: Project) -> None:
+    """Each with its line and what to do, in order; once, whatever number of workers there is."""
+    run = wrong.pytest("-p", "xdist.plugin", "-n", "2")
     assert run.code == 4
-    assert run.text.splitlines()[0].lower() == "error: 7 problems to correct:"
-    assert run.text.splitlines()[1:8] == FINDINGS
-    assert "Traceback" not in run.text
-    assert "INTERNALERROR" not in run.text
+    assert run.text.strip().splitlines() == ["ERROR: 7 problems to correct:", *FINDINGS]
+
+
+def test_the_verbs_say_the_same(wrong: Project, verb: Verb) -> None:
+    """Without pytest; and whatever they can't make sense of has that one exit code."""
+    said = "\n".join(["error: 7 problems to correct:", *FINDINGS, ""])
+    assert verb(wrong, "plan", "--environment=plain") == (4, said)
+    code, text = verb(wrong, "paln")
+    assert (code, "No such command 'paln'" in text) == (4, True)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +92,9 @@ def test_an_option_that_leads_nowhere(project: Project, arguments: list[str], me
     assert not (project.root / ".tunematrix").exists()
 
 
-def test_a_pyproject_that_cannot_be_read(project: Project) -> None:
+def test_a_pyproject_that_cannot_be_read(project: Project, verb: Verb) -> None:
     """The verbs read it before pytest could."""
     project.write("pyproject.toml", "[tool.tunematrix\n")
-    run = project.tunematrix("run")
-    assert run.code == 4
-    assert run.text.startswith("error: pyproject.toml: can't be read: ")
-    assert run.text.count("\n") == 1
+    code, text = verb(project, "run")
+    assert (code, text.count("\n")) == (4, 1)
+    assert text.startswith("error: pyproject.toml: can't be read: ")

@@ -47,7 +47,6 @@ REFUSED = ["specs/bad.yaml::bad[plain-refused]"]
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], [*BAD, *GOOD, *LOWER]),
         (["-k", "tiny-int4"], [BAD[1], GOOD[1]]),
         (["-m", "probe or smoke"], [*REFUSED, *GOOD]),
         (["specs/deep", GOOD[1]], [GOOD[1], *LOWER]),

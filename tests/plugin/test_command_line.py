@@ -3,118 +3,104 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
-
-from tunematrix.cli import app
 
 if TYPE_CHECKING:
-    from tests.plugin.conftest import NewProject, Project
+    from tests.plugin.conftest import NewProject, Project, Run, Verb
+
+HERE = "--environment=plain"
 
 
 @pytest.fixture(scope="module")
-def project(new_project: NewProject) -> Project:
-    """Two specs; one of them has an exclusion."""
+def ran(new_project: NewProject) -> tuple[Project, Run]:
+    """Two specs, one of them with an exclusion, and a run of some cells."""
     project = new_project()
     project.option("quantizer", "refused", "capabilities: {recipe: {}}\n")
     project.spec("good", "succeed", quantizers="[plain, tiny-int4, refused]")
     project.spec("bad", "refuse")
-    return project
+    selection = ["-k", "tiny-int4", "--axis", "recipe=succeed"]
+    return project, project.tunematrix("run", HERE, *selection, "-x")
 
 
-@pytest.fixture
-def verb(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs a verb that needs no process of its own, and returns what it prints."""
-    monkeypatch.chdir(project.root)
-
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(app, [*arguments, "--environment=plain"])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return run
-
-
-def test_plan(verb: Callable[..., str]) -> None:
+def test_plan(ran: tuple[Project, Run], verb: Verb) -> None:
     """Every cell in order, exclusions with their reasons, and how many of each."""
-    assert verb("plan", "--axis=recipe=succeed").splitlines() == [
-        "good[plain-plain]",
-        "good[plain-tiny-int4]",
-        "good[plain-refused]  unsupported: recipe succeed is not declared in "
-        "quantizer/refused.yaml",
-        "",
-        "2 cells, 1 exclusions in plain",
-    ]
+    code, text = verb(ran[0], "plan", HERE, "--axis=recipe=succeed")
+    assert (code, text.splitlines()) == (
+        0,
+        [
+            "good[plain-plain]",
+            "good[plain-tiny-int4]",
+            "good[plain-refused]  unsupported: recipe succeed is not declared in "
+            "quantizer/refused.yaml",
+            "",
+            "2 cells, 1 exclusions in plain",
+        ],
+    )
 
 
-def test_plan_as_data(verb: Callable[..., str]) -> None:
+def test_plan_as_data(ran: tuple[Project, Run], verb: Verb) -> None:
     """The same as JSON, of one spec."""
-    found = json.loads(verb("plan", "specs/bad.yaml", "--json"))
+    found = json.loads(verb(ran[0], "plan", "specs/bad.yaml", HERE, "--json")[1])
     assert [cell["id"] for cell in found["cells"]] == ["bad[plain-plain]"]
     assert found["cells"][0]["file"] == "specs/bad.yaml"
     assert found["exclusions"] == []
 
 
-def test_run_the_suite(project: Project) -> None:
+def test_run_the_suite(ran: tuple[Project, Run]) -> None:
     """What pytest understands goes to pytest; without a path the project's specs run."""
-    run = project.tunematrix(
-        "run", "-e", "plain", "-k", "tiny-int4", "--axis", "recipe=succeed", "-x"
-    )
+    _, run = ran
     assert run.code == 0, run.text
     assert "specs/good.yaml::good[plain-tiny-int4] PASSED" in run.text
     assert "1 passed, 1 deselected" in run.text
 
 
+def test_report(ran: tuple[Project, Run], verb: Verb) -> None:
+    """The newest run's matrix again, and its records as data."""
+    code, text = verb(ran[0], "report", HERE)
+    assert (code, "✓ 1 passed   · 1 unsupported" in text) == (0, True)
+    records = json.loads(verb(ran[0], "report", HERE, "--json")[1])
+    assert [record["outcome"] for record in records] == ["passed", "unsupported"]
+
+
+def test_report_before_any_run(project: Project, verb: Verb) -> None:
+    """There is nothing to show, and the way to something is named."""
+    code, text = verb(project, "report", HERE)
+    assert (code, "has no record yet; run nox -s plain" in text) == (5, True)
+
+
 def test_run_a_cell_without_a_spec(project: Project) -> None:
-    """Overrides make a cell; its records stand beside those of the suite."""
-    run = project.tunematrix(
-        "run", "-e", "plain", "recipe=succeed", "quantizer=plain", "train.seed=7"
-    )
+    """Overrides make a cell of their own."""
+    overrides = ["recipe=succeed", "quantizer=plain", "train.seed=7"]
+    run = project.tunematrix("run", HERE, *overrides)
     assert run.code == 0, run.text
-    newest = project.records[-1]
-    assert newest["cell_id"].startswith("adhoc-")
-    config = json.loads((project.root / newest["run_dir"] / "cell.json").read_text())["config"]
+    (record,) = project.records
+    assert record["cell_id"].startswith("adhoc-")
+    config = json.loads((project.root / record["run_dir"] / "cell.json").read_text())["config"]
     assert config["train"]["seed"] == 7
 
 
-def test_debug_runs_in_the_foreground(project: Project) -> None:
+def test_debug_runs_in_the_foreground(project: Project, verb: Verb) -> None:
     """With the terminal free for a debugger; a wrong name is answered with close ones."""
-    run = project.tunematrix("run", "-e", "plain", "--debug", "bad[plain-plain]")
+    project.spec("bad", "refuse", quantizers="[plain, tiny-int4]")
+    run = project.tunematrix("run", HERE, "--debug", "bad[plain-plain]")
     assert run.code == 1
     assert 'raise ValueError("integers take no gradient")' in run.text
-    assert project.records[-1]["machine"]["isolation"] == "foreground"
-    wrong = project.tunematrix("run", "-e", "plain", "--debug", "bda[plain-plain]")
-    assert wrong.code == 4
-    assert "no cell is called bda[plain-plain]; did you mean bad[plain-plain]" in wrong.text
+    (record,) = project.records
+    assert (record["cell_id"], record["machine"]["isolation"]) == ("bad[plain-plain]", "foreground")
+    code, text = verb(project, "run", HERE, "--debug", "bda[plain-plain]")
+    assert code == 4
+    assert "no cell is called bda[plain-plain]; did you mean bad[plain-plain]" in text
 
 
-def test_report(project: Project, verb: Callable[..., str]) -> None:
-    """The newest run's matrix again, and its records as data."""
-    project.pytest("specs/good.yaml")
-    assert "✓ 2 passed   · 1 unsupported" in verb("report")
-    records = json.loads(verb("report", "--json"))
-    assert [record["outcome"] for record in records] == ["passed", "passed", "unsupported"]
-
-
-def test_a_verb_that_does_not_exist(project: Project) -> None:
-    """Bad input has one exit code, whoever refuses it."""
-    run = project.tunematrix("paln")
-    assert run.code == 4
-    assert "No such command 'paln'" in run.text
-
-
-@pytest.mark.parametrize("verb", [[], ["plan"], ["run"], ["report"], ["schema"]])
-def test_help(verb: list[str]) -> None:
+@pytest.mark.parametrize("name", ["", "plan", "run", "report", "schema"])
+def test_help(project: Project, verb: Verb, name: str) -> None:
     """Every verb explains itself."""
-    result = CliRunner().invoke(app, [*verb, "--help"])
-    assert result.exit_code == 0
-    assert "Usage: " in result.output
+    code, text = verb(project, *name.split(), "--help")
+    assert (code, f"tunematrix {name}".strip() in text, "Usage: " in text) == (0, True, True)
 
 
-def test_schema() -> None:
+def test_schema(project: Project, verb: Verb) -> None:
     """A JSON schema, for editors."""
-    result = CliRunner().invoke(app, ["schema"])
-    assert json.loads(result.output)["title"] == "tunematrix spec"
+    assert json.loads(verb(project, "schema")[1])["title"] == "tunematrix spec"

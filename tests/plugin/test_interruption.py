@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
+COMMAND = [sys.executable, "-m", "pytest", "--environment=plain"]
 DONE = ["a[plain-plain]", "a[plain-tiny-int4]"]
 
 
@@ -24,11 +25,6 @@ def hanging(project: Project) -> Project:
     return project
 
 
-def command(*options: str) -> list[str]:
-    """What runs the project's cells."""
-    return [sys.executable, "-m", "pytest", "--environment=plain", *options]
-
-
 def hangs(project: Project) -> bool:
     """Whether the third cell is under way."""
     return bool(list(project.root.glob(".tunematrix/**/hanging")))
@@ -36,7 +32,7 @@ def hangs(project: Project) -> bool:
 
 def test_ctrl_c(hanging: Project) -> None:
     """Exit code 2, with the records and the JUnit file of what has finished."""
-    with hanging.started(command()) as process:
+    with hanging.started(COMMAND) as process:
         hanging.wait_for(lambda: hangs(hanging))
         # The terminal signals the whole foreground group.
         os.killpg(process.pid, signal.SIGINT)
@@ -50,10 +46,9 @@ def test_ctrl_c(hanging: Project) -> None:
     assert "INTERNALERROR" not in out + err
 
 
-@pytest.mark.parametrize("options", [(), ("-p", "xdist.plugin", "-n", "1")], ids=["one", "xdist"])
-def test_kill(hanging: Project, options: tuple[str, ...]) -> None:
+def test_kill(hanging: Project) -> None:
     """The records are whole, and the cell and its daemon are gone within 10 seconds."""
-    with hanging.started(command(*options)) as process:
+    with hanging.started(COMMAND) as process:
         hanging.wait_for(lambda: hangs(hanging))
         assert len(hanging.still_running(seconds=0)) >= 4
         process.kill()

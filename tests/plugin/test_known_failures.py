@@ -23,7 +23,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     """A quiet run with known failures that hold and that don't, and a JUnit file of its own."""
     project = new_project()
     project.spec("raises", "refuse", declared("raises: ValueError"))
-    project.spec("checks", "leave_a_child", declared("check: left_behind"))
+    project.spec("checks", "print_a_traceback", declared("check: stderr"))
     project.spec("differs", "refuse", declared("raises: TypeError"))
     project.spec("works", "succeed", declared("raises: ValueError"))
     return project, project.pytest("-q", "--junitxml=mine.xml")

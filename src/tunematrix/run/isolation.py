@@ -117,7 +117,9 @@ class ForkServer:
         deadline = time.monotonic() + self._limit
         while (report := self._read_report()).importing is not None:
             if not is_alive(process):
-                raise PreloadFailed(f"importing {report.importing} ended the fork server")
+                log = self._report.with_suffix(".log").read_text("utf-8", "replace")
+                last = "".join(f"; {line}" for line in log.splitlines()[-1:])
+                raise PreloadFailed(f"importing {report.importing} ended the fork server{last}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise PreloadFailed(f"importing {report.importing} hung ({self._limit:g} s)")

@@ -45,6 +45,13 @@ def _preload(modules: list[str], report: Path) -> None:
     write(None)
 
 
+def _print_to(log: Path) -> None:
+    """Keeps what libraries print while they are imported off the user's screen."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
 def _main() -> None:
     """Preloads in a fork server of ours; does nothing elsewhere."""
     # Taken out, so that no process below tries again.
@@ -54,6 +61,7 @@ def _main() -> None:
     # Until the fork server listens to its driver, a hanging import would outlive the driver,
     # and Ctrl-C would end up inside an import.
     die_with_parent()
+    _print_to(Path(report).with_suffix(".log"))
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     _preload(json.loads(modules), Path(report))
     signal.signal(signal.SIGINT, interrupt)
