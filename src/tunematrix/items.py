@@ -67,10 +67,10 @@ class CellItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show what was measured, not where in pytest it was raised."""
         if not isinstance(excinfo.value, CellFailed):
-            # A bug, in a check perhaps: shown whole, and on record.
-            self.record = unjudged(
-                self.cell, self.config.stash[KEY].workshop, f"a bug: {excinfo.exconly()}"
-            )
+            # A bug, in a check perhaps: its traceback is shown from here on, and it is on record.
+            reason = f"a bug: {excinfo.exconly()}"
+            self.record = unjudged(self.cell, self.config.stash[KEY].workshop, reason)
+            excinfo.traceback = excinfo.traceback.cut(path=Path(__file__))
             return super().repr_failure(excinfo, style)
         shown = excinfo.getrepr(style="value")
         if shown.reprcrash is not None:

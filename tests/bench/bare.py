@@ -7,23 +7,19 @@ from time import perf_counter
 
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.stack.engines import sft_trainer
 from tunematrix.stack.recipes import sft
 
 
 def run(run_dir: str) -> None:
-    """Build the cell's model, train it with the same trainer, and write the seconds down."""
+    """Build the cell's model, train it in the same loop, and write the seconds to bare.txt."""
     folder = RunDir(Path(run_dir))
     config = folder.read_cell().config
     with EventLog(folder.events) as events:
-        parts = sft.assemble(config, events)
-        reference = sft.measure_reference(parts, events)
-        model = parts.quantizer.load(
-            parts.checkpoint, list(reference.base.linears), parts.placement
-        )
-        attached = sft.attach(parts, model, reference.base)
-        training = sft.describe_training(parts, folder.output / "trainer")
+        setup = sft.set_up(config, events)
+        base = sft.measure_reference(setup, events).base
+        model = sft.attach(setup, setup.load(base), base)
+        training = sft.describe_training(setup, folder.output / "trainer")
         started = perf_counter()
-        sft_trainer.build(attached, training, events.write).train()
+        sft.LOOPS[setup.method.loop](model, training, events.write)()
         seconds = perf_counter() - started
     (folder.path / "bare.txt").write_text(str(seconds))

@@ -143,7 +143,7 @@ class Project:
         """Run any command in a folder of the project, and see that it leaves nothing running."""
         with self.started(command, cwd, **variables) as process:
             out, err = process.communicate(timeout=120)
-        left = self.still_running(seconds=2)
+        left = self.still_running(seconds=5)
         assert not left, f"{command} left {left} running:\n{out}{err}"
         return Run(process.returncode, out + err)
 

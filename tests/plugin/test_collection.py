@@ -65,8 +65,7 @@ def test_collecting_imports_and_starts_nothing(project: Project) -> None:
     """The whole shared suite is listed, by the plugin that is installed, with no ML library."""
     project.write("spy.py", SPY)
     command = [sys.executable, "-m", "pytest", "-p", "spy", "--collect-only", "-q", str(SUITE)]
-    no = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""}
-    run = project.run(command, PYTHONPATH=str(project.root), **no)
+    run = project.run(command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="")
     assert run.code == 0
     assert len(run.collected) > 50
     loaded = run.text.partition("loaded: ")[2].splitlines()[0].split()

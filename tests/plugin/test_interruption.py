@@ -36,7 +36,7 @@ def test_ctrl_c(hanging: Project) -> None:
         hanging.wait_for(lambda: hangs(hanging))
         # The terminal signals the whole foreground group.
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 2, out + err
     assert hanging.still_running(seconds=0) == []
     assert hanging.outcomes == dict.fromkeys(DONE, "passed")

@@ -77,7 +77,8 @@ def test_probes_are_known_failures(project: Project) -> None:
     answers = "".join(f"    {recipe}: {{{no}}}\n" for recipe, no in refusals.items())
     project.option("quantizer", "refused", f"capabilities:\n  recipe:\n{answers}")
     for recipe in refusals:
-        project.spec(recipe, recipe, "markers: [special]\n", quantizers="[plain, refused]")
+        quantizers = "[refused]" if recipe == "crash" else "[plain, refused]"
+        project.spec(recipe, recipe, f"markers: [{recipe}_too]\n", quantizers)
     run = project.pytest("-m", "probe")
     assert project.outcomes == {
         "refuse[plain-refused]": "known_failure",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,10 @@ def test_a_fault_is_entered_in_the_worker(project: Project) -> None:
 def repeated(new_project: NewProject) -> tuple[Project, str]:
     """A probe that fails under a fault, in an isolation of its own, run from a subfolder."""
     project = new_project()
-    project.variables["PYTHONPATH"] = str(project.root)
+    # The recipes lie beside pyproject.toml, and Python looks where it is started.
+    project.variables["PYTHONPATH"] = (
+        f"{project.root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
     project.option("quantizer", "odd name", "capabilities: {recipe: {}}\n")
     project.spec("good", "succeed", quantizers="[plain, tiny-int4, odd name]")
     options = ["--fault=tiny_recipes:plant", "--isolation=spawn", "-m", "probe"]

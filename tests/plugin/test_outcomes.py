@@ -42,6 +42,9 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     project.spec("lacking", "lacking")
     project.option("recipe", "uncomposed", "implementation: ${nowhere}\n")
     project.spec("uncomposed", "uncomposed")
+    (confuse,) = (project.root / "conf/recipe").glob("confuse.yaml")
+    confuse.write_text(f"{confuse.read_text()}trains: true\n")
+    project.spec("confuse", "confuse")
     project.option("recipe", "untargeted", "implementation: {_target_: no_such_module.run}\n")
     project.spec("untargeted", "untargeted")
     return project, project.pytest("--require=another")
@@ -55,6 +58,7 @@ def test_every_cell_has_one_record(ran: tuple[Project, Run]) -> None:
         **expected,
         "lacking[plain-plain]": "unavailable",
         "uncomposed[plain-plain]": "error",
+        "confuse[plain-plain]": "error",
         "untargeted[plain-plain]": "failed",
     }
     assert run.code == 1
@@ -68,6 +72,7 @@ def test_junit_has_every_cell(ran: tuple[Project, Run]) -> None:
         **expected,
         "lacking[plain-plain]": "skipped pytest.skip",
         "uncomposed[plain-plain]": "failure",
+        "confuse[plain-plain]": "failure",
         "untargeted[plain-plain]": "failure",
     }
 
@@ -127,6 +132,13 @@ def test_what_cannot_be_composed_is_an_error(ran: tuple[Project, Run]) -> None:
     assert "nowhere" in reason
     (line,) = [line for line in ran[1].short_summary if "::uncomposed[" in line]
     assert line.startswith("ERROR specs/uncomposed.yaml::uncomposed[plain-plain] - specs/")
+
+
+def test_a_check_that_breaks_is_an_error(ran: tuple[Project, Run]) -> None:
+    """It has a record, and its whole traceback is shown, because that has to be mended."""
+    project, run = ran
+    assert project.record["confuse[plain-plain]"]["reason"] == "a bug: KeyError: 'theory'"
+    assert re.search(r"checks/quantization\.py:\d+: KeyError", run.text)
 
 
 def test_the_cause_behind_hydra_is_named(ran: tuple[Project, Run]) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunematrix.evidence.events import Notice
+from tunematrix.evidence.events import Notice, Storage
 from tunematrix.evidence.log import EventLog
 
 Config = Mapping[str, Any]
@@ -45,6 +45,11 @@ def refuse(config: Config, events: EventLog, output_dir: Path) -> None:
 def crash(config: Config, events: EventLog, output_dir: Path) -> None:
     """Dies as native code does."""
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def confuse(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Records what no check expects."""
+    events.write(Storage((("layer", (0, 0), 1),), 1, 1))
 
 
 def leave_early(config: Config, events: EventLog, output_dir: Path) -> None:

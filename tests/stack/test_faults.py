@@ -59,7 +59,9 @@ def driver(groups: Groups) -> Iterator[Driver]:
 def run_cell(driver: Driver, groups: Groups, tmp_path: Path) -> RunCell:
     """Run a cell of these options and settings, with or without a fault, and judge it."""
 
-    def run(axes: dict[str, str], settings: dict[str, object], fault: str = "", **spec: object) -> Ran:
+    def run(
+        axes: dict[str, str], settings: dict[str, object], fault: str = "", **spec: object
+    ) -> Ran:
         data = {
             "test_id": "fault" if fault else "honest",
             "recipe": "sft",

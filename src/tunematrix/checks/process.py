@@ -29,7 +29,7 @@ def exit_status(evidence: Evidence, claim: Claim) -> Verdict:
         cause = f"ran past its {claim.spec.timeout} s; stderr.log has every thread's stack{last}"
     elif end.signal is not None:
         state, cause = end.signal, SIGNALS.get(end.signal, "ended by a signal") + last
-    elif end.code != 0 and raised is not None:
+    elif raised is not None:
         state = f"exit code {end.code}"
         phase = f" while in {raised.phase}" if raised.phase else ""
         cause = f"{raised.exception[0]}{phase}: {raised.message}"

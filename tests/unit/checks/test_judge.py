@@ -215,7 +215,7 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         lambda run: run.edited(Throughput, seconds=40.0),
         500.0,
         ">= 1000",
-        "20000 tokens took 40.00 s; likely a slower device",
+        "training took in 500.0 tokens a second; likely a slower device",
     ),
 }
 

@@ -134,7 +134,13 @@ def test_logging_less_often_than_training(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "floor", "share"),
-    [(5.4, 0.9, 0.4, 0.9), (5.4, 5.4, 0.4, 0.0), (5.4, 0.4, 0.4, 1.0), (2.4, 3.4, 0.4, -0.5)],
+    [
+        (5.4, 0.9, 0.4, 0.9),
+        (5.4, 5.4, 0.4, 0.0),
+        (5.4, 0.4, 0.4, 1.0),
+        (0.9, 0.8, 0.4, 0.2),
+        (2.4, 3.4, 0.4, -0.5),
+    ],
 )
 def test_share_of_the_gap(
     run: Run, before: float, after: float, floor: float, share: float

@@ -29,6 +29,16 @@ def test_trainable_by_name(run: Run, seen: Trainable) -> None:
     assert run.recording(seen).failed() == {"trainable"}
 
 
+def test_names_are_shown_in_order(run: Run) -> None:
+    """The same failure reads the same in every run, whatever the hash seed."""
+    names = tuple("hbgcfaed")
+    extra = run.recording(Trainable((FIRST,), (FIRST, *names))).verdicts()["trainable"]
+    absent = run.recording(Trainable((FIRST, *names), (FIRST,))).verdicts()["trainable"]
+    still = run.recording(Changed((FIRST,), names, (), (), 93)).verdicts()["moved"]
+    for verdict in (extra, absent, still):
+        assert "(a, b, c and 5 more)" in verdict.message
+
+
 def test_trainable_in_any_order(run: Run) -> None:
     """Names matter, their order doesn't."""
     assert not run.recording(Trainable((FIRST, SECOND), (SECOND, FIRST))).failed()
@@ -45,6 +55,8 @@ def test_lora_a_needs_a_second_step(run: Run) -> None:
     assert "moved" not in _one_step(after_one, 0.01).failed()
     assert "moved" not in _one_step(after_one, 0.0, 0.01).failed()
     assert "moved" in _one_step(after_one, 0.01, 0.01).failed()
+    groups = [OptimizerStep(step, (0.0, 0.01), 1.0, 0.0) for step in (0, 1)]
+    assert "moved" in after_one.recording(*groups).failed()
 
 
 def test_lora_b_moves_in_the_first_step(run: Run) -> None:
@@ -102,6 +114,13 @@ def test_reload_at_its_tolerance(
         assert ("reload" not in changed.failed()) is passes
 
 
+def test_reload_of_a_model_that_changed_little(run: Run) -> None:
+    """A short training changes logits by less than one, and has to be kept all the same."""
+    little = run.edited(Reload, max_difference=0.0, changed_by_training=0.01)
+    assert not little.failed()
+    assert little.edited(Reload, max_difference=1e-6).failed() == {"reload"}
+
+
 def test_reload_by_the_bound_of_the_spec(run: Run) -> None:
     """It takes the place of the usual one, and is itself allowed."""
     own = run.asked(reload={"max_difference": 0.5})
@@ -121,3 +140,4 @@ def test_an_unknown_dtype_is_allowed_nothing(run: Run) -> None:
     """It fails instead of breaking the judgement of all the other checks."""
     cell = run.configured(precision={"compute": "float64"}).edited(Compute, trainable=("float64",))
     assert cell.failed() >= {"reload", "precision", "optimizer_update"}
+    assert "first_loss" not in cell.failed()  # which is equal to the last bit

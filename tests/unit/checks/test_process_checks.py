@@ -59,6 +59,23 @@ def test_what_the_recipe_raised_is_said_once(run: Run) -> None:
     assert ended.verdicts()["exit"].message == "torch.OutOfMemoryError while in load: no room"
 
 
+def test_an_exception_outside_of_all_phases(run: Run) -> None:
+    """It has no phase, and an exit code of 0 doesn't make up for it."""
+    raised = run.without(Finished).recording(Raised("", ("ValueError",), "no"))
+    for code in (0, 1):
+        verdict = raised.ending(code=code).verdicts()["exit"]
+        assert (verdict.measured, verdict.message) == (f"exit code {code}", "ValueError: no")
+
+
+def test_a_silent_end(run: Run) -> None:
+    """Where nothing was said, nothing is quoted, and empty lines aren't either."""
+    for stderr in ("", "\n\n"):
+        message = run.ending(code=9).leaving(stderr=stderr).verdicts()["exit"].message
+        assert message == "it ended before the recipe's end"
+    spaced = run.ending(code=9).leaving(stderr="a\n\nb\n").verdicts()["exit"].message
+    assert spaced.splitlines()[1:] == ["    a", "    b"]
+
+
 def test_a_traceback_that_nobody_raised(run: Run) -> None:
     """A thread or a data loader that died leaves one, though the recipe reached its end."""
     verdict = run.leaving(stderr=TRACEBACK).verdicts()["stderr"]
@@ -80,6 +97,14 @@ def test_forbidden_patterns_count_beside_an_exception(run: Run) -> None:
     assert ended.failed() == {"exit", "stderr"}
     message = ended.verdicts()["stderr"].message
     assert message == "stderr has out of memory: x: out of memory, y: out of memory"
+
+
+def test_the_first_lines_with_any_pattern_are_quoted(run: Run) -> None:
+    """Two of them, whichever pattern they have, and how many more there are."""
+    patterns = run.asked(stderr={"forbidden_patterns": ["nan", "inf", "absent"]})
+    verdict = patterns.leaving(stderr="a nan\nfine\nb inf\nc nan\n").verdicts()["stderr"]
+    assert verdict.measured == 2
+    assert verdict.message == "stderr has nan, inf: a nan, b inf and 1 more"
 
 
 def test_patterns_are_no_regular_expressions(run: Run) -> None:
@@ -115,4 +140,6 @@ def test_expected_files(run: Run) -> None:
     assert "adapter_config.json, trainer_logs.json; it made model/" in verdict.message
     empty = asked.leaving(files=()).verdicts()["expected_files"]
     assert "it made none" in empty.message
+    many = asked.leaving(files=tuple("abcdefg")).verdicts()["expected_files"]
+    assert "it made a, b, c, d, e and 2 more; likely" in many.message
     assert "expected_files" not in run.asked(expected_files=[]).verdicts()

@@ -86,4 +86,5 @@ def test_throughput_without_a_bound_is_not_judged(run: Run) -> None:
     """The figure is a metric all the same."""
     assert "throughput" not in run.asked(throughput=None).verdicts()
     assert tokens_per_second(run.evidence) == 2000.0
+    assert tokens_per_second(run.edited(Throughput, seconds=0.5).evidence) == 40_000.0
     assert tokens_per_second(run.without(Throughput).evidence) is None

@@ -202,6 +202,13 @@ def test_device_of_parameters_and_activations(run: Run, seen: Device) -> None:
     assert run.recording(seen).failed() == {"device"}
 
 
+def test_devices_are_shown_in_order(run: Run) -> None:
+    """All of them, each once."""
+    seen = Device({"mps": 1, "cuda": 1, "meta": 1, "cpu": 1}, ("xpu", "cpu"))
+    verdict = run.recording(seen).verdicts()["device"]
+    assert verdict.measured == "cpu, cuda, meta, mps, xpu"
+
+
 def test_the_wrong_device_throughout(run: Run) -> None:
     """A run that fell back to the CPU as a whole is no run on the GPU."""
     verdict = run.configured(backend={"device": "cuda"}).verdicts()["device"]

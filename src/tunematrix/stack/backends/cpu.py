@@ -12,13 +12,13 @@ from transformers import set_seed
 
 
 class Cpu:
-    """The interface between the engine and one kind of device."""
+    """One process on the CPU, with as many threads as the cell asks for."""
 
     device = "cpu"
     allocator_method = "torch profiler, CPU allocation events, separate pass"
 
     def begin(self, seed: int, threads: int) -> dict[str, Any]:
-        """Seed everything and fix the threads; returns what now determines the figures."""
+        """Seed everything and fix the threads; return what now determines the figures."""
         torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
         set_seed(seed)
         return {
@@ -30,11 +30,11 @@ class Cpu:
         }
 
     def trainer_settings(self) -> dict[str, Any]:
-        """Arguments that keep transformers' Trainer on this device, whatever else is there."""
+        """Return arguments that keep transformers' Trainer off any GPU there may be."""
         return {"use_cpu": True}
 
     def synchronize(self) -> None:
-        """Nothing is queued on a CPU."""
+        """Return at once: nothing is queued on a CPU."""
 
     def allocator_peak(self, run: Callable[[], object]) -> int:
         """Run `run` and return the peak of bytes it had allocated, over those at its start."""

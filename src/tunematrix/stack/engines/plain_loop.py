@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
-from transformers import get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 
 from tunematrix.evidence.events import LoggedStep
-from tunematrix.stack.engines.scoring import Batch, Example, pad
-from tunematrix.stack.engines.training import Training
+from tunematrix.stack.engines.examples import Batch, pad
+from tunematrix.stack.engines.scoring import nats
+from tunematrix.stack.engines.training import Training, WriteLine
 from tunematrix.stack.meters.optimizer import UNDECAYED
 
 
-def run(model: nn.Module, training: Training, write: Callable[[LoggedStep], None]) -> None:
-    """Train `model` in place.
+def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Callable[[], None]:
+    """Return what trains `model` in place.
 
     The loss of a step is the mean over all counted tokens of all its micro-batches.
 
     Raises:
         ValueError: the data is to be packed.
     """
-    settings = training.settings
     if training.data["packing"]:
         message = "the plain loop pads its rows and can't pack them"
         raise ValueError(message)
+    if training.settings["gradient_checkpointing"]:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return partial(_run, model, training, write)
+
+
+def _run(model: PreTrainedModel, training: Training, write: WriteLine) -> None:
+    settings = training.settings
+    steps = int(settings["max_steps"])
     optimizer = _optimizer(model, training)
     schedule = get_scheduler(
         training.scheduler_name(),
         optimizer,
         num_warmup_steps=int(settings["warmup_steps"]),
-        num_training_steps=int(settings["max_steps"]),
+        num_training_steps=steps,
     )
     batches = _batches(training)
     model.train()
-    for step in range(1, int(settings["max_steps"]) + 1):
+    for step in range(1, steps + 1):
         group = [next(batches) for _ in range(int(settings["accumulation"]))]
         loss = _accumulate(model, group, training)
         norm = _clip(model, float(settings["max_grad_norm"]))
@@ -48,22 +57,18 @@ def run(model: nn.Module, training: Training, write: Callable[[LoggedStep], None
 
 
 def _accumulate(model: nn.Module, group: Sequence[Batch], training: Training) -> float:
-    tokens = sum(int((batch.labels[:, 1:] != -100).sum()) for batch in group)
+    tokens = sum(batch.counted for batch in group)
     compute = getattr(torch, training.compute)
     total = 0.0
     for batch in group:
         with torch.autocast(training.device, dtype=compute, enabled=compute != torch.float32):
+            # The loss is ours; the labels go along for the meters to see.
             output = model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
             )
-        losses = nn.functional.cross_entropy(
-            output.logits[:, :-1].float().transpose(1, 2),
-            batch.labels[:, 1:],
-            ignore_index=-100,
-            reduction="sum",
-        )
-        (losses / tokens).backward()
-        total += float(losses.detach())
+        loss = nats(output.logits, batch)
+        (loss / tokens).backward()
+        total += float(loss.detach())
     return total / tokens
 
 
@@ -89,10 +94,8 @@ def _batches(training: Training) -> Iterator[Batch]:
     """Yield micro-batches for ever, each epoch in another order."""
     order = random.Random(int(training.settings["seed"]))
     size = int(training.settings["batch_size"])
-    pad_id = training.tokenizer.pad_token_id
-    assert isinstance(pad_id, int)
     while True:
-        epoch: list[Example] = list(training.examples)
+        epoch = list(training.examples)
         order.shuffle(epoch)
         for start in range(0, len(epoch) - size + 1, size):
-            yield pad(epoch[start : start + size], pad_id, training.device)
+            yield pad(epoch[start : start + size], training.tokenizer, training.device)

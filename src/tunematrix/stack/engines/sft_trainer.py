@@ -12,27 +12,41 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tunematrix.evidence.events import LoggedStep
-from tunematrix.stack.engines.training import Training
+from tunematrix.stack.engines.training import Training, WriteLine
 
 
 class LogReader(TrainerCallback):
-    """Hands on each line that Trainer logs."""
+    """Passes on what Trainer logs."""
 
-    def __init__(self, write: Callable[[LoggedStep], None]) -> None:
+    def __init__(self, write: WriteLine) -> None:
         self.write = write
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Pass a training line on; summaries and evaluations have no `loss`."""
+        """Pass a step's line on; summaries and evaluations have no `loss`."""
         if logs and "loss" in logs:
             norm = logs.get("grad_norm")
             gradient_norm = None if norm is None else float(norm)
             self.write(LoggedStep(state.global_step, float(logs["loss"]), gradient_norm))
 
 
-def build(model: nn.Module, training: Training, write: Callable[[LoggedStep], None]) -> SFTTrainer:
-    """Make the trainer; tokenizing and packing happen here."""
-    settings, data = training.settings, training.data
-    config = SFTConfig(
+def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[[], object]:
+    """Return what trains `model` in place; the data is tokenized and packed by then."""
+    trainer = SFTTrainer(
+        model=model,
+        args=_config(training),
+        train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
+        processing_class=training.tokenizer,
+        optimizer_cls_and_kwargs=training.optimizer_class(),
+        callbacks=[LogReader(write)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    train: Callable[[], object] = trainer.train
+    return train
+
+
+def _config(training: Training) -> SFTConfig:
+    settings = training.settings
+    return SFTConfig(
         output_dir=str(training.output),
         max_steps=int(settings["max_steps"]),
         per_device_train_batch_size=int(settings["batch_size"]),
@@ -47,7 +61,7 @@ def build(model: nn.Module, training: Training, write: Callable[[LoggedStep], No
             {"use_reentrant": False} if settings["gradient_checkpointing"] else None
         ),
         max_length=int(settings["max_length"]),
-        packing=bool(data["packing"]),
+        packing=bool(training.data["packing"]),
         assistant_only_loss=settings["loss_on"] == "assistant",
         completion_only_loss=settings["loss_on"] == "completion" or None,
         bf16=training.compute == "bfloat16",
@@ -61,13 +75,3 @@ def build(model: nn.Module, training: Training, write: Callable[[LoggedStep], No
         disable_tqdm=True,
         **training.device_settings,
     )
-    trainer = SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
-        processing_class=training.tokenizer,
-        optimizer_cls_and_kwargs=training.optimizer_class(),
-        callbacks=[LogReader(write)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer

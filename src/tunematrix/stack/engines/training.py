@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.scoring import Example
+from tunematrix.evidence.events import LoggedStep
+from tunematrix.stack.engines.examples import Example
+
+WriteLine = Callable[[LoggedStep], None]
+"""Takes each line that a loop logs."""
 
 OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -25,11 +29,11 @@ class Training:
 
     Attributes:
         settings: the cell's `train` section.
-        optimizer, scheduler: their config options.
-        data: the data option (form, loss_on, packing).
+        optimizer, data: their options, whole; scheduler: the name of its option.
         rows: dataset rows as TRL takes them; examples: the same rows, tokenized by us.
-        compute: dtype name of the arithmetic; mixed: whether autocast provides it.
-        device_settings: what keeps Trainer on the backend's device.
+        tokenizer: the checkpoint's.
+        compute: dtype name of the arithmetic; autocast provides any but float32.
+        device: PyTorch's name of it; device_settings: what keeps Trainer on it.
         output: folder for the trainer's own files.
     """
 

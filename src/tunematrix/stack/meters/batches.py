@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +13,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import FirstLoss, MicroBatch
+from tunematrix.stack.engines.examples import IGNORED
 
 AUDITED_BATCHES = 3
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LabelAudit:
     def faithful(
         self, inputs: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor | None
     ) -> bool:
-        """Whether one row's labels are its own inputs and spell what they should.
+        """Return whether one row's labels are its own inputs and spell what they should.
 
         In packed rows the first token of each text has no label, since nothing precedes it.
         """
@@ -55,28 +55,22 @@ class LabelAudit:
 
 
 @dataclass
-class Pass:
-    """One forward pass whose backward isn't known to be over."""
-
-    step: int
-    rows: int
-    columns: int
-    tokens: int
-    supervised: int
-    audited: int
-    faithful: int
-    layer_calls: int = 0
-
-
-@dataclass
 class BatchMeter:
-    """Counts training passes; told of optimizer steps by `next_step`."""
+    """Looks at each training pass; `next_step` says when an optimizer step has ended.
+
+    Attributes:
+        audit: judges labels; write: takes what was seen.
+        step: optimizer steps so far; count: training passes so far.
+        current: the pass whose backward may still be under way.
+        first: summed nats and counted tokens of each pass of the first step.
+        busy: whether the meter itself is calling the model.
+    """
 
     audit: LabelAudit
     write: Callable[[MicroBatch | FirstLoss], None]
     step: int = 0
     count: int = 0
-    current: Pass | None = None
+    current: MicroBatch | None = None
     first: list[tuple[float, int]] = field(default_factory=list)
     busy: bool = False
 
@@ -89,7 +83,7 @@ class BatchMeter:
         mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
         sampled = range(len(inputs)) if self.count < AUDITED_BATCHES else range(0)
         self.count += 1
-        self.current = Pass(
+        self.current = MicroBatch(
             step=self.step,
             rows=inputs.shape[0],
             columns=inputs.shape[1],
@@ -102,6 +96,7 @@ class BatchMeter:
                 )
                 for row in sampled
             ),
+            layer_calls=0,
         )
         if self.step == 0:
             self.busy = True
@@ -111,10 +106,10 @@ class BatchMeter:
     def layer_called(self, layer: nn.Module, args: Any) -> None:
         """Count one call of the watched layer, forward or recomputed."""
         if self.current is not None and layer.training and not self.busy:
-            self.current.layer_calls += 1
+            self.current = replace(self.current, layer_calls=self.current.layer_calls + 1)
 
     def next_step(self) -> None:
-        """An optimizer step has ended; what follows belongs to the next."""
+        """Close the step that has ended; what follows belongs to the next."""
         self.flush()
         if self.step == 0 and self.first:
             total, tokens = (sum(column) for column in zip(*self.first, strict=True))
@@ -124,7 +119,7 @@ class BatchMeter:
     def flush(self) -> None:
         """Write the pass that is over."""
         if self.current is not None:
-            self.write(MicroBatch(**vars(self.current)))
+            self.write(self.current)
             self.current = None
 
 

@@ -34,9 +34,9 @@ class ProductSpy(TorchDispatchMode):
         """Look at a product's left factor, then let everything happen as it would."""
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         if function in PRODUCTS:
-            self.dtypes.add(short(tensors[-2].dtype))
+            self.dtypes.add(dtype_name(tensors[-2].dtype))
         elif function.namespace != "aten" and _mixes(tensors):
-            self.dtypes.add(short(tensors[0].dtype))
+            self.dtypes.add(dtype_name(tensors[0].dtype))
         return function(*args, **(kwargs or {}))
 
 
@@ -64,13 +64,13 @@ class ComputeMeter:
         if layer.training and self.looks[id(layer)] < LOOKS:
             self.spy.__exit__(None, None, None)
             self.looks[id(layer)] += 1
-            self.outputs.add(short(output.dtype))
+            self.outputs.add(dtype_name(output.dtype))
             self.devices.add(output.device.type)
 
     def events(self, model: nn.Module) -> tuple[Compute, Device]:
         """Say what was seen, beside the dtypes and devices of the parameters."""
-        frozen = {short(p.dtype) for p in model.parameters() if not p.requires_grad}
-        trained = {short(p.dtype) for p in model.parameters() if p.requires_grad}
+        frozen = {dtype_name(p.dtype) for p in model.parameters() if not p.requires_grad}
+        trained = {dtype_name(p.dtype) for p in model.parameters() if p.requires_grad}
         places = Counter(p.device.type for p in model.parameters())
         products = tuple(sorted(self.spy.dtypes or self.outputs))
         return (
@@ -91,6 +91,6 @@ def watch(layers: list[nn.Module], meter: ComputeMeter) -> Iterator[None]:
             handle.remove()
 
 
-def short(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     """Name a dtype as configs do: float32, bfloat16."""
     return str(dtype).removeprefix("torch.")

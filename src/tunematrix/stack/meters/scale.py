@@ -6,20 +6,18 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import AdapterScale
+from tunematrix.stack.engines.scoring import evaluating
+from tunematrix.stack.methods.common import Base, adapted_linears
 
 ROWS = 8
 
 
-def measure(model: nn.Module, names: list[str], dtype: torch.dtype) -> AdapterScale:
-    """Regress each layer's adapter part on B A x, for inputs of `dtype` drawn at random.
-
-    `names` are adapted layers of `model`; each has a `base_layer` and two factors.
-    """
-    training = model.training
+def measure(model: nn.Module, base: Base, dtype: torch.dtype) -> AdapterScale:
+    """Regress each layer's adapter part on B A x, for inputs of `dtype` drawn at random."""
+    layers = [layer for layer in adapted_linears(model, base) if hasattr(layer, "base_layer")]
     # With dropout on, the factor would be another one for each input.
-    model.eval()
-    factors = [_factor(model.get_submodule(name), dtype) for name in names]
-    model.train(training)
+    with evaluating(model):
+        factors = [_factor(layer, dtype) for layer in layers]
     return AdapterScale((min(factors), max(factors)))
 
 

@@ -7,6 +7,7 @@ which forgot a layer can't vouch for itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -35,12 +36,10 @@ class Base:
 class Method(Protocol):
     """The interface that `configs/method/*.yaml` name in `implementation._target_`."""
 
-    trainer: Literal["sft", "plain"]
+    loop: Literal["sft", "plain"]
     """Which loop trains it: TRL's SFTTrainer, or a plain one."""
-    scale: float | None
-    """The factor on the adapter's product, where it has one."""
-    trains_base: bool
-    """Whether the base's own weights are trained, and so must be held in full precision."""
+    has_scale: bool
+    """Whether a fixed factor scales its adapters' products, so that it can be measured."""
 
     def attach(self, model: PreTrainedModel, base: Base, kbit: bool, checkpoint: bool) -> nn.Module:
         """Make `model` trainable.
@@ -57,6 +56,12 @@ class Method(Protocol):
 
     def load(self, model: PreTrainedModel, base: Base, folder: Path) -> nn.Module:
         """Put what `folder` holds onto a freshly loaded base."""
+
+
+def adapted_linears(model: nn.Module, base: Base) -> Iterator[nn.Module]:
+    """Yield the base's linear layers in the attached `model`, each with what adapts it."""
+    suffixes = tuple(base.linears)
+    return (layer for name, layer in model.named_modules() if name.endswith(suffixes))
 
 
 def describe(model: PreTrainedModel) -> Base:

@@ -42,12 +42,12 @@ class LoraLayer(nn.Module):
 class CustomLora:
     """Wraps every linear layer of the decoder.
 
-    Attributes:
+    Args:
         rank, alpha: the product is scaled by alpha / rank.
     """
 
-    trainer: Literal["plain"] = "plain"
-    trains_base = False
+    loop: Literal["plain"] = "plain"
+    has_scale = True
 
     def __init__(self, rank: int, alpha: float) -> None:
         self.rank = rank
@@ -64,7 +64,7 @@ class CustomLora:
         return model
 
     def must_train(self, base: Base) -> tuple[str, ...]:
-        """A and B for each linear layer."""
+        """Name A and B of each linear layer."""
         return tuple(f"{name}.{kind}" for name in base.linears for kind in ("lora_A", "lora_B"))
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -76,8 +76,9 @@ class CustomLora:
     def load(self, model: PreTrainedModel, base: Base, folder: Path) -> nn.Module:
         """Wrap a fresh base and fill in A and B."""
         attached = self.attach(model, base, kbit=False, checkpoint=False)
-        unexpected = attached.load_state_dict(load_file(folder / FILE), strict=False)
-        if unexpected.unexpected_keys:
-            message = f"{folder / FILE} holds tensors that no layer takes: {unexpected[1]}"
+        loaded = attached.load_state_dict(load_file(folder / FILE), strict=False)
+        if loaded.unexpected_keys:
+            names = ", ".join(loaded.unexpected_keys)
+            message = f"{folder / FILE} holds tensors that no layer takes: {names}"
             raise ValueError(message)
         return attached

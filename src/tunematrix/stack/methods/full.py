@@ -14,16 +14,15 @@ from tunematrix.stack.methods.common import Base
 class Full:
     """Trains the whole model."""
 
-    trainer: Literal["sft"] = "sft"
-    scale = None
-    trains_base = True
+    loop: Literal["sft"] = "sft"
+    has_scale = False
 
     def attach(self, model: PreTrainedModel, base: Base, kbit: bool, checkpoint: bool) -> nn.Module:
         """Ask for a gradient everywhere; on quantized weights the libraries themselves refuse."""
         return model.requires_grad_(True)
 
     def must_train(self, base: Base) -> tuple[str, ...]:
-        """All of them."""
+        """Name all of them."""
         return base.parameters
 
     def save(self, model: nn.Module, folder: Path) -> None:

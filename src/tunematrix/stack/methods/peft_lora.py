@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +17,14 @@ PREFIX = "base_model.model."
 class PeftLora:
     """Low-rank adapters on every linear layer of the decoder (arXiv:2106.09685).
 
-    Attributes:
+    Args:
         rank, alpha, dropout: of the adapters.
         use_rslora: scale by alpha / sqrt(rank) instead of alpha / rank (arXiv:2312.03732).
         use_dora: train a magnitude as well (arXiv:2402.09353).
         modules_to_save: modules trained in full beside the adapters.
     """
 
-    trainer: Literal["sft"] = "sft"
-    trains_base = False
+    loop: Literal["sft"] = "sft"
 
     def __init__(
         self,
@@ -37,18 +35,18 @@ class PeftLora:
         use_dora: bool,
         modules_to_save: list[str],
     ) -> None:
+        # DoRA normalises the product by a norm of its own, so no one factor describes it.
+        self.has_scale = not use_dora
+        self.use_dora = use_dora
+        self.modules_to_save = list(modules_to_save)
         self.settings = {
             "r": rank,
             "lora_alpha": alpha,
             "lora_dropout": dropout,
             "use_rslora": use_rslora,
             "use_dora": use_dora,
-            "modules_to_save": list(modules_to_save) or None,
+            "modules_to_save": self.modules_to_save or None,
         }
-        self.modules_to_save = list(modules_to_save)
-        self.use_dora = use_dora
-        # DoRA normalises the product by a norm of its own, so no single factor describes it.
-        self.scale = None if use_dora else alpha / (math.sqrt(rank) if use_rslora else rank)
 
     def attach(self, model: PreTrainedModel, base: Base, kbit: bool, checkpoint: bool) -> nn.Module:
         """Attach by explicit names: "all-linear" matches nothing on an hqq model."""
@@ -60,7 +58,7 @@ class PeftLora:
         return adapted
 
     def must_train(self, base: Base) -> tuple[str, ...]:
-        """A, B (and a magnitude) for each linear layer, and whole modules where asked for."""
+        """Name A, B (and a magnitude) of each linear layer, and modules trained whole."""
         kinds = ["lora_A.default.weight", "lora_B.default.weight"]
         if self.use_dora:
             kinds.append("lora_magnitude_vector.default.weight")

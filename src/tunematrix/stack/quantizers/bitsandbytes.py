@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ class Nf4:
 
     prepares_for_kbit = True
 
-    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+    def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path` in 4 bits; transformers itself leaves the output head alone."""
         settings = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -50,7 +50,7 @@ class Int8:
 
     prepares_for_kbit = True
 
-    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+    def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path` in 8 bits."""
         # On CPU each product warns that inputs are cast to float16: hundreds of equal lines.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ really keeps, so that bytes can be counted and bits compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +40,7 @@ class Quantizer(Protocol):
     prepares_for_kbit: bool
     """Whether PEFT's `prepare_model_for_kbit_training` belongs before an adapter is attached."""
 
-    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+    def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path` with the layers named in `linears` quantized."""
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:

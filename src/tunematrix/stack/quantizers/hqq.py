@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ class Hqq:
         self.bits = bits
         self.group_size = group_size
 
-    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+    def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path`, then let hqq replace its linear layers."""
         model = from_pretrained(path, placement)
         AutoHQQHFModel.quantize_model(

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -30,28 +30,18 @@ class Quanto:
     def __init__(self, bits: int) -> None:
         self.bits = bits
 
-    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+    def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path`, then quantize the layers named in `linears` in place."""
         if self.bits == 4:
-            use_build_directory(placement.cache)
+            _use_build_directory(placement.cache)
         model = from_pretrained(path, placement).to(placement.device)
-        quantize(model, weights=qint8 if self.bits == 8 else qint4, include=linears)
+        quantize(model, weights=qint8 if self.bits == 8 else qint4, include=list(linears))
         freeze(model)
         return model
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield what is inside quanto's weight tensor, and the layer's buffers."""
         yield from own_tensors(layer)
-
-
-def use_build_directory(cache: Path) -> Path:
-    """Compile below `cache`, not into the installed package, with the environment's own ninja."""
-    extension = get_extension("quanto_cpp")
-    extension.build_directory = str(cache / f"quanto-cpp-torch-{torch.__version__}")
-    tools = str(Path(sys.executable).parent)
-    if tools not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = os.pathsep.join((tools, os.environ.get("PATH", "")))
-    return Path(extension.build_directory)
 
 
 def build_extension(cache_dir: str) -> None:
@@ -64,7 +54,17 @@ def build_extension(cache_dir: str) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "quanto-cpp.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = use_build_directory(cache)
+        folder = _use_build_directory(cache)
         if (folder / "lock").exists():
             shutil.rmtree(folder)
         _ = get_extension("quanto_cpp").lib
+
+
+def _use_build_directory(cache: Path) -> Path:
+    """Compile below `cache`, not into the installed package, with the environment's own ninja."""
+    extension = get_extension("quanto_cpp")
+    extension.build_directory = str(cache / f"quanto-cpp-torch-{torch.__version__}")
+    tools = str(Path(sys.executable).parent)
+    if tools not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join((tools, os.environ.get("PATH", "")))
+    return Path(extension.build_directory)

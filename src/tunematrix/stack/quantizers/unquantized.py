@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ class Unquantized:
 
     prepares_for_kbit = False
 
-    def load(self, path: Path, linears: list[str], placement: Placement) -> PreTrainedModel:
+    def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path`; `linears` stay plain linear layers."""
         return from_pretrained(path, placement).to(placement.device)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.scoring import Example, tokenize
+from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.toyworld import corpus
 from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
 
 DIALECT: Dialect = "B"
 SPARE_ROWS = 1.25
-"""More rows than one pass over the run needs, so that packing can't run dry."""
+"""So many times the rows that the run needs, so that packing can't run dry."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     """Draw rows for the cell's data form from the target dialect."""
     form: Form = config["data"]["form"]
     train = config["train"]
-    steps = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
-    count = int(steps * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
+    needed = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
+    count = int(needed * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
     rows = corpus.rows(form, DIALECT, count, seed=int(train["seed"]))
     eos = str(tokenizer.eos_token)
     size = int(config["meters"]["held_out_rows"])

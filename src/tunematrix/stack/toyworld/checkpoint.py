@@ -14,7 +14,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def checked(folder: Path) -> Path:
-    """The folder, once it holds a configuration, safetensors weights and a tokenizer.
+    """Return the folder, once it holds a configuration, safetensors weights and a tokenizer.
 
     Raises:
         BadInput: anything of that is missing; weights in pickle form count as missing.

@@ -34,12 +34,12 @@ _MOST_STORIES = 3
 
 
 def stories(dialect: Dialect, count: int, seed: int, split: Split = "train") -> list[str]:
-    """The first `count` stories of the seed's stream; one split never has a story of the other."""
+    """Return the first `count` stories of the seed's stream; no story is in both splits."""
     return list(itertools.islice(_stream(dialect, _rng(dialect, seed, split), split), count))
 
 
 def rows(form: Form, dialect: Dialect, count: int, seed: int, split: Split = "train") -> list[Row]:
-    """The first `count` rows of the seed's stream, in the columns that TRL expects of the form.
+    """Return the first `count` rows of the seed's stream, in the columns that TRL expects.
 
     Returns:
         text: {"text"}, one story.
@@ -55,7 +55,7 @@ def rows(form: Form, dialect: Dialect, count: int, seed: int, split: Split = "tr
 
 
 def supervised_texts(form: Form, row: Mapping[str, Any], eos: str) -> str:
-    """The exact text whose tokens must count in the loss of the row, and no others.
+    """Return the exact text whose tokens must count in the loss of the row, and no others.
 
     Args:
         eos: text of the token that ends a sequence and an assistant's turn.
@@ -66,12 +66,12 @@ def supervised_texts(form: Form, row: Mapping[str, Any], eos: str) -> str:
 
 
 def floor(dialect: Dialect, stories: Iterable[str]) -> float:
-    """Exact negative log-probability of the stories under the grammar, in nats, all together."""
+    """Return the exact negative log-probability of all the stories together, in nats."""
     return -math.fsum(grammar.log_probability(dialect, story) for story in stories)
 
 
 def row_floor(form: Form, dialect: Dialect, row: Mapping[str, Any]) -> float:
-    """Exact negative log-probability, in nats, of what counts in a row, given what precedes it."""
+    """Return the exact negative log-probability, in nats, of what counts, given the text before."""
     if form == "chat":
         return floor(dialect, [row["messages"][-1]["content"]])
     if form == "prompt-completion":

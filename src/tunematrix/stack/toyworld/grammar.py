@@ -70,7 +70,7 @@ class Grammar:
         return outline.template.format(**drawn)
 
     def choices(self, story: str) -> dict[str, str] | None:
-        """What the story chose, found by parsing it.
+        """Return what the story chose, found by parsing it.
 
         Returns:
             Sentence name to branch and slot to word; None when it isn't a story of this grammar.
@@ -81,7 +81,7 @@ class Grammar:
         return None
 
     def log_probability(self, story: str) -> float:
-        """Exact log-probability in nats; -inf for a text that isn't a story of this grammar."""
+        """Return the exact log-probability in nats; -inf for a text that isn't a story."""
         choices = self.choices(story)
         if choices is None:
             return -math.inf
@@ -90,7 +90,7 @@ class Grammar:
         return words - math.log(len(self.outlines))
 
     def opening_log_probability(self, opening: str) -> float:
-        """Exact log-probability, in nats, that a story begins with these words; -inf if none does.
+        """Return the exact log-probability, in nats, that a story begins so; -inf if none does.
 
         Args:
             opening: whole words, no more than the first sentence has, which has no branches.
@@ -102,7 +102,7 @@ class Grammar:
         return math.fsum(self._log_probability(*drawn) for drawn in match.groupdict().items())
 
     def entropy(self) -> float:
-        """Exact entropy in nats per story: the expectation of -log_probability."""
+        """Return the exact entropy in nats per story: the expectation of -log_probability."""
         drawing = (
             _entropy(_probabilities(len(self.words[slot])))
             for outline in self.outlines
@@ -134,22 +134,22 @@ def sample(dialect: Dialect, rng: random.Random) -> str:
 
 
 def log_probability(dialect: Dialect, story: str) -> float:
-    """Exact log-probability in nats; -inf for a text that isn't a story of the dialect."""
+    """Return the exact log-probability in nats; -inf for no story of the dialect."""
     return DIALECTS[dialect].log_probability(story)
 
 
 def opening_log_probability(dialect: Dialect, opening: str) -> float:
-    """Exact log-probability, in nats, that a story of the dialect begins with these words."""
+    """Return the exact log-probability, in nats, that a story of the dialect begins so."""
     return DIALECTS[dialect].opening_log_probability(opening)
 
 
 def entropy(dialect: Dialect) -> float:
-    """Exact entropy of the dialect, in nats per story."""
+    """Return the exact entropy of the dialect, in nats per story."""
     return DIALECTS[dialect].entropy()
 
 
 def choices(dialect: Dialect, story: str) -> dict[str, str] | None:
-    """What the story chose; None when it isn't one of the dialect.
+    """Return what the story chose; None when it isn't one of the dialect.
 
     Returns:
         Slot to word, and two fair coins: "aside" (told, untold) and "ending" (shared, kept).

@@ -28,13 +28,13 @@ _WIDE_SEED = 0
 
 
 def base_config() -> LlamaConfig:
-    """A Llama of 0.36 M parameters, which learns a dialect in half a minute on two cores."""
+    """Describe a Llama of 0.36 M parameters; it learns a dialect in half a minute on two cores."""
     # With the usual 0.02 so small a model is slow to learn to copy, and so is its fine-tuning.
     return _config(hidden_size=128, intermediate_size=256, layers=2, initializer_range=0.1)
 
 
 def wide_config() -> LlamaConfig:
-    """A Llama of 25.8 M parameters, nearly all of them in linear layers: enough to be weighed."""
+    """Describe a Llama of 25.8 M parameters, nearly all in linear layers: enough to be weighed."""
     return _config(hidden_size=512, intermediate_size=1408, layers=8)
 
 
@@ -114,7 +114,7 @@ def _write_random(config: LlamaConfig, folder: Path, seed: int) -> None:
 
 
 def _stored_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor on disk; the output layer is tied, so it isn't among them."""
+    """Yield name and shape of every tensor on disk; the tied output layer isn't among them."""
     hidden, inner = config.hidden_size, config.intermediate_size
     yield "model.embed_tokens.weight", (config.vocab_size, hidden)
     for layer in range(config.num_hidden_layers):

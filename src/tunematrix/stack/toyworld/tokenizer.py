@@ -38,7 +38,7 @@ _PIECE = r" ?\w+|[^\w\s]|\s"
 
 
 def build() -> PreTrainedTokenizerFast:
-    """The tokenizer of all toy-world models; the same vocabulary on every machine."""
+    """Build the tokenizer of all toy-world models; the same vocabulary on every machine."""
     vocabulary = [*SPECIAL_TOKENS, *sorted(_pieces())]
     ids = {piece: number for number, piece in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))

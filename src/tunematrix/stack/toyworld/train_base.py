@@ -88,7 +88,7 @@ def train(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, steps: int, s
 def evaluate(
     model: LlamaForCausalLM, words: PreTrainedTokenizerFast, stories: Sequence[str]
 ) -> tuple[float, int]:
-    """Mean loss in nats per predicted token, and the number of predicted tokens.
+    """Return the mean loss in nats per predicted token, and the number of predicted tokens.
 
     Every token but a story's first is predicted; the first is the same in all stories, so the
     grammar's exact probabilities are a floor for this loss.
@@ -103,7 +103,7 @@ def evaluate(
 
 
 def encode(words: PreTrainedTokenizerFast, stories: Sequence[str]) -> dict[str, torch.Tensor]:
-    """One padded batch: input_ids, attention_mask and labels, each (stories, longest story)."""
+    """Return a padded batch of ids, attention mask and labels, each (stories, longest story)."""
     encoded = words([story + tokenizer.EOS for story in stories], padding=True, return_tensors="pt")
     labels = encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, -100)
     return {

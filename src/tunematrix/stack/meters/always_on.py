@@ -13,7 +13,7 @@ from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.meters import batches, compute, optimizer
 from tunematrix.stack.meters.memory import ProcessPeak
-from tunematrix.stack.methods.common import Base
+from tunematrix.stack.methods.common import Base, adapted_linears
 
 
 class TrainingMeters:
@@ -46,9 +46,7 @@ class TrainingMeters:
             settings=self.config["optimizer"],
             weight_decay=float(self.config["train"]["weight_decay"]),
         )
-        linears = [
-            layer for name, layer in model.named_modules() if name.endswith(tuple(base.linears))
-        ]
+        linears = list(adapted_linears(model, base))
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         with ExitStack() as stack:

@@ -1,0 +1,98 @@
+"""docs/ says what the code does: every check, every field of a spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tunematrix.spec import Spec, load_specs
+from tunematrix.spec.bounds import Range
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def _rows(file: str) -> dict[str, list[str]]:
+    """The other columns of every table row that begins with a name in backticks."""
+    text = (DOCS / file).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.+) \|$", text, re.MULTILINE)
+    assert len(dict(rows)) == len(rows), "a name is described twice"
+    return {name: rest.split(" | ") for name, rest in rows}
+
+
+def test_checks(run: Run) -> None:
+    """Each name that a judgement can hold, no other, and for each what makes it fail."""
+    judged = set(run.verdicts()) | set(run.leaving(stderr="deprecated").verdicts())
+    rows = _rows("checks.md")
+    assert set(rows) == judged
+    assert {len(columns) for columns in rows.values()} == {3}
+
+
+def test_spec_fields() -> None:
+    """Each field with its default and the very words of the schema, and no field that isn't."""
+    fields = dict(_fields(Spec, ""))
+    rows = _rows("specs.md")
+    assert set(rows) == set(fields)
+    for name, (default, meaning) in fields.items():
+        kind, shown, described = rows[name]
+        assert kind, name
+        assert (shown, described) == (default, meaning), name
+
+
+def test_the_example_is_a_spec(tmp_path: Path) -> None:
+    """Whoever copies it gets what it says."""
+    text = (DOCS / "specs.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "qlora.yaml").write_text(example)
+    (spec,) = load_specs([tmp_path / "qlora.yaml"])
+    assert spec.test_id == "qlora"
+    assert spec.known_failures[0].check in _rows("checks.md")
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in DOCS.glob("*.md")))
+def test_links_between_pages(file: str) -> None:
+    """Files that a page points to are there."""
+    text = (DOCS / file).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (DOCS / target).exists(), target
+
+
+def _fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Dotted name to default and description; a range's own fields once, without a prefix."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}", (_default(field), field.description or "")
+        inner = next(_sections(field.annotation), None)
+        if inner is not None:
+            many = "[]" if inner is not field.annotation and "tuple" in str(field) else ""
+            own = "" if inner is Range else f"{prefix}{name}{many}."
+            yield from _fields(inner, own)
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return "of its fields" if isinstance(field.default_factory, type) else "see meaning"
+    default = field.default
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{default}`" if default != "" else "empty"
