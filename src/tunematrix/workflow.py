@@ -223,7 +223,11 @@ def declared_failures(exclusion: Exclusion) -> tuple[Expected, ...]:
 
 
 def unavailable(cell: Cell, groups: Groups) -> str | None:
-    """Say which library this environment lacks for the cell, without importing any."""
+    """Say which device or library is lacking for the cell, without importing any."""
+    backend = groups.axes["backend"][cell.axes["backend"]]
+    if cell.spec.gpu_requirement and not backend.data.get("gpu"):
+        needs = f"{cell.spec.gpu_requirement} GPU (gpu_requirement)"
+        return f"the spec needs {needs}, and backend {backend.name} computes without one"
     for axis, name in cell.axes.items():
         data = groups.axes[axis][name].data
         wanted = data.get("requires", [])

@@ -117,7 +117,7 @@ def meters(bench: Bench, driver: Driver) -> Row:
 
     def bare() -> float:
         folder = bench.cell(steps).path
-        driver.call("tests.bench.bare:run", {"run_dir": str(folder)}, LIMIT, folder / "bare.log")
+        driver.call("bare:run", {"run_dir": str(folder)}, LIMIT, folder / "bare.log")
         return float((folder / "bare.txt").read_text())
 
     ours, other = alternating(metered, bare)

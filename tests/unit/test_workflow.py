@@ -108,6 +108,16 @@ def test_nothing_is_unavailable_where_everything_is_there(tmp_path: Path) -> Non
     assert unavailable(_cell({"backend": "one", "method": "one"}), groups) is None
 
 
+def test_a_gpu_that_the_backend_lacks_is_named(tmp_path: Path) -> None:
+    """A spec that asks for GPUs never turns green on a backend without one."""
+    spec = Spec(test_id="a", recipe="sft", gpu_requirement=2)
+    cell = Cell("a[one]", spec, {"backend": "one"}, ())
+    reason = unavailable(cell, _groups(tmp_path, backend=""))
+    assert reason is not None
+    assert "2 GPU" in reason
+    assert unavailable(cell, _groups(tmp_path, backend="gpu: true")) is None
+
+
 @pytest.mark.parametrize("module", ["no_such_module", "no_such_parent.child", "json.no_child"])
 def test_a_missing_library_is_named_with_its_install_command(tmp_path: Path, module: str) -> None:
     """Whether the module is missing or its whole package."""
