@@ -164,17 +164,24 @@ class Harness:
         return "probe" in self.config.getoption("markexpr")
 
     @cached_property
+    def argument_paths(self) -> tuple[Path, ...]:
+        """The files and folders that the command line names, node ids cut off."""
+        here = self.config.invocation_params.dir
+        return tuple((here / text.partition("::")[0]).resolve() for text in self.config.args)
+
+    @cached_property
     def spec_paths(self) -> tuple[Path, ...]:
         """The spec files and spec folders that the command line reaches."""
-        here = self.config.invocation_params.dir
-        paths = [(here / argument.partition("::")[0]).resolve() for argument in self.config.args]
+        paths = self.argument_paths
         folders = [f for path in paths for f in self.spec_folders[:-2] if f.is_relative_to(path)]
         below = [path for path in paths if self.is_spec(path) or self._is_below(path)]
         return tuple(dict.fromkeys([*folders, *below]))
 
     def is_spec(self, path: Path) -> bool:
-        """Whether a path is a YAML file in a configured spec folder."""
-        return path.suffix in (".yaml", ".yml") and self._is_below(path.resolve())
+        """Whether a path is a YAML file in a configured spec folder, or was named as a file."""
+        if path.suffix not in (".yaml", ".yml"):
+            return False
+        return self._is_below(path.resolve()) or path.resolve() in self.argument_paths
 
     def make_folder(self) -> None:
         """Make the folder that all of this run is written to.

@@ -207,6 +207,10 @@ class Recorder:
             shown = terminal.summary(self.records)
             terminalreporter.write(terminal.render(shown, width, colour=colour))
         elif exitstatus == ExitCode.NOTHING_TESTED:
+            plan = self.harness.plan
+            for exclusion in () if plan.cells else plan.exclusions:
+                why = f"{exclusion.reason} <{exclusion.link}>; -m probe tries it"
+                terminalreporter.write_line(f"{exclusion.cell.id} is unsupported: {why}")
             text = "nothing was tested: no cell was selected; loosen --axis, -k or -m"
             terminalreporter.write_line(text, red=True)
         if self.records and not self.tested:

@@ -112,10 +112,12 @@ def test_a_gpu_that_the_backend_lacks_is_named(tmp_path: Path) -> None:
     """A spec that asks for GPUs never turns green on a backend without one."""
     spec = Spec(test_id="a", recipe="sft", gpu_requirement=2)
     cell = Cell("a[one]", spec, {"backend": "one"}, ())
-    reason = unavailable(cell, _groups(tmp_path, backend=""))
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    reason = unavailable(cell, _groups(tmp_path / "without", backend=""))
     assert reason is not None
     assert "2 GPU" in reason
-    assert unavailable(cell, _groups(tmp_path, backend="gpu: true")) is None
+    assert unavailable(cell, _groups(tmp_path / "with", backend="gpu: true")) is None
 
 
 @pytest.mark.parametrize("module", ["no_such_module", "no_such_parent.child", "json.no_child"])

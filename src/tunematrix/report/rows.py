@@ -84,6 +84,12 @@ def reasons(
     return tuple((key, tuple(ids)) for key, ids in groups.items())
 
 
+def claimed_gap(record: Record) -> float | None:
+    """Return the share of the gap that a cell closed, if its spec claims any."""
+    claimed = any(check.name == "gap_closed" for check in record.checks)
+    return record.metrics.get("gap_closed") if claimed else None
+
+
 def _square(group: Sequence[Record]) -> Square:
     found = counts(group)
     return Square(
@@ -91,14 +97,17 @@ def _square(group: Sequence[Record]) -> Square:
         counts=found,
         seconds=_extreme(max, group, "seconds"),
         peak_mb=_extreme(max, group, "process_peak_mb"),
-        gap=_extreme(min, group, "gap_closed"),
+        gap=_worst(min, [gap for one in group if (gap := claimed_gap(one)) is not None]),
     )
 
 
 def _extreme(
     pick: Callable[[Iterable[float]], float], group: Sequence[Record], name: str
 ) -> float | None:
-    values = [record.metrics[name] for record in group if name in record.metrics]
+    return _worst(pick, [record.metrics[name] for record in group if name in record.metrics])
+
+
+def _worst(pick: Callable[[Iterable[float]], float], values: Sequence[float]) -> float | None:
     # `min` and `max` may lose a nan, and nothing is worse than one.
     if any(math.isnan(value) for value in values):
         return math.nan

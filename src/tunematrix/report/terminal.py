@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.report.rows import SYMBOLS, Matrix, Square, counts, matrix, reasons
+from tunematrix.report.rows import SYMBOLS, Matrix, Square, claimed_gap, counts, matrix, reasons
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
 
@@ -36,11 +36,11 @@ def summary(records: Sequence[Record]) -> Group:
 
 def figures(record: Record) -> str:
     """Return a cell's main figures in a few words."""
-    metrics = record.metrics
+    metrics, gap = record.metrics, claimed_gap(record)
     parts = [
         f"{metrics['seconds']:.1f} s" if "seconds" in metrics else "",
         f"{metrics['process_peak_mb']:.0f} MB" if "process_peak_mb" in metrics else "",
-        f"gap {metrics['gap_closed']:.0%}" if "gap_closed" in metrics else "",
+        f"gap {gap:.0%}" if gap is not None else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -61,7 +61,7 @@ def failure(record: Record, again: str) -> str:
 
 def render(summary: Group, width: int, *, colour: bool) -> str:
     """Return `summary` as text for a terminal of `width` columns."""
-    console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    console = Console(width=width, force_terminal=colour, no_color=not colour)
     with console.capture() as capture:
         console.print(summary)
     return capture.get()

@@ -49,7 +49,7 @@ class Store:
         if not self.path.exists():
             return ()
         lines = self.path.read_bytes().split(b"\n")
-        return tuple(self._parse(number, line) for number, line in enumerate(lines[:-1], 1) if line)
+        return tuple(self._parse(number, line) for number, line in enumerate(lines[:-1], 1))
 
     def _parse(self, number: int, line: bytes) -> Record:
         try:
@@ -79,4 +79,4 @@ def _cut_torn_line(file: BinaryIO) -> None:
 def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the records of the run that was recorded last."""
     kept = tuple(records)
-    return tuple(record for record in kept if record.run_id == kept[-1].run_id) if kept else ()
+    return tuple(record for record in kept if record.run_id == kept[-1].run_id)

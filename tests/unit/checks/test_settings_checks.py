@@ -240,8 +240,9 @@ def test_packed_rows_at_their_bounds(run: Run) -> None:
     for columns, passes in ((179, False), (180, True), (256, True), (257, False)):
         packed = run.configured(data={"packing": True})
         batches = (MicroBatch(s // 2, 1, columns, 170, 170, 2, 2, 1) for s in range(8))
-        found = packed.recording(*batches).failed()
-        assert ("micro_batches" not in found) is passes, columns
+        verdict = packed.recording(*batches).verdicts()["micro_batches"]
+        assert (verdict.outcome == "passed") is passes, columns
+        assert verdict.bound == "2 per step, each of 179 to 256 packed positions"
     assert "micro_batches" in run.configured(data={"packing": True}).failed()
 
 

@@ -6,13 +6,26 @@ from typing import get_args
 
 import pytest
 
-from tunematrix.report.rows import SEVERITY, SYMBOLS, Square, counts, matrix, reasons
+from tunematrix.checks.verdict import Verdict
+from tunematrix.report.rows import (
+    SEVERITY,
+    SYMBOLS,
+    Square,
+    claimed_gap,
+    counts,
+    matrix,
+    reasons,
+)
 from tunematrix.results.record import Outcome, Record
+
+GAP = Verdict("gap_closed", "passed", 0.9, ">= 0.8", "share", "")
 
 
 def _record(outcome: Outcome = "passed", quantizer: str = "none", **metrics: float) -> Record:
     axes = {"method": "lora", "quantizer": quantizer}
-    return Record("r", f"a[{quantizer}]", "a.yaml", "cpu", axes, outcome, metrics=metrics)
+    checks = (GAP,) if "gap_closed" in metrics else ()
+    name = f"a[{quantizer}]"
+    return Record("r", name, "a.yaml", "cpu", axes, outcome, checks=checks, metrics=metrics)
 
 
 def _square(*records: Record) -> Square:
@@ -49,6 +62,13 @@ def test_extremes() -> None:
         _record("unsupported"),
     )
     assert (square.seconds, square.peak_mb, square.gap) == (3.0, 9.0, 0.8)
+
+
+def test_a_gap_that_nobody_claims_is_not_shown() -> None:
+    """A few steps of a memory cell say nothing about convergence."""
+    record = Record("r", "a", "a.yaml", "cpu", {}, "passed", metrics={"gap_closed": -0.25})
+    assert claimed_gap(record) is None
+    assert matrix([record]).squares[("-", "-")].gap is None
 
 
 def test_extremes_of_nothing() -> None:

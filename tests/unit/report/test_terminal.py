@@ -16,11 +16,14 @@ QUANTIZERS = (
 )
 AGAIN = "nox -s cpu -- 'a.yaml::a[cpu]'"
 MOVED = Verdict("moved", "failed", 3, "4", "tensors", "1 of 4 never moved; likely a rate of 0")
+GAP = Verdict("gap_closed", "passed", 0.9, ">= 0.8", "share", "")
 RELOAD = Verdict("reload", "failed", 7.4123456789, "<= 0.5", "logits", "a tensor wasn't saved")
 
 
 def _record(outcome: Outcome = "passed", **fields: Any) -> Record:
     fields.setdefault("axes", {"method": "lora", "quantizer": "none"})
+    if "gap_closed" in fields.get("metrics", {}):
+        fields["checks"] = (*fields.get("checks", ()), GAP)
     return Record("r", "a[cpu]", "a.yaml", "cpu", outcome=outcome, **fields)
 
 
@@ -125,6 +128,32 @@ def test_a_square_of_several_cells() -> None:
     assert "4.0s 64MB" in text
 
 
+@pytest.mark.parametrize(
+    ("metrics", "lines"),
+    [
+        ({}, ["none ✓"]),
+        ({"gap_closed": 0.9}, ["none ✓ 90%"]),
+        ({"seconds": 3.0}, ["none ✓", "3.0s"]),
+        ({"process_peak_mb": 64.0}, ["none ✓", "64MB"]),
+    ],
+)
+def test_a_square_takes_no_more_lines_than_it_needs(
+    metrics: dict[str, float], lines: list[str]
+) -> None:
+    """A figure that wasn't measured leaves no gap."""
+    below = _text(_record(metrics=metrics)).partition("───\n")[2].splitlines()
+    assert [" ".join(line.split()) for line in below[: len(lines) + 1]] == [*lines, ""]
+
+
+def test_pairs_that_were_not_planned_are_empty() -> None:
+    """Nothing was tested there, and nothing is shown."""
+    full = _record(axes={"method": "full", "quantizer": "none"})
+    lora = _record(axes={"method": "lora", "quantizer": "hqq-int4"})
+    below = _text(full, lora).partition("───\n")[2].splitlines()
+    assert [line.split() for line in below[:2]] == [["none", "✓"], ["hqq-int4", "✓"]]
+    assert below[0].index("✓") < below[1].index("✓")
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_every_figure_has_room(width: int) -> None:
     """All four methods and nine quantizers, on a terminal of any usual width."""
@@ -157,7 +186,7 @@ def test_text_with_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that has colours gets them, and the same words."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[" in _text(_record("failed"), colour=True)
+    assert "\x1b[1;31m✗" in _text(_record("failed"), colour=True)
 
 
 def test_names_are_no_markup() -> None:

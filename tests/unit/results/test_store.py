@@ -18,7 +18,7 @@ def _record(cell_id: str = "a[cpu]", run_id: str = "r1") -> Record:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store in a folder that isn't there yet."""
-    return Store(tmp_path / "cpu" / "results.jsonl")
+    return Store(tmp_path / ".tunematrix" / "cpu" / "results.jsonl")
 
 
 def test_records_come_back_in_order(store: Store) -> None:
@@ -32,7 +32,7 @@ def test_records_come_back_in_order(store: Store) -> None:
 def test_nothing_recorded_yet(store: Store) -> None:
     """An absent file and an empty one hold no record."""
     assert store.read() == ()
-    store.path.parent.mkdir()
+    store.path.parent.mkdir(parents=True)
     store.path.touch()
     assert store.read() == ()
 
@@ -68,7 +68,7 @@ def test_the_next_record_begins_on_a_line_of_its_own(store: Store, torn: bytes) 
 
 def test_a_file_that_is_one_torn_line(store: Store) -> None:
     """Even the very first record may have been cut off."""
-    store.path.parent.mkdir()
+    store.path.parent.mkdir(parents=True)
     store.path.write_bytes(b'{"run_id"')
     assert store.read() == ()
     store.append(_record())
@@ -102,6 +102,7 @@ def test_another_schema_is_refused(store: Store, version: object) -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        "",
         "{",
         "[]",
         "3",
