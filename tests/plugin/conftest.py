@@ -45,7 +45,14 @@ preload: [hydra.utils]
 """
 
 # What a session around these tests may have set.
-FOREIGN = ("CI", "BUILD_NUMBER", "NOX_CURRENT_SESSION", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
+FOREIGN = {
+    "BUILD_NUMBER",
+    "CI",
+    "NOX_CURRENT_SESSION",
+    "PYTEST_ADDOPTS",
+    "PYTEST_XDIST_WORKER",
+    "PYTHONDONTWRITEBYTECODE",
+}
 MARK = "TUNEMATRIX_TESTED_BY"
 
 
@@ -143,7 +150,7 @@ class Project:
         """Run any command in a folder of the project, and see that it leaves nothing running."""
         with self.started(command, cwd, **variables) as process:
             out, err = process.communicate(timeout=120)
-        left = self.still_running(seconds=5)
+            left = self.still_running(seconds=5)
         assert not left, f"{command} left {left} running:\n{out}{err}"
         return Run(process.returncode, out + err)
 
@@ -166,7 +173,9 @@ class Project:
             try:
                 yield process
             finally:
-                process.kill()
+                for left in self._running():
+                    with suppress(psutil.NoSuchProcess):
+                        left.kill()
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 30) -> None:
         """Wait until something holds."""
@@ -178,15 +187,17 @@ class Project:
     def still_running(self, seconds: float) -> list[str]:
         """Command lines of what was started in this project and still runs after some time."""
         deadline = time.monotonic() + seconds
-        while (left := list(self._running())) and time.monotonic() < deadline:
+        while (left := self._running()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return left
+        return [str(process) for process in left]
 
-    def _running(self) -> Iterator[str]:
+    def _running(self) -> list[psutil.Process]:
+        found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(MARK) == self.variables[MARK]:
-                    yield " ".join(process.cmdline())
+                    found.append(process)
+        return found
 
 
 def _case(case: ElementTree.Element) -> str:
@@ -194,16 +205,17 @@ def _case(case: ElementTree.Element) -> str:
     return " ".join(part for entry in found.items() for part in entry if part) or "passed"
 
 
-NewProject = Callable[..., Project]
+NewProject = Callable[[], Project]
 
 
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> NewProject:
     """Makes a project with an option for each of the tiny recipes, and no spec yet."""
 
-    def new(**variables: str) -> Project:
+    def new() -> Project:
         project = Project(tmp_path_factory.mktemp("project"))
-        project.variables.update(variables)
+        # Whatever may be written where the libraries lie: compiled once, used by all runs.
+        project.variables["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.getbasetemp() / "bytecode")
         project.write("pyproject.toml", PYPROJECT)
         project.write("conf/backend/plain.yaml", BACKEND)
         project.option("quantizer", "plain")

@@ -74,9 +74,10 @@ def test_collecting_imports_and_starts_nothing(project: Project) -> None:
     assert "children: 0\n" in run.text
 
 
-def test_only_configured_folders_are_collected(project: Project) -> None:
-    """YAML that lies elsewhere is somebody else's."""
-    project.write("elsewhere/other.yaml", "jobs: [one]\n")
-    run = project.pytest("--collect-only", "-q", "elsewhere/other.yaml")
-    assert run.code == 4
-    assert "not found: " in run.text
+def test_other_yaml_is_left_alone(project: Project) -> None:
+    """A folder that isn't configured belongs to somebody else; a file that is named is a spec."""
+    project.write("elsewhere/other.yaml", "test_id: other\nrecipe: succeed\n")
+    folder = project.pytest("--collect-only", "-q", "elsewhere")
+    assert (folder.code, folder.collected) == (5, [])
+    named = project.pytest("--collect-only", "-q", "elsewhere/other.yaml")
+    assert (named.code, named.collected) == (5, [])

@@ -37,8 +37,8 @@ def test_ctrl_c(hanging: Project) -> None:
         # The terminal signals the whole foreground group.
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
+        assert hanging.still_running(seconds=0) == []
     assert process.returncode == 2, out + err
-    assert hanging.still_running(seconds=0) == []
     assert hanging.outcomes == dict.fromkeys(DONE, "passed")
     assert hanging.junit() == dict.fromkeys(DONE, "passed")
     assert "KeyboardInterrupt" in out
@@ -52,6 +52,6 @@ def test_kill(hanging: Project) -> None:
         hanging.wait_for(lambda: hangs(hanging))
         assert len(hanging.still_running(seconds=0)) >= 4
         process.kill()
-        process.communicate()
-    assert hanging.still_running(seconds=10) == []
+        process.wait()
+        assert hanging.still_running(seconds=10) == []
     assert hanging.outcomes == dict.fromkeys(DONE, "passed")

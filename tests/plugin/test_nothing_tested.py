@@ -57,6 +57,17 @@ def test_no_cell_is_selected(project: Project) -> None:
     assert not (project.root / ".tunematrix/plain/results.jsonl").exists()
 
 
+def test_only_what_is_unsupported_is_selected(project: Project) -> None:
+    """The reason is told, and the way to try it all the same."""
+    refusal = '{reason: "so they say", link: "https://example.org/1"}'
+    project.option("quantizer", "refused", f"capabilities: {{recipe: {{succeed: {refusal}}}}}\n")
+    project.spec("good", "succeed", quantizers="[plain, refused]")
+    run = project.pytest("--axis=quantizer=refused")
+    assert run.code == 5
+    why = "so they say <https://example.org/1>; -m probe tries it"
+    assert f"good[plain-refused] is unsupported: {why}\n" in run.text
+
+
 def test_a_folder_without_specs(project: Project) -> None:
     """It is named, so that a wrong path isn't taken for a short suite."""
     (project.root / "specs").mkdir()

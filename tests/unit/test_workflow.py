@@ -19,11 +19,18 @@ from tunematrix.evidence.events import (
     Storage,
     Throughput,
 )
-from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.results.outcome import Expected
 from tunematrix.spec import Spec
-from tunematrix.workflow import determinants, durations, known_failures, metrics, unavailable
+from tunematrix.workflow import (
+    declared_failures,
+    determinants,
+    durations,
+    known_failures,
+    metrics,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -157,3 +164,18 @@ def test_known_failures_of_a_cell() -> None:
         Expected(None, "reload", "r2", link),
     )
     assert known_failures(_cell({"quantizer": "none"})) == ()
+
+
+def test_declared_failures_of_an_exclusion() -> None:
+    """Each check that is named has to fail, or the exception, or anything where none is named."""
+    cell = _cell({"quantizer": "none"})
+
+    def declared(raises: str | None, *checks: str) -> tuple[Expected, ...]:
+        return declared_failures(Exclusion(cell, "r", "https://e", raises, checks, "a.yaml"))
+
+    assert declared(None, "moved", "reload") == (
+        Expected(None, "moved", "r", "https://e"),
+        Expected(None, "reload", "r", "https://e"),
+    )
+    assert declared("ValueError") == (Expected("ValueError", None, "r", "https://e"),)
+    assert declared(None) == (Expected(None, None, "r", "https://e"),)

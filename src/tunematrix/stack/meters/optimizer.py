@@ -69,17 +69,20 @@ class Audit:
 
     def deviation(self, optimizer: Optimizer) -> float | None:
         """Return the largest error over the largest update, or None when nothing was followed."""
-        error = update = 0.0
+        errors: list[torch.Tensor] = []
+        updates: list[torch.Tensor] = []
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) in self.expected:
                     old, new = self.expected[id(parameter)]
                     now = parameter.detach().float()
-                    error = max(error, (now - new).abs().max().item())
-                    update = max(update, (new - old).abs().max().item())
-        if not self.expected:
+                    errors.append((now - new).abs().max())
+                    updates.append((new - old).abs().max())
+        if not errors:
             return None
-        return error / update if update > 0 else (0.0 if error == 0 else math.inf)
+        # A tensor's maximum keeps a nan, Python's may lose it.
+        error, update = (float(torch.stack(found).max()) for found in (errors, updates))
+        return error / update if update != 0 else (0.0 if error == 0 else math.inf)
 
     def _update(
         self, key: nn.Parameter, old: torch.Tensor, grad: torch.Tensor, rate: float, count: int

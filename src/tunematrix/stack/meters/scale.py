@@ -17,8 +17,9 @@ def measure(model: nn.Module, base: Base, dtype: torch.dtype) -> AdapterScale:
     layers = [layer for layer in adapted_linears(model, base) if hasattr(layer, "base_layer")]
     # With dropout on, the factor would be another one for each input.
     with evaluating(model):
-        factors = [_factor(layer, dtype) for layer in layers]
-    return AdapterScale((min(factors), max(factors)))
+        factors = torch.tensor([_factor(layer, dtype) for layer in layers], dtype=torch.float64)
+    # A tensor's extremes keep the nan of a layer whose product is zero.
+    return AdapterScale((float(factors.min()), float(factors.max())))
 
 
 def _factor(layer: nn.Module, dtype: torch.dtype) -> float:
