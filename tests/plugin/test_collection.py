@@ -31,13 +31,11 @@ def project(new_project: NewProject) -> Project:
     project.option("quantizer", "refused", f"capabilities: {{recipe: {{refuse: {refusal}}}}}\n")
     project.spec("good", "succeed", "markers: [smoke]\n", "[plain, tiny-int4]")
     project.spec("bad", "refuse", "", "[plain, tiny-int4, refused]")
-    project.spec("deep/lower", "chatter")
-    project.write(
-        "specs/deep/lower.yaml", "test_id: lower\nrecipe: chatter\noverrides: {quantizer: plain}\n"
-    )
+    project.write("specs/deep/lower.yaml", f"test_id: lower\n{REST}")
     return project
 
 
+REST = "recipe: chatter\noverrides: {quantizer: plain}\n"
 GOOD = ["specs/good.yaml::good[plain-plain]", "specs/good.yaml::good[plain-tiny-int4]"]
 BAD = ["specs/bad.yaml::bad[plain-plain]", "specs/bad.yaml::bad[plain-tiny-int4]"]
 LOWER = ["specs/deep/lower.yaml::lower[plain]"]
@@ -76,8 +74,8 @@ def test_collecting_imports_and_starts_nothing(project: Project) -> None:
 
 def test_other_yaml_is_left_alone(project: Project) -> None:
     """A folder that isn't configured belongs to somebody else; a file that is named is a spec."""
-    project.write("elsewhere/other.yaml", "test_id: other\nrecipe: succeed\n")
+    project.write("elsewhere/other.yaml", f"test_id: other\n{REST}")
     folder = project.pytest("--collect-only", "-q", "elsewhere")
     assert (folder.code, folder.collected) == (5, [])
     named = project.pytest("--collect-only", "-q", "elsewhere/other.yaml")
-    assert (named.code, named.collected) == (5, [])
+    assert (named.code, named.collected) == (0, ["elsewhere/other.yaml::other[plain]"])
