@@ -7,19 +7,21 @@ from time import perf_counter
 
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.stack.recipes import sft
+from tunematrix.stack.engines.torch.engine import LOOPS, Engine
+from tunematrix.stack.recipes.data import prepare
 
 
 def run(run_dir: str) -> None:
     """Build the cell's model, train it in the same loop, and write the seconds to bare.txt."""
     folder = RunDir(Path(run_dir))
-    config = folder.read_cell().config
     with EventLog(folder.events) as events:
-        setup = sft.set_up(config, events)
-        base = sft.measure_reference(setup, events).base
-        model = sft.attach(setup, setup.load(base), base)
-        training = sft.describe_training(setup, folder.output / "trainer")
+        engine = Engine(folder.read_cell().config)
+        engine.begin()
+        data = prepare(engine.config, engine.tokenizer)
+        base = engine.describe(engine.original())
+        model = engine.attach(engine.load(base), base)
+        training = engine.training(data, folder.output / "trainer")
         started = perf_counter()
-        sft.LOOPS[setup.method.loop](model, training, events.write)()
+        LOOPS[engine.method.loop](model, training, events.write)()
         seconds = perf_counter() - started
     (folder.path / "bare.txt").write_text(str(seconds))

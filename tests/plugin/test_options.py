@@ -17,7 +17,7 @@ def noticed(project: Project, cell: str) -> dict[str, Any]:
     """What the recipe `succeed` wrote down in the newest run of a cell."""
     run_dir = [record["run_dir"] for record in project.records if record["cell_id"] == cell][-1]
     events = map(json.loads, (project.root / run_dir / "events.jsonl").read_text().splitlines())
-    (notice,) = [event["details"] for event in events if event["kind"] == "Notice"]
+    (notice,) = [event["values"] for event in events if event["kind"] == "Determinants"]
     found: dict[str, Any] = notice
     return found
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunematrix.evidence.events import Notice, Storage
+from tunematrix.evidence.events import Determinants, Storage
 from tunematrix.evidence.log import EventLog
 
 Config = Mapping[str, Any]
@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 def succeed(config: Config, events: EventLog, output_dir: Path) -> None:
     """Saves a file and says where it ran."""
     (output_dir / "result.txt").write_text("done")
-    events.write(Notice("process", {"pid": os.getpid(), "planted": os.environ.get("PLANTED")}))
+    events.write(Determinants({"pid": os.getpid(), "planted": os.environ.get("PLANTED")}))
 
 
 def chatter(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -32,7 +32,7 @@ def chatter(config: Config, events: EventLog, output_dir: Path) -> None:
 def allocate(config: Config, events: EventLog, output_dir: Path) -> None:
     """Holds more memory than it returns."""
     held = bytearray(50_000_000)
-    events.write(Notice("held", {"bytes": len(held)}))
+    events.write(Determinants({"bytes": len(held)}))
 
 
 def refuse(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -49,7 +49,7 @@ def crash(config: Config, events: EventLog, output_dir: Path) -> None:
 
 def confuse(config: Config, events: EventLog, output_dir: Path) -> None:
     """Records what no check expects."""
-    events.write(Storage((("layer", (0, 0), 1),), 1, 1))
+    events.write(Storage((("layer", (0, 0), 1),), 1))
 
 
 def leave_early(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -79,7 +79,7 @@ def tell_secrets(config: Config, events: EventLog, output_dir: Path) -> None:
     secret = os.environ["TINY_API_TOKEN"]
     print(f"out {secret}")
     print(f"err {secret}", file=sys.stderr)
-    events.write(Notice("secret", {secret: [secret]}))
+    events.write(Determinants({secret: [secret]}))
     raise RuntimeError(f"refused with {secret}")
 
 

@@ -6,7 +6,7 @@ names or in the `Attributes:` lists; every number is what was measured, never wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -65,8 +65,6 @@ class Raised:
 class Finished:
     """The recipe reached its end."""
 
-    seconds: float
-
 
 @dataclass(frozen=True)
 class Device:
@@ -89,12 +87,10 @@ class Storage:
         layers: one entry per linear layer of the base: name, shape (out, in), stored bytes
             with all quantization state.
         total_bytes: stored bytes of the whole model.
-        parameters: parameters of the unquantized model.
     """
 
     layers: tuple[tuple[str, tuple[int, int], int], ...]
     total_bytes: int
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ class MicroBatch:
     Attributes:
         step: optimizer step it belongs to, from 0.
         rows: sequences in it; columns: positions of each, padding included.
-        tokens: positions that are not padding; supervised: labels that count.
+        tokens: positions that are not padding.
         audited: rows whose labels were decoded; 0 when this batch was not sampled.
         faithful: audited rows whose counted labels are exactly the text the data form supervises.
         layer_calls: calls of one decoder layer's insides during forward and backward.
@@ -138,7 +134,6 @@ class MicroBatch:
     rows: int
     columns: int
     tokens: int
-    supervised: int
     audited: int
     faithful: int
     layer_calls: int
@@ -151,14 +146,15 @@ class OptimizerStep:
     Attributes:
         step: from 0.
         learning_rates: of each parameter group with trainable parameters, before the step.
-        gradient_norm: 2-norm over all gradients as the optimizer gets them (after clipping).
+        gradient_norm: 2-norm over all gradients as the optimizer gets them (after clipping);
+            None where the trainer keeps them to itself.
         deviation: largest |parameter - independently recomputed parameter| over the largest
             recomputed update; None when this step was not audited.
     """
 
     step: int
     learning_rates: tuple[float, ...]
-    gradient_norm: float
+    gradient_norm: float | None
     deviation: float | None
 
 
@@ -197,12 +193,10 @@ class Compute:
     Attributes:
         products: dtypes of the matrix products inside the base's linear layers in training; where
             a kernel hides its products, dtypes of what left those layers.
-        weights: dtypes of the base's unquantized weights.
         trainable: dtypes of the trained parameters.
     """
 
     products: tuple[str, ...]
-    weights: tuple[str, ...]
     trainable: tuple[str, ...]
 
 
@@ -244,13 +238,11 @@ class Evaluation:
         when: "before" or "after" training.
         loss: of the model.
         floor: exact negative log-probability of the same stories under the grammar.
-        tokens: over which both are averaged.
     """
 
     when: str
     loss: float
     floor: float
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -261,13 +253,11 @@ class Memory:
         measure: stored, allocator_peak, process_peak.
         bytes: the figure; for the peaks, growth over the level at which training began.
         method: how it was read (e.g. "VmHWM after clear_refs").
-        training: True when it covers the training itself, False for a separate pass.
     """
 
     measure: str
     bytes: int
     method: str
-    training: bool
 
 
 @dataclass(frozen=True)
@@ -285,20 +275,23 @@ class Reload:
     Attributes:
         max_difference: largest absolute logit difference to the trained model.
         changed_by_training: largest absolute logit difference of the trained model to the base.
-        files: what was saved, relative to the cell's output folder.
     """
 
     max_difference: float
     changed_by_training: float
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Notice:
-    """Something a reader of the report should know; never decides an outcome."""
+class Merged:
+    """The saved adapter merged into a fresh base, saved, loaded again, run on the same inputs.
 
-    text: str
-    details: dict[str, Any] = field(default_factory=dict)
+    Attributes:
+        max_difference: largest absolute logit difference to the trained model.
+        changed_by_training: as in `Reload`.
+    """
+
+    max_difference: float
+    changed_by_training: float
 
 
 Event = (
@@ -322,5 +315,5 @@ Event = (
     | Memory
     | Throughput
     | Reload
-    | Notice
+    | Merged
 )

@@ -10,7 +10,7 @@ import torch
 from transformers import Trainer
 
 from tunematrix.faults.patching import replaced
-from tunematrix.stack.methods import peft_lora
+from tunematrix.stack.engines.torch.methods import lora
 
 NUDGE = 1e-6
 
@@ -29,7 +29,7 @@ def adapter_on_one_layer(config: Mapping[str, Any]) -> Iterator[None]:
 
         return init
 
-    with replaced(peft_lora, "LoraConfig", wrap):
+    with replaced(lora, "LoraConfig", wrap):
         yield
 
 

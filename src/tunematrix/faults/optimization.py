@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tunematrix.faults.patching import replaced
-from tunematrix.stack.engines import sft_trainer
+from tunematrix.stack.engines.torch import sft_trainer
 
 
 @contextmanager

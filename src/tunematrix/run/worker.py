@@ -89,14 +89,13 @@ def execute(run_dir: RunDir) -> None:
     cell = run_dir.read_cell()
     run_dir.events.unlink(missing_ok=True)
     with EventLog(run_dir.events) as events:
-        started = time.perf_counter()
         events.write(Started(os.getpid(), _determinants(), _versions()))
         try:
             _run_recipe(cell, events)
         except BaseException as error:
             events.write(Raised(events.current_phase, _class_names(error), _message(error)))
             raise
-        events.write(Finished(time.perf_counter() - started))
+        events.write(Finished())
 
 
 def _run_recipe(cell: CellFile, events: EventLog) -> None:

@@ -146,9 +146,7 @@ def test_share_of_the_gap(
     run: Run, before: float, after: float, floor: float, share: float
 ) -> None:
     """(before - after) / (before - floor), worked out by hand."""
-    measured = run.recording(
-        Evaluation("before", before, floor, 9), Evaluation("after", after, floor, 9)
-    )
+    measured = run.recording(Evaluation("before", before, floor), Evaluation("after", after, floor))
     assert measured_gap(measured.evidence) == pytest.approx(share)
     assert measured.verdicts()["gap_closed"].measured == pytest.approx(share)
 
@@ -174,7 +172,7 @@ def test_a_base_at_its_floor_has_no_gap(run: Run, before: float) -> None:
 )
 def test_gap_at_its_bounds(run: Run, bounds: dict[str, float], passes: bool) -> None:
     """A share of exactly 0.92 against either bound alone, and both."""
-    exact = run.recording(Evaluation("before", 100.0, 0.0, 9), Evaluation("after", 8.0, 0.0, 9))
+    exact = run.recording(Evaluation("before", 100.0, 0.0), Evaluation("after", 8.0, 0.0))
     assert ("gap_closed" not in exact.asked(gap_closed=bounds).failed()) is passes
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def _sized(run: Run, measure: str, size: int) -> Run:
     if measure == "stored":
         return run.edited(Storage, total_bytes=size)
-    return run.recording(Memory(measure, size, "by hand", training=True))
+    return run.recording(Memory(measure, size, "by hand"))
 
 
 @pytest.mark.parametrize("measure", ["stored", "allocator_peak", "process_peak"])
@@ -53,8 +53,8 @@ def test_memory_without_bounds_is_not_judged(run: Run) -> None:
 
 def test_the_last_measurement_of_a_kind_counts(run: Run) -> None:
     """Each measure is looked up by its name, the last one of several."""
-    peaks = (Memory("process_peak", 1, "a", training=True), Memory("allocator_peak", 2, "b", False))
-    evidence = run.recording(*peaks, Memory("process_peak", 3, "c", training=True)).evidence
+    peaks = (Memory("process_peak", 1, "a"), Memory("allocator_peak", 2, "b"))
+    evidence = run.recording(*peaks, Memory("process_peak", 3, "c")).evidence
     assert memory_bytes(evidence, "process_peak") == 3
     assert memory_bytes(evidence, "allocator_peak") == 2
     assert memory_bytes(run.evidence, "stored") == 318_088

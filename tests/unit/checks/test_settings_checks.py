@@ -107,7 +107,7 @@ def test_a_learning_rate_of_zero(run: Run) -> None:
 @pytest.mark.parametrize(
     ("check", "dtype", "share"),
     [
-        ("optimizer_update", "float32", 2e-3),
+        ("optimizer_update", "float32", 5e-4),
         ("optimizer_update", "bfloat16", 0.1),
         ("optimizer_update", "float16", 0.1),
         ("clipping", "float32", 1e-3),
@@ -224,7 +224,7 @@ def test_steps_without_any_pass(run: Run) -> None:
 
 def test_passes_after_the_last_step(run: Run) -> None:
     """Passes that no optimizer step follows are gradients thrown away."""
-    extra = MicroBatch(4, 2, 10, 18, 18, 0, 0, 1)
+    extra = MicroBatch(4, 2, 10, 18, 0, 0, 1)
     assert run.recording(*run.evidence.all(MicroBatch), extra).failed() == {"micro_batches"}
 
 
@@ -239,7 +239,7 @@ def test_packed_rows_at_their_bounds(run: Run) -> None:
     """2 × 128 positions have room; at least 0.7 of it must be filled, and no more than all."""
     for columns, passes in ((179, False), (180, True), (256, True), (257, False)):
         packed = run.configured(data={"packing": True})
-        batches = (MicroBatch(s // 2, 1, columns, 170, 170, 2, 2, 1) for s in range(8))
+        batches = (MicroBatch(s // 2, 1, columns, 170, 2, 2, 1) for s in range(8))
         verdict = packed.recording(*batches).verdicts()["micro_batches"]
         assert (verdict.outcome == "passed") is passes, columns
         assert verdict.bound == "2 per step, each of 179 to 256 packed positions"
@@ -252,7 +252,7 @@ def test_labels_of_audited_rows_only(run: Run) -> None:
     assert sampled.audited == 2
     assert run.edited(MicroBatch, 0, faithful=1).failed() == {"labels"}
     unsampled = [
-        MicroBatch(b.step, b.rows, b.columns, b.tokens, b.supervised, 0, 0, 1)
+        MicroBatch(b.step, b.rows, b.columns, b.tokens, 0, 0, 1)
         for b in run.evidence.all(MicroBatch)
     ]
     assert run.recording(*unsampled).verdicts()["labels"].measured is None
@@ -262,7 +262,7 @@ def test_checkpointing_runs_layers_twice(run: Run) -> None:
     """Asked for, once is too few; not asked for, twice is too many; thrice is never right."""
     asked = run.configured(train={"gradient_checkpointing": True})
     twice = [
-        MicroBatch(b.step, b.rows, b.columns, b.tokens, b.supervised, b.audited, b.faithful, 2)
+        MicroBatch(b.step, b.rows, b.columns, b.tokens, b.audited, b.faithful, 2)
         for b in run.evidence.all(MicroBatch)
     ]
     assert asked.failed() == {"gradient_checkpointing"}

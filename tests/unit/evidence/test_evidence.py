@@ -35,12 +35,12 @@ def test_events_are_found_by_kind(run_dir: RunDir) -> None:
     """one() gives the last, all() gives all in order."""
     steps = (LoggedStep(1, 2.0), LoggedStep(2, 1.0))
     with EventLog(run_dir.events) as log:
-        for event in (*steps, Finished(3.0)):
+        for event in (*steps, Finished()):
             log.write(event)
     evidence = collect(run_dir, END)
     assert evidence.one(LoggedStep) == steps[-1]
     assert evidence.all(LoggedStep) == steps
-    assert evidence.one(Finished) == Finished(3.0)
+    assert evidence.one(Finished) == Finished()
 
 
 def test_files_are_listed_below_the_output_folder(run_dir: RunDir) -> None:

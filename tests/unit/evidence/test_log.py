@@ -14,11 +14,11 @@ from tunematrix.errors import BadInput
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
+    Determinants,
     Device,
     Event,
     LoggedStep,
     Memory,
-    Notice,
     OptimizerStep,
     Phase,
     Raised,
@@ -29,14 +29,14 @@ from tunematrix.evidence.log import EventLog, read_events
 
 EVENTS: tuple[Event, ...] = (
     Device({"cpu": 12}, ("cpu", "meta")),
-    Storage((("q_proj", (128, 64), 8192), ("k_proj", (64, 64), 4096)), 12288, 98_304),
+    Storage((("q_proj", (128, 64), 8192), ("k_proj", (64, 64), 4096)), 12288),
     AdapterScale((1.0, 2.0)),
     OptimizerStep(0, (1e-3, 3e-4), 0.5, None),
     OptimizerStep(1, (), 2, 1e-7),
     LoggedStep(1, None),
-    Compute(("bfloat16",), (), ("float32",)),
-    Memory("stored", 12288, "exact", True),
-    Notice("odd", {"list": [1, [2, None]], "text": "ü – \u2028"}),
+    Compute(("bfloat16",), ("float32",)),
+    Memory("stored", 12288, "exact"),
+    Determinants({"list": [1, [2, None]], "text": "ü – \u2028"}),
 )
 
 
@@ -141,20 +141,22 @@ def test_secrets_are_masked_in_every_string(tmp_path: Path) -> None:
     path = _log(
         tmp_path / "events.jsonl",
         Raised("load", ("OSError",), "401 for hf_abcdef at https://u:pass word@host"),
-        Notice("s3cr3t", {"hf_abcdef": ["hf_abcdef-longer", {"deep": "s3cr3t"}]}),
+        Determinants({"s3cr3t": 1, "hf_abcdef": ["hf_abcdef-longer", {"deep": "s3cr3t"}]}),
         **environ,
     )
     text = path.read_text()
     assert [value for value in environ.values() if value in text] == []
     assert read_events(path) == (
         Raised("load", ("OSError",), "401 for <HF_TOKEN> at https://u:<db_password>@host"),
-        Notice("<CLIENT_SECRET>", {"<HF_TOKEN>": ["<WANDB_API_KEY>", {"deep": "<CLIENT_SECRET>"}]}),
+        Determinants(
+            {"<CLIENT_SECRET>": 1, "<HF_TOKEN>": ["<WANDB_API_KEY>", {"deep": "<CLIENT_SECRET>"}]}
+        ),
     )
 
 
 def test_harmless_variables_mask_nothing(tmp_path: Path) -> None:
     """A setting named like a secret must not tear holes into the text."""
-    event = Notice("false, 1, tokenizers and /home/user")
+    event = Determinants({"text": "false, 1, tokenizers and /home/user"})
     environ = {"TOKENIZERS_PARALLELISM": "tokenizers", "KEY_A": "1", "TOKEN": "", "PATH": "/home"}
     assert read_events(_log(tmp_path / "events.jsonl", event, **environ)) == (event,)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from tunematrix.evidence.events import Notice
+from tunematrix.evidence.events import Determinants
 from tunematrix.evidence.log import EventLog
 
 Config = Mapping[str, Any]
@@ -42,7 +42,7 @@ def succeed(config: Config, events: EventLog, output_dir: Path) -> None:
         "start_method": multiprocessing.get_start_method(allow_none=True),
         "stdin": os.read(0, 1).decode(),
     }
-    events.write(Notice("surroundings", surroundings))
+    events.write(Determinants(surroundings))
 
 
 def raise_in_phase(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -126,7 +126,7 @@ def use_processes(config: Config, events: EventLog, output_dir: Path) -> None:
     """Uses each way of starting processes, as data loaders do."""
     for method in multiprocessing.get_all_start_methods():
         with multiprocessing.get_context(method).Pool(1) as pool:
-            events.write(Notice(method, {"pid": pool.apply(os.getpid)}))
+            events.write(Determinants({"pid": pool.apply(os.getpid)}))
 
 
 def stop_at_a_breakpoint(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -139,7 +139,7 @@ def stop_at_a_breakpoint(config: Config, events: EventLog, output_dir: Path) -> 
 def read_context(config: Config, events: EventLog, output_dir: Path) -> None:
     """Tells what it was given, as seen under a fault."""
     details = {"learning_rate": config["learning_rate"], "planted": os.environ.get("PLANTED")}
-    events.write(Notice("context", details))
+    events.write(Determinants(details))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tunematrix.evidence import Evidence, collect
-from tunematrix.evidence.events import Finished, Notice, Phase, Raised, Started
+from tunematrix.evidence.events import Determinants, Finished, Phase, Raised, Started
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.run.driver import Driver
 from tunematrix.run.process_tree import is_alive
@@ -43,7 +43,7 @@ def test_a_cell_leaves_all_its_evidence(driver: Driver, make_cell: MakeCell) -> 
     assert (evidence.exit.code, evidence.exit.signal, evidence.exit.problem) == (0, None, None)
     assert (evidence.exit.timed_out, evidence.exit.leftovers) == (False, ())
     assert 0 < evidence.exit.seconds < 30
-    assert [type(event) for event in evidence.events] == [Started, Phase, Notice, Finished]
+    assert [type(event) for event in evidence.events] == [Started, Phase, Determinants, Finished]
     assert "hello from the cell \\udcff\n" in evidence.stdout
     assert "straight to the descriptor\n" in evidence.stdout
     assert evidence.stderr == "a warning from the cell\n"
@@ -54,20 +54,20 @@ def test_a_cell_stands_alone_in_its_process(driver: Driver, make_cell: MakeCell)
     """It leads its session, finds the imports done, and nothing of how it was started."""
     evidence = _run(driver, make_cell("succeed"))
 
-    started, notice = evidence.one(Started), evidence.one(Notice)
+    started, notice = evidence.one(Started), evidence.one(Determinants)
     assert started is not None and notice is not None
     assert started.pid != os.getpid()
-    assert notice.details["session"] == started.pid
-    assert notice.details["preloaded"]
-    assert notice.details["start_method"] is None
+    assert notice.values["session"] == started.pid
+    assert notice.values["preloaded"]
+    assert notice.values["start_method"] is None
     assert started.determinants["PYTHONHASHSEED"] == os.environ.get("PYTHONHASHSEED", "0")
-    assert notice.details["variables"] == []
+    assert notice.values["variables"] == []
 
 
 def test_cells_share_a_hash_seed(driver: Driver, make_cell: MakeCell) -> None:
     """The order of sets of strings is not what makes two cells differ."""
-    notices = [_run(driver, make_cell("succeed")).one(Notice) for _ in range(2)]
-    hashes = {notice.details["hash"] for notice in notices if notice is not None}
+    notices = [_run(driver, make_cell("succeed")).one(Determinants) for _ in range(2)]
+    hashes = {notice.values["hash"] for notice in notices if notice is not None}
     assert len(hashes) == 1
 
 
@@ -218,8 +218,8 @@ def test_a_killed_fork_server_is_told_and_replaced(
     assert end.problem is not None and "the fork server was killed" in end.problem
     assert survivors(run_dir, 0) == []
 
-    notice = _run(driver, make_cell("succeed")).one(Notice)
-    assert notice is not None and notice.details["preloaded"]
+    notice = _run(driver, make_cell("succeed")).one(Determinants)
+    assert notice is not None and notice.values["preloaded"]
 
 
 def test_a_killed_guard_takes_its_cell_along(
@@ -252,9 +252,9 @@ def test_an_error_while_waiting_ends_the_cell(
 def test_faults_are_entered_around_the_recipe(driver: Driver, make_cell: MakeCell) -> None:
     """A fault gets the config, and holds while the recipe runs."""
     evidence = _run(driver, make_cell("read_context", faults=["recipes_for_run:plant"]))
-    notice = evidence.one(Notice)
+    notice = evidence.one(Determinants)
     assert notice is not None
-    assert notice.details == {"learning_rate": 3e-4, "planted": "0.0003"}
+    assert notice.values == {"learning_rate": 3e-4, "planted": "0.0003"}
 
 
 def test_a_preparation_runs_in_a_process_of_its_own(driver: Driver, tmp_path: Path) -> None:
@@ -277,8 +277,8 @@ def test_a_fork_server_killed_between_cells_is_started_again(
     os.kill(guard_parent, signal.SIGKILL)
     time.sleep(0.1)
     evidence = _run(driver, make_cell("succeed"))
-    notice = evidence.one(Notice)
-    assert notice is not None and notice.details["preloaded"]
+    notice = evidence.one(Determinants)
+    assert notice is not None and notice.values["preloaded"]
     assert "the fork server had ended" in capsys.readouterr().out
 
 

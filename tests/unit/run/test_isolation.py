@@ -11,7 +11,7 @@ import pytest
 
 from tunematrix.errors import MachineProblem
 from tunematrix.evidence import collect
-from tunematrix.evidence.events import Notice
+from tunematrix.evidence.events import Determinants
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.run.driver import Driver
 from tunematrix.run.isolation import ForkServer, PreloadFailed
@@ -49,9 +49,9 @@ def test_a_canary_that_lives_keeps_forking(make_cell: MakeCell) -> None:
         end = driver.run(run_dir, timeout=30)
         described = driver.describe()
 
-    notice = collect(run_dir, end).one(Notice)
+    notice = collect(run_dir, end).one(Determinants)
     assert end.isolation == described["isolation"] == "forkserver"
-    assert notice is not None and notice.details["preloaded"]
+    assert notice is not None and notice.values["preloaded"]
     assert isinstance(described["modules"], dict) and "email.mime.text" in described["modules"]
     assert len(lines) == 1 and lines[0].startswith("imported")
 
@@ -65,9 +65,9 @@ def test_a_canary_that_dies_means_fresh_processes(make_cell: MakeCell) -> None:
         end = driver.run(run_dir, timeout=30)
         described = driver.describe()
 
-    notice = collect(run_dir, end).one(Notice)
+    notice = collect(run_dir, end).one(Determinants)
     assert (end.code, end.isolation) == (0, "spawn")
-    assert notice is not None and not notice.details["preloaded"]
+    assert notice is not None and not notice.values["preloaded"]
     assert described["isolation"] == "spawn"
     assert "RuntimeError: parallel work after a fork" in str(described["reason"])
     assert any("parallel work after a fork" in line for line in lines)
@@ -108,9 +108,9 @@ def test_failing_imports_are_told_and_do_no_harm(
         end = driver.run(run_dir, timeout=30)
         failed = driver.describe()["failed"]
 
-    notice = collect(run_dir, end).one(Notice)
+    notice = collect(run_dir, end).one(Determinants)
     assert (end.code, end.isolation) == (0, "forkserver")
-    assert notice is not None and notice.details["preloaded"]
+    assert notice is not None and notice.values["preloaded"]
     assert failed == {
         "no_such_module": "ModuleNotFoundError: No module named 'no_such_module'",
         "raises": "ValueError: half installed",

@@ -31,6 +31,8 @@ shell = subprocess.Popen(["sh", "-c", "sleep 0.5; sleep 600 &"], start_new_sessi
 time.sleep(0.2)
 tree.living()
 shell.wait()
+while [p.name() for p in tree.living()] == ["sh"]:
+    time.sleep(0.05)  # forked, and not yet become what it is to run
 living = tree.living()
 print([process.name() for process in living], tree.end(), [p for p in living if is_alive(p)])
 """

@@ -1,15 +1,15 @@
-"""Texts → tokenized examples → padded batches, as the plain loop and the scoring take them."""
+"""Texts → tokenized examples, and all that one cell trains on and is judged by; no tensors yet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-"""The label that PyTorch's cross-entropy leaves out."""
+"""The label that a loss leaves out."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,20 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Examples padded on the right: ids, attention mask and labels, each (rows, columns)."""
+class Data:
+    """Everything one cell trains on and is judged by.
 
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
+    Attributes:
+        rows: training rows as TRL takes them; examples: the same, tokenized by us.
+        texts: what the loss may count, one text per training row.
+        held_out: examples never trained on; floor: their exact mean nats per counted token.
+    """
 
-    @property
-    def counted(self) -> int:
-        """Number of tokens in the loss: a row's first has nothing to be predicted from."""
-        return int((self.labels[:, 1:] != IGNORED).sum())
+    rows: Sequence[Mapping[str, Any]]
+    examples: Sequence[Example]
+    texts: frozenset[str]
+    held_out: Sequence[Example]
+    floor: float
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, context: str, counted: str) -> Example:
@@ -44,26 +47,3 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, context: str, counted: str) -> 
     after = tokenizer(counted, add_special_tokens=False)["input_ids"]
     marks = (*(False for _ in before), *(True for _ in after))
     return Example(ids=(*before, *after), counted=marks)
-
-
-def pad(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, device: str) -> Batch:
-    """Stack examples of unequal length.
-
-    Raises:
-        ValueError: the tokenizer has no pad token.
-    """
-    if not isinstance(tokenizer.pad_token_id, int):
-        message = "the checkpoint's tokenizer has no pad token; set one in tokenizer_config.json"
-        raise ValueError(message)
-    width = max(len(example.ids) for example in examples)
-    shape = (len(examples), width)
-    ids = torch.full(shape, tokenizer.pad_token_id)
-    mask = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
-    for row, example in enumerate(examples):
-        size = len(example.ids)
-        ids[row, :size] = torch.tensor(example.ids)
-        mask[row, :size] = 1
-        counted = torch.tensor(example.counted)
-        labels[row, :size] = ids[row, :size].masked_fill(~counted, IGNORED)
-    return Batch(ids.to(device), mask.to(device), labels.to(device))

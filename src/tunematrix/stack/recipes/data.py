@@ -1,14 +1,13 @@
-"""The toy world's data for one cell: rows for the trainer, examples and a floor for the meters."""
+"""The toy world's data for one cell: a configuration → rows, examples and their floor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.examples import Example, tokenize
+from tunematrix.stack.engines.examples import Data, Example, tokenize
 from tunematrix.stack.toyworld import corpus
 from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
@@ -16,23 +15,6 @@ from tunematrix.stack.toyworld.grammar import Dialect
 DIALECT: Dialect = "B"
 SPARE_ROWS = 1.25
 """So many times the rows that the run needs, so that packing can't run dry."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """Everything one cell trains on and is judged by.
-
-    Attributes:
-        rows: training rows as TRL takes them; examples: the same, tokenized by us.
-        texts: what the loss may count, one text per training row.
-        held_out: examples never trained on; floor: their exact mean nats per counted token.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    examples: Sequence[Example]
-    texts: frozenset[str]
-    held_out: Sequence[Example]
-    floor: float
 
 
 def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tunematrix.stack.methods.common import Base
+from tunematrix.stack.engines.common import Base
 
 
 class Full:

@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.meters import batches, compute, optimizer
-from tunematrix.stack.meters.memory import ProcessPeak
-from tunematrix.stack.methods.common import Base, adapted_linears
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.process_memory import ProcessPeak
+from tunematrix.stack.engines.torch.meters import batches, compute, optimizer
+from tunematrix.stack.engines.torch.methods.common import adapted_linears
 
 
 class TrainingMeters:

@@ -11,10 +11,10 @@ from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
 from tunematrix.evidence.events import LoggedStep
-from tunematrix.stack.engines.examples import Batch, pad
-from tunematrix.stack.engines.scoring import nats
-from tunematrix.stack.engines.training import Training, WriteLine
-from tunematrix.stack.meters.optimizer import UNDECAYED
+from tunematrix.stack.engines.torch.meters.optimizer import UNDECAYED
+from tunematrix.stack.engines.torch.padding import Batch, pad
+from tunematrix.stack.engines.torch.scoring import nats
+from tunematrix.stack.engines.torch.training import Training, WriteLine
 
 
 def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Callable[[], None]:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.examples import IGNORED, Batch, Example, pad
+from tunematrix.stack.engines.examples import IGNORED, Example
+from tunematrix.stack.engines.torch.padding import Batch, pad
 
 BATCH = 64
 

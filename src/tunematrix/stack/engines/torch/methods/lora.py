@@ -9,12 +9,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunematrix.stack.methods.common import Base
+from tunematrix.stack.engines.common import Base
 
 PREFIX = "base_model.model."
 
 
-class PeftLora:
+class Lora:
     """Low-rank adapters on every linear layer of the decoder (arXiv:2106.09685).
 
     Args:

@@ -46,8 +46,8 @@ class ProcessPeak:
     def end(self) -> Memory:
         """Read the growth of the peak since `begin`."""
         if self.cleared:
-            return Memory("process_peak", _status("VmHWM") - self.start, "VmHWM, cleared", True)
-        return Memory("process_peak", _high_water() - self.start, "ru_maxrss, growth", True)
+            return Memory("process_peak", _status("VmHWM") - self.start, "VmHWM, cleared")
+        return Memory("process_peak", _high_water() - self.start, "ru_maxrss, growth")
 
 
 def _status(field: str) -> int:

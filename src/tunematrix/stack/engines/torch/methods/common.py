@@ -8,29 +8,13 @@ which forgot a layer can't vouch for itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from torch import nn
 from transformers import PreTrainedModel
 
-
-@dataclass(frozen=True)
-class Base:
-    """What is known of a checkpoint before anything is quantized or attached.
-
-    Attributes:
-        linears: names of the decoder's linear layers, the output head left out.
-        shapes: of those layers, (out, in).
-        parameters: names of all its parameters.
-        size: number of all its parameters.
-    """
-
-    linears: tuple[str, ...]
-    shapes: tuple[tuple[int, int], ...]
-    parameters: tuple[str, ...]
-    size: int
+from tunematrix.stack.engines.common import Base
 
 
 class Method(Protocol):
@@ -76,5 +60,4 @@ def describe(model: PreTrainedModel) -> Base:
         linears=tuple(linears),
         shapes=tuple(linears.values()),
         parameters=tuple(name for name, _ in model.named_parameters()),
-        size=sum(parameter.numel() for parameter in model.parameters()),
     )

@@ -69,12 +69,11 @@ class ComputeMeter:
 
     def events(self, model: nn.Module) -> tuple[Compute, Device]:
         """Say what was seen, beside the dtypes and devices of the parameters."""
-        frozen = {dtype_name(p.dtype) for p in model.parameters() if not p.requires_grad}
         trained = {dtype_name(p.dtype) for p in model.parameters() if p.requires_grad}
         places = Counter(p.device.type for p in model.parameters())
         products = tuple(sorted(self.spy.dtypes or self.outputs))
         return (
-            Compute(products, tuple(sorted(frozen)), tuple(sorted(trained))),
+            Compute(products, tuple(sorted(trained))),
             Device(dict(places), tuple(sorted(self.devices))),
         )
 

@@ -88,7 +88,6 @@ class BatchMeter:
             rows=inputs.shape[0],
             columns=inputs.shape[1],
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
-            supervised=int((labels != IGNORED).sum()),
             audited=len(sampled),
             faithful=sum(
                 self.audit.faithful(

@@ -12,7 +12,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tunematrix.evidence.events import LoggedStep
-from tunematrix.stack.engines.training import Training, WriteLine
+from tunematrix.stack.engines.torch.training import Training, WriteLine
 
 
 class LogReader(TrainerCallback):

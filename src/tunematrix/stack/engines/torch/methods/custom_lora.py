@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunematrix.stack.methods.common import Base
+from tunematrix.stack.engines.common import Base
 
 FILE = "custom_lora.safetensors"
 

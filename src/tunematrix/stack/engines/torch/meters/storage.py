@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import Storage
-from tunematrix.stack.methods.common import Base
+from tunematrix.stack.engines.common import Base
 from tunematrix.stack.quantizers.common import Quantizer
 
 
@@ -21,7 +21,6 @@ def measure(model: nn.Module, base: Base, quantizer: Quantizer) -> Storage:
     return Storage(
         layers=layers,
         total_bytes=_bytes(all_stored(model, quantizer)),
-        parameters=base.size,
     )
 
 

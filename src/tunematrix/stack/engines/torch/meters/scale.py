@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import AdapterScale
-from tunematrix.stack.engines.scoring import evaluating
-from tunematrix.stack.methods.common import Base, adapted_linears
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.methods.common import adapted_linears
+from tunematrix.stack.engines.torch.scoring import evaluating
 
 ROWS = 8
 

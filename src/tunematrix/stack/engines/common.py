@@ -1,0 +1,142 @@
+"""What a recipe asks of an engine: examples and folders go in, events and numpy arrays come out.
+
+A recipe is one sequence of phases for every engine; what a model is, only its engine knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tunematrix.evidence.events import Memory, Storage, Trainable
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.toyworld import models
+
+Model: TypeAlias = Any
+"""An engine's own kind of model; a recipe only hands it back."""
+Floats: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is known of a checkpoint before anything is quantized or attached.
+
+    Attributes:
+        linears: names of the decoder's linear layers, the output head left out.
+        shapes: of those layers, (out, in).
+        parameters: names of all its parameters.
+    """
+
+    linears: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+        most: tokens at most; the end token ends a text before.
+        temperature: 0 takes the likeliest token.
+        seed: of the draws; cache: whether keys and values of earlier positions are kept.
+    """
+
+    most: int
+    temperature: float
+    seed: int
+    cache: bool
+
+
+class Engine(Protocol):
+    """Loads, trains, saves and scores models of one framework on one backend.
+
+    `backend.engine` of a configuration names the package it is found in, as `Engine`. The
+    constructor takes a composed configuration and does nothing that draws random numbers.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __init__(self, config: Mapping[str, Any]) -> None: ...
+
+    def begin(self) -> dict[str, Any]:
+        """Seed everything and claim the device; return what now determines the figures.
+
+        Raises:
+            RuntimeError: the device isn't there; the text says what was found.
+        """
+
+    def original(self) -> Model:
+        """Load the checkpoint as it is, in float32."""
+
+    def describe(self, model: Model) -> Base:
+        """Read a `Base` off an original."""
+
+    def load(self, base: Base) -> Model:
+        """Load the checkpoint as the configured quantizer stores it."""
+
+    def storage(self, model: Model, base: Base) -> Storage:
+        """Count the bytes of a freshly loaded model: some libraries repack at the first pass."""
+
+    def logits(
+        self, model: Model, examples: Sequence[Example], *, gradient: bool = False
+    ) -> Floats:
+        """Return logits at real positions, (tokens, vocabulary), in evaluation mode.
+
+        `gradient` keeps autograd on, for libraries that repack weights without it.
+        """
+
+    def loss(self, model: Model, examples: Sequence[Example]) -> tuple[float, int]:
+        """Return (mean nats per counted token, counted tokens) in evaluation mode."""
+
+    def attach(self, model: Model, base: Base) -> Model:
+        """Make a loaded model trainable by the configured method."""
+
+    def trainable(self, model: Model, base: Base) -> Trainable:
+        """Compare what would be trained with what the method must train."""
+
+    def train(self, model: Model, base: Base, data: Data, events: EventLog, output: Path) -> None:
+        """Train in place under all always-on meters; the trainer's own files go to `output`."""
+
+    def save(self, model: Model, folder: Path) -> None:
+        """Write what was trained into `folder`."""
+
+    def restore(self, base: Base, folder: Path) -> Model:
+        """Load what `save` wrote onto a freshly loaded base."""
+
+    def merge(self, base: Base, adapter: Path, folder: Path) -> Model:
+        """Merge a saved adapter into a fresh base, save that into `folder`, load it from there."""
+
+    def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
+        """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
+
+    def generate(self, model: Model, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        """Continue `prompt`; return the new tokens, the end token included if it came."""
+
+    def gradients(self, model: Model, examples: Sequence[Example]) -> Mapping[str, Floats]:
+        """Return the gradient of the mean nats for each parameter of an original, by its name."""
+
+    def descend(
+        self, model: Model, batches: Sequence[Sequence[Example]], rate: float
+    ) -> tuple[float, ...]:
+        """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
+
+
+def open_checkpoint(config: Mapping[str, Any]) -> tuple[Path, PreTrainedTokenizerBase]:
+    """Find the folder of the configured model, and load its tokenizer.
+
+    Raises:
+        BadInput: the folder lacks what a checkpoint must have.
+    """
+    folder = models.resolve(config["model"]["path"], Path(config["cache_dir"]))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    return folder, tokenizer

@@ -1,0 +1,232 @@
+"""The engine of PyTorch: a configuration goes in; models are loaded, trained, saved and scored."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import disable_progress_bars as disable_datasets_bars
+from hydra.utils import instantiate
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
+
+from tunematrix.evidence.events import Memory, Storage, Throughput, Trainable
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.backends.common import Backend
+from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
+from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.engines.torch import plain_loop, scoring, sft_trainer
+from tunematrix.stack.engines.torch.meters import parameters, scale, storage
+from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
+from tunematrix.stack.engines.torch.methods.common import Method, describe
+from tunematrix.stack.engines.torch.padding import pad
+from tunematrix.stack.engines.torch.training import Training, WriteLine
+from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
+
+MEMORY_STEPS = 2
+
+Loop = Callable[[nn.Module, Training, WriteLine], Callable[[], object]]
+"""Makes ready to train a model; what it returns does it."""
+
+LOOPS: Mapping[str, Loop] = {"sft": sft_trainer.prepare, "plain": plain_loop.prepare}
+
+
+class Engine:
+    """One cell's configuration, made real; the methods are those of `common.Engine`.
+
+    Attributes:
+        backend, quantizer, method: what the configuration names.
+        checkpoint: the base model's folder; tokenizer: that folder's.
+        placement: where and in which dtypes models are loaded.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        disable_datasets_bars()
+        disable_transformers_bars()
+        self.config = config
+        self.backend: Backend = instantiate(config["backend"]["implementation"])
+        self.quantizer: Quantizer = instantiate(config["quantizer"]["implementation"])
+        self.method: Method = instantiate(config["method"]["implementation"])
+        self.checkpoint, self.tokenizer = open_checkpoint(config)
+        # Trained weights stay in full precision and autocast lowers the arithmetic.
+        in_full = config["method"]["trains_base"]
+        self.placement = Placement(
+            device=self.backend.device,
+            weights=getattr(torch, "float32" if in_full else config["precision"]["weights"]),
+            compute=getattr(torch, config["precision"]["compute"]),
+            cache=Path(config["cache_dir"]),
+        )
+
+    def begin(self) -> dict[str, Any]:
+        """Seed everything and claim the device; return what now determines the figures."""
+        train = self.config["train"]
+        return self.backend.begin(int(train["seed"]), int(train["threads"]))
+
+    def original(self) -> PreTrainedModel:
+        """Load the checkpoint as it is, in float32."""
+        placement = replace(self.placement, weights=torch.float32)
+        return from_pretrained(self.checkpoint, placement).to(self.backend.device)
+
+    def describe(self, model: PreTrainedModel) -> Base:
+        """Read a `Base` off an original."""
+        return describe(model)
+
+    def load(self, base: Base) -> PreTrainedModel:
+        """Load the checkpoint as the configured quantizer stores it."""
+        return self.quantizer.load(self.checkpoint, base.linears, self.placement)
+
+    def storage(self, model: nn.Module, base: Base) -> Storage:
+        """Count the bytes of a freshly loaded model."""
+        return storage.measure(model, base, self.quantizer)
+
+    def logits(
+        self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
+    ) -> Floats:
+        """Return logits at real positions, (tokens, vocabulary), in evaluation mode."""
+        batch = pad(examples, self.tokenizer, self.backend.device)
+        found: Floats = scoring.logits(model, batch, gradient=gradient).cpu().numpy()
+        return found
+
+    def loss(self, model: nn.Module, examples: Sequence[Example]) -> tuple[float, int]:
+        """Return (mean nats per counted token, counted tokens) in evaluation mode."""
+        return scoring.loss(model, examples, self.tokenizer, self.backend.device)
+
+    def attach(self, model: PreTrainedModel, base: Base) -> nn.Module:
+        """Attach the method, with the conventions that its quantizer's users rely on."""
+        checkpointing = bool(self.config["train"]["gradient_checkpointing"])
+        if checkpointing:
+            model.config.use_cache = False
+        return self.method.attach(model, base, self.quantizer.prepares_for_kbit, checkpointing)
+
+    def trainable(self, model: nn.Module, base: Base) -> Trainable:
+        """Compare what would be trained with what the method must train."""
+        return parameters.trainable(model, self.method.must_train(base))
+
+    def train(
+        self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path
+    ) -> None:
+        """Train in place under all always-on meters; the trainer's own files go to `output`."""
+        before = parameters.snapshot(model, self.quantizer)
+        meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
+        run_loop = LOOPS[self.method.loop](model, self.training(data, output), events.write)
+        with meters.watch(model, base):
+            started = perf_counter()
+            run_loop()
+            self.backend.synchronize()
+            seconds = perf_counter() - started
+        events.write(Throughput(meters.tokens, seconds))
+        events.write(parameters.compare(before, model, self.quantizer))
+        if self.method.has_scale:
+            events.write(scale.measure(model, base, self.placement.weights))
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write what was trained into `folder`."""
+        self.method.save(model, folder)
+
+    def restore(self, base: Base, folder: Path) -> nn.Module:
+        """Load what `save` wrote onto a freshly loaded base."""
+        return self.method.load(self.load(base), base, folder)
+
+    def merge(self, base: Base, adapter: Path, folder: Path) -> PreTrainedModel:
+        """Merge a saved adapter into a fresh base, save that into `folder`, load it from there.
+
+        Raises:
+            ValueError: the method leaves no adapter behind.
+        """
+        attached = self.restore(base, adapter)
+        merge_and_unload = getattr(attached, "merge_and_unload", None)
+        if merge_and_unload is None:
+            message = f"method {self.config['method']['name']} has no adapter to merge"
+            raise ValueError(message)
+        merge_and_unload(safe_merge=True).save_pretrained(folder)
+        merged: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=self.placement.weights, use_safetensors=True, local_files_only=True
+        )
+        return merged.to(self.backend.device)
+
+    def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
+        """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
+        gc.collect()
+        short = {**self.config["train"], "max_steps": MEMORY_STEPS}
+        training = replace(self.training(data, output), settings=short)
+        attached = self.attach(self.load(base), base)
+        run_loop = LOOPS[self.method.loop](attached, training, lambda _: None)
+        peak = self.backend.allocator_peak(run_loop)
+        return Memory("allocator_peak", peak, self.backend.allocator_method)
+
+    def generate(
+        self, model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling
+    ) -> list[int]:
+        """Continue `prompt`; return the new tokens, the end token included if it came."""
+        torch.manual_seed(sampling.seed)
+        ids = torch.tensor([prompt], device=self.backend.device)
+        chosen = (
+            {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+            if sampling.temperature
+            else {"do_sample": False}
+        )
+        with scoring.evaluating(model), torch.no_grad():
+            found = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=sampling.most,
+                use_cache=sampling.cache,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=self.tokenizer.eos_token_id,
+                **chosen,
+            )
+        tokens: list[int] = found[0, len(prompt) :].tolist()
+        return tokens
+
+    def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
+        """Return the gradient of the mean nats for each parameter of an original, by its name."""
+        named = dict(model.named_parameters())
+        with scoring.evaluating(model):
+            found = torch.autograd.grad(self._mean_nats(model, examples), list(named.values()))
+        return {
+            name: np.asarray(gradient.float().cpu())
+            for name, gradient in zip(named, found, strict=True)
+        }
+
+    def descend(
+        self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
+    ) -> tuple[float, ...]:
+        """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        losses = []
+        for examples in batches:
+            loss = self._mean_nats(model, examples)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        return tuple(losses)
+
+    def _mean_nats(self, model: nn.Module, examples: Sequence[Example]) -> torch.Tensor:
+        batch = pad(examples, self.tokenizer, self.backend.device)
+        out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        return scoring.nats(out, batch) / batch.counted
+
+    def training(self, data: Data, output: Path) -> Training:
+        """Say what both loops need to know."""
+        config = self.config
+        return Training(
+            settings=config["train"],
+            optimizer=config["optimizer"],
+            scheduler=config["scheduler"]["name"],
+            data=config["data"],
+            rows=data.rows,
+            examples=data.examples,
+            tokenizer=self.tokenizer,
+            compute=config["precision"]["compute"],
+            device=self.backend.device,
+            device_settings=self.backend.trainer_settings(),
+            output=output,
+        )

@@ -1,1 +1,0 @@
-"""What is trained: every parameter, PEFT's adapters, or a reference LoRA of our own."""

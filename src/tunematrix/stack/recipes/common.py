@@ -1,0 +1,18 @@
+"""What every recipe begins with: a composed configuration → the engine that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from tunematrix.evidence.events import Determinants
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines.common import Engine
+
+
+def open_engine(config: Mapping[str, Any], events: EventLog) -> Engine:
+    """Make the engine of a backend, seed it, and write down what now determines the figures."""
+    engine: Engine = import_module(config["backend"]["engine"]).Engine(config)
+    events.write(Determinants(engine.begin()))
+    return engine
