@@ -18,8 +18,9 @@ from tunematrix.harness import Setting, pytest_settings, read_setting
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.report import terminal
-from tunematrix.results.store import Store, newest_run
+from tunematrix.paths import adhoc_specs
+from tunematrix.report import terminal, verified
+from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.spec.loader import json_schema, load_specs
 
 app = typer.Typer(
@@ -101,15 +102,30 @@ def run(
 
 
 @app.command()
-def report(environment: EnvironmentOption = "cpu", as_json: JsonOption = False) -> None:
-    """Show the newest run's records again."""
+def report(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files of records.")] = None,
+    environment: EnvironmentOption = "cpu",
+    as_json: JsonOption = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print where they come from, as a table.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep them in a file there.")
+    ] = None,
+) -> None:
+    """Show records again: those of the newest run, or all that some files hold."""
     setting = read_setting(Path.cwd(), environment)
-    store = Store(setting.folder / "results.jsonl")
-    records = newest_run(store.read())
+    stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
+    records = [record for store in stores for record in store.read()]
     if not records:
-        message = f"{store.path} has no record yet; run nox -s {environment}"
+        message = f"{stores[0].path} has no record yet; run nox -s {environment}"
         raise NothingTested(message)
-    if as_json:
+    records = records if files else list(newest_run(records))
+    if save is not None:
+        print(f"{len(records)} records are in {keep(records, save)}")
+    elif as_markdown:
+        print(verified.as_markdown(setting.described, verified.verified_runs(records)))
+    elif as_json:
         print(json.dumps([record.to_json() for record in records], indent=2))
     else:
         Console().print(terminal.summary(records))
@@ -150,7 +166,7 @@ def _ad_hoc(overrides: list[str], setting: Setting) -> Path:
         "matrix": {axis: [option] for axis, option in axes.items()},
         "overrides": settings,
     }
-    path = setting.root / ".tunematrix" / "adhoc" / f"{name}.yaml"
+    path = adhoc_specs(setting.root) / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return path

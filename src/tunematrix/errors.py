@@ -51,6 +51,10 @@ class MachineProblem(TunematrixError):
     exit_code = ExitCode.MACHINE
 
 
+class Unavailable(MachineProblem):
+    """A device or a library is missing here, or is there and can't be used."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the advice that ends a message about an unknown name: close matches, or a list."""
     names = list(known)

@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
+from tunematrix.environments.table import Environment, find_environment, read_environments
 from tunematrix.errors import BadInput, MachineProblem
-from tunematrix.matrix.environments import Environment, find_environment, read_environments
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.matrix.plan import Plan, plan
+from tunematrix.matrix.requirements import importable
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import project_root, pyproject, shipped_configs, shown
+from tunematrix.paths import adhoc_specs, project_root, pyproject, shipped_configs, shown, state
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.spec.loader import load_specs
-from tunematrix.workflow import Workshop, importable
+from tunematrix.workflow import Workshop
 
 FOLDERS = ("tunematrix_specs", "tunematrix_configs")
 """pytest's settings that name folders: with specs, and with config groups of one's own."""
@@ -36,18 +37,26 @@ class Setting:
 
     Attributes:
         root: the project; environment: the one that was named; groups: all config groups.
+        environments: all of them, variants included, by name.
         spec_folders: where the project keeps its specs; the shipped suite if it names none.
     """
 
     root: Path
     environment: Environment
+    environments: Mapping[str, Environment]
     groups: Groups
     spec_folders: tuple[Path, ...]
 
     @property
     def folder(self) -> Path:
         """Where this environment's records and runs lie."""
-        return self.root / ".tunematrix" / self.environment.name
+        return state(self.root) / self.environment.name
+
+    @property
+    def described(self) -> Mapping[str, str]:
+        """The locked environments, each with its description."""
+        locked = [one for one in self.environments.values() if one.variant == "locked"]
+        return {one.name: one.description for one in locked}
 
 
 def read_setting(
@@ -70,9 +79,11 @@ def read_setting(
     own = [(root / name).resolve() for name in told.get(configs, ())]
     roots = (shipped, *(folder for folder in own if folder != shipped.resolve()))
     named = [(root / name).resolve() for name in told.get(specs, ())]
+    environments = read_environments(root, roots)
     return Setting(
         root=root,
-        environment=find_environment(environment, read_environments(root, roots)),
+        environment=find_environment(environment, environments),
+        environments=environments,
         groups=read_groups(roots),
         spec_folders=tuple(named or [shipped / "specs"]),
     )
@@ -106,10 +117,15 @@ class Harness:
         return read_setting(self.root, self.config.getoption("tunematrix_environment"), folders)
 
     @cached_property
+    def own_folders(self) -> tuple[Path, ...]:
+        """The spec folders that the project configures: a path above one reaches all of it."""
+        named: list[str] = self.config.getini("tunematrix_specs")
+        return tuple((self.root / name).resolve() for name in named)
+
+    @cached_property
     def spec_folders(self) -> tuple[Path, ...]:
-        """Folders whose YAML files are specs; ad hoc cells have one of their own."""
-        named = [(self.root / name).resolve() for name in self.config.getini("tunematrix_specs")]
-        return (*named, shipped_configs() / "specs", self.root / ".tunematrix" / "adhoc")
+        """Folders whose YAML files are specs; those of ad hoc cells and the shipped ones, too."""
+        return (*self.own_folders, shipped_configs() / "specs", adhoc_specs(self.root))
 
     @cached_property
     def workshop(self) -> Workshop:
@@ -159,6 +175,14 @@ class Harness:
         return Store(self.workshop.folder / "results.jsonl")
 
     @property
+    def locked(self) -> Path | None:
+        """Where the locked environment keeps its records, if this is a variant of it."""
+        environment = self.workshop.environment
+        if environment.variant == "locked":
+            return None
+        return self.workshop.folder.with_name(environment.base)
+
+    @property
     def probes(self) -> bool:
         """Whether declared noes are tried."""
         return "probe" in self.config.getoption("markexpr")
@@ -173,7 +197,7 @@ class Harness:
     def spec_paths(self) -> tuple[Path, ...]:
         """The spec files and spec folders that the command line reaches."""
         paths = self.argument_paths
-        folders = [f for path in paths for f in self.spec_folders[:-2] if f.is_relative_to(path)]
+        folders = [f for path in paths for f in self.own_folders if f.is_relative_to(path)]
         below = [path for path in paths if self.is_spec(path) or self._is_below(path)]
         return tuple(dict.fromkeys([*folders, *below]))
 

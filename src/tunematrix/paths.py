@@ -29,6 +29,16 @@ def project_root(start: Path) -> Path:
     return start
 
 
+def state(root: Path) -> Path:
+    """Return the folder in which a project's records, runs and caches are kept."""
+    return root / ".tunematrix"
+
+
+def adhoc_specs(root: Path) -> Path:
+    """Return the folder for specs of cells that were asked for on the command line."""
+    return state(root) / "adhoc"
+
+
 def pyproject(root: Path) -> dict[str, Any]:
     """Return what the pyproject.toml of a project says; nothing where there is none.
 

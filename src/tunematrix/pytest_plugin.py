@@ -14,7 +14,9 @@ from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.harness import FOLDERS, KEY, Harness
 from tunematrix.items import CellItem, SpecFile
 from tunematrix.report import terminal
+from tunematrix.report.changes import compared
 from tunematrix.results.record import Outcome, Record
+from tunematrix.results.store import Store
 from tunematrix.workflow import excluded
 
 WORDS: dict[Outcome, tuple[str, str, str]] = {
@@ -206,6 +208,9 @@ class Recorder:
             width, colour = screen.fullwidth, screen.hasmarkup
             shown = terminal.summary(self.records)
             terminalreporter.write(terminal.render(shown, width, colour=colour))
+            if locked := self.harness.locked:
+                text = compared(self.records, Store(locked / "results.jsonl").read(), locked.name)
+                terminalreporter.write_line(text)
         elif exitstatus == ExitCode.NOTHING_TESTED:
             plan = self.harness.plan
             for exclusion in () if plan.cells else plan.exclusions:

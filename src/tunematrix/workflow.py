@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +18,16 @@ from typing import Any, Literal
 from tunematrix.checks import loss, resources
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim
-from tunematrix.errors import MachineProblem, TunematrixError
+from tunematrix.environments.table import Environment
+from tunematrix.errors import MachineProblem, TunematrixError, Unavailable
 from tunematrix.evidence import Evidence, Exit, collect
 from tunematrix.evidence.events import Determinants, LogitError, Phase, Started
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.compose import compose
-from tunematrix.matrix.environments import Environment
 from tunematrix.matrix.groups import Groups
-from tunematrix.paths import shown
+from tunematrix.matrix.requirements import first_lack
+from tunematrix.paths import shown, state
 from tunematrix.results.outcome import Expected, settle
 from tunematrix.results.record import Record, machine
 from tunematrix.run import worker
@@ -68,12 +68,12 @@ class Workshop:
     @property
     def folder(self) -> Path:
         """Where this environment's records and runs lie."""
-        return self.root / ".tunematrix" / self.environment.name
+        return state(self.root) / self.environment.name
 
     @property
     def cache(self) -> Path:
         """Where generated checkpoints and compiled kernels are kept between runs."""
-        return self.root / ".tunematrix" / "cache"
+        return state(self.root) / "cache"
 
     def compose_ahead(self, cell: Cell) -> Future[dict[str, Any]]:
         """Compose a cell's configuration while the one before it runs."""
@@ -82,11 +82,11 @@ class Workshop:
             self._composed[cell.id] = future
         return self._composed[cell.id]
 
-    def run(self, run_dir: RunDir, config: Mapping[str, Any], timeout: float) -> Exit:
+    def run(self, run_dir: RunDir, timeout: float) -> Exit:
         """Run a cell in a process of its own, or in this one where breakpoints must work."""
         if self.isolation == "foreground":
             return worker.run_foreground(run_dir)
-        return self._driver_for(config).run(run_dir, timeout)
+        return self._started_driver().run(run_dir, timeout)
 
     def get_ready(self, cell: Cell) -> None:
         """Do ahead what a cell waits for, so that what is said of it stands above its line.
@@ -102,32 +102,34 @@ class Workshop:
         """Do once, before any clock starts, what an option needs done (a compilation).
 
         Raises:
+            Unavailable: a backend's device can't be used.
             MachineProblem: it failed, now or before; the text names its log.
         """
         if self.isolation != "foreground":
-            self._driver_for(config)
+            self._started_driver()
         for axis, section in config.items():
             wanted = section.get("prepare") if isinstance(section, Mapping) else None
             if wanted is None:
                 continue
             if wanted["call"] not in self._prepared:
                 self.say(f"{axis} {section['name']}: {wanted['note']}")
-                self._prepared[wanted["call"]] = self._call(wanted["call"], section["name"], config)
+                self._prepared[wanted["call"]] = self._call(wanted["call"], section["name"])
             if problem := self._prepared[wanted["call"]]:
-                raise MachineProblem(problem)
+                raise Unavailable(problem) if axis == "backend" else MachineProblem(problem)
 
-    def _driver_for(self, config: Mapping[str, Any]) -> Driver:
-        """Return the driver, started for this configuration's backend at first use."""
+    def _started_driver(self) -> Driver:
+        """Return the driver; at first use it is started, for all backends of the environment."""
         assert self.isolation != "foreground"
         if self._driver is None:
-            backend = config["backend"]
-            self._driver = Driver(
-                backend["preload"], self.isolation, backend.get("canary"), report=self.say
-            )
+            options = self.groups.axes["backend"]
+            backends = [options[name].declared for name in self.environment.backends]
+            preload = dict.fromkeys(module for one in backends for module in one.preload)
+            canaries = [one.canary for one in backends if one.canary]
+            self._driver = Driver(tuple(preload), self.isolation, canaries, report=self.say)
             self._driver.start()
         return self._driver
 
-    def _call(self, function: str, name: str, config: Mapping[str, Any]) -> str:
+    def _call(self, function: str, name: str) -> str:
         """Call a preparation where cells run; return what went wrong, or nothing."""
         arguments = {"cache_dir": str(self.cache)}
         if self.isolation == "foreground":
@@ -135,10 +137,11 @@ class Workshop:
             return ""
         log = self.folder / "runs" / self.run_id / f"prepare-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        end = self._driver_for(config).call(function, arguments, PREPARE_SECONDS, log)
+        end = self._started_driver().call(function, arguments, PREPARE_SECONDS, log)
         if end.code == 0 and end.problem is None:
             return ""
-        return f"preparing {name} failed; what it said is in {shown(log)}"
+        last_lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+        return ": ".join([f"preparing {name} failed (all of it in {shown(log)})", *last_lines])
 
     def close(self) -> None:
         """End the driver; remove the folders of older runs, newest few kept."""
@@ -165,8 +168,10 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Sequence[Expected]) -> Re
         workshop.prepare(config)
         run_dir = RunDir.create(workshop.folder / "runs" / workshop.run_id, cell.id)
         run_dir.write_cell(CellFile(cell.id, config, str(run_dir.output), workshop.faults))
-        end = workshop.run(run_dir, config, cell.spec.timeout)
+        end = workshop.run(run_dir, cell.spec.timeout)
         evidence = collect(run_dir, end)
+    except Unavailable as error:
+        return _record(cell, workshop, outcome="unavailable", reason=str(error))
     except TunematrixError as error:
         return unjudged(cell, workshop, str(error))
     except OSError as error:
@@ -228,14 +233,8 @@ def unavailable(cell: Cell, groups: Groups) -> str | None:
     if cell.spec.gpu_requirement and not backend.data.get("gpu"):
         needs = f"{cell.spec.gpu_requirement} GPU (gpu_requirement)"
         return f"the spec needs {needs}, and backend {backend.name} computes without one"
-    for axis, name in cell.axes.items():
-        data = groups.axes[axis][name].data
-        wanted = data.get("requires", [])
-        absent = [m for m in wanted if isinstance(m, str) and not importable(m)]  # type: ignore[union-attr]  # a list by the configs' own test
-        if absent:
-            install = data.get("install", f"nox -s {cell.axes['backend']}")
-            return f"{axis} {name} needs {', '.join(absent)}; install it with: {install}"
-    return None
+    lack = first_lack(cell.axes, groups)
+    return None if lack is None else str(lack)
 
 
 def metrics(evidence: Evidence) -> dict[str, float]:
@@ -283,12 +282,3 @@ def _record(cell: Cell, workshop: Workshop, **fields: Any) -> Record:
         axes=dict(cell.axes),
         **fields,
     )
-
-
-def importable(module: str) -> bool:
-    """Return whether there is such a module, without importing more than its parents."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        # A parent package is missing.
-        return False

@@ -40,6 +40,7 @@ BACKEND = """
 name: plain
 engine: python
 device: cpu
+max_grad_norm: 1.0
 requires: []
 preload: [hydra.utils]
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def test_the_command_repeats_exactly_that_cell(repeated: tuple[Project, str]) ->
 
 def test_the_foreground_is_this_process(project: Project) -> None:
     """No process is started, preparations are made here too, and secrets stay masked."""
-    project.option("backend", "here", "engine: python\ndevice: cpu\npreload: []\n"
+    project.option("backend", "here", "engine: python\ndevice: cpu\nmax_grad_norm: 1.0\npreload: []\n"
                    "prepare: {call: 'tiny_recipes:get_ready', note: counting}\n")  # fmt: skip
     project.write("pyproject.toml", (project.root / "pyproject.toml").read_text().replace(
         'backends = ["plain"]', 'backends = ["here"]'))  # fmt: skip
@@ -104,5 +105,6 @@ def test_a_preparation_is_made_once(project: Project) -> None:
     assert len((project.root / ".tunematrix/cache/ready").read_text().splitlines()) == 2
     assert run.text.count("  quantizer unprepared: counting\n") == 1
     reason = project.record["worse[plain-unprepared]"]["reason"]
-    log = reason.removeprefix("preparing unprepared failed; what it said is in ")
+    assert reason.endswith(": RuntimeError: no compiler")
+    (log,) = re.findall(r"^preparing unprepared failed \(all of it in (.+\.log)\)", reason)
     assert "RuntimeError: no compiler" in (project.root / log).read_text()

@@ -18,8 +18,10 @@ def stored_bits(evidence: Evidence, claim: Claim) -> Verdict:
     seen = evidence.one(Storage)
     if seen is None:
         return missing("stored_bits", "stored bytes")
-    theory = claim.option("quantizer")["theory"]
-    plain = plain_bits(claim)
+    quantizer = claim.option("quantizer")
+    if "theory" not in quantizer:
+        return missing("stored_bits", f"a theory in quantizer/{quantizer['name']}.yaml")
+    theory, plain = quantizer["theory"], plain_bits(claim)
     layers = [
         (name, 8 * size / (shape[0] * shape[1]), theoretical_bits(theory, shape, plain))
         for name, shape, size in seen.layers
@@ -28,7 +30,7 @@ def stored_bits(evidence: Evidence, claim: Claim) -> Verdict:
         return missing("stored_bits", "a linear layer")
     name, measured, wanted = max(layers, key=lambda layer: severity(relative(*layer[1:])))
     message = (
-        f"{name} stores {measured:.3f} bits per weight, {claim.option('quantizer')['name']} in "
+        f"{name} stores {measured:.3f} bits per weight, {quantizer['name']} in "
         f"theory {wanted:.3f}; it wasn't quantized, or not this way"
     )
     ok = relative(measured, wanted) <= BITS_TOLERANCE
@@ -73,7 +75,7 @@ def logit_error(evidence: Evidence, claim: Claim) -> Verdict:
     if seen is None:
         return missing("logit_error", "logits of the loaded base")
     own = claim.spec.logit_error
-    theory = float(claim.option("quantizer")["theory"].get("logit_error", 0.0))
+    theory = float(claim.option("quantizer").get("theory", {}).get("logit_error", 0.0))
     rounding = float(claim.option("precision")["logit_error"])
     bound = own.max if own is not None else theory + rounding
     exact = theory > 0 and seen.relative == 0

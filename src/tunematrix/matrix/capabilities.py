@@ -1,7 +1,8 @@
 """What options declare about each other: a cell's options → the first no.
 
 An axis that an option doesn't mention is unconstrained. In an axis that it mentions, an option
-that isn't listed is a no, so that what nobody has thought of is not run by accident.
+that isn't listed is a no, so that what nobody has thought of is not run by accident. A backend
+that isn't listed is another matter: the option belongs to other backends, and is no point there.
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ def _answer(value: object) -> object:
 Answer: TypeAlias = Annotated[Refusal | None, BeforeValidator(_answer)]
 
 
+class BuildTools(Section):
+    """What an option compiles with on the machine that it is used on."""
+
+    compiler: str = Field("", description="Command that compiles, unless CXX names another.")
+    tools: Names = Field((), description="Commands, on PATH or in the virtualenv.")
+    headers: Names = Field((), description="Headers of Python's own, such as Python.h.")
+
+
 class Declarations(Section):
     """The part of an option's file that the matrix reads."""
 
@@ -79,12 +88,25 @@ class Declarations(Section):
 
     name: NonEmpty = Field(description="The file's name without .yaml.")
     description: str = Field("", description="One line for listings.")
+    preload: Names = Field((), description="Of a backend: modules imported once for all cells.")
+    canary: str = Field("", description="Of a backend: package.module:function, tried in a fork.")
+    requires: Names = Field((), description="Modules without which it is unavailable.")
+    install: str = Field("", description="The command that installs those modules.")
+    builds_with: BuildTools = Field(
+        default_factory=BuildTools, description="What it compiles with, at first use."
+    )
     capabilities: Mapping[str, Mapping[str, Answer]] = Field(
         {}, description="Axis to option to true, or to a no with its reason."
     )
     unsupported: Annotated[tuple[Unsupported, ...], Strict(False)] = Field(
         (), description="Combinations of several axes that don't work with this option."
     )
+
+
+def is_at_home(declared: Declarations, backend: str) -> bool:
+    """Return whether an option has anything to do with a backend: a no is an answer, too."""
+    answers = declared.capabilities.get("backend")
+    return answers is None or backend in answers
 
 
 def first_no(file: str, declared: Declarations, axes: Mapping[str, str]) -> No | None:

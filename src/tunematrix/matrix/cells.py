@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tunematrix.errors import did_you_mean
-from tunematrix.matrix.capabilities import No, first_no
+from tunematrix.matrix.capabilities import No, first_no, is_at_home
 from tunematrix.matrix.choices import Choice, Choices, choose
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.overrides import hydra_overrides, override_problems
@@ -101,7 +101,8 @@ def split(
     cells: list[Cell] = []
     exclusions: list[Exclusion] = []
     for labels, picked in _points(resolved.spec, resolved.chosen):
-        if picked["backend"].option.name not in backends:
+        backend = picked["backend"].option.name
+        if backend not in backends or not _are_at_home(picked, backend):
             continue
         cell = _cell(resolved.spec, groups, labels, picked)
         no = _first_no(cell, picked)
@@ -152,6 +153,10 @@ def _id(spec: Spec, labels: Iterable[str]) -> str:
     return f"{spec.test_id}[{'-'.join(labels)}]"
 
 
+def _are_at_home(picked: Mapping[str, Choice], backend: str) -> bool:
+    return all(is_at_home(choice.option.declared, backend) for choice in picked.values())
+
+
 def _first_no(cell: Cell, picked: Mapping[str, Choice]) -> No | None:
     options = (picked[axis].option for axis in cell.axes)
     answers = (first_no(option.file, option.declared, cell.axes) for option in options)
@@ -178,7 +183,7 @@ def _known_failure_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iter
 
 
 def _same_ids(spec: Spec, chosen: Choices) -> Iterator[Problem]:
-    """Yield a problem for each id that two points share: one would overwrite the other."""
+    """Yield a problem if two points share an id: one would overwrite the other."""
     if not all(chosen.values()) or not chosen.keys() >= spec.matrix.keys():
         return
     seen: set[str] = set()
@@ -187,4 +192,5 @@ def _same_ids(spec: Spec, chosen: Choices) -> Iterator[Problem]:
         if name in seen:
             text = f"two points are called {name}; rename a folder or split the spec"
             yield spec.problem(("matrix",), text)
+            return
         seen.add(name)

@@ -19,15 +19,27 @@ Given: TypeAlias = Scalar | tuple[Scalar, ...]
 
 # What an option declares about itself: a spec that could change it would test something else.
 _DECLARED: Final = {
+    "builds_with",
+    "canary",
     "capabilities",
     "device",
     "engine",
+    "gpu",
     "install",
     "name",
     "preload",
+    "prepare",
     "requires",
     "theory",
     "unsupported",
+}
+# The smallest values that mean anything, for the settings that every recipe shares.
+_LEAST: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("train.max_steps", "train.batch_size", "train.accumulation"), 1),
+    **dict.fromkeys(("train.logging_steps", "train.threads", "meters.held_out_rows"), 1),
+    **dict.fromkeys(("train.learning_rate", "train.warmup_steps", "train.max_grad_norm"), 0),
+    **dict.fromkeys(("train.weight_decay", "train.seed"), 0),
+    "train.max_length": 2,
 }
 _NAMES_OF_TYPES: Final = {
     bool: "true or false",
@@ -45,11 +57,13 @@ def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[P
         if key in groups.axes:
             continue
         axis = key.partition(".")[0]
-        texts = dict.fromkeys(
+        texts = (
             _what_is_wrong(key, value, tree_of(groups, first | {axis: option}), option)
             for option in _options(axis, chosen)
         )
-        yield from (spec.problem(("overrides", key), text) for text in texts if text)
+        # What one option refuses, its neighbours mostly refuse in nearly the same words.
+        if text := next((text for text in texts if text), None):
+            yield spec.problem(("overrides", key), text)
 
 
 def hydra_overrides(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> Iterator[str]:
@@ -122,7 +136,7 @@ def _what_is_wrong(
     if isinstance(default, dict):
         keys = [f"{key}.{name}" for name in default if not name.startswith("_")]
         return f"is a section; override its keys: {', '.join(keys)}"
-    return _wrong_value(value, resolved(default, tree))
+    return _wrong_value(value, resolved(default, tree)) or _too_small(key, value)
 
 
 def _wrong_value(value: Given, default: Value) -> str | None:
@@ -137,6 +151,12 @@ def _wrong_value(value: Given, default: Value) -> str | None:
     if is_open or given is expected or (given is int and expected is float):
         return None
     return f"expected {_NAMES_OF_TYPES[expected]}, got {_shown(value)}; its default is {default}"
+
+
+def _too_small(key: str, value: Given) -> str | None:
+    if isinstance(value, int | float) and value < (least := _LEAST.get(key, -math.inf)):
+        return f"{value:g} is too small; give at least {least}"
+    return None
 
 
 def _shown(value: Given) -> str:

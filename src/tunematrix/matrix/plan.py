@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.matrix.cells import Cell, Exclusion, repeats, resolve, split
-from tunematrix.matrix.environments import Environment
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.select import EVERYTHING, Selection
 from tunematrix.paths import shown

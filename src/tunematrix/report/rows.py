@@ -17,6 +17,9 @@ SYMBOLS: dict[Outcome, str] = {
     "error": "!",
 }
 
+TRAINING = "sft"
+"""The recipe that is told apart by its methods."""
+
 SEVERITY: tuple[Outcome, ...] = (
     "error",
     "failed",
@@ -54,10 +57,14 @@ class Matrix:
 
 
 def matrix(records: Sequence[Record]) -> Matrix:
-    """Fold records into method × quantizer, in the order of first appearance."""
+    """Fold records into method × quantizer, in the order of first appearance.
+
+    A recipe that trains nothing stands in the place of a method.
+    """
     cells: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        key = (record.axes.get("method", "-"), record.axes.get("quantizer", "-"))
+        column = "method" if record.axes.get("recipe", TRAINING) == TRAINING else "recipe"
+        key = (record.axes.get(column, "-"), record.axes.get("quantizer", "-"))
         cells.setdefault(key, []).append(record)
     return Matrix(
         methods=tuple(dict.fromkeys(method for method, _ in cells)),

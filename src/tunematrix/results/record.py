@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from tunematrix.checks.verdict import Verdict
@@ -80,14 +83,29 @@ class Record:
         return tuple(check for check in self.checks if check.outcome == "failed")
 
 
-def machine() -> dict[str, Any]:
+@cache
+def machine() -> Mapping[str, Any]:
     """Describe this host without its name."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
+        "hardware": _processor(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
+
+
+def _processor() -> str:
+    """Name the processor as its maker does; empty where nothing tells."""
+    if platform.system() == "Darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "")
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,3 +81,18 @@ def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the records of the run that was recorded last."""
     kept = tuple(records)
     return tuple(record for record in kept if record.run_id == kept[-1].run_id)
+
+
+def keep(records: Sequence[Record], folder: Path) -> Path:
+    """Write the records of one run into a file of their own, and return it.
+
+    It is named for the environment and the machine, so that a newer run there takes its place.
+    """
+    machine = records[0].machine
+    names = (records[0].environment, machine["system"], machine["architecture"])
+    path = folder / f"{'-'.join(map(str, names)).lower()}.jsonl"
+    path.unlink(missing_ok=True)
+    store = Store(path)
+    for record in records:
+        store.append(replace(record, run_dir=""))
+    return path

@@ -41,8 +41,8 @@ class Driver:
     Args:
         preload: modules to import once, in this order.
         isolation: "forkserver", "spawn", or "auto": fork unless the imports or the canary fail.
-        canary: `module:function` of one parallel operation, tried in a forked child before
-            the first cell; None when the backend needs no such trial.
+        canaries: `module:function` of parallel operations, each tried in a forked child before
+            the first cell.
         report: takes one line of text for each thing that a user waits for or should know.
     """
 
@@ -50,12 +50,12 @@ class Driver:
         self,
         preload: Sequence[str],
         isolation: Literal["auto", "forkserver", "spawn"] = "auto",
-        canary: str | None = None,
+        canaries: Sequence[str] = (),
         *,
         report: Callable[[str], None],
     ) -> None:
         self._wanted = isolation
-        self._canary = canary
+        self._canaries = tuple(canaries)
         self._report = report
         self._folder = tempfile.TemporaryDirectory(prefix="tunematrix-")
         self._server = ForkServer(preload, Path(self._folder.name))
@@ -83,7 +83,7 @@ class Driver:
             return
         refusal = "it was asked for" if self._wanted == "spawn" else self._refusal_to_fork()
         if refusal is None:
-            self._reason = "no canary was declared" if self._canary is None else "the canary lives"
+            self._reason = "its canaries live" if self._canaries else "no canary was declared"
             return
         if self._wanted == "forkserver":
             raise MachineProblem(
@@ -161,18 +161,21 @@ class Driver:
             self._preload()
         except PreloadFailed as error:
             return str(error)
-        if self._canary is None:
-            return None
+        refusals = (self._refusal_of(canary) for canary in self._canaries)
+        return next((refusal for refusal in refusals if refusal is not None), None)
+
+    def _refusal_of(self, canary: str) -> str | None:
+        """How a canary ended in a forked process; None when it lives."""
         log = Path(self._folder.name, "canary.log")
-        order = Order(worker.call, (self._canary, {}), log, log, _CANARY_SECONDS, "forkserver")
+        order = Order(worker.call, (canary, {}), log, log, _CANARY_SECONDS, "forkserver")
         end = _carry_out(order)
         if end.code == 0:
             return None
         how = "hung" if end.timed_out else f"ended with {end.signal or end.code}"
         if end.problem is not None:
-            return f"the canary {self._canary} could not be tried: {end.problem}"
+            return f"the canary {canary} could not be tried: {end.problem}"
         last_lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-        return ": ".join([f"the canary {self._canary} {how}", *last_lines])
+        return ": ".join([f"the canary {canary} {how}", *last_lines])
 
 
 class _GuardLost(Exception):

@@ -123,14 +123,24 @@ def _enter_process() -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
-def _determinants() -> dict[str, str | int | None]:
+def _determinants() -> dict[str, str | int | list[str] | None]:
     variables = ("PYTHONHASHSEED", *_THREAD_VARIABLES)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "inherited": [name for name in _DISTRIBUTIONS if _is_inherited(name)],
         **{name: os.environ.get(name) for name in variables},
     }
+
+
+def _is_inherited(name: str) -> bool:
+    """Whether a distribution lies outside this virtualenv, among the machine's own packages."""
+    try:
+        place = Path(str(importlib.metadata.distribution(name).locate_file("")))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return not place.resolve().is_relative_to(Path(sys.prefix).resolve())
 
 
 def _versions() -> dict[str, str]:

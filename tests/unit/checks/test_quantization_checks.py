@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,3 +157,11 @@ def test_logit_error_by_the_bound_of_the_spec(run: Run) -> None:
     own = run.asked(logit_error={"max": 0.4})
     for relative, passes in ((0.4, True), (0.401, False), (math.nan, False), (math.inf, False)):
         assert ("logit_error" not in own.recording(LogitError(relative)).failed()) is passes
+
+
+def test_a_quantizer_without_a_theory_is_not_believed(run: Run) -> None:
+    """A misspelt `theory` must not read as a promise of nothing."""
+    config = {**run.config, "quantizer": {"name": "mine", "teory": {}}}
+    verdict = replace(run, config=config).verdicts()["stored_bits"]
+    assert verdict.outcome == "failed"
+    assert "quantizer/mine.yaml" in verdict.message

@@ -112,8 +112,6 @@ def test_every_kind_of_no_excludes(small: Groups, load: Load) -> None:
         "a[cuda-int4-lora]": "crashes",
         "a[cuda-int4-full]": "no gradient",
         "a[mlx-none-full]": "method full is not declared in backend/mlx.yaml",
-        "a[mlx-int4-lora]": "backend mlx is not declared in quantizer/int4.yaml",
-        "a[mlx-int4-full]": "backend mlx is not declared in quantizer/int4.yaml",
     }
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput
-from tunematrix.matrix.environments import Environment
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import plan
 from tunematrix.matrix.select import parse_selection

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tunematrix.environments.table import Environment
 from tunematrix.matrix.cells import identity, repeats
 from tunematrix.matrix.compose import compose
-from tunematrix.matrix.environments import Environment
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import Plan, plan
 from tunematrix.paths import shipped_configs

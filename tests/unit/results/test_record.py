@@ -123,4 +123,4 @@ def test_a_record_of_a_cell_that_never_ran() -> None:
 
 def test_the_machine_is_described_without_its_name() -> None:
     """Records travel, so they don't say whose machine it was."""
-    assert set(machine()) == {"system", "architecture", "python", "cores"}
+    assert set(machine()) == {"system", "architecture", "hardware", "python", "cores"}

@@ -44,7 +44,7 @@ def test_a_canary_that_lives_keeps_forking(make_cell: MakeCell) -> None:
     """Cells find the preloaded modules, and the driver says how long they took."""
     lines: list[str] = []
     canary = "recipes_for_run:canary_that_lives"
-    with Driver(["email.mime.text"], canary=canary, report=lines.append) as driver:
+    with Driver(["email.mime.text"], canaries=[canary], report=lines.append) as driver:
         run_dir = make_cell("succeed")
         end = driver.run(run_dir, timeout=30)
         described = driver.describe()
@@ -60,7 +60,7 @@ def test_a_canary_that_dies_means_fresh_processes(make_cell: MakeCell) -> None:
     """Cells still run, each in a Python of its own, and the reason quotes the canary."""
     lines: list[str] = []
     canary = "recipes_for_run:canary_that_dies"
-    with Driver(["email.mime.text"], canary=canary, report=lines.append) as driver:
+    with Driver(["email.mime.text"], canaries=[canary], report=lines.append) as driver:
         run_dir = make_cell("succeed")
         end = driver.run(run_dir, timeout=30)
         described = driver.describe()
@@ -87,7 +87,7 @@ def test_fresh_processes_end_alike(make_cell: MakeCell) -> None:
 def test_a_demanded_fork_server_that_cannot_be_is_an_error() -> None:
     """Nobody gets another isolation than the one demanded."""
     canary = "recipes_for_run:canary_that_dies"
-    driver = Driver([], isolation="forkserver", canary=canary, report=print)
+    driver = Driver([], isolation="forkserver", canaries=[canary], report=print)
     with driver, pytest.raises(MachineProblem, match="parallel work after a fork"):
         driver.start()
 

@@ -1,0 +1,67 @@
+"""What CUDA and MPS have in common: one device, reached through `torch.accelerator`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+
+class Accelerator:
+    """One process on one accelerator.
+
+    Attributes:
+        device: PyTorch's name of its kind.
+    """
+
+    allocator_method = "torch.accelerator, peak of allocated bytes, separate pass"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def begin(self, seed: int, threads: int) -> dict[str, Any]:
+        """Claim the device and seed everything; return what now determines the figures.
+
+        Raises:
+            RuntimeError: PyTorch can't compute on the device; the text says what it found.
+        """
+        self._claim()
+        torch.set_num_threads(max(1, threads))
+        set_seed(seed)
+        return {
+            "seed": seed,
+            "threads": torch.get_num_threads(),
+            "device": self.device,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
+
+    def trainer_settings(self) -> dict[str, Any]:
+        """Return nothing: Trainer takes the accelerator that it finds, and `begin` has looked."""
+        return {}
+
+    def synchronize(self) -> None:
+        """Wait until everything queued on the device is done."""
+        torch.accelerator.synchronize()
+
+    def allocator_peak(self, run: Callable[[], object]) -> int:
+        """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+        gc.collect()
+        torch.accelerator.empty_cache()
+        torch.accelerator.reset_peak_memory_stats()
+        start = torch.accelerator.memory_allocated()
+        run()
+        torch.accelerator.synchronize()
+        return torch.accelerator.max_memory_allocated() - start
+
+    def _claim(self) -> None:
+        """Compute once on the device: that it is listed proves nothing."""
+        current = torch.accelerator.current_accelerator(check_available=True)
+        if current is None or current.type != self.device:
+            found = "no accelerator" if current is None else f"{current.type} alone"
+            message = f"{self.device} was asked for, and torch {torch.__version__} finds {found}"
+            raise RuntimeError(message)
+        torch.ones(2, device=self.device).sum().item()
