@@ -15,19 +15,18 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal
 
-from tunematrix.checks import loss, resources
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim
 from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, TunematrixError, Unavailable
-from tunematrix.evidence import Evidence, Exit, collect
-from tunematrix.evidence.events import Determinants, LogitError, Phase, Started
+from tunematrix.evidence import Exit, collect
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.requirements import first_lack
 from tunematrix.paths import shown, state
+from tunematrix.results import measured
 from tunematrix.results.outcome import Expected, settle
 from tunematrix.results.record import Record, machine
 from tunematrix.run import worker
@@ -36,7 +35,6 @@ from tunematrix.run.driver import Driver
 Isolation = Literal["auto", "forkserver", "spawn", "foreground"]
 
 PREPARE_SECONDS = 900.0
-METRICS_MB = ("stored", "allocator_peak", "process_peak")
 RUNS_KEPT = 5
 
 
@@ -187,10 +185,10 @@ def run_cell(cell: Cell, workshop: Workshop, expected: Sequence[Expected]) -> Re
         reason=reason,
         link=expected[0].link if outcome == "known_failure" else "",
         checks=verdicts,
-        metrics=metrics(evidence),
-        durations=durations(evidence),
+        metrics=measured.metrics(evidence),
+        durations=measured.durations(evidence),
         run_dir=shown(run_dir.path),
-        **determinants(evidence),
+        **measured.determinants(evidence),
     )
 
 
@@ -235,40 +233,6 @@ def unavailable(cell: Cell, groups: Groups) -> str | None:
         return f"the spec needs {needs}, and backend {backend.name} computes without one"
     lack = first_lack(cell.axes, groups)
     return None if lack is None else str(lack)
-
-
-def metrics(evidence: Evidence) -> dict[str, float]:
-    """Return the figures that views show and baselines will compare."""
-    found: dict[str, float | None] = {"gap_closed": loss.measured_gap(evidence)}
-    for measure in METRICS_MB:
-        size = resources.memory_bytes(evidence, measure)
-        found[f"{measure}_mb"] = None if size is None else size / resources.MEGABYTE
-    found["tokens_per_second"] = resources.tokens_per_second(evidence)
-    error = evidence.one(LogitError)
-    found["logit_error"] = error.relative if error else None
-    found["seconds"] = evidence.exit.seconds
-    return {name: figure for name, figure in found.items() if figure is not None}
-
-
-def durations(evidence: Evidence) -> dict[str, float]:
-    """Return seconds by phase, and in total."""
-    phases = {phase.name: phase.seconds for phase in evidence.all(Phase)}
-    return {**phases, "total": evidence.exit.seconds}
-
-
-def determinants(evidence: Evidence) -> dict[str, Any]:
-    """Return versions and machine as the cell's own process reported them."""
-    started, set_by_backend = evidence.one(Started), evidence.one(Determinants)
-    return {
-        "versions": started.versions if started else {},
-        "machine": {
-            **machine(),
-            **(started.determinants if started else {}),
-            **(set_by_backend.values if set_by_backend else {}),
-            "isolation": evidence.exit.isolation,
-            "memory_methods": resources.methods(evidence),
-        },
-    }
 
 
 def _record(cell: Cell, workshop: Workshop, **fields: Any) -> Record:

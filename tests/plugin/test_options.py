@@ -75,8 +75,9 @@ def test_the_command_repeats_exactly_that_cell(repeated: tuple[Project, str]) ->
 
 def test_the_foreground_is_this_process(project: Project) -> None:
     """No process is started, preparations are made here too, and secrets stay masked."""
-    project.option("backend", "here", "engine: python\ndevice: cpu\nmax_grad_norm: 1.0\npreload: []\n"
-                   "prepare: {call: 'tiny_recipes:get_ready', note: counting}\n")  # fmt: skip
+    settings = "engine: python\ndevice: cpu\nmax_grad_norm: 1.0\npreload: []\n"
+    prepare = "prepare: {call: 'tiny_recipes:get_ready', note: counting}\n"
+    project.option("backend", "here", settings + prepare)
     project.write("pyproject.toml", (project.root / "pyproject.toml").read_text().replace(
         'backends = ["plain"]', 'backends = ["here"]'))  # fmt: skip
     project.spec("good", "succeed")
