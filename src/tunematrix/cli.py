@@ -13,12 +13,17 @@ import typer
 import yaml
 from rich.console import Console
 
+from tunematrix.doctor.examine import examine
+from tunematrix.doctor.trials import Laboratory
+from tunematrix.environments.table import find_environment, read_environments
 from tunematrix.errors import BadInput, ExitCode, NothingTested, TunematrixError, did_you_mean
-from tunematrix.harness import Setting, pytest_settings, read_setting
+from tunematrix.harness import Setting, config_roots, pytest_settings, read_setting
+from tunematrix.matrix.groups import read_groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs
+from tunematrix.paths import adhoc_specs, project_root
+from tunematrix.report import doctor as diagnosis
 from tunematrix.report import terminal, verified
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.spec.loader import json_schema, load_specs
@@ -132,6 +137,34 @@ def report(
 
 
 @app.command()
+def doctor(
+    environment: Annotated[
+        str, typer.Option("--environment", "-e", help="Look at it alone; all of it must work.")
+    ] = "",
+    axis: AxisOption = None,
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds that each trial may take.")] = 120,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out what this machine can do, and why it can't do the rest.
+
+    Looks at environments, backends and quantizers, and tries what is installed in real, small
+    runs. Without --environment it ends with 0 whatever it finds.
+    """
+    root = project_root(Path.cwd())
+    roots = config_roots(root, pytest_settings(root))
+    environments = read_environments(root, roots)
+    wanted = find_environment(environment, environments) if environment else None
+    laboratory = Laboratory(root, read_groups(roots), timeout, _show_progress)
+    selection = parse_selection(axis or (), laboratory.groups)
+    found = examine(laboratory, environments, wanted, selection)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        Console().print(diagnosis.tables(found))
+    sys.exit(ExitCode.FAILED if found.problems else ExitCode.PASSED)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a spec, for editors that check YAML."""
     print(json.dumps(json_schema(), indent=2))
@@ -142,6 +175,12 @@ def _place(setting: Setting) -> str:
     if pytest_settings(setting.root):
         return f"--config-file={setting.root / 'pyproject.toml'}"
     return f"--rootdir={setting.root}"
+
+
+def _show_progress(line: str) -> None:
+    """Tell someone who waits what is being done; a log, or a program, isn't told."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
 
 
 def _as_text(found: Plan) -> str:

@@ -73,20 +73,24 @@ def read_setting(
         BadInput: the table, the configs or the environment's name are wrong.
     """
     root = project_root(start)
-    specs, configs = FOLDERS
     told = pytest_settings(root) if folders is None else folders
-    shipped = shipped_configs()
-    own = [(root / name).resolve() for name in told.get(configs, ())]
-    roots = (shipped, *(folder for folder in own if folder != shipped.resolve()))
-    named = [(root / name).resolve() for name in told.get(specs, ())]
+    roots = config_roots(root, told)
+    named = [(root / name).resolve() for name in told.get(FOLDERS[0], ())]
     environments = read_environments(root, roots)
     return Setting(
         root=root,
         environment=find_environment(environment, environments),
         environments=environments,
         groups=read_groups(roots),
-        spec_folders=tuple(named or [shipped / "specs"]),
+        spec_folders=tuple(named or [shipped_configs() / "specs"]),
     )
+
+
+def config_roots(root: Path, told: Mapping[str, Sequence[str]]) -> tuple[Path, ...]:
+    """Return the config folders that pytest's settings name in a project, the shipped one first."""
+    shipped = shipped_configs()
+    own = [(root / name).resolve() for name in told.get(FOLDERS[1], ())]
+    return (shipped, *(folder for folder in own if folder != shipped.resolve()))
 
 
 def pytest_settings(root: Path) -> dict[str, list[str]]:

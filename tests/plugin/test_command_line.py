@@ -94,7 +94,7 @@ def test_debug_runs_in_the_foreground(project: Project, verb: Verb) -> None:
     assert "no cell is called bda[plain-plain]; did you mean bad[plain-plain]" in text
 
 
-@pytest.mark.parametrize("name", ["", "plan", "run", "report", "schema"])
+@pytest.mark.parametrize("name", ["", "plan", "run", "report", "doctor", "schema"])
 def test_help(project: Project, verb: Verb, name: str) -> None:
     """Every verb explains itself."""
     code, text = verb(project, *name.split(), "--help")

@@ -69,12 +69,7 @@ def plan(
         BadInput: a spec names what the configs don't have, or the environment has a backend
             without a config; the text lists all that is wrong in all specs.
     """
-    for backend in environment.backends:
-        if backend not in groups.axes["backend"]:
-            advice = did_you_mean(backend, groups.axes["backend"])
-            raise BadInput(
-                f"environment {environment.name}: there is no backend/{backend}.yaml; {advice}"
-            )
+    check_backends(environment, groups)
     resolved = [resolve(spec, groups) for spec in specs]
     refuse(problem for entry in resolved for problem in entry.problems)
     parts = [split(entry, groups, environment.backends) for entry in resolved]
@@ -83,6 +78,20 @@ def plan(
         exclusion for _, found in parts for exclusion in found if selection(exclusion.cell)
     )
     return Plan(cells, exclusions, environment)
+
+
+def check_backends(environment: Environment, groups: Groups) -> None:
+    """See that each backend of an environment has a config.
+
+    Raises:
+        BadInput: one has none.
+    """
+    for backend in environment.backends:
+        if backend not in groups.axes["backend"]:
+            advice = did_you_mean(backend, groups.axes["backend"])
+            raise BadInput(
+                f"environment {environment.name}: there is no backend/{backend}.yaml; {advice}"
+            )
 
 
 def _cell_as_json(cell: Cell) -> dict[str, Any]:

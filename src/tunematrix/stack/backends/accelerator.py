@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from tunematrix.stack.backends.common import SIDE, Unusable
+
 
 class Accelerator:
     """One process on one accelerator.
@@ -26,7 +28,7 @@ class Accelerator:
         """Claim the device and seed everything; return what now determines the figures.
 
         Raises:
-            RuntimeError: PyTorch can't compute on the device; the text says what it found.
+            Unusable: PyTorch can't compute on the device; the text says what it found.
         """
         self._claim()
         torch.set_num_threads(max(1, threads))
@@ -38,6 +40,11 @@ class Accelerator:
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         }
+
+    def multiply(self, dtype: str) -> float:
+        """Multiply two squares of ones with sides of `SIDE`; return the sum of the product."""
+        square = torch.ones(SIDE, SIDE, dtype=getattr(torch, dtype), device=self.device)
+        return float((square @ square).float().sum().item())
 
     def trainer_settings(self) -> dict[str, Any]:
         """Return nothing: Trainer takes the accelerator that it finds, and `begin` has looked."""
@@ -62,6 +69,9 @@ class Accelerator:
         current = torch.accelerator.current_accelerator(check_available=True)
         if current is None or current.type != self.device:
             found = "no accelerator" if current is None else f"{current.type} alone"
-            message = f"{self.device} was asked for, and torch {torch.__version__} finds {found}"
-            raise RuntimeError(message)
+            raise Unusable(
+                f"{self.device} was asked for, and torch {torch.__version__} finds {found}",
+                present=False,
+                fix="run it where there is one",
+            )
         torch.ones(2, device=self.device).sum().item()

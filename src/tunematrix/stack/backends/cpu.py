@@ -10,6 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import set_seed
 
+from tunematrix.stack.backends.common import SIDE, host
+
 
 class Cpu:
     """One process on the CPU, with as many threads as the cell asks for."""
@@ -19,6 +21,8 @@ class Cpu:
 
     def begin(self, seed: int, threads: int) -> dict[str, Any]:
         """Seed everything and fix the threads; return what now determines the figures."""
+        # A library that takes the first GPU it sees would train elsewhere than was asked for.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
         set_seed(seed)
         return {
@@ -28,6 +32,15 @@ class Cpu:
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         }
+
+    def facts(self) -> dict[str, Any]:
+        """Name the processor and its memory."""
+        return host()
+
+    def multiply(self, dtype: str) -> float:
+        """Multiply two squares of ones with sides of `SIDE`; return the sum of the product."""
+        square = torch.ones(SIDE, SIDE, dtype=getattr(torch, dtype))
+        return float((square @ square).float().sum().item())
 
     def trainer_settings(self) -> dict[str, Any]:
         """Return arguments that keep transformers' Trainer off any GPU there may be."""

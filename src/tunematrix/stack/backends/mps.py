@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tunematrix.stack.backends.accelerator import Accelerator
+from tunematrix.stack.backends.common import Unusable, host
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
@@ -23,17 +24,21 @@ class Mps(Accelerator):
         """Claim the GPU and seed everything; return what now determines the figures.
 
         Raises:
-            RuntimeError: PyTorch can't compute on it, or would compute elsewhere in silence.
+            Unusable: PyTorch can't compute on it, or would compute elsewhere in silence.
         """
         if os.environ.get(FALLBACK, "0") != "0":
-            message = f"{FALLBACK} is set, so that operators may run on the CPU unseen; unset it"
-            raise RuntimeError(message)
+            reason = f"{FALLBACK} is set, so that operators may run on the CPU unseen"
+            raise Unusable(reason, present=True, fix="unset it")
         determinants = super().begin(seed, threads)
         return {
             **determinants,
             "gpu_memory_mb": torch.mps.recommended_max_memory() // 1_000_000,
             "macos": platform.mac_ver()[0],
         }
+
+    def facts(self) -> dict[str, Any]:
+        """Name the chip that both processors share, and the system that drives it."""
+        return {**host(), "runtime": f"macOS {platform.mac_ver()[0]}"}
 
 
 def claim(cache_dir: str) -> None:
@@ -43,5 +48,4 @@ def claim(cache_dir: str) -> None:
 
 def multiply() -> None:
     """Do one product, to see whether a forked process can."""
-    square = torch.ones(64, 64, device="mps")
-    (square @ square).sum().item()
+    Mps().multiply("float32")

@@ -1,0 +1,67 @@
+"""What doctor tries in a process of its own: a composed configuration → events, in seconds.
+
+Both functions are recipes of one cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+
+from tunematrix.evidence.events import Determinants, LogitError
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.backends.common import SIDE, Backend, Unusable
+from tunematrix.stack.recipes.common import open_engine
+from tunematrix.stack.recipes.data import prepare
+from tunematrix.stack.recipes.sft import measure_reference
+
+DTYPES = ("float32", "bfloat16", "float16")
+Multiply = Callable[[str], float]
+"""Multiplies two squares of ones in a dtype, and returns the sum of the product."""
+
+
+def quantizer(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+    """Load a quantized base, score it beside the original, and train an adapter for one step."""
+    with events.phase("reference"):
+        engine = open_engine(config, events)
+        data = prepare(config, engine.tokenizer)
+        original = measure_reference(engine, data, events)
+    with events.phase("load"):
+        model = engine.load(original.base)
+        events.write(engine.storage(model, original.base))
+        logits = engine.logits(model, original.probe, gradient=True)
+        error = np.linalg.norm(logits - original.logits) / np.linalg.norm(original.logits)
+        events.write(LogitError(float(error)))
+    with events.phase("train"):
+        attached = engine.attach(model, original.base)
+        engine.train(attached, original.base, data, events, output_dir)
+
+
+def device(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+    """Claim a backend's device, say what it is, and multiply on it in each dtype.
+
+    Raises:
+        Unusable: it can't be claimed; the text says what was found.
+    """
+    backend: Backend = instantiate(config["backend"]["implementation"])
+    try:
+        events.write(Determinants(backend.begin(seed=0, threads=1)))
+    except Unusable as problem:
+        events.write(Determinants({"present": problem.present, "fix": problem.fix}))
+        raise
+    events.write(Determinants(backend.facts()))
+    products = {dtype: problem_with(backend.multiply, dtype) for dtype in DTYPES}
+    events.write(Determinants({"products": products}))
+
+
+def problem_with(multiply: Multiply, dtype: str) -> str:
+    """Return what is wrong with a product; empty where it is right."""
+    try:
+        found = multiply(dtype)
+    except Exception as error:  # noqa: BLE001 - a refusal, of whatever kind, is the finding
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return "" if found == SIDE**3 else f"the product sums to {found:g} instead of {SIDE**3}"
