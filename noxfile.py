@@ -1,68 +1,58 @@
 #!/usr/bin/env -S uv run --script
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["nox[uv]>=2025.10.14"]
+# dependencies = ["nox>=2025.10.14"]
 # ///
 """The workshop of tunematrix: a session for each environment, and one for each developer's job.
 
     nox -s cpu                    build the environment, prove the stack in it
     nox -s cpu -- -m smoke        what follows the -- goes to pytest
     nox -s cpu -- -k hqq-int4     ... so this runs the cells of one quantizer
+    nox -s cpu-latest             the same with the newest releases; cpu-lowest with the oldest
     nox --usage cpu               all there is to know about a session
 
 An environment is built from locked constraints, once, and again only when what it is made of has
-changed. Running a session again repairs a build that was interrupted.
+changed. Running a session again repairs a build that was interrupted. With TUNEMATRIX_INHERIT=1
+it is built over the packages of the Python that runs Nox, and adds what is missing there.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
 import os
-import re
-import subprocess
 import sys
-import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+
+if sys.version_info < (3, 11):  # noqa: UP036  # Nox itself runs on older ones
+    _FOUND = f"Nox is run by Python {sys.version.split()[0]}, tunematrix needs 3.11 or later"
+    sys.exit(f'{_FOUND}: python3.11 -m pip install "nox[uv]" && python3.11 -m nox ...')
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "src"))
 
 import nox
 
-nox.needs_version = ">=2025.10.14"
-nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.error_on_external_run = True
-nox.options.reuse_venv = "yes"
+from tunematrix.environments import locks
+from tunematrix.environments.building import NOT_INSTALLED, Order, one_at_a_time
+from tunematrix.environments.host import command_refusal, refusal, this_machine
+from tunematrix.environments.table import Environment, read_environments
+from tunematrix.errors import BadInput
+from tunematrix.paths import pyproject
 
+try:
+    PYPROJECT = pyproject(ROOT)
+    ENVIRONMENTS = read_environments(ROOT, [])
+    locks.held_back(ROOT)
+except BadInput as _problem:
+    sys.exit(str(_problem))
 
-class Environment(TypedDict):
-    """What this file reads of a row of [tool.tunematrix.environments] in pyproject.toml."""
-
-    description: str
-    extras: list[str]
-    constraints: str
-    platforms: list[str]
-    torch_index: str
-
-
-PYPROJECT = nox.project.load_toml("pyproject.toml")
-ENVIRONMENTS: dict[str, Environment] = PYPROJECT["tool"]["tunematrix"]["environments"]
+INHERITS = os.environ.get("TUNEMATRIX_INHERIT", "") not in ("", "0")
+LOCKED = [row for row in ENVIRONMENTS.values() if row.variant == "locked"]
+DEV = "constraints/dev.txt"
+LOCKS = {row.constraints: row.extras for row in LOCKED} | {DEV: ()}
+MACHINE = this_machine(row.host for row in LOCKED)
 SPECS = " ".join(PYPROJECT["tool"]["pytest"]["ini_options"]["tunematrix_specs"])
-
-# Requirements kept behind their newest release in every lock. The reason stands above each.
-HELD_BACK = [
-    # Machines that can't reach https://download.pytorch.org/whl/cpu/torch/ hold a wheel of this.
-    "torch==2.13.0",
-]
-
-# What pip has been told about where packages come from, under uv's name for it.
-PIP_TO_UV = {
-    "cert": "SSL_CERT_FILE",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-    "index-url": "UV_DEFAULT_INDEX",
-    "trusted-host": "UV_INSECURE_HOST",
-}
+VERSIONS = {"locked": "", "lowest": " as old as its bounds allow", "latest": " as new as it gets"}
 
 # Unless the caller has set them, as in `HF_HUB_OFFLINE=0 nox -s cpu`.
 OFFLINE = {
@@ -73,35 +63,45 @@ OFFLINE = {
     "WANDB_MODE": "disabled",
 }
 
+nox.needs_version = ">=2025.10.14"
+# uv doesn't see the packages that a virtualenv inherits, and would install them again.
+nox.options.default_venv_backend = "virtualenv" if INHERITS else "uv|virtualenv"
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "yes"
+os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")  # another Python: another virtualenv
 
-def define_environment(name: str, environment: Environment) -> None:
-    """Make a session of one row of the table."""
+
+def define_environment(row: Environment) -> None:
+    """Make a session of one row of the table; on a machine that can't have it, one that says so."""
+    refused = refusal(row.host, MACHINE)
 
     def prove(session: nox.Session) -> None:
+        if reason := refused or command_refusal(row.host):
+            session.error(f"{row.name} can't work on this machine.\n{reason}")
         # An ini override, not a path: pytest knows which of the caller's arguments are paths,
         # and lets those replace the suite.
         suite = f"--override-ini=testpaths={SPECS}"
-        options = ["-v", f"--environment={name}", f"--require={name}"]
-        python_of(session, name, "-m", "pytest", suite, *options)
+        options = ["-v", f"--environment={row.name}", f"--require={row.name}"]
+        run_in(session, [row.name], "-m", "pytest", suite, *options)
 
-    prove.__doc__ = f"""Prove the stack: {environment["description"]}.
+    prove.__doc__ = f"""Prove the stack{VERSIONS[row.variant]}: {row.description}.
 
     Builds the environment if need be and runs the shared suite ({SPECS}) in it.
     What follows -- goes to pytest; paths and node ids there replace the suite. A library that
     the environment requires and lacks fails the run. Ctrl-C still records what has finished.
-    Records, JUnit XML and a folder for each cell are left in .tunematrix/{name}/.
+    Records, JUnit XML and a folder for each cell are left in .tunematrix/{row.name}/.
     """
-    nox.session(name=name, default=False)(prove)
+    nox.session(name=row.name, default=False, venv_backend="none" if refused else None)(prove)
 
 
-for _name, _environment in ENVIRONMENTS.items():
-    define_environment(_name, _environment)
+for _row in ENVIRONMENTS.values():
+    define_environment(_row)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and which module may import which."""
-    build(session, "-r", "constraints/dev.in", constraints="constraints/dev.txt")
+    build(session, "-r", "constraints/dev.in", lock=DEV)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports", "--no-logo", env={"PYTHONPATH": "src"})
@@ -110,139 +110,112 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check types with mypy --strict; no ML library is needed."""
-    build(session, "-e", ".", "-r", "constraints/dev.in", constraints="constraints/dev.txt")
+    build(session, "-e", ".", "-r", "constraints/dev.in", lock=DEV)
     session.run("mypy", *session.posargs)
 
 
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
-    """Test tunematrix itself, among the libraries of the cpu environment.
+    """Test tunematrix itself, among the libraries of cpu, and of mlx where there are any.
 
     What follows -- goes to pytest: `nox -s tests -- tests/unit -x`.
     """
-    python_of(session, "cpu", "-m", "pytest")
+    here = [name for name in ("cpu", "mlx") if not refusal(ENVIRONMENTS[name].host, MACHINE)]
+    run_in(session, here, "-m", "pytest", tools=["nox"])
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure what tunematrix itself costs."""
-    python_of(session, "cpu", "tests/bench/bench.py")
+    run_in(session, ["cpu"], "tests/bench/bench.py")
 
 
 @nox.session(default=False)
 def toyworld(session: nox.Session) -> None:
     """Train the toy world's base model again, into the package."""
-    python_of(session, "cpu", "-m", "tunematrix.stack.toyworld.train_base")
+    run_in(session, ["cpu"], "-m", "tunematrix.stack.toyworld.train_base")
 
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
-    """Compile the constraints from constraints/*.in and pyproject.toml.
+    """Compile the constraints from constraints/*.in and pyproject.toml, then check them.
 
     Pins that still fit stay; `nox -s lock -- --upgrade` moves all that is not pinned by hand,
-    there or in HELD_BACK. Resolves against PyPI, whatever this machine's package settings are,
-    for all platforms at once, then proves that each platform an environment names can have it.
+    there or in [[tool.tunematrix.held_back]]. Resolves against PyPI, whatever this machine's
+    package settings are, for all platforms at once.
     """
+    for file in LOCKS:
+        command = f"nox -s lock  {locks.seal(ROOT, ROOT / file, LOCKS[file])}"
+        header = [f"--custom-compile-command={command}", "--annotation-style=line"]
+        resolve(session, file, "--universal", f"-o={file}", *header, *session.posargs)
+    session.notify("locks")
+
+
+@nox.session(name="locks", default=False)
+def check_locks(session: nox.Session) -> None:
+    """Check, against PyPI, that each lock fits pyproject.toml and resolves on all its platforms."""
+    for file, extras in LOCKS.items():
+        if wrong := locks.mismatch(ROOT, ROOT / file, extras):
+            session.error(wrong)
+    for row in LOCKED:
+        for platform in row.platforms:
+            there = (f"-c={row.constraints}", f"--python-platform={platform}")
+            resolve(session, row.constraints, *there)
+
+
+def resolve(session: nox.Session, lock: str, *options: str) -> None:
+    """Resolve what a lock is made of, whatever package indexes this machine is told to use."""
     if session.venv_backend != "uv":
-        session.error('Only uv can compile them: python -m pip install "nox[uv]".')
-    resolve(session, "constraints/dev.in", "--universal", "-o=constraints/dev.txt")
-    for name, environment in ENVIRONMENTS.items():
-        extras = [f"--extra={extra}" for extra in environment["extras"]]
-        inputs, locked = [f"constraints/{name}.in", *extras], environment["constraints"]
-        resolve(session, *inputs, "--universal", f"-o={locked}")
-        for platform in environment["platforms"]:
-            resolve(session, *inputs, f"-c={locked}", f"--python-platform={platform}")
+        session.error('Only uv resolves for other machines: python -m pip install "nox[uv]"')
+    command = locks.resolving(ROOT, lock, LOCKS[lock], Path(session.create_tmp()))
+    env: dict[str, str | None] = {"UV_FIND_LINKS": None, "UV_INDEX": None}
+    env["MACOSX_DEPLOYMENT_TARGET"] = "14.0"  # what macOS wheels of ML libraries ask for
+    session.run(*command, *options, env=env, silent=True)
 
 
-def python_of(session: nox.Session, name: str, *arguments: str) -> None:
-    """Run the Python of an environment, built if need be; the caller's arguments follow ours."""
-    row = ENVIRONMENTS[name]
-    package = f".[{','.join(row['extras'])}]"
-    build(session, "-e", package, constraints=row["constraints"], torch_index=row["torch_index"])
+def run_in(
+    session: nox.Session, names: Sequence[str], *arguments: str, tools: Sequence[str] = ()
+) -> None:
+    """Run the Python of some environments, built if need be; the caller's arguments follow ours."""
+    rows = [ENVIRONMENTS[name] for name in names]
+    extras = ",".join(dict.fromkeys(extra for row in rows for extra in row.extras))
+    build(session, "-e", f".[{extras}]", *tools, rows=rows, lock=DEV if tools else "")
     env = OFFLINE | {name: os.environ[name] for name in OFFLINE if name in os.environ}
-    command = ["python", *arguments, *session.posargs]
+    if INHERITS:  # commands of inherited packages, such as ninja
+        env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
     # Ctrl-C: records and JUnit are written before this loses patience.
+    command = ["python", *arguments, *session.posargs]
     session.run(*command, env=env, interrupt_timeout=60, terminate_timeout=15)
 
 
-def build(session: nox.Session, *what: str, constraints: str, torch_index: str = "") -> None:
-    """Install what is asked for, unless the virtualenv's stamp says that it is there.
-
-    The stamp is written by installation steps, so that --no-install leaves it alone. While it
-    reads "unfinished", the next build installs everything over.
-    """
-    stamp = session.env_dir / "tunematrix-build"
-    wanted = fingerprint(session, *what, "-c", constraints)
-    found = stamp.read_text() if stamp.exists() else ""
-    if found == wanted:
-        return
-    settings = pip_settings()
-    options = torch_sources(session, torch_index, constraints, settings.get("UV_FIND_LINKS", ""))
-    if found == "unfinished":
-        options.append("--force-reinstall")
-    if session.venv_backend != "uv":
-        session.warn('pip takes minutes for this, uv seconds: python -m pip install "nox[uv]".')
-    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-    session.run_install("python", "-c", write, str(stamp), "unfinished", log=False)
-    session.install(*what, "-c", constraints, *options, env=settings)
-    session.run_install("python", "-c", write, str(stamp), wanted, log=False)
-
-
-def fingerprint(session: nox.Session, *arguments: str) -> str:
-    """A digest of all that decides what a virtualenv holds, its Python and its uv included."""
-    files = [session.env_dir / "pyvenv.cfg", *map(Path, arguments)]
-    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
-    package = [PYPROJECT["build-system"], PYPROJECT["project"], PYPROJECT["tool"]["hatch"]]
-    return hashlib.sha256(json.dumps([arguments, texts, package]).encode()).hexdigest()
-
-
-def pip_settings() -> dict[str, str]:
-    """Pip's settings, from PIP_* variables and pip's own files, as uv's variables."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    # Compiled now, or the first run would pay for it; several indexes are treated as by pip.
-    settings = {"UV_COMPILE_BYTECODE": "1", "UV_INDEX_STRATEGY": "unsafe-best-match"}
-    for option, variable in PIP_TO_UV.items():
-        in_files = re.findall(rf"^(?:global|install)\.{option}=(.*)$", listed, re.MULTILINE)
-        told = os.environ.get("PIP_" + option.upper().replace("-", "_"))
-        if told or in_files:
-            values = (told or str(ast.literal_eval(in_files[-1]))).split()
-            settings[variable] = ("," if option == "find-links" else " ").join(values)
-    return {name: os.environ.get(name, value) for name, value in settings.items()}
-
-
-def torch_sources(session: nox.Session, index: str, constraints: str, find_links: str) -> list[str]:
-    """Installer options that lead to PyTorch's build for a backend.
-
-    For Linux, PyPI has the CUDA build alone, of several GB. The right one comes from pip's
-    find-links or from PyTorch's index; where neither can give it, PyPI's has to do.
-    """
-    if not index or sys.platform != "linux":
-        return []
-    version = re.findall(r"^torch==(\S+)", Path(constraints).read_text(), re.MULTILINE)[0]
-    wheel = f"torch-{version}+{Path(index).name}-cp3{sys.version_info.minor}-*.whl"
-    folders = [Path(folder.removeprefix("file://")) for folder in find_links.split(",")]
-    if any(list(folder.glob(wheel)) for folder in folders):
-        return []
+def build(
+    session: nox.Session, *what: str, rows: Sequence[Environment] = (), lock: str = ""
+) -> None:
+    """Install what is asked for, unless the virtualenv's stamp says that it is there."""
+    if session.run_install("python", "--version", silent=True, log=False) is None:
+        return  # --no-install: what there is has to do
+    backend = session.venv_backend
+    order = Order(ROOT, session.env_dir, what, tuple(rows), lock, backend, INHERITS)
     try:
-        urllib.request.urlopen(f"{index}/torch/", timeout=3).close()
-    except OSError as problem:
-        session.warn(f"{index} is out of reach ({problem}): taking PyPI's torch, several GB.")
-        return []
-    return ["--extra-index-url", index]
+        order.check()
+        with one_at_a_time(order.virtualenv, session.log):
+            if order.state != order.fingerprint:
+                install(session, order)
+    except BadInput as problem:
+        session.error(str(problem))
 
 
-def resolve(session: nox.Session, *arguments: str) -> None:
-    """Resolve pyproject.toml and the arguments against PyPI, with HELD_BACK."""
-    held_back = Path(session.create_tmp(), "HELD_BACK-in-noxfile.txt")
-    held_back.write_text("\n".join(HELD_BACK))
-    lowest = PYPROJECT["project"]["requires-python"].removeprefix(">=")
-    command = ["uv", "pip", "compile", "--no-config", "--default-index=https://pypi.org/simple"]
-    header = ["--custom-compile-command=nox -s lock", "--annotation-style=line", "--quiet"]
-    inputs = ["pyproject.toml", f"-c={held_back}", f"--python-version={lowest}", *arguments]
-    env: dict[str, str | None] = {name: None for name in PIP_TO_UV.values() if "UV" in name}
-    env["MACOSX_DEPLOYMENT_TARGET"] = "14.0"  # what macOS wheels of ML libraries ask for
-    session.run(*command, *header, *inputs, *session.posargs, env=env, silent=True)
+def install(session: nox.Session, order: Order) -> None:
+    """Install everything; where something was inherited, say what."""
+    installation = order.prepare()
+    for warning in installation.warnings:
+        session.warn(warning)
+    try:
+        session.install(*order.what, *installation.options, env=installation.variables)
+    except nox.command.CommandFailed:
+        session.error(NOT_INSTALLED)
+    for line in order.finish():
+        session.log(line)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,9 +12,6 @@ from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.results.outcome import Expected
 from tunematrix.spec import Spec
 from tunematrix.workflow import declared_failures, known_failures, unavailable
-
-if TYPE_CHECKING:
-    pass
 
 
 def _groups(root: Path, **requires: str) -> Groups:

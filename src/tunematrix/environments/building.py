@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 from tunematrix.environments import inherited, locks, sources
 from tunematrix.environments.table import Environment, Variant
+from tunematrix.errors import BadInput
 from tunematrix.paths import pyproject
 
 UNFINISHED = "unfinished"
 """What the stamp of a virtualenv reads while it is being built."""
+
+NOT_INSTALLED = """The installer failed; its own last words stand above.
+  Is it that no index can be reached? Fetch the wheels where one can, and build from them here:
+    PIP_NO_INDEX=1 PIP_FIND_LINKS=/folder/of/wheels nox -s ...
+  Running the session again repairs what is half built"""
 
 # What tells uv which versions a variant takes.
 _RESOLUTION: Mapping[Variant, tuple[str, ...]] = {
@@ -30,15 +38,15 @@ _RESOLUTION: Mapping[Variant, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Installation:
-    """What the installer has to be told.
+    """What the installer has to be told, and whoever started it.
 
     Attributes:
-        options: beside what is installed. settings: variables for uv.
-        warnings: what whoever started this should know beforehand.
+        options: beside what is installed. variables: of the process, for uv.
+        warnings: one line each.
     """
 
     options: tuple[str, ...]
-    settings: Mapping[str, str]
+    variables: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
@@ -51,7 +59,9 @@ class Order:
         what: the installer's arguments; those that are files count with their text.
         rows: the environments whose libraries it holds; none for the developers' tools alone.
         tools: the lock of the developers' tools, where it holds any.
+        backend: what Nox makes virtualenvs and installs with: uv or virtualenv.
         inherits: whether it is built over the packages of the Python that runs Nox.
+        today: the day it is built on.
     """
 
     root: Path
@@ -59,7 +69,9 @@ class Order:
     what: tuple[str, ...]
     rows: tuple[Environment, ...] = ()
     tools: str = ""
+    backend: str = "uv"
     inherits: bool = False
+    today: date = field(default_factory=date.today)
 
     @property
     def variant(self) -> Variant:
@@ -67,22 +79,17 @@ class Order:
         return self.rows[0].variant if self.rows else "locked"
 
     @property
-    def extras(self) -> tuple[str, ...]:
-        """The package's extras, of all rows."""
-        return tuple(dict.fromkeys(extra for row in self.rows for extra in row.extras))
+    def required(self) -> list[str]:
+        """What the package requires, with the extras of all rows."""
+        return locks.requirements(self.root, [extra for row in self.rows for extra in row.extras])
 
     @property
-    def locks(self) -> tuple[tuple[Path, tuple[str, ...]], ...]:
+    def constraints(self) -> tuple[tuple[Path, tuple[str, ...]], ...]:
         """Each lock that constrains it, with the extras that the lock was compiled for."""
         if self.variant != "locked":
             return ()
         named = [(row.constraints, row.extras) for row in self.rows] + [(self.tools, ())]
         return tuple((self.root / file, extras) for file, extras in named if file)
-
-    @property
-    def stamp(self) -> Path:
-        """The file that says what the virtualenv was built from."""
-        return self.virtualenv / "tunematrix-build"
 
     @property
     def packages(self) -> Path:
@@ -95,79 +102,117 @@ class Order:
         return (3, int(re.sub(r"\D", "", self.packages.parent.name.partition(".")[2])))
 
     @property
+    def stamp(self) -> Path:
+        """The file that says what the virtualenv was built from."""
+        return self.virtualenv / "tunematrix-build"
+
+    @property
     def state(self) -> str:
         """What the stamp reads; empty for a virtualenv that nothing was installed in."""
         return self.stamp.read_text(encoding="utf-8") if self.stamp.exists() else ""
 
-    def problem(self) -> str | None:
-        """Return why it can't be built, None where it can."""
-        version = "{}.{}".format(*self.python)
-        for row in self.rows:
-            if not row.admits(self.python):
-                text = f"{row.name} needs a Python {row.python}, there are no wheels for {version}"
-                return f"{text}; run Nox by such a one, or nox --python=3.X -s {row.name}"
-        if self.inherits and self.python != sys.version_info[:2]:
-            text = "TUNEMATRIX_INHERIT takes over the packages of the Python that runs Nox"
-            return f"{text}, and that isn't a {version}; leave out --python"
-        found = (locks.mismatch(self.root, file, extras) for file, extras in self.locks)
-        return next(filter(None, found), None)
-
+    @cached_property
     def fingerprint(self) -> str:
-        """Return a digest of all that decides what it holds, its Python and its uv included.
+        """A digest of all that decides what it holds, its Python and its uv included.
 
         What is newest changes by itself: the latest variant is due again on another day.
         """
         paths = map(Path, self.what)
-        files = [self.virtualenv / "pyvenv.cfg", *paths, *(file for file, _ in self.locks)]
+        files = [self.virtualenv / "pyvenv.cfg", *paths, *(file for file, _ in self.constraints)]
         texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
         project = pyproject(self.root)
         package = [project.get("build-system"), project.get("project")]
         package.append(project.get("tool", {}).get("hatch"))
-        day = date.today().isoformat() if self.variant == "latest" else ""
+        day = self.today.isoformat() if self.variant == "latest" else ""
         lent = inherited.found_in(inherited.machine_folders()) if self.inherits else None
         parts = [self.what, texts, package, self.variant, day, lent]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def check(self) -> None:
+        """Hold against each other what was ordered, what there is and who is to build it.
+
+        Raises:
+            BadInput: it can't be built so.
+        """
+        version = "{}.{}".format(*self.python)
+        for row in self.rows:
+            if not row.admits(self.python):
+                text = f"{row.name} needs Python {row.python}: there are no wheels for {version}"
+                raise BadInput(f"{text}; run Nox by another one, or nox -P 3.X -s {row.name}")
+        if self.inherits and (self.python != sys.version_info[:2] or self.backend == "uv"):
+            text = "TUNEMATRIX_INHERIT takes the packages of the Python that runs Nox, through pip"
+            raise BadInput(f"{text}; leave out -P and the choice of a backend")
+        if self.variant != "locked" and self.backend != "uv":
+            text = f"Only uv can choose the {self.variant} versions"
+            raise BadInput(f'{text}: python -m pip install "nox[uv]", unset TUNEMATRIX_INHERIT')
+        for file, extras in self.constraints:
+            if wrong := locks.mismatch(self.root, file, extras):
+                raise BadInput(wrong)
 
     def prepare(self) -> Installation:
         """Make the virtualenv ready to be installed into; write its constraints beside its stamp.
 
         From here until `finish` its stamp says that it is unfinished.
         """
-        if self.state == UNFINISHED:
+        if self.state == UNFINISHED or self.inherits:
             self._empty()
         self.stamp.write_text(UNFINISHED, encoding="utf-8")
         have = self._lend()
-        required = locks.requirements(self.root, self.extras)
-        unfit = inherited.unfit(required, have)
+        unfit = inherited.unfit(self.required, have)
         pins: dict[str, str] = {}
-        for file, _ in self.locks:
+        for file, _ in self.constraints:
             pins |= locks.pinned(file.read_text(encoding="utf-8"))
-        settings, torch = sources.pip_settings(), sources.TorchSource()
-        index = next((row.torch_index for row in self.rows if row.torch_index), "")
-        if index and ("torch" not in have or "torch" in unfit):
-            version = _torch_version(pins, required)
-            torch = sources.torch_source(index, version, self.variant, settings)
-        pins = {name: line for name, line in pins.items() if name not in have or name in unfit}
-        constraints = self.virtualenv / "tunematrix-constraints.txt"
-        constraints.write_text("\n".join([*pins.values(), *torch.pins]), encoding="utf-8")
-        warnings = [
-            f"{name} {have[name]} of this machine is not what {wanted} asks for: installing another"
-            for name, wanted in unfit.items()
-        ]
+        settings = sources.pip_settings()
+        variables = sources.as_uv(settings, os.environ)
+        alone = ("--no-index",) if sources.without_index(settings) else ()
+        lent = have.keys() - unfit.keys()
+        torch = sources.TorchSource()
+        if sys.platform == "linux" and "torch" not in lent:
+            folders = variables.get("UV_FIND_LINKS", "")
+            torch = self._torch(pins, folders, may_ask=not alone)
+        lines = [line for name, line in pins.items() if name not in lent]
+        written = self.virtualenv / "tunematrix-constraints.txt"
+        written.write_text("\n".join([*lines, *torch.pins]), encoding="utf-8")
+        warnings = [f"{name} {have[name]} is here, {unfit[name]} is asked for" for name in unfit]
+        if self.backend != "uv" and not self.inherits:
+            text = "pip takes minutes for this, uv seconds"
+            warnings.append(f'{text}: python -m pip install "nox[uv]"')
+        versions = _RESOLUTION[self.variant]
         return Installation(
-            options=(f"-c={constraints}", *_RESOLUTION[self.variant], *torch.options),
-            settings=settings,
-            warnings=tuple(filter(None, [*warnings, torch.warning])),
+            options=(f"--constraint={written}", *versions, *torch.options, *alone),
+            variables=variables,
+            warnings=(*warnings, *torch.warnings),
         )
 
-    def account(self) -> inherited.Account:
-        """Return what it holds that lies elsewhere, and which requirements aren't met."""
-        required = locks.requirements(self.root, self.extras)
-        return inherited.account(required, self.packages, inherited.machine_folders())
+    def finish(self) -> list[str]:
+        """Stamp it as built; return what there is to say of an inheritance.
 
-    def finish(self, fingerprint: str) -> None:
-        """Stamp it as built."""
-        self.stamp.write_text(fingerprint, encoding="utf-8")
+        Raises:
+            BadInput: what was inherited and what was installed don't fit together.
+        """
+        said = []
+        if self.inherits:
+            folders = inherited.machine_folders()
+            account = inherited.account(self.required, self.packages, folders)
+            if account.problems:
+                text = "\n  ".join(["What was inherited doesn't fit:", *account.problems])
+                raise BadInput(f"{text}\n  Install there what fits, or unset TUNEMATRIX_INHERIT")
+            kept = ", ".join(f"{name} {version}" for name, version in account.kept.items())
+            said.append(f"Inherited from {sys.prefix}: {kept or 'nothing'}")
+        self.stamp.write_text(self.fingerprint, encoding="utf-8")
+        return said
+
+    def _torch(
+        self, pins: Mapping[str, str], find_links: str, *, may_ask: bool
+    ) -> sources.TorchSource:
+        """Find PyTorch's build for the one backend that has an index of its own."""
+        index = next((row.torch_index for row in self.rows if row.torch_index), "")
+        if not index:
+            return sources.TorchSource()
+        least = next(text for text in self.required if text.startswith("torch>="))
+        version = re.split("[=;, ]+", pins.get("torch", least).replace(">", "="))[1]
+        wheels = sources.torch_wheels(find_links, sources.tag_of(index), self.python)
+        return sources.torch_source(index, version, self.variant, wheels, may_ask=may_ask)
 
     def _lend(self) -> dict[str, str]:
         """Let it see the machine's packages after its own, or no longer; return what it sees."""
@@ -178,7 +223,7 @@ class Order:
         return inherited.found_in(folders)
 
     def _empty(self) -> None:
-        """Remove every package but pip: an interrupted build may have left halves of them."""
+        """Remove every package but pip: what is half there, and what would hide the machine's."""
         for entry in self.packages.iterdir():
             if entry.name.startswith(("pip", "_virtualenv")):
                 continue
@@ -203,9 +248,3 @@ def one_at_a_time(virtualenv: Path, say: Callable[[str], None]) -> Iterator[None
             say(f"Another process is building {virtualenv.name}: waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _torch_version(pins: Mapping[str, str], required: Sequence[str]) -> str:
-    """Return the torch that is locked or, without a lock, the least that is allowed."""
-    texts = [pins.get("torch", ""), *(text for text in required if text.startswith("torch>="))]
-    return re.split("[=;, ]+", next(filter(None, texts)))[1]

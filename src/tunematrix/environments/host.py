@@ -10,9 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 5.0
-"""Seconds that a probe's command has; a driver that hangs must not hang Nox."""
-
 
 @dataclass(frozen=True)
 class Probe:
@@ -21,8 +18,8 @@ class Probe:
     Attributes:
         looking_for: all of it in words, for the message.
         advice: what to do on a machine that lacks it.
-        systems: as `sys.platform` has them: linux, darwin.
-        architectures: as `uname -m` has them: x86_64, aarch64, arm64.
+        machines: systems with their processors, as `uname -sm` has them in lower case:
+            "linux x86_64", "linux aarch64", "darwin arm64".
         minimum_glibc: least version of the C library, on Linux.
         minimum_macos: least version of macOS, on a Mac.
         any_of: commands on PATH and absolute paths, of which at least one must exist.
@@ -32,8 +29,7 @@ class Probe:
 
     looking_for: str = "a supported machine"
     advice: str = "run another environment: nox -l"
-    systems: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
     minimum_glibc: str = ""
     minimum_macos: str = ""
     any_of: tuple[str, ...] = ()
@@ -81,8 +77,7 @@ def this_machine(probes: Iterable[Probe]) -> Machine:
 def refusal(probe: Probe, machine: Machine) -> str | None:
     """Return why an environment can't work on a machine, None where it may; starts nothing."""
     missing = (
-        (probe.systems and machine.system not in probe.systems)
-        or (probe.architectures and machine.architecture not in probe.architectures)
+        (probe.machines and f"{machine.system} {machine.architecture}" not in probe.machines)
         or (machine.system == "linux" and _older(machine.glibc, probe.minimum_glibc))
         or (machine.system == "darwin" and _older(machine.macos, probe.minimum_macos))
     )
@@ -93,11 +88,15 @@ def refusal(probe: Probe, machine: Machine) -> str | None:
     return None
 
 
-def command_refusal(probe: Probe) -> str | None:
+def command_refusal(probe: Probe, patience: float = 5.0) -> str | None:
     """Run the probe's command; return why its answer rules the environment out, else None.
 
     Where the command itself is missing nothing is ruled out: a container may be given a GPU
     without the tools to list it.
+
+    Args:
+        probe: whose command.
+        patience: seconds that the command has; a driver that hangs must not hang Nox.
     """
     if not probe.command or shutil.which(probe.command[0]) is None:
         return None
@@ -109,11 +108,11 @@ def command_refusal(probe: Probe) -> str | None:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             errors="replace",
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return _message(probe, f"{shown} gave no answer in {PATIENCE:.0f} s")
+        return _message(probe, f"{shown} gave no answer in {patience:.0f} s")
     except OSError as problem:
         return _message(probe, f"{shown} can't be run: {problem.strerror}")
     if ended.returncode == 0 and probe.proof in ended.stdout:

@@ -6,7 +6,6 @@ Reads installed metadata and installs nothing. `packaging` comes with Nox, and w
 from __future__ import annotations
 
 import site
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
@@ -31,9 +30,10 @@ class Account:
 
 
 def machine_folders() -> list[str]:
-    """Return where the Python that runs Nox, and the one beneath its virtualenv, keep packages."""
-    prefixes = dict.fromkeys([sys.prefix, sys.base_prefix])
-    folders = [*site.getsitepackages(list(prefixes)), site.getusersitepackages()]
+    """Return the folders in which the Python that runs Nox finds packages."""
+    folders = site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
     return [folder for folder in dict.fromkeys(folders) if Path(folder).is_dir()]
 
 

@@ -64,20 +64,19 @@ def source(lock: Path) -> Path:
     return lock.with_suffix(".in")
 
 
-def digest(root: Path, lock: Path, extras: Sequence[str]) -> str:
-    """Return a short digest of all that `nox -s lock` compiles one lock from."""
+def seal(root: Path, lock: Path, extras: Sequence[str]) -> str:
+    """Return what a lock's header says of all that the lock is compiled from: a digest."""
     python = pyproject(root).get("project", {}).get("requires-python")
     behind = [entry.requirement for entry in held_back(root)]
     inputs = [python, sorted(requirements(root, extras)), behind, list(_lines(source(lock)))]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+    return f"(inputs {hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]})"
 
 
 def mismatch(root: Path, lock: Path, extras: Sequence[str]) -> str | None:
     """Return why a lock can't be used, None where it was compiled from what there is now."""
     if not lock.is_file():
         return f"{shown(lock)} isn't there; run nox -s lock"
-    found = re.search(r"\(inputs (\w+)\)", lock.read_text(encoding="utf-8"))
-    if found and found[1] == digest(root, lock, extras):
+    if seal(root, lock, extras) in lock.read_text(encoding="utf-8"):
         return None
     return (
         f"{shown(lock)} was compiled from other requirements than pyproject.toml and "
@@ -85,12 +84,31 @@ def mismatch(root: Path, lock: Path, extras: Sequence[str]) -> str | None:
     )
 
 
+def resolving(root: Path, lock: str, extras: Sequence[str], scratch: Path) -> list[str]:
+    """Return uv's command that resolves against PyPI what a lock is made of.
+
+    Args:
+        root: the project's folder, in which the command is run.
+        lock: the lock, relative to it.
+        extras: those that it is for.
+        scratch: a folder for a file with what is held back.
+    """
+    behind = scratch / "held_back-in-pyproject.txt"
+    lines = [entry.requirement for entry in held_back(root)]
+    behind.write_text("\n".join(lines), encoding="utf-8")
+    lowest = pyproject(root)["project"]["requires-python"].removeprefix(">=")
+    command = ["uv", "pip", "compile", "--quiet", "--no-config", f"--python-version={lowest}"]
+    inputs = ["pyproject.toml", str(source(Path(lock))), f"-c={behind}"]
+    options = [f"--extra={extra}" for extra in extras]
+    return [*command, "--default-index=https://pypi.org/simple", *inputs, *options]
+
+
 def pinned(lock_text: str) -> dict[str, str]:
     """Return the lines of a lock by the name that each pins, markers and several versions kept."""
     found: dict[str, list[str]] = {}
     for line in lock_text.splitlines():
         if pin := re.match(r"([A-Za-z0-9._-]+)==", line):
-            found.setdefault(normalized(pin[1]), []).append(line.partition("  # ")[0])
+            found.setdefault(normalized(pin[1]), []).append(line.partition(" #")[0].rstrip())
     return {name: "\n".join(lines) for name, lines in found.items()}
 
 
