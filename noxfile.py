@@ -131,9 +131,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Write the README's table of where the suite has run, from docs/verified/."""
+    build(session, "-e", ".", lock=DEV)
+    files = sorted(str(file) for file in ROOT.glob("docs/verified/*.jsonl"))
+    session.run("tunematrix", "report", *files, "--markdown=README.md")
+
+
+@nox.session(default=False)
 def toyworld(session: nox.Session) -> None:
-    """Train the toy world's base model again, into the package."""
-    run_in(session, ["cpu"], "-m", "tunematrix.stack.toyworld.train_base")
+    """Train the toy world's base model again, into the package, and what it is held against."""
+    run_in(session, ["cpu", "mlx"], "-m", "tunematrix.stack.toyworld.train_base")
+    run_in(session, ["cpu", "mlx"], "-m", "tunematrix.stack.toyworld.make_reference")
 
 
 @nox.session(default=False)

@@ -111,9 +111,9 @@ def report(
     files: Annotated[list[Path] | None, typer.Argument(help="Files of records.")] = None,
     environment: EnvironmentOption = "cpu",
     as_json: JsonOption = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print where they come from, as a table.")
-    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write where they come from into it.")
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep them in a file there.")
     ] = None,
@@ -128,8 +128,9 @@ def report(
     records = records if files else list(newest_run(records))
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
-    elif as_markdown:
-        print(verified.as_markdown(setting.described, verified.verified_runs(records)))
+    elif markdown is not None:
+        table = verified.as_markdown(setting.described, verified.verified_runs(records))
+        markdown.write_text(verified.placed(table, markdown.read_text("utf-8")), "utf-8")
     elif as_json:
         print(json.dumps([record.to_json() for record in records], indent=2))
     else:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tunematrix.errors import BadInput
 from tunematrix.report.rows import counts
 from tunematrix.results.record import Outcome, Record
 
 NAMED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "mlx", "mlx-lm")
 """The versions that a reader looks for first; records hold all of them."""
+OPENING, CLOSING = "<!-- verified -->", "<!-- /verified -->"
+"""What stands around the table in a page."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,20 @@ def as_markdown(environments: Mapping[str, str], runs: Sequence[Run]) -> str:
             f"| `{name}` | **not yet run on its hardware** | {description} | – | – |"
         ]
     return "\n".join(lines)
+
+
+def placed(table: str, text: str) -> str:
+    """Return a page with `table` in its place.
+
+    Raises:
+        BadInput: the page has no place for it.
+    """
+    before, opening, rest = text.partition(OPENING)
+    _, closing, after = rest.partition(CLOSING)
+    if not (opening and closing):
+        message = f"the page has no place for the table; write {OPENING} and {CLOSING} there"
+        raise BadInput(message)
+    return f"{before}{opening}\n{table}\n{closing}{after}"
 
 
 def _run(run_id: str, group: Sequence[Record]) -> Run:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunematrix.report.verified import as_markdown, verified_runs
+import pytest
+
+from tunematrix.errors import BadInput
+from tunematrix.report.verified import CLOSING, OPENING, as_markdown, placed, verified_runs
 from tunematrix.results.record import Outcome, Record
 
 MACHINE = {
@@ -65,3 +68,12 @@ def test_an_environment_without_records_says_so() -> None:
     rows = table.splitlines()[2:]
     assert len(rows) == 3
     assert rows[0] == "| `cpu` | **not yet run on its hardware** | no GPU | – | – |"
+
+
+def test_the_table_goes_where_the_page_has_a_place_for_it() -> None:
+    """What stood there goes, what stands around it stays."""
+    page = f"above\n{OPENING}\nold\n{CLOSING}\nbelow\n"
+    assert placed("new", page) == f"above\n{OPENING}\nnew\n{CLOSING}\nbelow\n"
+    for torn in ("above", f"{OPENING} alone", f"{CLOSING} before {OPENING}"):
+        with pytest.raises(BadInput, match="no place for the table"):
+            placed("new", torn)
