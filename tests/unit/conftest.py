@@ -22,24 +22,35 @@ from tunematrix.evidence.events import (
     Event,
     Finished,
     FirstLoss,
+    Generation,
     LoggedStep,
     LogitError,
     Memory,
+    Merged,
     MicroBatch,
     OptimizerStep,
+    Parity,
     Phase,
     Reload,
     Started,
     Storage,
     Throughput,
     Trainable,
+    Transfer,
 )
 from tunematrix.spec import Spec
 
 FACTORS = tuple(f"{name}.lora_{factor}" for name in ("q_proj", "up_proj") for factor in "AB")
 
 CONFIG: dict[str, Any] = {
-    "recipe": {"name": "sft", "trains": True},
+    "recipe": {
+        "name": "everything",
+        "trains": True,
+        "computes": True,
+        "generates": True,
+        "compares": True,
+        "transfers": True,
+    },
     "backend": {"name": "cpu", "device": "cpu", "max_grad_norm": 1.0},
     "method": {
         "name": "lora",
@@ -80,6 +91,7 @@ CONFIG: dict[str, Any] = {
         "logging_steps": 1,
         "loss_on": "all",
     },
+    "meters": {"merge": True},
 }
 
 BOUNDS: dict[str, Any] = {
@@ -93,6 +105,10 @@ BOUNDS: dict[str, Any] = {
         "process_peak_mb": {"max": 80.0},
     },
     "throughput": {"min_tokens_per_second": 1000.0},
+    "merge": {"max": 0.02},
+    "generation": {"min_grammatical": 0.7},
+    "parity": {"logits": 2e-4, "gradients": 1e-4, "trace": 5e-4},
+    "transfer": {"max_difference": 1e-4},
     "stderr": {"forbidden_patterns": ["out of memory"], "warn_patterns": ["deprecated"]},
     "expected_files": ["model/adapter_config.json"],
     "min_steps_logged": 4,
@@ -111,6 +127,16 @@ def _steps() -> list[Event]:
         events.append(OptimizerStep(step, (0.01,), min(norm, 1.0), deviation))
         events.append(LoggedStep(step + 1, loss, norm))
     return events
+
+
+def _texts() -> tuple[Event, ...]:
+    """Four texts for each way to generate: greedy ones, and drawn ones under two seeds."""
+    greedy, first, second = ("g1", "g2", "g3", "g4"), ("a1", "a2", "a3", "a4"), tuple("pqrs")
+    return (
+        *(Generation(None, cache, greedy, 4, 13.7, 17.0) for cache in (True, False)),
+        *(Generation(0, cache, first, 3, 16.8, 17.0) for cache in (True, False, True)),
+        Generation(1, True, second, 4, 17.4, 17.0),
+    )
 
 
 def _honest_events() -> tuple[Event, ...]:
@@ -134,7 +160,14 @@ def _honest_events() -> tuple[Event, ...]:
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),
         Reload(1e-5, 13.0),
+        Merged(0.13, 13.0),
         Memory("allocator_peak", 112_000_000, "profiler"),
+        *_texts(),
+        Parity("logits", 2e-5, "token 95, entry 137", {}),
+        Parity("gradients", 3e-6, "q_proj", {"q_proj": 0.5, "up_proj": 0.25}),
+        Parity("trace", 2e-6, "step 6", {"01": 8.5, "02": 5.8}),
+        Transfer("peft", 0.0, 10.4),
+        Transfer("mlx-lm", 4e-6, 9.2),
         Finished(),
     )
 

@@ -11,6 +11,10 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tunematrix.evidence.events import OptimizerStep
+from tunematrix.harness import read_setting
+from tunematrix.report.verified import as_markdown, placed, verified_runs
+from tunematrix.results.store import Store
 from tunematrix.spec import Spec, load_specs
 from tunematrix.spec.bounds import Range
 
@@ -30,7 +34,9 @@ def _rows(file: str) -> dict[str, list[str]]:
 
 def test_checks(run: Run) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
-    judged = set(run.verdicts()) | set(run.leaving(stderr="deprecated").verdicts())
+    unseen = run.edited(OptimizerStep, gradient_norm=None, gradient_error=0.0)
+    runs = (run, run.leaving(stderr="deprecated"), unseen)
+    judged = {name for judged in runs for name in judged.verdicts()}
     rows = _rows("checks.md")
     assert set(rows) == judged
     assert {len(columns) for columns in rows.values()} == {3}
@@ -96,3 +102,13 @@ def _default(field: FieldInfo) -> str:
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"
     return f"`{default}`" if default != "" else "empty"
+
+
+def test_the_readme_says_where_the_suite_has_run() -> None:
+    """Its table is what the committed records give; `nox -s docs` writes it."""
+    root = DOCS.parent
+    setting = read_setting(root, "cpu")
+    stores = [Store(file) for file in sorted((DOCS / "verified").glob("*.jsonl"))]
+    runs = verified_runs(record for store in stores for record in store.read())
+    page = (root / "README.md").read_text(encoding="utf-8")
+    assert placed(as_markdown(setting.described, runs), page) == page

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tunematrix.checks import loss, parameters, process, quantization, resources, settings
+from collections.abc import Mapping
+
+from tunematrix.checks import (
+    generation,
+    loss,
+    parameters,
+    parity,
+    process,
+    quantization,
+    resources,
+    settings,
+)
 from tunematrix.checks.verdict import Check, Claim, Verdict
 from tunematrix.evidence.evidence import Evidence
 
@@ -14,7 +25,6 @@ OF_THE_PROCESS: tuple[Check, ...] = (
 )
 
 OF_TRAINING: tuple[Check, ...] = (
-    settings.device,
     quantization.stored_bits,
     quantization.logit_error,
     parameters.trainable,
@@ -25,13 +35,37 @@ OF_TRAINING: tuple[Check, ...] = (
     loss.first_loss,
     settings.learning_rate,
     settings.clipping,
+    settings.gradient,
     settings.optimizer_update,
     parameters.moved,
     parameters.frozen,
     settings.adapter_scale,
     parameters.reloaded,
+    parameters.merged,
     loss.steps_logged,
 )
+
+OF_GENERATION: tuple[Check, ...] = (
+    generation.grammatical,
+    generation.cache,
+    generation.seeded,
+    generation.sampled_nats,
+)
+
+OF_PARITY: tuple[Check, ...] = (
+    parity.parity_logits,
+    parity.parity_gradients,
+    parity.parity_trace,
+)
+
+OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
+    "computes": (settings.device,),
+    "trains": OF_TRAINING,
+    "generates": (quantization.stored_bits, *OF_GENERATION),
+    "compares": OF_PARITY,
+    "transfers": (parity.transfer,),
+}
+"""What a recipe owes for each thing that its config says of it."""
 
 OF_THE_SPEC: tuple[Check, ...] = (
     process.expected_files,
@@ -51,8 +85,9 @@ def judge(evidence: Evidence, claim: Claim) -> tuple[Verdict, ...]:
     verdicts = _all(OF_THE_PROCESS, evidence, claim)
     if verdicts[0].outcome == "failed":
         return verdicts
-    trained = OF_TRAINING if claim.option("recipe").get("trains") else ()
-    return verdicts + _all((*trained, *OF_THE_SPEC), evidence, claim)
+    recipe = claim.option("recipe")
+    owed = (check for what, checks in OF_A_RECIPE.items() if recipe.get(what) for check in checks)
+    return verdicts + _all((*dict.fromkeys(owed), *OF_THE_SPEC), evidence, claim)
 
 
 def _all(checks: tuple[Check, ...], evidence: Evidence, claim: Claim) -> tuple[Verdict, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from tunematrix.checks.figures import tolerance
-from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
-from tunematrix.evidence.events import Changed, Compute, OptimizerStep, Reload, Trainable
+from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing, unbounded
+from tunematrix.evidence.events import Changed, Compute, Merged, OptimizerStep, Reload, Trainable
 from tunematrix.evidence.evidence import Evidence
 
 RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
@@ -36,8 +36,8 @@ def moved(evidence: Evidence, claim: Claim) -> Verdict:
     if seen is None:
         return missing("moved", "parameters before and after")
     steps = sum(1 for s in evidence.all(OptimizerStep) if any(s.learning_rates))
-    still = [n for n in seen.still if not (steps < 2 and "lora_A" in n)]
-    zero = [n for n in seen.zero if "lora_B" in n]
+    still = [n for n in seen.still if not (steps < 2 and "lora_a" in n.lower())]
+    zero = [n for n in seen.zero if "lora_b" in n.lower()]
     stuck = sorted({*still, *zero})
     total = len(seen.moved) + len(seen.still)
     message = (
@@ -81,3 +81,21 @@ def reloaded(evidence: Evidence, claim: Claim) -> Verdict:
     )
     ok = seen.max_difference <= bound and 0 < seen.changed_by_training < math.inf
     return decide("reload", ok, seen.max_difference, f"<= {bound:.3g}", message, unit="logits")
+
+
+def merged(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The adapter merged into its base gives the trained model's outputs."""
+    seen, bound = evidence.one(Merged), claim.spec.merge
+    if seen is None:
+        asked = bound is not None or claim.option("meters")["merge"]
+        return missing("merge", "a merged model") if asked else None
+    if bound is None:
+        return unbounded("merge", "merge.max")
+    changed = seen.changed_by_training
+    share = seen.max_difference / changed if changed else math.nan
+    message = (
+        f"logits differ by {seen.max_difference:.3g} after merging, {share:.2%} of what training "
+        "changed; the merge rounds, or leaves out a factor, a layer or a magnitude"
+    )
+    ok = share <= bound.max and changed < math.inf
+    return decide("merge", ok, share, f"<= {bound.max:g}", message, unit="of what training changed")

@@ -20,6 +20,8 @@ from tunematrix.evidence.evidence import Evidence
 RATE_TOLERANCE = 1e-6
 UPDATE_TOLERANCE = {"float32": 5e-4, "bfloat16": 0.1, "float16": 0.1}
 """Relative to the largest update; half-precision parameters round each update."""
+GRADIENT_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 2e-2}
+"""Relative to the largest; half-precision arithmetic rounds each product."""
 CLIP_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
 """Half-precision gradients round when they are scaled down."""
 SCALE_TOLERANCE = 0.02
@@ -77,6 +79,25 @@ def scheduled_rate(claim: Claim, step: int) -> float:
         "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
     }
     return peak * shape[claim.option("scheduler")["name"]]
+
+
+def gradient(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The optimizer gets the gradient of its batches' loss, recomputed where none can be seen."""
+    steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
+    if all(step.gradient_norm is not None for step in steps):
+        return None  # captured where the optimizer gets them, and its update starts from those
+    found = [s.gradient_error for s in steps if s.gradient_error is not None]
+    if not found or compute is None:
+        return missing("gradient", "a recomputed gradient")
+    worst = max(found, key=severity)
+    bound = tolerance(GRADIENT_TOLERANCE, (*compute.products, *compute.trainable))
+    message = (
+        f"gradients differ from those of the loss by {worst:.2%} of the largest; micro-batches "
+        "were averaged without their tokens, the backward pass drew another dropout, or gradients "
+        "were rescaled in between"
+    )
+    ok = worst <= bound
+    return decide("gradient", ok, worst, f"<= {bound:g}", message, unit="of the gradient")
 
 
 def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:

@@ -107,6 +107,12 @@ def missing(name: str, what: str) -> Verdict:
     return Verdict(name, "failed", None, f"a record of {what}", "", message)
 
 
+def unbounded(name: str, field: str) -> Verdict:
+    """Return the failure of a check that the spec gives no bound, though the recipe measures."""
+    message = f"nothing decides what was measured; give {field} in the spec"
+    return Verdict(name, "failed", None, f"{field} in the spec", "", message)
+
+
 def listed(names: tuple[str, ...] | list[str], most: int = 3) -> str:
     """Name the first few of many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -150,12 +150,16 @@ class OptimizerStep:
             None where the trainer keeps them to itself.
         deviation: largest |parameter - independently recomputed parameter| over the largest
             recomputed update; None when this step was not audited.
+        gradient_error: largest difference of the gradients that the optimizer got to those
+            recomputed from the step's own batches, over the largest, of the worst tensor; None
+            when this step was not audited, or gradients were seen as the optimizer got them.
     """
 
     step: int
     learning_rates: tuple[float, ...]
     gradient_norm: float | None
     deviation: float | None
+    gradient_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -294,6 +298,61 @@ class Merged:
     changed_by_training: float
 
 
+@dataclass(frozen=True)
+class Generation:
+    """One text for each prompt, all generated in one way and scored exactly by the grammar.
+
+    Attributes:
+        seed: of the first text's draws; None where the likeliest token is always taken.
+        cache: whether keys and values of earlier positions were kept.
+        texts: a digest of each text's tokens, in the order of the prompts.
+        stories: how many came to their end and are, with their prompt, stories of the dialect.
+        nats: mean exact negative log-probability of what those added to their prompts; nan where
+            there is none.
+        entropy: what `nats` is on average for stories that the grammar itself draws.
+    """
+
+    seed: int | None
+    cache: bool
+    texts: tuple[str, ...]
+    stories: int
+    nats: float
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an engine is from the recorded truth of one quantity.
+
+    Attributes:
+        quantity: logits, gradients or trace.
+        difference: the largest; of logits in their own unit, of gradients relative to the largest
+            entry of the same parameter's, of losses in nats.
+        where: the place of that difference.
+        values: figures of this engine itself, to be compared between machines.
+    """
+
+    quantity: str
+    difference: float
+    where: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A recorded adapter, loaded here, run on the inputs of its own engine.
+
+    Attributes:
+        source: format that it was saved in, "peft" or "mlx-lm".
+        difference: largest absolute logit difference to what its own engine gave.
+        changed_by_training: largest absolute logit difference of that to the base.
+    """
+
+    source: str
+    difference: float
+    changed_by_training: float
+
+
 Event = (
     Started
     | Determinants
@@ -316,4 +375,7 @@ Event = (
     | Throughput
     | Reload
     | Merged
+    | Generation
+    | Parity
+    | Transfer
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunematrix.checks import loss, resources
+from tunematrix.checks import loss, parity, resources
 from tunematrix.evidence import Evidence
 from tunematrix.evidence.events import Determinants, LogitError, Phase, Started
 from tunematrix.results.record import machine
@@ -22,7 +22,8 @@ def metrics(evidence: Evidence) -> dict[str, float]:
     error = evidence.one(LogitError)
     found["logit_error"] = error.relative if error else None
     found["seconds"] = evidence.exit.seconds
-    return {name: figure for name, figure in found.items() if figure is not None}
+    known = {name: figure for name, figure in found.items() if figure is not None}
+    return known | parity.figures(evidence)
 
 
 def durations(evidence: Evidence) -> dict[str, float]:

@@ -148,6 +148,49 @@ class Reload(Section):
     )
 
 
+class Merge(Section):
+    """Bound on what merging an adapter into its base changes."""
+
+    max: float = Field(
+        ge=0,
+        description="Largest logit difference between adapted and merged model, as a share of what "
+        "training changed.",
+    )
+
+
+class Generation(Section):
+    """Bound on the texts that a model generates."""
+
+    min_grammatical: float = Field(
+        ge=0, le=1, description="Smallest share of generated texts that are stories of the dialect."
+    )
+
+
+class Parity(Section):
+    """Bounds on the distance to the recorded truth, which was computed in float64."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    logits: float | None = Field(None, ge=0, description="Largest absolute logit difference.")
+    gradients: float | None = Field(
+        None,
+        ge=0,
+        description="Largest gradient difference, relative to the largest entry of the same "
+        "parameter's gradient.",
+    )
+    trace: float | None = Field(
+        None, ge=0, description="Largest difference of a loss in 20 steps of plain SGD (nats)."
+    )
+
+
+class Transfer(Section):
+    """Bound on what taking an adapter from one engine to another changes."""
+
+    max_difference: float = Field(
+        ge=0, description="Largest absolute logit difference to what its own engine recorded."
+    )
+
+
 class Stderr(Section):
     """Texts looked for in what the run wrote to stderr."""
 

@@ -20,17 +20,21 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tunematrix.spec.bounds import (
+    Generation,
     Inference,
     LogitError,
     Loss,
     Memory,
+    Merge,
     Names,
     NonEmpty,
+    Parity,
     Range,
     Reload,
     Section,
     Stderr,
     Throughput,
+    Transfer,
     unique,
 )
 from tunematrix.spec.problems import Problem, Route, place
@@ -197,6 +201,12 @@ class Spec(Section):
     memory: Memory | None = Field(None, description="Bounds on memory.")
     throughput: Throughput | None = Field(None, description="Bound on the speed of training.")
     reload: Reload | None = Field(None, description="Bound on what saving and loading changes.")
+    merge: Merge | None = Field(None, description="Bound on what merging an adapter changes.")
+    generation: Generation | None = Field(None, description="Bound on generated texts.")
+    parity: Parity | None = Field(None, description="Bounds on the distance to the recorded truth.")
+    transfer: Transfer | None = Field(
+        None, description="Bound on what another engine makes of an adapter."
+    )
     stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
     expected_files: Annotated[Names, AfterValidator(_inside)] = Field(
         default_factory=_files,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tunematrix.checks.judge import OF_THE_PROCESS, OF_THE_SPEC, OF_TRAINING
+from tunematrix.checks.judge import OF_A_RECIPE, OF_THE_PROCESS, OF_THE_SPEC
 from tunematrix.evidence.events import (
     AdapterScale,
     Changed,
@@ -19,15 +19,19 @@ from tunematrix.evidence.events import (
     Event,
     Finished,
     FirstLoss,
+    Generation,
     LoggedStep,
     LogitError,
     Memory,
+    Merged,
     MicroBatch,
     OptimizerStep,
+    Parity,
     Reload,
     Storage,
     Throughput,
     Trainable,
+    Transfer,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +128,14 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "step 0 gave the optimizer a gradient of norm 3 where 1 was due under a limit of 1; "
         "clipping was ignored",
     ),
+    "gradient": (
+        lambda run: run.configured(
+            train={"max_grad_norm": 0.0}, backend={"max_grad_norm": 0.0}
+        ).edited(OptimizerStep, 1, gradient_norm=None, gradient_error=0.15),
+        0.15,
+        "<= 0.002",
+        "differ from those of the loss by 15.00% of the largest; micro-batches were averaged",
+    ),
     "optimizer_update": (
         lambda run: run.edited(OptimizerStep, 1, deviation=0.39),
         0.39,
@@ -156,6 +168,61 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "<= 0.00013",
         "logits differ by 7.4 after saving and loading (training itself changed them by 13); "
         "a tensor wasn't saved",
+    ),
+    "merge": (
+        lambda run: run.edited(Merged, max_difference=1.3),
+        0.1,
+        "<= 0.02",
+        "logits differ by 1.3 after merging, 10.00% of what training changed; the merge rounds",
+    ),
+    "grammatical": (
+        lambda run: run.edited(Generation, stories=0),
+        0.5625,
+        ">= 0.7",
+        "56% of the greedy or of the sampled texts are stories; likely another model or prompt",
+    ),
+    "cache": (
+        lambda run: run.edited(Generation, 1, texts=("g1", "g2", "gx", "gy")),
+        2,
+        "0",
+        "2 of 12 texts differ without the cache; likely positions or a mask",
+    ),
+    "seeded": (
+        lambda run: run.edited(Generation, 4, texts=("a1", "a2", "a3", "ax")),
+        1,
+        "0",
+        "1 texts changed under the same seed, 0 didn't under another; the seed was ignored",
+    ),
+    "sampled_nats": (
+        lambda run: run.edited(Generation, 4, nats=13.7).edited(Generation, 5, nats=13.7),
+        -3.3,
+        "0 within 1.85",
+        "7 stories have -3.3 nats over the grammar's entropy; below, the temperature was ignored",
+    ),
+    "parity_logits": (
+        lambda run: run.edited(Parity, 0, difference=0.03),
+        0.03,
+        "<= 0.0002",
+        "off by 0.03 at token 95, entry 137; likely another attention scale",
+    ),
+    "parity_gradients": (
+        lambda run: run.edited(Parity, 1, difference=0.01),
+        0.01,
+        "<= 0.0001",
+        "off by 0.01 at q_proj; likely a loss over another count",
+    ),
+    "parity_trace": (
+        lambda run: run.edited(Parity, 2, difference=0.045),
+        0.045,
+        "<= 0.0005",
+        "off by 0.045 at step 6; likely another rate",
+    ),
+    "transfer": (
+        lambda run: run.edited(Transfer, 1, difference=7.4),
+        7.4,
+        "<= 0.0001",
+        "logits of the mlx-lm adapter differ by 7.4 from what its own engine gave (training "
+        "changed them by 9.2); likely a scale",
     ),
     "steps_logged": (
         lambda run: run.recording(*run.evidence.all(LoggedStep)[:3]),
@@ -239,6 +306,10 @@ ABSENT: dict[type[Event], set[str]] = {
     Changed: {"moved", "frozen"},
     AdapterScale: {"adapter_scale"},
     Reload: {"reload"},
+    Merged: {"merge"},
+    Generation: {"grammatical", "cache", "seeded", "sampled_nats"},
+    Parity: {"parity_logits", "parity_gradients", "parity_trace"},
+    Transfer: {"transfer"},
     Evaluation: {"gap_closed"},
     Memory: {"memory_allocator_peak", "memory_process_peak"},
     Throughput: {"throughput"},
@@ -257,14 +328,21 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (Throughput, "seconds"),
     (Reload, "max_difference"),
     (Reload, "changed_by_training"),
+    (Merged, "max_difference"),
+    (Merged, "changed_by_training"),
+    (Parity, "difference"),
+    (Transfer, "difference"),
+    (Transfer, "changed_by_training"),
 )
 
 
 def test_honest_evidence_passes_every_check(run: Run) -> None:
     """Each check speaks, none complains, and a passing one explains nothing."""
     verdicts = run.verdicts()
-    asked = len(OF_THE_PROCESS) + len(OF_TRAINING) + len(OF_THE_SPEC)
-    assert len(verdicts) == asked - 1  # a warning is there only when there is one
+    owed = {check for checks in OF_A_RECIPE.values() for check in checks}
+    asked = len(OF_THE_PROCESS) + len(owed) + len(OF_THE_SPEC)
+    # A warning is there only when there is one; gradients are taken again where none are seen.
+    assert len(verdicts) == asked - 2
     assert {verdict.outcome for verdict in verdicts.values()} == {"passed"}
     assert {verdict.message for verdict in verdicts.values()} == {""}
 
@@ -285,7 +363,7 @@ def test_planted_fault_fails_its_check(run: Run, name: str) -> None:
 
 def test_every_check_has_a_planted_fault(run: Run) -> None:
     """A check that nobody ever saw failing vouches for nothing."""
-    assert set(PLANTED) == set(run.verdicts())
+    assert set(PLANTED) == set(run.verdicts()) | {"gradient"}
 
 
 @pytest.mark.parametrize("kind", ABSENT)
@@ -334,6 +412,8 @@ def test_nan_and_infinity_never_pass(
 def test_every_deciding_float_is_spoilt(run: Run) -> None:
     """A float in a new field of evidence has to be added to the list above, or to this one."""
     undecided = {("Phase", "seconds"), ("Finished", "seconds"), ("Evaluation", "floor")}
+    # Of sampled texts alone; test_generation_checks.py has them.
+    undecided |= {("Generation", "nats"), ("Generation", "entropy")}
     found = {
         (type(event).__name__, field.name)
         for event in run.evidence.events
@@ -348,7 +428,11 @@ def test_a_recipe_that_does_not_train_owes_no_proof_of_training(run: Run) -> Non
     bounds = {"test_id": "fetch", "recipe": "download", "expected_files": ["config.json"]}
     download = Finished()
     kinds = {type(event) for event in run.evidence.events}
-    fetched = run.without(*kinds).recording(download).configured(recipe={"trains": False})
+    fetched = (
+        run.without(*kinds)
+        .recording(download)
+        .configured(recipe=dict.fromkeys(OF_A_RECIPE, False), meters={"merge": False})
+    )
     fetched = type(run)(fetched.evidence, bounds, fetched.config).leaving(files=("config.json",))
     assert set(fetched.verdicts()) == {"exit", "left_behind", "stderr", "expected_files"}
     assert not fetched.failed()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.evidence.events import Changed, Compute, OptimizerStep, Reload, Trainable
+from tunematrix.evidence.events import Changed, Compute, Merged, OptimizerStep, Reload, Trainable
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -141,3 +141,27 @@ def test_an_unknown_dtype_is_allowed_nothing(run: Run) -> None:
     cell = run.configured(precision={"compute": "float64"}).edited(Compute, trainable=("float64",))
     assert cell.failed() >= {"reload", "precision", "optimizer_update"}
     assert "first_loss" not in cell.failed()  # which is equal to the last bit
+
+
+def test_merge_at_its_bound(run: Run) -> None:
+    """A share of what training changed; the bound itself passes."""
+    for difference, passes in ((0.26, True), (0.261, False), (math.nan, False)):
+        edited = run.edited(Merged, max_difference=difference)
+        assert ("merge" not in edited.failed()) is passes
+
+
+@pytest.mark.parametrize("changed", [0.0, math.nan, math.inf])
+def test_merge_of_an_adapter_that_changed_nothing(run: Run, changed: float) -> None:
+    """It is as good as no merge."""
+    idle = run.edited(Merged, max_difference=0.0, changed_by_training=changed)
+    assert idle.failed() == {"merge"}
+
+
+def test_merge_is_asked_for_by_either_side(run: Run) -> None:
+    """By the configuration without a bound, by a bound without the configuration, or by neither."""
+    unmerged = run.without(Merged)
+    assert run.asked(merge=None).failed() == {"merge"}
+    assert unmerged.asked(merge=None).failed() == {"merge"}
+    off = unmerged.configured(meters={"merge": False})
+    assert off.failed() == {"merge"}
+    assert "merge" not in off.asked(merge=None).verdicts()

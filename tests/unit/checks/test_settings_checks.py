@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,6 +147,35 @@ def test_steps_that_were_not_audited(run: Run) -> None:
         run = run.edited(OptimizerStep, position, deviation=None)
     assert run.verdicts()["optimizer_update"].measured is None
     assert run.failed() == {"optimizer_update"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share"), [("float32", 2e-3), ("bfloat16", 0.1), ("float16", 2e-2)]
+)
+def test_recomputed_gradients_by_dtype(run: Run, dtype: str, share: float) -> None:
+    """The arithmetic's dtype says how well a gradient can be known; so does the parameters'."""
+    hidden = _without_gradients(run).edited(Compute, products=(dtype,))
+    for factor, passes in ((0.99, True), (1.01, False)):
+        changed = hidden.edited(OptimizerStep, 1, gradient_error=factor * share)
+        assert ("gradient" not in changed.failed()) is passes
+
+
+def test_gradients_that_were_neither_seen_nor_recomputed(run: Run) -> None:
+    """Where a trainer keeps them to itself and no meter took them again, nothing vouches."""
+    hidden = _without_gradients(run)
+    assert hidden.edited(OptimizerStep, 0, gradient_error=math.nan).failed() == {"gradient"}
+    for position in range(4):
+        hidden = hidden.edited(OptimizerStep, position, gradient_error=None)
+    assert hidden.verdicts()["gradient"].measured is None
+    assert hidden.failed() == {"gradient"}
+
+
+def _without_gradients(run: Run) -> Run:
+    """Return a run whose trainer shows no gradients, as mlx-lm's; a meter took them again."""
+    hidden = run.configured(train={"max_grad_norm": 0.0}, backend={"max_grad_norm": 0.0})
+    for position in range(4):
+        hidden = hidden.edited(OptimizerStep, position, gradient_norm=None, gradient_error=1e-6)
+    return hidden
 
 
 def test_a_gradient_cut_too_short(run: Run) -> None:

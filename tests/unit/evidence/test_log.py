@@ -17,9 +17,11 @@ from tunematrix.evidence.events import (
     Determinants,
     Device,
     Event,
+    Generation,
     LoggedStep,
     Memory,
     OptimizerStep,
+    Parity,
     Phase,
     Raised,
     Storage,
@@ -36,6 +38,8 @@ EVENTS: tuple[Event, ...] = (
     LoggedStep(1, None),
     Compute(("bfloat16",), ("float32",)),
     Memory("stored", 12288, "exact"),
+    Generation(None, True, ("a", "b"), 2, math.inf, 17.0),
+    Parity("trace", 1e-6, "step 3", {"01": 8.5, "02": 6}),
     Determinants({"list": [1, [2, None]], "text": "ü – \u2028"}),
 )
 
@@ -70,7 +74,8 @@ def test_not_a_number_and_infinity_survive(tmp_path: Path) -> None:
 
 def test_every_kind_can_be_read(tmp_path: Path) -> None:
     """No event has a field of a type that the reader doesn't know."""
-    samples = {"str": "a", "float": 0.5, "int": 3, "bool": True, "float | None": None}
+    samples = {"str": "a", "float": 0.5, "int": 3, "bool": True}
+    samples |= {"float | None": None, "int | None": None}
     events = []
     for kind in get_args(Event):
         values = {field.name: _sample(field.type, samples) for field in dataclasses.fields(kind)}

@@ -12,6 +12,7 @@ from tunematrix.evidence.events import (
     Evaluation,
     LogitError,
     Memory,
+    Parity,
     Phase,
     Started,
     Storage,
@@ -34,13 +35,17 @@ def test_metrics_of_an_honest_run(run: Run) -> None:
             "tokens_per_second": 2000.0,
             "logit_error": 0.166,
             "seconds": 14.0,
+            "parity_gradients.q_proj": 0.5,
+            "parity_gradients.up_proj": 0.25,
+            "parity_trace.01": 8.5,
+            "parity_trace.02": 5.8,
         }
     )
 
 
 def test_metrics_that_were_not_measured_are_absent(run: Run) -> None:
     """They aren't 0; the time that a cell took is always known."""
-    bare = run.without(Evaluation, Storage, Memory, Throughput, LogitError)
+    bare = run.without(Evaluation, Storage, Memory, Throughput, LogitError, Parity)
     assert metrics(bare.evidence) == {"seconds": 14.0}
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import Memory, Storage, Trainable
+from tunematrix.evidence.events import Device, Memory, Storage, Trainable
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.toyworld import models
 
@@ -63,6 +64,8 @@ class Engine(Protocol):
     """
 
     tokenizer: PreTrainedTokenizerBase
+    adapter_format: Format
+    """The one in which it saves adapters."""
 
     def __init__(self, config: Mapping[str, Any]) -> None: ...
 
@@ -84,6 +87,9 @@ class Engine(Protocol):
 
     def storage(self, model: Model, base: Base) -> Storage:
         """Count the bytes of a freshly loaded model: some libraries repack at the first pass."""
+
+    def located(self, model: Model, examples: Sequence[Example]) -> Device:
+        """Say where parameters are, and where a forward pass over `examples` computes."""
 
     def logits(
         self, model: Model, examples: Sequence[Example], *, gradient: bool = False

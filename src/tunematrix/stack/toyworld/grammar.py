@@ -95,11 +95,26 @@ class Grammar:
         Args:
             opening: whole words, no more than the first sentence has, which has no branches.
         """
-        template = self.outlines[0].template.split(" ")[: len(opening.split(" "))]
-        match = self._pattern(" ".join(template)).fullmatch(opening)
+        match = self._opening(opening)
         if match is None:
             return -math.inf
         return math.fsum(self._log_probability(*drawn) for drawn in match.groupdict().items())
+
+    def entropy_after(self, opening: str) -> float:
+        """Return the exact entropy, in nats, of what follows an opening.
+
+        Args:
+            opening: as for `opening_log_probability`.
+
+        Raises:
+            ValueError: no story begins so.
+        """
+        match = self._opening(opening)
+        if match is None:
+            message = f"no story begins with {opening!r}"
+            raise ValueError(message)
+        drawn = (_entropy(_probabilities(len(self.words[slot]))) for slot in match.groupdict())
+        return self.entropy() - math.fsum(drawn)
 
     def entropy(self) -> float:
         """Return the exact entropy in nats per story: the expectation of -log_probability."""
@@ -109,6 +124,10 @@ class Grammar:
             for slot in outline.slots
         )
         return math.log(len(self.outlines)) + math.fsum(drawing) / len(self.outlines)
+
+    def _opening(self, opening: str) -> re.Match[str] | None:
+        template = self.outlines[0].template.split(" ")[: len(opening.split(" "))]
+        return self._pattern(" ".join(template)).fullmatch(opening)
 
     def _log_probability(self, slot: str, word: str) -> float:
         words = self.words[slot]
@@ -141,6 +160,11 @@ def log_probability(dialect: Dialect, story: str) -> float:
 def opening_log_probability(dialect: Dialect, opening: str) -> float:
     """Return the exact log-probability, in nats, that a story of the dialect begins so."""
     return DIALECTS[dialect].opening_log_probability(opening)
+
+
+def entropy_after(dialect: Dialect, opening: str) -> float:
+    """Return the exact entropy, in nats, of what follows an opening of a story of the dialect."""
+    return DIALECTS[dialect].entropy_after(opening)
 
 
 def entropy(dialect: Dialect) -> float:

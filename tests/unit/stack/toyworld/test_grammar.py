@@ -147,3 +147,19 @@ def test_an_opening_has_the_probability_of_all_stories_that_begin_so(dialect: Di
         total = math.fsum(math.exp(small.log_probability(story)) for story in beginning_so)
         assert math.exp(small.opening_log_probability(opening)) == pytest.approx(total)
     assert small.opening_log_probability("Once upon a midnight") == -math.inf
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+def test_entropy_after_an_opening(dialect: Dialect) -> None:
+    """The mean surprise of what follows, over every story of a small grammar that begins so."""
+    small = with_few_words(dialect)
+    stories = every_story(small)
+    first = stories[-1].split(" ")
+    for count in range(2, 13):
+        opening = " ".join(first[:count])
+        given = small.opening_log_probability(opening)
+        beginning_so = [story for story in stories if story.split(" ")[:count] == first[:count]]
+        after = [small.log_probability(story) - given for story in beginning_so]
+        assert small.entropy_after(opening) == pytest.approx(-sum(math.exp(n) * n for n in after))
+    with pytest.raises(ValueError, match="no story begins with 'Once upon a midnight'"):
+        small.entropy_after("Once upon a midnight")

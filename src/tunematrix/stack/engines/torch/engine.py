@@ -17,13 +17,14 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
-from tunematrix.evidence.events import Memory, Storage, Throughput, Trainable
+from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.backends.common import Backend
+from tunematrix.stack.adapters import Format
+from tunematrix.stack.backends.common import TorchBackend
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.torch import plain_loop, scoring, sft_trainer
-from tunematrix.stack.engines.torch.meters import parameters, scale, storage
+from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods.common import Method, describe
 from tunematrix.stack.engines.torch.padding import pad
@@ -47,11 +48,13 @@ class Engine:
         placement: where and in which dtypes models are loaded.
     """
 
+    adapter_format: Format = "peft"
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         disable_datasets_bars()
         disable_transformers_bars()
         self.config = config
-        self.backend: Backend = instantiate(config["backend"]["implementation"])
+        self.backend: TorchBackend = instantiate(config["backend"]["implementation"])
         self.quantizer: Quantizer = instantiate(config["quantizer"]["implementation"])
         self.method: Method = instantiate(config["method"]["implementation"])
         self.checkpoint, self.tokenizer = open_checkpoint(config)
@@ -85,6 +88,12 @@ class Engine:
     def storage(self, model: nn.Module, base: Base) -> Storage:
         """Count the bytes of a freshly loaded model."""
         return storage.measure(model, base, self.quantizer)
+
+    def located(self, model: nn.Module, examples: Sequence[Example]) -> Device:
+        """Say where parameters are, and where a forward pass over `examples` computes."""
+        with compute.places(model) as activations:
+            self.logits(model, examples)
+        return compute.located(model, activations)
 
     def logits(
         self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False

@@ -70,12 +70,8 @@ class ComputeMeter:
     def events(self, model: nn.Module) -> tuple[Compute, Device]:
         """Say what was seen, beside the dtypes and devices of the parameters."""
         trained = {dtype_name(p.dtype) for p in model.parameters() if p.requires_grad}
-        places = Counter(p.device.type for p in model.parameters())
         products = tuple(sorted(self.spy.dtypes or self.outputs))
-        return (
-            Compute(products, tuple(sorted(trained))),
-            Device(dict(places), tuple(sorted(self.devices))),
-        )
+        return Compute(products, tuple(sorted(trained))), located(model, self.devices)
 
 
 @contextmanager
@@ -88,6 +84,29 @@ def watch(layers: list[nn.Module], meter: ComputeMeter) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def places(model: nn.Module) -> Iterator[set[str]]:
+    """Collect the device types that tensors leave the model's modules on meanwhile."""
+    found: set[str] = set()
+
+    def left(module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            found.add(output.device.type)
+
+    handles = [module.register_forward_hook(left) for module in model.modules()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def located(model: nn.Module, activations: set[str]) -> Device:
+    """Say where the parameters of `model` are, beside where its activations were seen."""
+    parameters = Counter(parameter.device.type for parameter in model.parameters())
+    return Device(dict(parameters), tuple(sorted(activations)))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -1,0 +1,5 @@
+"""MLX with mlx-lm: its loader, its trainer, its adapters, its fusing and its sampling."""
+
+from tunematrix.stack.engines.mlx.engine import Engine
+
+__all__ = ["Engine"]

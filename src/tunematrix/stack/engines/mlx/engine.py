@@ -1,0 +1,230 @@
+"""The engine of MLX: a configuration goes in; models are loaded, trained, saved and scored."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from hydra.utils import instantiate
+from mlx import nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm import utils as mlx_lm_utils
+from mlx_lm.tuner import trainer
+from mlx_lm.tuner.lora import LoRALinear
+from mlx_lm.tuner.utils import load_adapters
+
+from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.adapters import Format
+from tunematrix.stack.backends.mlx import Mlx
+from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
+from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring
+from tunematrix.stack.engines.mlx.loading import Quantizer, load
+from tunematrix.stack.engines.mlx.meters import parameters, scale, tracing
+from tunematrix.stack.engines.mlx.meters.always_on import TrainingMeters
+from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
+from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
+from tunematrix.stack.engines.mlx.training import Training
+
+MEMORY_STEPS = 2
+HEAD = "lm_head"
+
+
+class Engine:
+    """One cell's configuration, made real; the methods are those of `common.Engine`.
+
+    Attributes:
+        backend, quantizer, method: what the configuration names.
+        checkpoint: the base model's folder; tokenizer: that folder's.
+        dtype: of everything that stays unquantized, and so of the arithmetic.
+    """
+
+    adapter_format: Format = "mlx-lm"
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.backend: Mlx = instantiate(config["backend"]["implementation"])
+        self.quantizer: Quantizer = instantiate(config["quantizer"]["implementation"])
+        self.method: methods.Method = instantiate(config["method"]["implementation"])
+        self.checkpoint, self.tokenizer = open_checkpoint(config)
+        in_full = config["method"]["trains_base"]
+        self.dtype: mx.Dtype = getattr(mx, "float32" if in_full else config["precision"]["weights"])
+
+    def begin(self) -> dict[str, Any]:
+        """Seed everything and claim the device; return what now determines the figures."""
+        train = self.config["train"]
+        return self.backend.begin(int(train["seed"]), int(train["threads"]))
+
+    def original(self) -> nn.Module:
+        """Load the checkpoint as it is, in float32."""
+        return load(self.checkpoint, mx.float32)[0]
+
+    def describe(self, model: nn.Module) -> Base:
+        """Read a `Base` off an original."""
+        linears = {
+            name: layer.weight.shape
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Linear) and name != HEAD
+        }
+        # mlx yields the last layer first.
+        names = sorted(linears)
+        return Base(
+            linears=tuple(names),
+            shapes=tuple((linears[name][0], linears[name][1]) for name in names),
+            parameters=tuple(name for name, _ in tree_flatten(model.parameters())),
+        )
+
+    def load(self, base: Base) -> nn.Module:
+        """Load the checkpoint as the configured quantizer stores it."""
+        return load(self.checkpoint, self.dtype, self.quantizer)[0]
+
+    def storage(self, model: nn.Module, base: Base) -> Storage:
+        """Count the bytes of a freshly loaded model."""
+        return parameters.storage(model, base)
+
+    def located(self, model: nn.Module, examples: Sequence[Example]) -> Device:
+        """Say where a forward pass over `examples` computes, and so where parameters are."""
+        layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.QuantizedLinear)]
+        meter = CallMeter(layers, self.backend.place, live=True)
+        with tracing.watch(meter):
+            scoring.logits(model, examples)
+        return meter.located(model)
+
+    def logits(
+        self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
+    ) -> Floats:
+        """Return logits at real positions, (tokens, vocabulary), in evaluation mode."""
+        return scoring.logits(model, examples)
+
+    def loss(self, model: nn.Module, examples: Sequence[Example]) -> tuple[float, int]:
+        """Return (mean nats per counted token, counted tokens) in evaluation mode."""
+        return scoring.loss(model, examples)
+
+    def attach(self, model: nn.Module, base: Base) -> nn.Module:
+        """Make a loaded model trainable by the configured method."""
+        self.method.attach(model)
+        return model
+
+    def trainable(self, model: nn.Module, base: Base) -> Trainable:
+        """Compare what would be trained with what the method must train."""
+        return parameters.trainable(model, self.method.must_train(base))
+
+    def train(
+        self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path
+    ) -> None:
+        """Train in place under all always-on meters; the trainer's own files go to `output`."""
+        before = parameters.snapshot(model)
+        optimizer = optimizers.build(self.config)
+        meters = TrainingMeters(
+            self.config,
+            model,
+            optimizer,
+            CallMeter(list(base_layers(model, base)), self.backend.place),
+            LabelAudit(data.texts, self.tokenizer),
+            events,
+        )
+        training = self._training(self.config["train"], data, output)
+        with meters.watch():
+            started = perf_counter()
+            training.run(model, optimizer, meters.feed, events.write)
+            self.backend.synchronize()
+            seconds = perf_counter() - started
+        events.write(Throughput(meters.tokens, seconds))
+        events.write(parameters.compare(before, model))
+        if self.method.has_scale:
+            events.write(scale.measure(model, base, self.dtype))
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write what was trained into `folder`."""
+        methods.save(model, self.method, folder)
+
+    def restore(self, base: Base, folder: Path) -> nn.Module:
+        """Load what `save` wrote onto a freshly loaded base."""
+        return load_adapters(self.load(base), str(folder))
+
+    def merge(self, base: Base, adapter: Path, folder: Path) -> nn.Module:
+        """Fuse a saved adapter into a fresh base as `mlx_lm.fuse` does, and load the result.
+
+        Raises:
+            ValueError: the method leaves no adapter behind.
+        """
+        model, config = load(self.checkpoint, self.dtype, self.quantizer)
+        load_adapters(model, str(adapter))
+        fused = [(name, m.fuse()) for name, m in model.named_modules() if hasattr(m, "fuse")]
+        if not fused:
+            message = f"method {self.config['method']['name']} has no adapter to merge"
+            raise ValueError(message)
+        model.update_modules(tree_unflatten(fused))
+        mlx_lm_utils.save(
+            folder, self.checkpoint, model, self.tokenizer, config, donate_model=False
+        )
+        merged, _ = mlx_lm_utils.load_model(folder, trust_remote_code=False)
+        return merged
+
+    def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
+        """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
+        gc.collect()
+        short = {**self.config["train"], "max_steps": MEMORY_STEPS}
+        model = self.attach(self.load(base), base)
+        run = partial(
+            self._training(short, data, output).run,
+            model,
+            optimizers.build(self.config),
+            trainer.iterate_batches,
+            lambda _: None,
+        )
+        return Memory(
+            "allocator_peak", self.backend.allocator_peak(run), self.backend.allocator_method
+        )
+
+    def generate(self, model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> list[int]:
+        """Continue `prompt`; return the new tokens, the end token included if it came."""
+        return generating.generate(model, prompt, sampling, self.tokenizer.eos_token_id)
+
+    def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
+        """Return the gradient of the mean nats for each parameter of an original, by its name."""
+        _, gradients = self._mean_nats(model, examples)
+        return {name: np.array(g.astype(mx.float32)) for name, g in gradients.items()}
+
+    def descend(
+        self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
+    ) -> tuple[float, ...]:
+        """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
+        losses = []
+        for examples in batches:
+            loss, gradients = self._mean_nats(model, examples)
+            named = dict(tree_flatten(model.parameters()))
+            model.load_weights([(n, named[n] - rate * g) for n, g in gradients.items()])
+            mx.eval(model.parameters())
+            losses.append(loss)
+        return tuple(losses)
+
+    def _mean_nats(
+        self, model: nn.Module, examples: Sequence[Example]
+    ) -> tuple[float, dict[str, mx.array]]:
+        batch = scoring.pad(examples)
+        tokens = batch.counted.sum()
+        targets = batch.ids[:, 1:]
+        with scoring.evaluating(model):
+            return scoring.value_and_gradients(
+                model, lambda: scoring.nats(model, batch.ids, targets, batch.counted) / tokens
+            )
+
+    def _training(self, settings: Mapping[str, Any], data: Data, output: Path) -> Training:
+        packing = bool(self.config["data"]["packing"])
+        return Training(settings, data, packing, self.tokenizer, output)
+
+
+def base_layers(model: nn.Module, base: Base) -> list[nn.Module]:
+    """Return what multiplies for the base in each of its linear layers, adapted or not."""
+    modules = dict(model.named_modules())
+    layers = (modules[name] for name in base.linears)
+    # mlx-lm's DoRA takes its base's weight and multiplies by itself.
+    return [layer.linear if isinstance(layer, LoRALinear) else layer for layer in layers]

@@ -1,0 +1,34 @@
+"""A checkpoint folder comes in; an MLX model goes out, with the configuration it is saved with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlx.core as mx
+from mlx import nn
+from mlx_lm.utils import load_model
+
+
+class Quantizer(Protocol):
+    """What `configs/quantizer/*.yaml` name in `implementation._target_`, for this engine."""
+
+    def store(self, model: nn.Module, config: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+        """Store a loaded model's weights its way; say so in the checkpoint's configuration."""
+
+
+def load(
+    folder: Path, dtype: mx.Dtype, quantizer: Quantizer | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a local folder as `mlx_lm.convert` does: cast, then quantize; no remote code.
+
+    Returns:
+        The model, and the configuration that `mlx_lm.utils.save` wants beside it.
+    """
+    # Lazily, so that no weight is ever held in the checkpoint's dtype as well.
+    model, config = load_model(folder, lazy=True, trust_remote_code=False)
+    model.set_dtype(dtype)
+    if quantizer is not None:
+        model, config = quantizer.store(model, config)
+    mx.eval(model.parameters())
+    return model, config

@@ -1,0 +1,72 @@
+"""What is stored and what training changed: bytes, names, and digests of every tensor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from tunematrix.evidence.events import Changed, Storage, Trainable
+from tunematrix.stack.engines.common import Base
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Digests of a model's tensors, by name; those that train, and all others."""
+
+    trained: Mapping[str, bytes]
+    frozen: Mapping[str, bytes]
+
+
+def storage(model: nn.Module, base: Base) -> Storage:
+    """Count the bytes of each linear layer of the base, and of the whole model."""
+    modules = dict(model.named_modules())
+    layers = tuple(
+        (name, shape, _bytes(modules[name]))
+        for name, shape in zip(base.linears, base.shapes, strict=True)
+    )
+    return Storage(layers=layers, total_bytes=_bytes(model))
+
+
+def trainable(model: nn.Module, expected: tuple[str, ...]) -> Trainable:
+    """Compare what would get a gradient with what the method must train."""
+    actual = tuple(name for name, _ in tree_flatten(model.trainable_parameters()))
+    return Trainable(expected=expected, actual=actual)
+
+
+def snapshot(model: nn.Module) -> Snapshot:
+    """Digest everything: a kept array would stay in memory beside the one that replaces it."""
+    trained = {name for name, _ in tree_flatten(model.trainable_parameters())}
+    digests = {name: _digest(tensor) for name, tensor in tree_flatten(model.parameters())}
+    return Snapshot(
+        trained={name: digest for name, digest in digests.items() if name in trained},
+        frozen={name: digest for name, digest in digests.items() if name not in trained},
+    )
+
+
+def compare(before: Snapshot, model: nn.Module) -> Changed:
+    """Say which tensors differ from `before`."""
+    now = dict(tree_flatten(model.parameters()))
+    digests = {name: _digest(tensor) for name, tensor in now.items()}
+    still = tuple(n for n, digest in before.trained.items() if digests.get(n) == digest)
+    return Changed(
+        moved=tuple(name for name in before.trained if name not in still),
+        still=still,
+        zero=tuple(name for name in before.trained if not mx.any(now[name]).item()),
+        altered=tuple(n for n, digest in before.frozen.items() if digests.get(n) != digest),
+        frozen=len(before.frozen),
+    )
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.nbytes for _, tensor in tree_flatten(module.parameters()))
+
+
+def _digest(tensor: mx.array) -> bytes:
+    data = np.array(tensor.reshape(-1).view(mx.uint8)).tobytes()
+    return hashlib.blake2b(data, digest_size=16).digest()

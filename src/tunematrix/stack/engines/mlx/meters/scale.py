@@ -1,0 +1,31 @@
+"""The factor with which an adapter's product really enters a layer's output."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+
+from tunematrix.evidence.events import AdapterScale
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.mlx.scoring import doubles, evaluating
+
+ROWS = 8
+
+
+def measure(model: nn.Module, base: Base, dtype: mx.Dtype) -> AdapterScale:
+    """Regress each layer's adapter part on B A x, for inputs of `dtype` drawn at random."""
+    modules = dict(model.named_modules())
+    # With dropout on, the factor would be another one for each input.
+    with evaluating(model):
+        factors = np.array([_factor(modules[name], dtype) for name in base.linears])
+    # An array's extremes keep the nan of a layer whose product is zero.
+    return AdapterScale((float(factors.min()), float(factors.max())))
+
+
+def _factor(layer: nn.Module, dtype: mx.Dtype) -> float:
+    inputs = mx.random.normal((ROWS, layer.lora_a.shape[0])).astype(dtype)
+    part = doubles(layer(inputs)) - doubles(layer.linear(inputs))
+    product = doubles(inputs) @ doubles(layer.lora_a) @ doubles(layer.lora_b)
+    with np.errstate(invalid="ignore"):  # nan is the answer where there is no product
+        return float((part * product).sum() / (product * product).sum())

@@ -1,0 +1,115 @@
+"""What mlx-lm can train: LoRA and DoRA on all linear layers, or every parameter.
+
+A method names the parameters that it must train from the base's own layers, so that an adapter
+which forgot one can't vouch for itself; what it trained is saved as `mlx_lm.lora` saves it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.utils import save_config
+
+from tunematrix.stack.engines.common import Base
+
+
+class Method(Protocol):
+    """The interface that `configs/method/*.yaml` name in `implementation._target_`."""
+
+    has_scale: bool
+    """Whether a fixed factor scales its adapters' products, so that it can be measured."""
+
+    def attach(self, model: nn.Module) -> None:
+        """Make `model` trainable in place."""
+
+    def must_train(self, base: Base) -> tuple[str, ...]:
+        """Name the parameters of the attached model that must be trained."""
+
+    def adapter_config(self, model: nn.Module) -> dict[str, Any]:
+        """Return what `mlx_lm.tuner.utils.load_adapters` reads beside the weights."""
+
+
+class Lora:
+    """Low-rank adapters on every linear layer of the decoder (arXiv:2106.09685).
+
+    Args:
+        rank, alpha, dropout: of the adapters.
+        use_rslora: scale by alpha / sqrt(rank) instead of alpha / rank (arXiv:2312.03732).
+        use_dora: train a magnitude as well (arXiv:2402.09353).
+        modules_to_save: must be empty, as mlx-lm trains nothing beside its adapters.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        use_rslora: bool,
+        use_dora: bool,
+        modules_to_save: list[str],
+    ) -> None:
+        # DoRA normalises the product by a norm of its own, so no one factor describes it.
+        self.has_scale = not use_dora
+        self.use_dora = use_dora
+        self.modules_to_save = list(modules_to_save)
+        scale = alpha / (rank**0.5 if use_rslora else rank)
+        self.settings = {"rank": rank, "scale": scale, "dropout": dropout}
+
+    def attach(self, model: nn.Module) -> None:
+        """Freeze everything, then let mlx-lm replace each linear layer of each block.
+
+        Raises:
+            ValueError: modules are to be trained whole.
+        """
+        if self.modules_to_save:
+            message = (
+                f"modules_to_save={self.modules_to_save} can't be trained: mlx-lm saves and loads "
+                "adapters alone; leave it empty on this backend"
+            )
+            raise ValueError(message)
+        model.freeze()
+        linear_to_lora_layers(model, len(model.layers), self.settings, use_dora=self.use_dora)
+
+    def must_train(self, base: Base) -> tuple[str, ...]:
+        """Name A, B (and a magnitude) of each linear layer."""
+        kinds = ("lora_a", "lora_b", "m") if self.use_dora else ("lora_a", "lora_b")
+        return tuple(f"{name}.{kind}" for name in base.linears for kind in kinds)
+
+    def adapter_config(self, model: nn.Module) -> dict[str, Any]:
+        """Describe the adapters."""
+        return {
+            "fine_tune_type": "dora" if self.use_dora else "lora",
+            "num_layers": len(model.layers),
+            "lora_parameters": self.settings,
+        }
+
+
+class Full:
+    """Trains the whole model, where `mlx_lm.lora` itself leaves embeddings and norm frozen."""
+
+    has_scale = False
+
+    def attach(self, model: nn.Module) -> None:
+        """Ask for a gradient everywhere; quantized layers stay frozen of themselves."""
+        model.unfreeze()
+
+    def must_train(self, base: Base) -> tuple[str, ...]:
+        """Name all of them."""
+        return base.parameters
+
+    def adapter_config(self, model: nn.Module) -> dict[str, Any]:
+        """Say that the weights are the model's own."""
+        return {"fine_tune_type": "full", "num_layers": len(model.layers), "lora_parameters": None}
+
+
+def save(model: nn.Module, method: Method, folder: Path) -> None:
+    """Write the trained parameters and their description, as `mlx_lm.lora` leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    mx.save_safetensors(str(folder / "adapters.safetensors"), trained)
+    save_config(method.adapter_config(model), folder / "adapter_config.json")

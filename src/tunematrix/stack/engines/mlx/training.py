@@ -1,0 +1,103 @@
+"""mlx-lm's own trainer, as `mlx_lm.lora` runs it: a model, rows and settings go in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.optimizers import Optimizer
+from mlx_lm.tuner import trainer
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.datasets import CacheDataset, create_dataset
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.evidence.events import LoggedStep
+from tunematrix.stack.engines.examples import Data
+
+Feed = Callable[..., Iterator[tuple[mx.array, mx.array]]]
+"""Takes the place of mlx-lm's `iterate_batches`."""
+WriteLine = Callable[[LoggedStep], None]
+"""Takes each line that the trainer logs."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training run.
+
+    Attributes:
+        settings: the cell's `train` section.
+        data: the rows, whatever their form; packing: whether they are to be packed.
+        tokenizer: the checkpoint's.
+        output: folder for the trainer's own files.
+    """
+
+    settings: Mapping[str, Any]
+    data: Data
+    packing: bool
+    tokenizer: PreTrainedTokenizerBase
+    output: Path
+
+    def run(self, model: nn.Module, optimizer: Optimizer, feed: Feed, write: WriteLine) -> None:
+        """Train `model` in place.
+
+        Raises:
+            ValueError: clipping or packing is asked for, which mlx-lm's trainer hasn't got.
+        """
+        self._refuse()
+        self.output.mkdir(parents=True, exist_ok=True)
+        trainer.train(
+            model=model,
+            optimizer=optimizer,
+            train_dataset=self._dataset(),
+            args=self._arguments(),
+            loss=trainer.default_loss,
+            iterate_batches=feed,
+            training_callback=LogReader(write, int(self.settings["accumulation"])),
+        )
+
+    def _refuse(self) -> None:
+        if self.packing:
+            message = "mlx-lm's trainer pads its rows and can't pack them"
+            raise ValueError(message)
+        if limit := float(self.settings["max_grad_norm"]):
+            message = f"max_grad_norm={limit} can't be had: mlx-lm's trainer clips nothing; set 0"
+            raise ValueError(message)
+
+    def _dataset(self) -> CacheDataset:
+        whole = self.settings["loss_on"] == "all"
+        rows = [dict(row) for row in self.data.rows]
+        return CacheDataset(
+            create_dataset(rows, self.tokenizer, SimpleNamespace(mask_prompt=not whole))
+        )
+
+    def _arguments(self) -> trainer.TrainingArgs:
+        accumulation = int(self.settings["accumulation"])
+        iterations = int(self.settings["max_steps"]) * accumulation
+        return trainer.TrainingArgs(
+            batch_size=int(self.settings["batch_size"]),
+            iters=iterations,
+            steps_per_report=int(self.settings["logging_steps"]) * accumulation,
+            steps_per_save=iterations + 1,  # at the end alone
+            max_seq_length=int(self.settings["max_length"]),
+            adapter_file=str(self.output / "adapters.safetensors"),
+            grad_checkpoint=bool(self.settings["gradient_checkpointing"]),
+            grad_accumulation_steps=accumulation,
+        )
+
+
+class LogReader(TrainingCallback):
+    """Passes on what the trainer logs, which counts micro-batches and not steps."""
+
+    def __init__(self, write: WriteLine, accumulation: int) -> None:
+        self.write = write
+        self.accumulation = accumulation
+
+    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
+        """Pass a line on."""
+        step = int(train_info["iteration"]) // self.accumulation
+        self.write(LoggedStep(step, float(train_info["train_loss"])))
