@@ -65,9 +65,16 @@ def test_product_in_the_order_of_the_matrix(small: Groups, load: Load) -> None:
 
 
 def test_all_options_of_an_axis(shipped: Groups, load: Load) -> None:
-    """The word all stands for every option there is."""
-    cells, exclusions = expand(load("matrix: {quantizer: all}"), shipped, ["cpu"])
-    assert len(cells) + len(exclusions) == len(shipped.axes["quantizer"])
+    """The word all stands for every option there is; elsewhere's are no cells, nor exclusions."""
+    spec = load("matrix: {quantizer: all}")
+    found = {
+        backend: {cell.axes["quantizer"] for cell in expand(spec, shipped, [backend])[0]}
+        for backend in ("cpu", "mlx")
+    }
+    assert found["mlx"] == {"none", "mlx-int4", "mlx-int8"}
+    assert found["cpu"] | found["mlx"] == set(shipped.axes["quantizer"])
+    assert "mlx-int4" not in found["cpu"]
+    assert expand(spec, shipped, ["cpu"])[1] == ()
 
 
 def test_backends_are_those_of_the_environment(small: Groups, load: Load) -> None:

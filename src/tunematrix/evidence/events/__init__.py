@@ -1,0 +1,93 @@
+"""What a cell writes down while it runs: one frozen dataclass per kind of line.
+
+`stack/` writes them, `checks/` read them, and neither knows the other. Units stand in the
+names or in the `Attributes:` lists; every number is what was measured, never what was asked for.
+"""
+
+from __future__ import annotations
+
+from tunematrix.evidence.events.model import (
+    Evaluation,
+    Generation,
+    LogitError,
+    Merged,
+    Parity,
+    Reload,
+    Storage,
+    Transfer,
+)
+from tunematrix.evidence.events.process import (
+    Determinants,
+    Device,
+    Finished,
+    Memory,
+    Phase,
+    Raised,
+    Started,
+)
+from tunematrix.evidence.events.training import (
+    AdapterScale,
+    Changed,
+    Compute,
+    FirstLoss,
+    LoggedStep,
+    MicroBatch,
+    OptimizerStep,
+    Throughput,
+    Trainable,
+)
+
+Event = (
+    Started
+    | Determinants
+    | Phase
+    | Raised
+    | Finished
+    | Device
+    | Storage
+    | LogitError
+    | Trainable
+    | MicroBatch
+    | OptimizerStep
+    | FirstLoss
+    | LoggedStep
+    | Compute
+    | Changed
+    | AdapterScale
+    | Evaluation
+    | Memory
+    | Throughput
+    | Reload
+    | Merged
+    | Generation
+    | Parity
+    | Transfer
+)
+
+__all__ = [
+    "AdapterScale",
+    "Changed",
+    "Compute",
+    "Determinants",
+    "Device",
+    "Evaluation",
+    "Event",
+    "Finished",
+    "FirstLoss",
+    "Generation",
+    "LoggedStep",
+    "LogitError",
+    "Memory",
+    "Merged",
+    "MicroBatch",
+    "OptimizerStep",
+    "Parity",
+    "Phase",
+    "Raised",
+    "Reload",
+    "Started",
+    "Storage",
+    "Throughput",
+    "Trainable",
+    "Transfer",
+]

@@ -1,0 +1,126 @@
+"""What a cell writes down of a model: how it is stored, what it says, what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How the base's linear layers are stored after loading and quantizing.
+
+    Attributes:
+        layers: one entry per linear layer of the base: name, shape (out, in), stored bytes
+            with all quantization state.
+        total_bytes: stored bytes of the whole model.
+    """
+
+    layers: tuple[tuple[str, tuple[int, int], int], ...]
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class LogitError:
+    """Relative error of the loaded base's logits against the fp32 original.
+
+    Attributes:
+        relative: norm of the difference over norm of the reference, on real positions.
+    """
+
+    relative: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss on held-out stories of the target dialect, in nats per token.
+
+    Attributes:
+        when: "before" or "after" training.
+        loss: of the model.
+        floor: exact negative log-probability of the same stories under the grammar.
+    """
+
+    when: str
+    loss: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class Reload:
+    """Saved, loaded again from files alone, run on the same inputs.
+
+    Attributes:
+        max_difference: largest absolute logit difference to the trained model.
+        changed_by_training: largest absolute logit difference of the trained model to the base.
+    """
+
+    max_difference: float
+    changed_by_training: float
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The saved adapter merged into a fresh base, saved, loaded again, run on the same inputs.
+
+    Attributes:
+        max_difference: largest absolute logit difference to the trained model.
+        changed_by_training: as in `Reload`.
+    """
+
+    max_difference: float
+    changed_by_training: float
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One text for each prompt, all generated in one way and scored exactly by the grammar.
+
+    Attributes:
+        seed: of the first text's draws; None where the likeliest token is always taken.
+        cache: whether keys and values of earlier positions were kept.
+        texts: a digest of each text's tokens, in the order of the prompts.
+        stories: how many came to their end and are, with their prompt, stories of the dialect.
+        nats: mean exact negative log-probability of what those added to their prompts; nan where
+            there is none.
+        entropy: what `nats` is on average for stories that the grammar itself draws.
+    """
+
+    seed: int | None
+    cache: bool
+    texts: tuple[str, ...]
+    stories: int
+    nats: float
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an engine is from the recorded truth of one quantity.
+
+    Attributes:
+        quantity: logits, gradients or trace.
+        difference: the largest; of logits in their own unit, of gradients relative to the largest
+            entry of the same parameter's, of losses in nats.
+        where: the place of that difference.
+        values: figures of this engine itself, to be compared between machines.
+    """
+
+    quantity: str
+    difference: float
+    where: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A recorded adapter, loaded here, run on the inputs of its own engine.
+
+    Attributes:
+        source: format that it was saved in, "peft" or "mlx-lm".
+        difference: largest absolute logit difference to what its own engine gave.
+        changed_by_training: largest absolute logit difference of that to the base.
+    """
+
+    source: str
+    difference: float
+    changed_by_training: float

@@ -1,0 +1,90 @@
+"""What a cell writes down of its process, its device and its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker is up.
+
+    Attributes:
+        pid: process id of the worker.
+        determinants: what determines the figures: threads, hash seed, attention, flags.
+        versions: distribution name to version, of everything that computes.
+    """
+
+    pid: int
+    determinants: dict[str, Any]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Determinants:
+    """What else determines the figures, as the backend set it: threads, seed, flags."""
+
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A named stretch of the run has ended, without raising.
+
+    Attributes:
+        name: load, reference, attach, train, evaluate, save, reload, memory.
+        seconds: wall time.
+    """
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The recipe raised.
+
+    Attributes:
+        phase: the phase it was in; empty outside of all.
+        exception: class names of the exception and its bases, most specific first; built-in
+            ones bare ("ValueError"), others with their module ("torch.OutOfMemoryError").
+        message: its text, secrets removed.
+    """
+
+    phase: str
+    exception: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The recipe reached its end."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where tensors really were.
+
+    Attributes:
+        parameters: device type to number of parameter tensors.
+        activations: device types seen in the forward passes.
+    """
+
+    parameters: dict[str, int]
+    activations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One memory figure.
+
+    Attributes:
+        measure: stored, allocator_peak, process_peak.
+        bytes: the figure; for the peaks, growth over the level at which training began.
+        method: how it was read (e.g. "VmHWM after clear_refs").
+    """
+
+    measure: str
+    bytes: int
+    method: str

@@ -1,0 +1,143 @@
+"""What a cell writes down while it trains: batches, steps, and what they changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Which parameters may change, computed from the base's own layers, not from the adapter.
+
+    Attributes:
+        expected: names of parameters that the method must train.
+        actual: names of parameters that require a gradient.
+    """
+
+    expected: tuple[str, ...]
+    actual: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward pass in training mode.
+
+    Attributes:
+        step: optimizer step it belongs to, from 0.
+        rows: sequences in it; columns: positions of each, padding included.
+        tokens: positions that are not padding.
+        audited: rows whose labels were decoded; 0 when this batch was not sampled.
+        faithful: audited rows whose counted labels are exactly the text the data form supervises.
+        layer_calls: calls of one decoder layer's insides during forward and backward.
+    """
+
+    step: int
+    rows: int
+    columns: int
+    tokens: int
+    audited: int
+    faithful: int
+    layer_calls: int
+
+
+@dataclass(frozen=True)
+class OptimizerStep:
+    """One step, read from the optimizer itself.
+
+    Attributes:
+        step: from 0.
+        learning_rates: of each parameter group with trainable parameters, before the step.
+        gradient_norm: 2-norm over all gradients as the optimizer gets them (after clipping);
+            None where the trainer keeps them to itself.
+        deviation: largest |parameter - independently recomputed parameter| over the largest
+            recomputed update; None when this step was not audited.
+        gradient_error: largest difference of the gradients that the optimizer got to those
+            recomputed from the step's own batches, over the largest, of the worst tensor; None
+            when this step was not audited, or gradients were seen as the optimizer got them.
+    """
+
+    step: int
+    learning_rates: tuple[float, ...]
+    gradient_norm: float | None
+    deviation: float | None
+    gradient_error: float | None = None
+
+
+@dataclass(frozen=True)
+class FirstLoss:
+    """Cross-entropy of the first step's batch, computed from the logits by definition.
+
+    Attributes:
+        loss: nats per counted token, before any update.
+        tokens: counted tokens of all micro-batches of that step.
+    """
+
+    loss: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class LoggedStep:
+    """What the trainer logged.
+
+    Attributes:
+        step: from 1, as trainers count.
+        loss: nats per token; None when that line has no loss.
+        gradient_norm: before clipping, None when not logged.
+    """
+
+    step: int
+    loss: float | None
+    gradient_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Dtypes that were really used.
+
+    Attributes:
+        products: dtypes of the matrix products inside the base's linear layers in training; where
+            a kernel hides its products, dtypes of what left those layers.
+        trainable: dtypes of the trained parameters.
+    """
+
+    products: tuple[str, ...]
+    trainable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What training changed, tensor by tensor, bit by bit.
+
+    Attributes:
+        moved: trained parameters that differ from their initial value.
+        still: trained parameters that don't.
+        zero: trained parameters that are all zero at the end.
+        altered: frozen tensors (quantization state included) whose bits differ: must be empty.
+        frozen: how many frozen tensors were compared.
+    """
+
+    moved: tuple[str, ...]
+    still: tuple[str, ...]
+    zero: tuple[str, ...]
+    altered: tuple[str, ...]
+    frozen: int
+
+
+@dataclass(frozen=True)
+class AdapterScale:
+    """Scaling of the adapter, measured as <base(x) removed, B A x> over <B A x, B A x>.
+
+    Attributes:
+        measured: smallest and largest over the layers looked at.
+    """
+
+    measured: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens that entered the model in training, padding excluded, over training wall time."""
+
+    tokens: int
+    seconds: float
