@@ -120,6 +120,12 @@ def report(
 ) -> None:
     """Show records again: those of the newest run, or all that some files hold."""
     setting = read_setting(Path.cwd(), environment)
+    if absent := [str(file) for file in files or () if not file.is_file()]:
+        message = f"there is no file {', '.join(absent)}; give files of records"
+        raise BadInput(message)
+    if markdown is not None and not files:
+        message = "--markdown takes committed records: name their files"
+        raise BadInput(message)
     stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
     records = [record for store in stores for record in store.read()]
     if not records:

@@ -209,8 +209,7 @@ class Recorder:
             shown = terminal.summary(self.records)
             terminalreporter.write(terminal.render(shown, width, colour=colour))
             if locked := self.harness.locked:
-                text = compared(self.records, Store(locked / "results.jsonl").read(), locked.name)
-                terminalreporter.write_line(text)
+                terminalreporter.write_line(self._compared(locked))
         elif exitstatus == ExitCode.NOTHING_TESTED:
             plan = self.harness.plan
             for exclusion in () if plan.cells else plan.exclusions:
@@ -222,6 +221,13 @@ class Recorder:
             terminalreporter.write_line("nothing was tested: every cell was unavailable", red=True)
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
+
+    def _compared(self, locked: Path) -> str:
+        """Say what differs from the locked environment; old records there break nothing here."""
+        try:
+            return compared(self.records, Store(locked / "results.jsonl").read(), locked.name)
+        except BadInput as error:
+            return f"nothing to compare with: {error}"
 
     def _append(self, record: Record) -> None:
         if self.problem:

@@ -36,6 +36,8 @@ Isolation = Literal["auto", "forkserver", "spawn", "foreground"]
 
 PREPARE_SECONDS = 900.0
 RUNS_KEPT = 5
+UNUSABLE = "Unusable"
+"""The error with which a backend refuses its device."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Workshop:
     keep_output: bool
     say: Callable[[str], None]
     _driver: Driver | None = None
-    _prepared: dict[str, str] = field(default_factory=dict)
+    _prepared: dict[str, MachineProblem | None] = field(default_factory=dict)
     _composed: dict[str, Future[dict[str, Any]]] = field(default_factory=dict)
     _composer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
@@ -100,7 +102,7 @@ class Workshop:
         """Do once, before any clock starts, what an option needs done (a compilation).
 
         Raises:
-            Unavailable: a backend's device can't be used.
+            Unavailable: a backend's device can't be used; the text says why.
             MachineProblem: it failed, now or before; the text names its log.
         """
         if self.isolation != "foreground":
@@ -113,7 +115,7 @@ class Workshop:
                 self.say(f"{axis} {section['name']}: {wanted['note']}")
                 self._prepared[wanted["call"]] = self._call(wanted["call"], section["name"])
             if problem := self._prepared[wanted["call"]]:
-                raise Unavailable(problem) if axis == "backend" else MachineProblem(problem)
+                raise problem
 
     def _started_driver(self) -> Driver:
         """Return the driver; at first use it is started, for all backends of the environment."""
@@ -127,19 +129,22 @@ class Workshop:
             self._driver.start()
         return self._driver
 
-    def _call(self, function: str, name: str) -> str:
-        """Call a preparation where cells run; return what went wrong, or nothing."""
+    def _call(self, function: str, name: str) -> MachineProblem | None:
+        """Call a preparation where cells run; return what went wrong."""
         arguments = {"cache_dir": str(self.cache)}
         if self.isolation == "foreground":
-            resolve_name(function)(**arguments)
-            return ""
+            try:
+                resolve_name(function)(**arguments)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the cell's record tells it
+                return _as_problem(f"{type(error).__name__}: {error}", f"preparing {name} failed")
+            return None
         log = self.folder / "runs" / self.run_id / f"prepare-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         end = self._started_driver().call(function, arguments, PREPARE_SECONDS, log)
         if end.code == 0 and end.problem is None:
-            return ""
-        last_lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-        return ": ".join([f"preparing {name} failed (all of it in {shown(log)})", *last_lines])
+            return None
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+        return _as_problem("".join(last), f"preparing {name} failed (all of it in {shown(log)})")
 
     def close(self) -> None:
         """End the driver; remove the folders of older runs, newest few kept."""
@@ -154,6 +159,12 @@ class Workshop:
         config: dict[str, Any] = dict(compose(cell, self.groups.roots))
         config["cache_dir"] = str(self.cache)
         return config
+
+
+def _as_problem(last_line: str, what: str) -> MachineProblem:
+    """Tell a device that says why it can't be used from a preparation that broke."""
+    _, unusable, reason = last_line.partition(f"{UNUSABLE}: ")
+    return Unavailable(reason) if unusable else MachineProblem(f"{what}: {last_line}".rstrip(": "))
 
 
 def run_cell(cell: Cell, workshop: Workshop, expected: Sequence[Expected]) -> Record:

@@ -62,7 +62,7 @@ OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "computes": (settings.device,),
     "trains": OF_TRAINING,
     "generates": (quantization.stored_bits, *OF_GENERATION),
-    "compares": OF_PARITY,
+    "compares": (quantization.stored_bits, *OF_PARITY),
     "transfers": (parity.transfer,),
 }
 """What a recipe owes for each thing that its config says of it."""

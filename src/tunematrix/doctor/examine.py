@@ -72,7 +72,9 @@ def examine(
         backends=backends,
         quantizers=pairs,
     )
-    return diagnosis if wanted is None else _held_against(wanted, diagnosis)
+    if wanted is None:
+        return diagnosis
+    return replace(_held_against(wanted, diagnosis), partial=bool(selection.selectors))
 
 
 def _try_all(

@@ -106,6 +106,7 @@ class Diagnosis:
         environments, backends, quantizers: the three lists.
         environment: the one that was named; empty when none was.
         problems: what keeps that one from working, a sentence each.
+        partial: whether only a selection of what it has was looked at.
     """
 
     machine: str
@@ -116,6 +117,7 @@ class Diagnosis:
     quantizers: tuple[QuantizerFinding, ...]
     environment: str = ""
     problems: tuple[str, ...] = ()
+    partial: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; what the keys mean stands in docs/doctor.md."""

@@ -30,8 +30,9 @@ def device_finding(option: Option, evidence: Evidence, claim: Claim) -> BackendF
     ended = process.exit_status(evidence, claim)
     right = tuple(dtype for dtype, problem in products.items() if not problem)
     reason = ended.message
-    if not reason and products and not right:
-        reason = f"it multiplies in no dtype: {next(iter(products.values()))}"
+    if not reason and not right:
+        why = next(iter(products.values()), "its process left no product")
+        reason = f"it multiplies in no dtype: {why}"
     state: State = "broken" if facts.get("present", True) else "not here"
     return BackendFinding(
         name=option.name,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunematrix.results.record import Outcome, Record
+from tunematrix.results.store import newest_run
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,18 @@ def changed_cells(records: Sequence[Record], locked: Iterable[Record]) -> tuple[
 
 def changed_versions(
     records: Iterable[Record], locked: Iterable[Record]
-) -> Mapping[str, tuple[str, str]]:
-    """Return the distributions whose versions differ: name to (locked, here); "–" for none."""
+) -> Mapping[str, tuple[str, str]] | None:
+    """Return the distributions whose versions differ: name to (locked, here); "–" for none.
+
+    None where either side has recorded no version.
+    """
     here, there = (
         {name: version for record in side for name, version in record.versions.items()}
         for side in (records, locked)
     )
-    names = sorted({*here, *there}) if here and there else []
+    if not here or not there:
+        return None
+    names = sorted({*here, *there})
     pairs = {name: (there.get(name, "–"), here.get(name, "–")) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -49,10 +55,14 @@ def compared(records: Sequence[Record], locked: Sequence[Record], name: str) -> 
     """Say in lines what differs from the locked environment called `name`."""
     if not locked:
         return f"nothing to compare with: {name} has no record here; run nox -s {name}"
-    versions = changed_versions(records, locked)
     cells = changed_cells(records, locked)
-    moved = ", ".join(f"{one} {old} → {new}" for one, (old, new) in versions.items())
-    lines = [f"against {name}: {moved or 'the same versions'}"]
+    versions = changed_versions(records, newest_run(locked))
+    if versions is None:
+        moved = "versions weren't recorded"
+    else:
+        pairs = (f"{one} {old} → {new}" for one, (old, new) in versions.items())
+        moved = ", ".join(pairs) or "the same versions"
+    lines = [f"against {name}: {moved}"]
     lines += [
         f"  {one.cell_id}: {one.before or 'not run'} → {one.now} {one.reason}".rstrip()
         for one in cells

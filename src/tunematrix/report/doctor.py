@@ -189,5 +189,7 @@ def _verdict(found: Diagnosis) -> Iterator[Row]:
     """Yield what is to be said of the environment that was named, if one was."""
     if found.problems:
         yield Row(f"{found.environment}: not all that it requires works here", NO, found.problems)
+    elif found.environment and found.partial:
+        yield Row(f"{found.environment}: only what --axis leaves was looked at", YES, ())
     elif found.environment:
         yield Row(f"{found.environment}: all that it requires works here", YES, ())

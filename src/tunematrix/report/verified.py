@@ -45,7 +45,8 @@ def verified_runs(records: Iterable[Record]) -> tuple[Run, ...]:
 def as_markdown(environments: Mapping[str, str], runs: Sequence[Run]) -> str:
     """Return the table; an environment (name to description) without a run says so."""
     lines = ["| environment | ran on | with | date | cells |", "|---|---|---|---|---|"]
-    for name, description in environments.items():
+    others = {run.environment: "" for run in runs if run.environment not in environments}
+    for name, description in {**environments, **others}.items():
         mine = [run for run in runs if run.environment == name]
         lines += [_line(run) for run in mine] or [
             f"| `{name}` | **not yet run on its hardware** | {description} | – | – |"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,13 +87,23 @@ def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:
 def keep(records: Sequence[Record], folder: Path) -> Path:
     """Write the records of one run into a file of their own, and return it.
 
-    It is named for the environment and the machine, so that a newer run there takes its place.
+    It is named for the environment, the system and the hardware, so that a newer run there takes
+    its place.
+
+    Raises:
+        BadInput: they are of several runs.
+        MachineProblem: there is no room, or no right to write.
     """
-    machine = records[0].machine
-    names = (records[0].environment, machine["system"], machine["architecture"])
-    path = folder / f"{'-'.join(map(str, names)).lower()}.jsonl"
-    path.unlink(missing_ok=True)
-    store = Store(path)
+    if len({record.run_id for record in records}) > 1:
+        message = "the records are of several runs; keep those of one"
+        raise BadInput(message)
+    machine = next((one.machine for one in records if one.versions), records[0].machine)
+    hardware = machine.get("gpu") or machine.get("hardware") or ""
+    words = (records[0].environment, machine["system"], machine["architecture"], hardware)
+    name = re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
+    path = folder / f"{name}.jsonl"
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
     for record in records:
-        store.append(replace(record, run_dir=""))
-    return path
+        Store(unfinished).append(replace(record, run_dir=""))
+    return unfinished.replace(path)

@@ -13,7 +13,6 @@ from tunematrix.matrix.plan import Plan, plan
 from tunematrix.paths import shipped_configs
 from tunematrix.spec.loader import load_specs
 
-
 LEAST = {"cpu": 80, "cuda": 80, "mps": 60, "mlx": 40}
 """Cells that each backend has at least."""
 

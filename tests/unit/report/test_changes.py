@@ -50,7 +50,7 @@ def test_a_cell_without_a_locked_record_is_a_change() -> None:
 
 def test_equal_runs_have_no_rows() -> None:
     """Equal versions and outcomes are no noise."""
-    assert not changed_versions([LOCKED], [LOCKED])
+    assert changed_versions([LOCKED], [LOCKED]) == {}
     assert compared([LOCKED], [LOCKED], "cpu").splitlines() == [
         "against cpu: the same versions",
         "  1 of 1 cells end as they do in cpu",
@@ -60,3 +60,10 @@ def test_equal_runs_have_no_rows() -> None:
 def test_no_locked_record_at_all() -> None:
     """Nothing can be said, which is said, with what to do."""
     assert "run nox -s cpu" in compared([LOCKED], [], "cpu")
+
+
+def test_versions_that_were_not_recorded_are_not_the_same() -> None:
+    """A run that crashed before it told its versions vouches for none."""
+    crashed = replace(LOCKED, versions={})
+    assert changed_versions([crashed], [LOCKED]) is None
+    assert "versions weren't recorded" in compared([crashed], [LOCKED], "cpu")

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.results.record import SCHEMA_VERSION, Record
-from tunematrix.results.store import Store, newest_run
+from tunematrix.results.store import Store, keep, newest_run
 
 
 def _record(cell_id: str = "a[cpu]", run_id: str = "r1") -> Record:
@@ -131,3 +132,17 @@ def test_newest_run() -> None:
     assert newest_run([old, new]) == (new,)
     assert newest_run([new, old]) == (old,)
     assert newest_run(iter([new, old, new])) == (new, new)
+
+
+def test_records_are_kept_under_the_name_of_their_machine(tmp_path: Path) -> None:
+    """One file for each environment and machine; a newer run takes an older one's place."""
+    machine = {"system": "Linux", "architecture": "x86_64", "gpu": "NVIDIA H200", "hardware": "x"}
+    run = [replace(_record(name), machine=machine, run_dir="runs/1") for name in "ab"]
+    first = keep(run, tmp_path)
+    assert first.name == "cpu-linux-x86-64-nvidia-h200.jsonl"
+    assert keep(run[:1], tmp_path) == first
+    (kept,) = Store(first).read()
+    assert (kept.cell_id, kept.run_dir) == ("a", "")
+    assert sorted(tmp_path.iterdir()) == [first]
+    with pytest.raises(BadInput, match="several runs"):
+        keep([_record(), _record(run_id="another")], tmp_path)

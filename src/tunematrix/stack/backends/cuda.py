@@ -47,7 +47,6 @@ class Cuda(Accelerator):
         return {
             "name": properties.name,
             "memory_bytes": properties.total_memory,
-            "count": torch.cuda.device_count(),
             "driver": driver,
             "runtime": f"CUDA {torch.version.cuda}",
         }
@@ -57,6 +56,8 @@ class Cuda(Accelerator):
         try:
             torch.cuda.init()
             super()._claim()
+        except Unusable:
+            raise
         except (AssertionError, RuntimeError) as error:
             said, listed = str(error).strip().partition("\n")[0], listed_gpu()
             reason, fix = why_not(listed, torch.__version__, torch.version.cuda, said)

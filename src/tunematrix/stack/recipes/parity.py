@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tunematrix.evidence.events import Parity
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines.common import Engine, Floats, Model
+from tunematrix.stack.engines.common import Floats
 from tunematrix.stack.recipes.common import open_engine
 from tunematrix.stack.toyworld import models, truth
 from tunematrix.stack.toyworld.truth import Truth
@@ -29,7 +29,10 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         recorded = truth.read(models.resolve(config["model"]["path"], Path(config["cache_dir"])))
         probe = truth.probe(engine.tokenizer)
     with events.phase("load"):
-        model = load(engine, in_full)
+        original = engine.original()
+        base = engine.describe(original)
+        model = original if in_full else engine.load(base)
+        events.write(engine.storage(model, base))
         events.write(engine.located(model, probe))
     with events.phase("logits"):
         events.write(of_logits(engine.logits(model, probe), recorded))
@@ -39,12 +42,6 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         with events.phase("trace"):
             losses = engine.descend(model, truth.batches(engine.tokenizer), truth.RATE)
             events.write(of_trace(losses, recorded))
-
-
-def load(engine: Engine, in_full: bool) -> Model:
-    """Load the base as it is, or as the configured precision stores it."""
-    original = engine.original()
-    return original if in_full else engine.load(engine.describe(original))
 
 
 def of_logits(found: Floats, recorded: Truth) -> Parity:

@@ -92,7 +92,10 @@ class Audit:
         if self.formula.name != "adamw":
             grad = grad + decay * old
         if self.formula.name == "sgd":
-            return old - rate * grad
+            kept, _ = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
+            velocity = float(settings["momentum"]) * kept + grad
+            self.state[id(key)] = (velocity, kept)
+            return old - rate * velocity
         beta1, beta2 = float(settings["beta1"]), float(settings["beta2"])
         first, second = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
         first = beta1 * first + (1 - beta1) * grad
