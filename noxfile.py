@@ -54,6 +54,8 @@ MACHINE = this_machine(row.host for row in LOCKED)
 SPECS = " ".join(PYPROJECT["tool"]["pytest"]["ini_options"]["tunematrix_specs"])
 VERSIONS = {"locked": "", "lowest": " as old as its bounds allow", "latest": " as new as it gets"}
 
+# Of uv's variables, those that don't decide what a resolution comes to.
+HARMLESS = ("UV_CACHE_DIR", "UV_HTTP_TIMEOUT", "UV_INSECURE_HOST", "UV_NATIVE_TLS")
 # Unless the caller has set them, as in `HF_HUB_OFFLINE=0 nox -s cpu`.
 OFFLINE = {
     "HF_DATASETS_OFFLINE": "1",
@@ -177,7 +179,8 @@ def resolve(session: nox.Session, lock: str, *options: str) -> None:
     if session.venv_backend != "uv":
         session.error('Only uv resolves for other machines: python -m pip install "nox[uv]"')
     command = locks.resolving(ROOT, lock, LOCKS[lock], Path(session.create_tmp()))
-    env: dict[str, str | None] = {"UV_FIND_LINKS": None, "UV_INDEX": None}
+    told = [name for name in os.environ if name.startswith("UV_") and name not in HARMLESS]
+    env: dict[str, str | None] = dict.fromkeys(told)
     env["MACOSX_DEPLOYMENT_TARGET"] = "14.0"  # what macOS wheels of ML libraries ask for
     session.run(*command, *options, env=env, silent=True)
 

@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.utils import instantiate
 
-from tunematrix.evidence.events import Determinants, LogitError
+from tunematrix.evidence.events import Determinants
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.backends.common import SIDE, Backend, Unusable
 from tunematrix.stack.recipes.common import open_engine
 from tunematrix.stack.recipes.data import prepare
-from tunematrix.stack.recipes.sft import measure_reference
+from tunematrix.stack.recipes.sft import logit_error, measure_reference
 
 DTYPES = ("float32", "bfloat16", "float16")
 Multiply = Callable[[str], float]
@@ -34,8 +33,7 @@ def quantizer(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> 
         model = engine.load(original.base)
         events.write(engine.storage(model, original.base))
         logits = engine.logits(model, original.probe, gradient=True)
-        error = np.linalg.norm(logits - original.logits) / np.linalg.norm(original.logits)
-        events.write(LogitError(float(error)))
+        events.write(logit_error(logits, original))
     with events.phase("train"):
         attached = engine.attach(model, original.base)
         engine.train(attached, original.base, data, events, output_dir)

@@ -33,7 +33,7 @@ class Phase:
     """A named stretch of the run has ended, without raising.
 
     Attributes:
-        name: load, reference, attach, train, evaluate, save, reload, memory.
+        name: what the recipe calls it, such as load, train or reload.
         seconds: wall time.
     """
 

@@ -41,8 +41,7 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         model = engine.load(base)
         events.write(engine.storage(model, base))
         before = engine.logits(model, probe, gradient=True)
-        error = np.linalg.norm(before - reference.logits) / np.linalg.norm(reference.logits)
-        events.write(LogitError(float(error)))
+        events.write(logit_error(before, reference))
     with events.phase("attach"):
         model = engine.attach(model, base)
         events.write(engine.trainable(model, base))
@@ -79,6 +78,12 @@ def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:
     """Score held-out rows of the target dialect beside their exact floor."""
     loss, _ = engine.loss(model, data.held_out)
     return Evaluation(when, loss, data.floor)
+
+
+def logit_error(logits: Floats, reference: Reference) -> LogitError:
+    """Compare the loaded base's logits on the probe with the original's."""
+    error = np.linalg.norm(logits - reference.logits) / np.linalg.norm(reference.logits)
+    return LogitError(float(error))
 
 
 def largest(difference: Floats) -> float:

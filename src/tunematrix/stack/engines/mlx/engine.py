@@ -23,6 +23,7 @@ from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trai
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.mlx import Mlx
+from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring
@@ -33,7 +34,6 @@ from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
 from tunematrix.stack.engines.mlx.training import Training
 
-MEMORY_STEPS = 2
 HEAD = "lm_head"
 
 

@@ -21,6 +21,7 @@ from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trai
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.torch import plain_loop, scoring, sft_trainer
@@ -30,8 +31,6 @@ from tunematrix.stack.engines.torch.methods.common import Method, describe
 from tunematrix.stack.engines.torch.padding import pad
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
-
-MEMORY_STEPS = 2
 
 Loop = Callable[[nn.Module, Training, WriteLine], Callable[[], object]]
 """Makes ready to train a model; what it returns does it."""

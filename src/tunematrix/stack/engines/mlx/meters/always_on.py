@@ -17,9 +17,10 @@ from mlx_lm.tuner import trainer
 
 from tunematrix.evidence.events import FirstLoss, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines.audit import AUDITED_STEPS, Formula
 from tunematrix.stack.engines.mlx.meters import tracing
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit, counted
-from tunematrix.stack.engines.mlx.meters.optimizer import AUDITED_STEPS, Formula, UpdateAudit
+from tunematrix.stack.engines.mlx.meters.optimizer import UpdateAudit
 from tunematrix.stack.engines.process_memory import ProcessPeak
 
 Signature = tuple[int, bool, bool]
@@ -52,13 +53,7 @@ class TrainingMeters:
         self.accumulation = int(config["train"]["accumulation"])
         # mlx-lm's own lengths make its loss count the token after the last one.
         self.surplus = 1 if config["backend"]["lengths"] == "exact" else 0
-        self.update = UpdateAudit(
-            Formula(
-                name=str(config["optimizer"]["name"]),
-                settings=config["optimizer"],
-                weight_decay=float(config["train"]["weight_decay"]),
-            )
-        )
+        self.update = UpdateAudit(Formula.of(config))
         self.tokens = self.count = 0
         self.current: MicroBatch | None = None
         self.traced: dict[Signature, int] = {}

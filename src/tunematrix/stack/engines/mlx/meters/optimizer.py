@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -19,26 +18,9 @@ from mlx import nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
+from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, Formula
 from tunematrix.stack.engines.mlx.meters.batches import Counted
 from tunematrix.stack.engines.mlx.scoring import Doubles, doubles, nats, value_and_gradients
-
-AUDITED_STEPS = 3
-AUDITED_ELEMENTS = 2_000_000
-
-
-@dataclass(frozen=True)
-class Formula:
-    """What the configuration asks of the optimizer.
-
-    Attributes:
-        name: adamw, adam or sgd.
-        settings: the option's own values (beta1, beta2, eps, momentum).
-        weight_decay: of every parameter; MLX spares none.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    weight_decay: float
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.process_memory import ProcessPeak
 from tunematrix.stack.engines.torch.meters import batches, compute, optimizer
@@ -42,18 +43,13 @@ class TrainingMeters:
     @contextmanager
     def watch(self, model: nn.Module, base: Base) -> Iterator[None]:
         """Attach every meter, and write what they saw at the end."""
-        formula = optimizer.Formula(
-            name=str(self.config["optimizer"]["name"]),
-            settings=self.config["optimizer"],
-            weight_decay=float(self.config["train"]["weight_decay"]),
-        )
         linears = list(adapted_linears(model, base))
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))
-            stack.enter_context(optimizer.watch(model, formula, self._stepped))
+            stack.enter_context(optimizer.watch(model, Formula.of(self.config), self._stepped))
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())

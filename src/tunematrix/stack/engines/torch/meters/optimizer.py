@@ -22,26 +22,10 @@ from torch.optim.optimizer import (
 )
 
 from tunematrix.evidence.events import OptimizerStep
+from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula
 
-AUDITED_STEPS = 3
-AUDITED_ELEMENTS = 2_000_000
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
-
-
-@dataclass(frozen=True)
-class Formula:
-    """What the configuration asks of the optimizer.
-
-    Attributes:
-        name: adamw, adam or sgd.
-        settings: the option's own values (beta1, beta2, eps, momentum).
-        weight_decay: for parameters that decay.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    weight_decay: float
 
 
 @dataclass
