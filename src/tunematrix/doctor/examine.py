@@ -23,7 +23,7 @@ from tunematrix.doctor.hosts import is_worth_a_line, look_at
 from tunematrix.doctor.trials import Laboratory
 from tunematrix.environments.host import this_machine
 from tunematrix.environments.table import Environment
-from tunematrix.errors import NothingTested, TunematrixError
+from tunematrix.errors import BadInput, NothingTested, TunematrixError
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Option
 from tunematrix.matrix.plan import check_backends
@@ -156,6 +156,8 @@ def _as_reason_and_fix(told: str) -> tuple[str, str]:
 def _try_device(laboratory: Laboratory, driver: Driver, option: Option) -> BackendFinding:
     try:
         trial = laboratory.try_device(driver, option.name)
+    except BadInput:
+        raise
     except (TunematrixError, OSError) as error:
         return _not_tried(option, "broken", str(error), "")
     finding = verdicts.device_finding(option, trial.evidence, trial.claim)
@@ -176,6 +178,8 @@ def _examine_quantizer(
         return verdicts.unavailable(cell, backend, lack, tools)
     try:
         trial = laboratory.try_quantizer(driver, cell)
+    except BadInput:
+        raise
     except (TunematrixError, OSError) as error:
         return verdicts.differing(cell, str(error), tools)
     finding = verdicts.quantizer_finding(cell, trial.evidence, trial.claim, tools)
