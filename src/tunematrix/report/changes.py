@@ -55,6 +55,8 @@ def compared(records: Sequence[Record], locked: Sequence[Record], name: str) -> 
     """Say in lines what differs from the locked environment called `name`."""
     if not locked:
         return f"nothing to compare with: {name} has no record here; run nox -s {name}"
+    # What is declared unsupported is so under any versions, unless a probe has tried it.
+    records = [record for record in records if record.outcome != "unsupported"]
     cells = changed_cells(records, locked)
     versions = changed_versions(records, newest_run(locked))
     if versions is None:

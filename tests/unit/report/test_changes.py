@@ -67,3 +67,10 @@ def test_versions_that_were_not_recorded_are_not_the_same() -> None:
     crashed = replace(LOCKED, versions={})
     assert changed_versions([crashed], [LOCKED]) is None
     assert "versions weren't recorded" in compared([crashed], [LOCKED], "cpu")
+
+
+def test_what_is_unsupported_is_no_change() -> None:
+    """A probe of the locked environment has tried it, and that is another question."""
+    probed = replace(LOCKED, outcome="known_failure")
+    text = compared([LOCKED, replace(probed, cell_id="x", outcome="unsupported")], [LOCKED], "cpu")
+    assert text.endswith("1 of 1 cells end as they do in cpu")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 from mlx import nn
 from mlx_lm.generate import generate_step
-from mlx_lm.sample_utils import Sampler, make_sampler
+from mlx_lm.sample_utils import make_sampler
 
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.engines.mlx.scoring import evaluating
+
+
+Sampler = Callable[[mx.array], mx.array]
+"""Takes log-probabilities, (rows, vocabulary), and chooses a token of each row."""
 
 
 def generate(model: nn.Module, prompt: Sequence[int], sampling: Sampling, end: int) -> list[int]:
