@@ -12,7 +12,6 @@ from mlx_lm.sample_utils import make_sampler
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.engines.mlx.scoring import evaluating
 
-
 Sampler = Callable[[mx.array], mx.array]
 """Takes log-probabilities, (rows, vocabulary), and chooses a token of each row."""
 
