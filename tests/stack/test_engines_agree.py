@@ -20,8 +20,10 @@ from tunematrix.stack.recipes import parity
 from tunematrix.stack.toyworld import truth
 from tunematrix.stack.toyworld.truth import Truth
 
+# Of the largest logit: 1.5e-6 when measured, on either model (torch 2.13, MLX 0.32.4).
+LOGITS = 1e-5
 # As in configs/specs/parity.yaml and transfer.yaml: each is that far from the truth at most.
-LOGITS, GRADIENTS, TRACE, ADAPTERS = 2e-4, 1e-4, 5e-4, 1e-4
+GRADIENTS, TRACE, ADAPTERS = 1e-4, 5e-4, 1e-4
 STEPS = 3
 
 
@@ -54,7 +56,8 @@ def test_logits_gradients_and_losses(engines: tuple[Engine, Engine]) -> None:
         norms={},
         losses=one.descend(models[0], batches, truth.RATE),
     )
-    assert parity.of_logits(other.logits(models[1], probe), recorded).difference < LOGITS
+    largest = float(np.abs(recorded.logits).max())
+    assert parity.of_logits(other.logits(models[1], probe), recorded).difference < LOGITS * largest
     assert parity.of_gradients(other.gradients(models[1], probe), recorded).difference < GRADIENTS
     losses = other.descend(models[1], batches, truth.RATE)
     assert parity.of_trace(losses, recorded).difference < TRACE
