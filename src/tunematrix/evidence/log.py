@@ -14,7 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Event, Phase
+from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.secrets import masked, secrets_in
+from tunematrix.evidence.tensors import Array, write_tensors
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
 _HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
@@ -36,6 +38,7 @@ class EventLog:
         self._file = path.open("ab", buffering=0)
         self._path = path
         self._secrets = secrets_in(environ)
+        self._tensors: dict[str, Array] = {}
         self.current_phase = ""
 
     def __enter__(self) -> EventLog:
@@ -48,6 +51,8 @@ class EventLog:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+        if self._tensors:
+            write_tensors(RunDir(self._path.parent).tensors, self._tensors)
 
     def write(self, event: Event) -> None:
         """Appends one event.
@@ -60,6 +65,10 @@ class EventLog:
         line = json.dumps(self._masked(fields)).encode() + b"\n"
         if self._file.write(line) != len(line):
             raise OSError(f"{self._path}: an event was cut off; is the disk full?")
+
+    def keep(self, name: str, tensor: Array) -> None:
+        """Keeps a tensor for relations; all of them are written when the log is closed."""
+        self._tensors[name] = tensor
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

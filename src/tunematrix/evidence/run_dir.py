@@ -64,6 +64,11 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def tensors(self) -> Path:
+        """What the worker kept of gradients, parameters and logits, where it was told to."""
+        return self.path / "tensors.safetensors"
+
+    @property
     def stdout(self) -> Path:
         """What the cell's processes printed."""
         return self.path / "stdout.log"

@@ -39,6 +39,7 @@ _LEAST: Final[Mapping[str, int]] = {
     **dict.fromkeys(("train.logging_steps", "train.threads", "meters.held_out_rows"), 1),
     **dict.fromkeys(("train.learning_rate", "train.warmup_steps", "train.max_grad_norm"), 0),
     **dict.fromkeys(("train.weight_decay", "train.seed"), 0),
+    **dict.fromkeys(("train.rows", "train.interrupt_at", "train.eval_steps"), 0),
     "train.max_length": 2,
 }
 _NAMES_OF_TYPES: Final = {
