@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,18 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs, project_root
+from tunematrix.paths import adhoc_specs, project_root, shown
 from tunematrix.report import doctor as diagnosis
 from tunematrix.report import terminal, verified
+from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
+from tunematrix.results.tolerances import (
+    blind,
+    hardware_class,
+    read_tolerances,
+    tabulate,
+    write_tolerances,
+)
 from tunematrix.spec.loader import json_schema, load_specs
 
 app = typer.Typer(
@@ -120,18 +129,10 @@ def report(
 ) -> None:
     """Show records again: those of the newest run, or all that some files hold."""
     setting = read_setting(Path.cwd(), environment)
-    if absent := [str(file) for file in files or () if not file.is_file()]:
-        message = f"there is no file {', '.join(absent)}; give files of records"
-        raise BadInput(message)
     if markdown is not None and not files:
         message = "--markdown takes committed records: name their files"
         raise BadInput(message)
-    stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
-    records = [record for store in stores for record in store.read()]
-    if not records:
-        message = f"{stores[0].path} has no record yet; run nox -s {environment}"
-        raise NothingTested(message)
-    records = records if files else list(newest_run(records))
+    records = _records(files, setting)
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
     elif markdown is not None:
@@ -172,9 +173,50 @@ def doctor(
 
 
 @app.command()
+def tolerances(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files of records.")] = None,
+    environment: EnvironmentOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Write down what honest runs differ by, from relations that were run under 20 seeds or more.
+
+    Run them first: nox -s cpu -- -m relation --seeds 20.
+    """
+    setting = read_setting(Path.cwd(), environment)
+    records = _records(files, setting)
+    hardware = dict.fromkeys(hardware_class(one) for one in records if one.arms and one.versions)
+    folder = setting.groups.roots[-1]
+    for name in hardware:
+        mine = [one for one in records if one.arms and one.versions and hardware_class(one) == name]
+        table = tabulate(mine, read_tolerances([folder], name))
+        path = write_tolerances(table, folder, environment)
+        if as_json:
+            print(table.model_dump_json(indent=2))
+        else:
+            print(f"{len(table.spread)} relations are in {shown(path)}")
+        for text in blind(table):
+            print(f"warning: can't see 1 % of a gradient: {text}", file=sys.stderr)
+    if not hardware:
+        tabulate((), None)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a spec, for editors that check YAML."""
     print(json.dumps(json_schema(), indent=2))
+
+
+def _records(files: Sequence[Path] | None, setting: Setting) -> list[Record]:
+    """Read the records of the newest run, or all that some files hold."""
+    if absent := [str(file) for file in files or () if not file.is_file()]:
+        message = f"there is no file {', '.join(absent)}; give files of records"
+        raise BadInput(message)
+    stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
+    records = [record for store in stores for record in store.read()]
+    if not records:
+        message = f"{stores[0].path} has no record yet; run nox -s {setting.environment.name}"
+        raise NothingTested(message)
+    return records if files else list(newest_run(records))
 
 
 def _place(setting: Setting) -> str:
@@ -192,8 +234,12 @@ def _show_progress(line: str) -> None:
 
 def _as_text(found: Plan) -> str:
     lines = [cell.id for cell in found.cells]
+    lines += [
+        f"{one.id}  = {', '.join(arm.cell.id for arm in one.arms)}" for one in found.relations
+    ]
     lines += [f"{one.cell.id}  unsupported: {one.reason}" for one in found.exclusions]
     total = f"{len(found.cells)} cells, {len(found.exclusions)} exclusions"
+    total += f", {len(found.relations)} relations" if found.relations else ""
     return "\n".join([*lines, "", f"{total} in {found.environment.name}"])
 
 

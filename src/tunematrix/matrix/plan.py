@@ -10,6 +10,7 @@ from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.matrix.cells import Cell, Exclusion, repeats, resolve, split
 from tunematrix.matrix.groups import Groups
+from tunematrix.matrix.relations import Related, relate, resolve_arms, share
 from tunematrix.matrix.select import EVERYTHING, Selection
 from tunematrix.paths import shown
 from tunematrix.spec.model import Spec
@@ -21,14 +22,16 @@ class Plan:
     """What would run in one environment, and what is declared not to.
 
     Attributes:
-        cells: in the order of specs and of their matrices.
-        exclusions: in the same order.
+        cells: in the order of specs and of their matrices, arms of relations at the end.
+        exclusions: in the same order; those of relations among them.
         environment: where.
+        relations: in the order of specs and of their matrices.
     """
 
     cells: tuple[Cell, ...]
     exclusions: tuple[Exclusion, ...]
     environment: Environment
+    relations: tuple[Related, ...] = ()
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -53,6 +56,16 @@ class Plan:
                 }
                 for exclusion in self.exclusions
             ],
+            "relations": [
+                {
+                    **_cell_as_json(related.arms[0].cell),
+                    "id": related.id,
+                    "axes": dict(related.axes),
+                    "arms": {arm.name: arm.cell.id for arm in related.arms},
+                    "compare": list(related.relation.compare),
+                }
+                for related in self.relations
+            ],
             "repeats": [[cell.id for cell in same] for same in repeats(self.cells)],
         }
 
@@ -70,14 +83,24 @@ def plan(
             without a config; the text lists all that is wrong in all specs.
     """
     check_backends(environment, groups)
-    resolved = [resolve(spec, groups) for spec in specs]
-    refuse(problem for entry in resolved for problem in entry.problems)
-    parts = [split(entry, groups, environment.backends) for entry in resolved]
-    cells = tuple(cell for found, _ in parts for cell in found if selection(cell))
-    exclusions = tuple(
-        exclusion for _, found in parts for exclusion in found if selection(exclusion.cell)
-    )
-    return Plan(cells, exclusions, environment)
+    plain = [resolve(spec, groups) for spec in specs if spec.relation is None]
+    related = [(spec, *resolve_arms(spec, groups)) for spec in specs if spec.relation is not None]
+    told = [*(entry.problems for entry in plain), *(problems for _, _, problems in related)]
+    refuse(problem for problems in told for problem in problems)
+    parts = [split(entry, groups, environment.backends) for entry in plain]
+    cells = [cell for found, _ in parts for cell in found if selection(cell)]
+    exclusions = [one for _, found in parts for one in found]
+    relations: list[Related] = []
+    for spec, arms, _ in related:
+        for point in relate(spec, arms, groups, environment.backends):
+            if isinstance(point, Exclusion):
+                exclusions.append(point)
+            elif any(selection(arm.cell) for arm in point.arms):
+                relations.append(point)
+    shared = share(relations)
+    cells += dict.fromkeys(arm.cell for one in shared for arm in one.arms)
+    chosen = tuple(one for one in exclusions if selection(one.cell))
+    return Plan(tuple(cells), chosen, environment, shared)
 
 
 def check_backends(environment: Environment, groups: Groups) -> None:

@@ -1,0 +1,102 @@
+"""What a spec says of several cells at once: arms that must agree, and in what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeAlias, get_args
+
+from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from tunematrix.spec.bounds import NonEmpty, Range, Section, unique
+from tunematrix.spec.values import PlainOrList, Scalar
+
+Tensors: TypeAlias = Literal["gradients", "updates", "parameters", "state", "losses", "logits"]
+"""What is compared value by value."""
+Figure: TypeAlias = Literal["stored_mb", "allocator_peak_mb", "process_peak_mb"]
+"""What is compared by its ratio."""
+Quantity: TypeAlias = Tensors | Figure
+
+FIGURES: frozenset[str] = frozenset(get_args(Figure))
+LOGITS = "logits"
+"""The entry of an arm that isn't an override: which of its logits are compared."""
+
+ArmName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+
+
+class Planted(Section):
+    """A difference that the relation must notice, in one of its arms."""
+
+    arm: NonEmpty = Field(description="The arm that it is planted in; its own checks stay green.")
+    fault: str = Field(
+        pattern=r"^[\w.]+:\w+$", description="Context manager to enter there, MODULE:NAME."
+    )
+
+    @property
+    def name(self) -> str:
+        """The fault's own name, for ids."""
+        return self.fault.rpartition(":")[2]
+
+
+class Relation(Section):
+    """Arms, each a cell of its own, of which the first is what the others must agree with."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["arms", "compare"]})
+
+    arms: Mapping[ArmName, Mapping[str, PlainOrList]] = Field(
+        min_length=2,
+        description="Name to the overrides, axes included, that make the arm; `logits` names the "
+        "stage whose logits it brings (trained). Arms that run the same are run once.",
+    )
+    compare: Annotated[tuple[Quantity, ...], Strict(False), AfterValidator(unique)] = Field(
+        min_length=1,
+        description="What must agree: gradients, updates, parameters (those at the end), state "
+        "(of optimizer and random generators, at the end), losses, logits; or the ratio of a "
+        "figure to that of the first arm.",
+    )
+    ratio: Range | None = Field(
+        None, description="Bounds on each arm's figures as a share of the first arm's."
+    )
+    tolerance: Mapping[Tensors, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="Largest relative difference, where it follows from theory; else ten times "
+        "what the table of tolerances has recorded of honest runs.",
+    )
+    of_rounding: float = Field(
+        0.0,
+        ge=0,
+        description="Adds to a tolerance so many times the quantizer's own error of the logits.",
+    )
+    planted: Annotated[tuple[Planted, ...], Strict(False)] = Field(
+        (), description="Differences that it must notice; -m planted tries them."
+    )
+
+    @model_validator(mode="after")
+    def _is_decidable(self) -> Self:
+        figures = FIGURES.intersection(self.compare)
+        if bool(figures) != (self.ratio is not None):
+            text = "{what}; give both or none"
+            what = "figures are compared without a ratio" if figures else "no figure has this ratio"
+            raise PydanticCustomError("no_ratio", text, {"what": what})
+        for index, planted in enumerate(self.planted):
+            if planted.arm not in self.arms:
+                context = {"name": planted.arm, "index": index, "arms": ", ".join(self.arms)}
+                raise PydanticCustomError("no_arm", "{name} is no arm; give one of {arms}", context)
+        for quantity in self.tolerance:
+            if quantity not in self.compare:
+                text = "there is a tolerance for {name}, which isn't compared; add it to compare"
+                raise PydanticCustomError("not_compared", text, {"name": quantity})
+        return self
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """The axes and settings in which the arms may differ."""
+        return frozenset(key for arm in self.arms.values() for key in arm if key != LOGITS)
+
+    def overrides_of(self, arm: str) -> Mapping[str, Scalar | tuple[Scalar, ...]]:
+        """Return what makes an arm, without what it brings."""
+        return {key: value for key, value in self.arms[arm].items() if key != LOGITS}
+
+    def stage_of(self, arm: str) -> str:
+        """Return the stage whose logits an arm brings."""
+        return str(self.arms[arm].get(LOGITS, "trained"))

@@ -1,0 +1,158 @@
+"""The way through the house for a relation: its arms' records and tensors → one record."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunematrix.checks.differences import Side
+from tunematrix.checks.relations import agree, undeclared
+from tunematrix.checks.verdict import Verdict
+from tunematrix.errors import TunematrixError
+from tunematrix.evidence.events import LoggedStep
+from tunematrix.evidence.log import read_events
+from tunematrix.evidence.run_dir import RunDir, folder_name
+from tunematrix.evidence.tensors import read_tensors
+from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.relations import Arm, Related
+from tunematrix.results.outcome import Expected, settle
+from tunematrix.results.record import Record
+from tunematrix.results.tolerances import (
+    SEED,
+    Tolerances,
+    hardware_class,
+    read_tolerances,
+    threads,
+)
+from tunematrix.workflow.cells import known_failures, record_of, run_cell, unjudged
+from tunematrix.workflow.workshop import Workshop
+
+GOOD = ("passed", "known_failure")
+
+
+def run_arm(cell: Cell, workshop: Workshop) -> Record:
+    """Return the record of a cell that a relation compares; it is run once, whoever comes first."""
+    path = workshop.run_folder / "arms" / f"{folder_name(cell.id)}.json"
+    with _locked(path.with_suffix(".lock")):
+        if path.exists():
+            return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+        record = run_cell(cell, workshop, known_failures(cell))
+        path.write_text(json.dumps(record.to_json()), encoding="utf-8")
+    return record
+
+
+def run_relation(related: Related, workshop: Workshop, expected: Sequence[Expected]) -> Record:
+    """Compare the arms of a relation, which are run where they haven't been, and return its record.
+
+    One whose arms give nothing to compare is not judged, and never passes.
+    """
+    records = [run_arm(arm.cell, workshop) for arm in related.arms]
+    if refusal := _refusal(related, records, workshop):
+        return refusal
+    try:
+        sides = [
+            _side(arm, record, workshop) for arm, record in zip(related.arms, records, strict=True)
+        ]
+        table = read_tolerances(workshop.groups.roots, hardware_class(records[0]))
+    except TunematrixError as error:
+        return unjudged(related, workshop, f"not judged: {error}")
+    if keys := undeclared(sides, related.relation.varied):
+        text = f"not judged: its arms differ in {', '.join(keys)} as well; name it in the arms, or"
+        return unjudged(related, workshop, f"{text} set it in the spec's overrides")
+    name = related.id.partition(SEED)[0].partition("!")[0]
+    spread = table.spread.get(name, {}) if table else {}
+    verdicts = agree(related.relation, sides, spread.get)
+    return _settled(related, workshop, expected, records, (*verdicts, *_aged(table, records[0])))
+
+
+def clear_tensors(workshop: Workshop, records: Iterable[Record]) -> None:
+    """Remove the tensors of arms; those of relations that didn't come out well are kept."""
+    relations = [record for record in records if record.arms]
+    kept = {arm for one in relations if one.outcome not in GOOD for arm in one.arms}
+    for arm in {arm for one in relations for arm in one.arms} - kept:
+        RunDir(workshop.run_folder / folder_name(arm)).tensors.unlink(missing_ok=True)
+
+
+def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) -> Record | None:
+    """Return the record of a relation that can't be judged, if an arm gives no reason to."""
+    arms = [arm.cell.id for arm in related.arms]
+    for arm, record in zip(related.arms, records, strict=True):
+        exits = [check for check in record.checks if check.name == "exit"]
+        ended_well = all(check.outcome == "passed" for check in exits)
+        if record.outcome in GOOD and ended_well:
+            continue
+        missing = record.outcome == "unavailable"
+        what = "not judged" if related.planted is None else "the arm's own checks must stay green"
+        return record_of(
+            related,
+            workshop,
+            outcome="unavailable" if missing else "error",
+            reason=f"{what}: arm {arm.name} ({record.cell_id}) {record.outcome}: {record.reason}",
+            arms=tuple(arms),
+        )
+    return None
+
+
+def _settled(
+    related: Related,
+    workshop: Workshop,
+    expected: Sequence[Expected],
+    records: Sequence[Record],
+    verdicts: tuple[Verdict, ...],
+) -> Record:
+    outcome, reason = settle(verdicts, None, expected)
+    unknown = [check.name for check in verdicts if check.bound == "none recorded"]
+    failed = [check for check in verdicts if check.outcome == "failed"]
+    if related.planted is not None:
+        noticed = f"noticed: {failed[0].name}: {failed[0].message}" if failed else ""
+        outcome = "passed" if failed else "failed"
+        reason = noticed or f"{related.planted.fault} in arm {related.planted.arm} went unnoticed"
+    elif unknown and not failed:
+        seeds = f"nox -s {workshop.environment.name} -- -m relation --seeds 20"
+        what = f"no tolerance is recorded for {', '.join(unknown)} on {hardware_class(records[0])}"
+        todo = f"record it: {seeds}; tunematrix tolerances -e {workshop.environment.name}"
+        outcome, reason = "unavailable", f"not judged: {what}; {todo}"
+    return record_of(
+        related,
+        workshop,
+        outcome=outcome,
+        reason=reason,
+        link=expected[0].link if outcome == "known_failure" else "",
+        checks=verdicts,
+        versions=records[0].versions,
+        machine=records[0].machine,
+        arms=tuple(arm.cell.id for arm in related.arms),
+    )
+
+
+def _side(arm: Arm, record: Record, workshop: Workshop) -> Side:
+    run_dir = RunDir(workshop.run_folder / folder_name(record.cell_id))
+    steps = [one for one in read_events(run_dir.events) if isinstance(one, LoggedStep)]
+    return Side(
+        name=arm.name,
+        config=run_dir.read_cell().config,
+        tensors=read_tensors(run_dir.tensors),
+        stage=arm.stage,
+        losses={one.step: one.loss for one in steps if one.loss is not None},
+        figures=record.metrics,
+    )
+
+
+def _aged(table: Tolerances | None, record: Record) -> tuple[Verdict, ...]:
+    """Warn of a table that was recorded with other versions, or another number of threads."""
+    moved = table.age(record.versions, threads(record)) if table else ""
+    if table is None or not moved:
+        return ()
+    text = f"recorded on {table.recorded}, and since then: {moved}; record it again"
+    return (Verdict("tolerances", "warned", table.recorded, "of these versions", "", text),)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, even by a killed process
+        yield
