@@ -18,12 +18,14 @@ SPARE_ROWS = 1.25
 
 
 def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:
-    """Draw rows for the cell's data form from the target dialect."""
+    """Draw rows for the cell's data form from the target dialect.
+
+    Raises:
+        ValueError: the rows asked for don't fill whole steps.
+    """
     form: Form = config["data"]["form"]
     train = config["train"]
-    needed = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
-    count = int(needed * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
-    rows = corpus.rows(form, DIALECT, count, seed=int(train["seed"]))
+    rows = corpus.rows(form, DIALECT, row_count(config), seed=int(train["seed"]))
     eos = str(tokenizer.eos_token)
     size = int(config["meters"]["held_out_rows"])
     held_out = corpus.rows(form, DIALECT, size, seed=int(train["seed"]), split="held-out")
@@ -37,6 +39,27 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
         held_out=examples,
         floor=nats / tokens,
     )
+
+
+def row_count(config: Mapping[str, Any]) -> int:
+    """Return how many rows to train on: those asked for, or enough for every step.
+
+    Raises:
+        ValueError: the rows asked for don't fill whole steps.
+    """
+    train, packing = config["train"], bool(config["data"]["packing"])
+    step = int(train["batch_size"]) * int(train["accumulation"])
+    asked = int(train["rows"])
+    if not asked:
+        return int(int(train["max_steps"]) * step * SPARE_ROWS) * (2 if packing else 1)
+    # How many rows are left after packing, only the packing knows.
+    if asked < 0 or (asked % step and not packing):
+        message = (
+            f"train.rows={asked} doesn't fill whole steps of {step} rows (batch_size x "
+            "accumulation), and trainers treat what is left over each in their own way"
+        )
+        raise ValueError(message)
+    return asked
 
 
 def example(tokenizer: PreTrainedTokenizerBase, form: Form, row: Mapping[str, Any]) -> Example:

@@ -42,6 +42,7 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         events.write(engine.storage(model, base))
         before = engine.logits(model, probe, gradient=True)
         events.write(logit_error(before, reference))
+        keep_logits(config, events, "base", before)
     with events.phase("attach"):
         model = engine.attach(model, base)
         events.write(engine.trainable(model, base))
@@ -50,6 +51,7 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
     with events.phase("evaluate"):
         events.write(evaluate(engine, model, data, "after"))
         after = engine.logits(model, probe)
+        keep_logits(config, events, "trained", after)
     with events.phase("save"):
         engine.save(model, saved)
     del model
@@ -84,6 +86,13 @@ def logit_error(logits: Floats, reference: Reference) -> LogitError:
     """Compare the loaded base's logits on the probe with the original's."""
     error = np.linalg.norm(logits - reference.logits) / np.linalg.norm(reference.logits)
     return LogitError(float(error))
+
+
+def keep_logits(config: Mapping[str, Any], events: EventLog, stage: str, logits: Floats) -> None:
+    """Keep logits on the probe where a meter asks for whole tensors."""
+    meters = config["meters"]
+    if meters["tensors"] or meters["loaders"]:
+        events.keep(f"logits/{stage}", logits)
 
 
 def largest(difference: Floats) -> float:

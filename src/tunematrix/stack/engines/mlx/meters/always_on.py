@@ -1,4 +1,4 @@
-"""All always-on meters around one stretch of training, which they see through its batches.
+"""All meters around one stretch of training, which they see through its batches.
 
 mlx-lm's trainer asks for a batch once the step before it is over: what a step did is read then.
 """
@@ -18,7 +18,7 @@ from mlx_lm.tuner import trainer
 from tunematrix.evidence.events import FirstLoss, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import AUDITED_STEPS, Formula
-from tunematrix.stack.engines.mlx.meters import tracing
+from tunematrix.stack.engines.mlx.meters import tensors, tracing
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit, counted
 from tunematrix.stack.engines.mlx.meters.optimizer import UpdateAudit
 from tunematrix.stack.engines.process_memory import ProcessPeak
@@ -34,6 +34,7 @@ class TrainingMeters:
         tokens: real positions that entered the model so far.
         count: micro-batches that are over; current: the one whose step may be under way.
         traced: how often the first layer was called when a signature was traced.
+        keeps: whether parameters are kept for relations.
         block: class of the decoder's blocks; plain: how they are called without checkpointing.
     """
 
@@ -48,6 +49,7 @@ class TrainingMeters:
     ) -> None:
         self.model, self.optimizer, self.calls = model, optimizer, calls
         self.labels, self.events = labels, events
+        self.keeps = bool(config["meters"]["tensors"])
         self.block: type[nn.Module] = type(model.layers[0])
         self.plain: tracing.Call = self.block.__call__
         self.accumulation = int(config["train"]["accumulation"])
@@ -84,6 +86,8 @@ class TrainingMeters:
         """Look at a batch before it is trained on; take our own gradient in the first steps."""
         step, part = divmod(self.count, self.accumulation)
         audited = faithful = 0
+        if self.count == 0:
+            self._keep(0)
         if step < AUDITED_STEPS:
             vocabulary = len(self.labels.tokenizer)
             found = counted(trainer.default_loss, batch, lengths, vocabulary)
@@ -113,7 +117,14 @@ class TrainingMeters:
         if self.count % self.accumulation == 0:
             self._stepped(self.count // self.accumulation - 1)
 
+    def _keep(self, step: int) -> None:
+        """Keep parameters as they are after so many steps."""
+        if self.keeps:
+            for name, parameter in tensors.trained(self.model):
+                self.events.keep(f"parameter/{step}/{name}", parameter)
+
     def _stepped(self, step: int) -> None:
+        self._keep(step + 1)
         errors = None
         if step < AUDITED_STEPS:
             errors = self.update.errors(self.model, self.optimizer, step)

@@ -1,4 +1,4 @@
-"""All always-on meters around one stretch of training."""
+"""All meters around one stretch of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.process_memory import ProcessPeak
-from tunematrix.stack.engines.torch.meters import batches, compute, optimizer
+from tunematrix.stack.engines.torch.meters import batches, compute, optimizer, tensors
 from tunematrix.stack.engines.torch.methods.common import adapted_linears
 
 
@@ -50,6 +50,8 @@ class TrainingMeters:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))
             stack.enter_context(optimizer.watch(model, Formula.of(self.config), self._stepped))
+            if self.config["meters"]["tensors"]:
+                stack.enter_context(tensors.watch(model, self.events.keep))
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())
