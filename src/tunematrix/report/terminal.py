@@ -105,7 +105,7 @@ def _relations(rows: Sequence[Agreement]) -> Table:
             margin = "" if row.margin is None else f"{row.margin:.3g}×"
             bound = row.check.bound.removeprefix("<= ")
             found = [row.check.name, _figure(row.check), bound, margin.replace("inf×", "exact")]
-        table.add_row(Text(SYMBOLS[row.outcome], COLOURS[row.outcome]), row.id, *found)
+        table.add_row(Text(SYMBOLS[row.outcome], COLOURS[row.outcome]), Text(row.id), *found)
     return table
 
 
