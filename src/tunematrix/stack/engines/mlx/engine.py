@@ -23,6 +23,7 @@ from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trai
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.mlx import Mlx
+from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
@@ -109,7 +110,10 @@ class Engine:
 
     def attach(self, model: nn.Module, base: Base) -> nn.Module:
         """Make a loaded model trainable by the configured method."""
+        train = self.config["train"]
         self.method.attach(model)
+        if starts.is_drawn(train):
+            methods.redraw(model, int(train["seed"]), self.config["method"]["name"])
         return model
 
     def trainable(self, model: nn.Module, base: Base) -> Trainable:

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
+from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import save_config
 
+from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.common import Base
 
 
@@ -105,6 +107,27 @@ class Full:
     def adapter_config(self, model: nn.Module) -> dict[str, Any]:
         """Say that the weights are the model's own."""
         return {"fine_tune_type": "full", "num_layers": len(model.layers), "lora_parameters": None}
+
+
+def redraw(model: nn.Module, seed: int, method: str) -> None:
+    """Overwrite every A and B of an attached model, and make DoRA's magnitudes match.
+
+    Raises:
+        ValueError: the model has no adapter.
+    """
+    layers = [(name, m) for name, m in model.named_modules() if hasattr(m, "lora_a")]
+    if not layers:
+        raise starts.refused(method)
+    for name, layer in layers:
+        # mlx-lm keeps A as (in, rank) and B as (rank, out).
+        first, second = layer.lora_a.T.shape, layer.lora_b.T.shape
+        layer.lora_a = mx.array(starts.draw(seed, name, starts.FIRST, first).T)
+        layer.lora_b = mx.array(starts.draw(seed, name, starts.SECOND, second).T)
+        if isinstance(layer, DoRALinear):
+            weight = layer._dequantized_weight().astype(mx.float32)
+            product = (layer.scale * layer.lora_b.T) @ layer.lora_a.T
+            layer.m = mx.linalg.norm(weight + product, axis=1)
+    mx.eval(model.parameters())
 
 
 def save(model: nn.Module, method: Method, folder: Path) -> None:

@@ -21,12 +21,14 @@ from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trai
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.torch import plain_loop, scoring, sft_trainer
 from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
+from tunematrix.stack.engines.torch.methods import starting
 from tunematrix.stack.engines.torch.methods.common import Method, describe
 from tunematrix.stack.engines.torch.padding import pad
 from tunematrix.stack.engines.torch.training import Training, WriteLine
@@ -108,10 +110,15 @@ class Engine:
 
     def attach(self, model: PreTrainedModel, base: Base) -> nn.Module:
         """Attach the method, with the conventions that its quantizer's users rely on."""
-        checkpointing = bool(self.config["train"]["gradient_checkpointing"])
+        train = self.config["train"]
+        checkpointing = bool(train["gradient_checkpointing"])
         if checkpointing:
             model.config.use_cache = False
-        return self.method.attach(model, base, self.quantizer.prepares_for_kbit, checkpointing)
+        kbit = self.quantizer.prepares_for_kbit
+        attached = self.method.attach(model, base, kbit, checkpointing)
+        if starts.is_drawn(train):
+            starting.redraw(attached, int(train["seed"]), self.config["method"]["name"])
+        return attached
 
     def trainable(self, model: nn.Module, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
