@@ -11,20 +11,15 @@ from typing import Any, TypeAlias
 from tunematrix.checks.differences import Side, difference, values
 from tunematrix.checks.figures import severity
 from tunematrix.checks.verdict import Verdict, missing, within
-from tunematrix.spec.relation import FIGURES, Quantity, Relation
+from tunematrix.spec.bounds import Range
+from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity, Relation
 
-SAME, MEAN, RATIO = "same_", "_mean", "ratio_"
-"""Of the names of verdicts: same_gradients by the largest difference, same_gradients_mean by the
-mean one, ratio_stored_mb."""
+MEAN = "_mean"
+"""Ends the names of verdicts on mean differences; others are on the largest."""
 FACTOR = 10
 """So many times the largest difference of honest runs is still equal."""
 Allowed: TypeAlias = Callable[[str], float | None]
 """The name of a verdict to the difference that honest runs have shown; None where none is known."""
-
-
-def is_relations(check: str) -> bool:
-    """Return whether a verdict of this name is a relation's, and not a cell's."""
-    return check.startswith((SAME, RATIO))
 
 
 def undeclared(sides: Sequence[Side], varied: Iterable[str]) -> tuple[str, ...]:
@@ -43,11 +38,11 @@ def agree(relation: Relation, sides: Sequence[Side], allowed: Allowed) -> tuple[
     """Hold every side against the first, in all that the relation compares."""
     found: list[Verdict] = []
     for quantity in relation.compare:
-        if quantity in FIGURES:
-            found.append(_ratio(quantity, relation, sides))
-        else:
-            bound = partial(_bound, relation, quantity, sides, allowed)
-            found += _same(quantity, sides, bound)
+        found += _same(quantity, sides, partial(_bound, relation, quantity, sides, allowed))
+    by_name = {side.name: side for side in sides}
+    for figure, ranges in relation.ratio.items():
+        arms = [(by_name[arm], wanted) for arm, wanted in ranges.items()]
+        found.append(_ratio(figure, sides[0], arms))
     return tuple(found)
 
 
@@ -87,18 +82,21 @@ def _held(name: str, measured: float, unit: str, where: str, bound: float | None
     return Verdict(name, "passed" if ok else "failed", measured, f"<= {bound:.3g}", unit, message)
 
 
-def _ratio(quantity: Quantity, relation: Relation, sides: Sequence[Side]) -> Verdict:
-    name = RATIO + quantity
-    assert relation.ratio is not None
-    first, others = sides[0], sides[1:]
-    low = -math.inf if relation.ratio.min is None else relation.ratio.min
-    high = math.inf if relation.ratio.max is None else relation.ratio.max
-    size = first.figures.get(quantity, math.nan)
-    ratios = [(side.figures.get(quantity, math.nan) / size, side.name) for side in others]
-    worst, arm = max(ratios, key=lambda one: severity(max(one[0] - high, low - one[0])))
-    message = f"{quantity} of arm {arm} is {worst:.3g} times that of {first.name} ({size:.4g} MB)"
-    verdict = within(name, worst, relation.ratio.min, relation.ratio.max, message, unit="times")
-    return replace(verdict, message=message)
+def _ratio(figure: Figure, first: Side, arms: Sequence[tuple[Side, Range]]) -> Verdict:
+    """Return the verdict of the arm that is farthest outside of its bounds."""
+    size = first.figures.get(figure, math.nan)
+    verdicts = []
+    for side, wanted in arms:
+        ratio = side.figures.get(figure, math.nan) / size
+        message = f"{figure} of arm {side.name} is {ratio:.3g} times {first.name}'s, {size:.4g} MB"
+        verdict = within(RATIO + figure, ratio, wanted.min, wanted.max, message, unit="times")
+        excess = max(ratio - _or(wanted.max, math.inf), _or(wanted.min, -math.inf) - ratio)
+        verdicts.append((severity(excess), replace(verdict, message=message)))
+    return max(verdicts, key=lambda found: found[0])[1]
+
+
+def _or(bound: float | None, absent: float) -> float:
+    return absent if bound is None else bound
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from tunematrix.spec.problems import Problem
 from tunematrix.spec.relation import Planted, Relation
 
 OF_NO_CELL = {"test_id", "description", "matrix", "overrides", "relation", "markers"}
-"""The fields of a spec that don't decide how a cell is judged."""
+"""The fields of a spec that don't decide how a cell is judged, beside failures of relations."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,10 @@ def share(relations: Iterable[Related]) -> tuple[Related, ...]:
 
 
 def _judged_by(cell: Cell) -> str:
-    return cell.spec.model_dump_json(exclude=OF_NO_CELL)
+    failures = cell.spec.known_failures
+    own = tuple(one for one in failures if one.matches(cell.axes) and not one.is_of_relation)
+    spec = cell.spec.model_copy(update={"known_failures": own})
+    return spec.model_dump_json(exclude=OF_NO_CELL)
 
 
 def _arm(spec: Spec, name: str) -> Spec:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tunematrix.checks.relations import is_relations
 from tunematrix.checks.verdict import Verdict
 from tunematrix.results.record import Outcome, Record
+from tunematrix.spec.relation import is_relations
 
 SYMBOLS: dict[Outcome, str] = {
     "passed": "✓",

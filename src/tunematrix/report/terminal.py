@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from tunematrix.checks.relations import MEAN
 from tunematrix.checks.verdict import Verdict
 from tunematrix.report.rows import (
     SYMBOLS,
@@ -23,6 +24,7 @@ from tunematrix.report.rows import (
 )
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
+from tunematrix.spec.relation import SAME
 
 COLOURS: dict[Outcome, str] = {
     "passed": "green",
@@ -96,15 +98,17 @@ def _figure(check: Verdict, digits: int = 2) -> str:
 def _relations(rows: Sequence[Agreement]) -> Table:
     table = Table(box=SIMPLE, title="relations", title_justify="left")
     table.add_column("")
-    table.add_column("", overflow="fold")
-    for name in ("nearest check", "measured", "tolerance", "margin"):
-        table.add_column(name, justify="left" if name == "nearest check" else "right", no_wrap=True)
+    table.add_column("", overflow="fold", min_width=34)
+    table.add_column("nearest", no_wrap=True)
+    for name in ("measured", "tolerance", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         found = ["", "", "", ""]
         if row.check is not None:
             margin = "" if row.margin is None else f"{row.margin:.3g}×"
-            bound = row.check.bound.removeprefix("<= ")
-            found = [row.check.name, _figure(row.check), bound, margin.replace("inf×", "exact")]
+            name = row.check.name.removeprefix(SAME).replace(MEAN, ", mean")
+            bound = row.check.bound.removeprefix("<= ").replace("none recorded", "none")
+            found = [name, _figure(row.check), bound, margin.replace("inf×", "exact")]
         table.add_row(Text(SYMBOLS[row.outcome], COLOURS[row.outcome]), Text(row.id), *found)
     return table
 

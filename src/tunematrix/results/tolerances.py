@@ -14,12 +14,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from tunematrix.checks.relations import FACTOR, SAME
+from tunematrix.checks.relations import FACTOR
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.results.record import Record
 from tunematrix.spec.bounds import NonEmpty, Section
 from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import refuse
+from tunematrix.spec.relation import SAME
 from tunematrix.spec.yaml_tree import read_tree
 
 FOLDER = "tolerances"
@@ -92,7 +93,7 @@ def tabulate(records: Iterable[Record], known: Tolerances | None) -> Tolerances:
     runs: dict[str, list[Record]] = {}
     for record in records:
         name, at, _ = record.cell_id.partition(SEED)
-        if record.arms and at:
+        if record.arms and at and record.outcome != "known_failure":
             runs.setdefault(name, []).append(record)
     if not runs:
         message = "no relation was run under several seeds; run: nox -s ENV -- -m relation"

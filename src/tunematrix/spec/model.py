@@ -28,7 +28,7 @@ from tunematrix.spec.bounds import (
     unique,
 )
 from tunematrix.spec.problems import Problem, Route, place
-from tunematrix.spec.relation import Relation
+from tunematrix.spec.relation import Relation, is_relations
 from tunematrix.spec.values import (
     Files,
     Link,
@@ -73,6 +73,11 @@ class KnownFailure(Section):
             count = "neither an exception nor a check" if self.raises is None else "two things"
             raise PydanticCustomError("not_one", text, {"count": count})
         return self
+
+    @property
+    def is_of_relation(self) -> bool:
+        """Whether it is the relation that fails, and not its arms."""
+        return is_relations(self.check or "")
 
     def matches(self, axes: Mapping[str, str]) -> bool:
         """Return whether a cell with these options (axis to option) is meant."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
@@ -11,17 +11,22 @@ from pydantic_core import PydanticCustomError
 from tunematrix.spec.bounds import NonEmpty, Range, Section, unique
 from tunematrix.spec.values import PlainOrList, Scalar
 
-Tensors: TypeAlias = Literal["gradients", "updates", "parameters", "state", "losses", "logits"]
+Quantity: TypeAlias = Literal["gradients", "updates", "parameters", "state", "losses", "logits"]
 """What is compared value by value."""
 Figure: TypeAlias = Literal["stored_mb", "allocator_peak_mb", "process_peak_mb"]
 """What is compared by its ratio."""
-Quantity: TypeAlias = Tensors | Figure
 
-FIGURES: frozenset[str] = frozenset(get_args(Figure))
+SAME, RATIO = "same_", "ratio_"
+"""Begin the names of a relation's checks, and of no cell's: same_gradients, ratio_stored_mb."""
 LOGITS = "logits"
 """The entry of an arm that isn't an override: which of its logits are compared."""
 
-ArmName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+ArmName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+def is_relations(check: str) -> bool:
+    """Return whether a check of this name is a relation's, and not a cell's."""
+    return check.startswith((SAME, RATIO))
 
 
 class Planted(Section):
@@ -41,7 +46,9 @@ class Planted(Section):
 class Relation(Section):
     """Arms, each a cell of its own, of which the first is what the others must agree with."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["arms", "compare"]})
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["compare"]}, {"required": ["ratio"]}]}
+    )
 
     arms: Mapping[ArmName, Mapping[str, PlainOrList]] = Field(
         min_length=2,
@@ -49,15 +56,16 @@ class Relation(Section):
         "stage whose logits it brings (trained). Arms that run the same are run once.",
     )
     compare: Annotated[tuple[Quantity, ...], Strict(False), AfterValidator(unique)] = Field(
-        min_length=1,
+        (),
         description="What must agree: gradients, updates, parameters (those at the end), state "
-        "(of optimizer and random generators, at the end), losses, logits; or the ratio of a "
-        "figure to that of the first arm.",
+        "(of optimizer and random generators, at the end), losses, logits.",
     )
-    ratio: Range | None = Field(
-        None, description="Bounds on each arm's figures as a share of the first arm's."
+    ratio: Mapping[Figure, Annotated[Mapping[ArmName, Range], Field(min_length=1)]] = Field(
+        {},
+        description="Figure (stored_mb, allocator_peak_mb, process_peak_mb) to arm to bounds on "
+        "its share of the first arm's.",
     )
-    tolerance: Mapping[Tensors, Annotated[float, Field(ge=0)]] = Field(
+    tolerance: Mapping[Quantity, Annotated[float, Field(ge=0)]] = Field(
         {},
         description="Largest relative difference, where it follows from theory; else ten times "
         "what the table of tolerances has recorded of honest runs.",
@@ -73,14 +81,21 @@ class Relation(Section):
 
     @model_validator(mode="after")
     def _is_decidable(self) -> Self:
-        figures = FIGURES.intersection(self.compare)
-        if bool(figures) != (self.ratio is not None):
-            text = "{what}; give both or none"
-            what = "figures are compared without a ratio" if figures else "no figure has this ratio"
-            raise PydanticCustomError("no_ratio", text, {"what": what})
+        if not self.compare and not self.ratio:
+            raise PydanticCustomError("compares_nothing", "compares nothing; give compare or ratio")
+        others = list(self.arms)[1:]
+        for figure, ratios in self.ratio.items():
+            for arm in ratios.keys() - set(others):
+                text = "{arm} has no ratio of {figure} to the first arm; give one of {others}"
+                names = {"figure": figure, "arm": arm, "others": ", ".join(others)}
+                raise PydanticCustomError("no_arm", text, names)
         for index, planted in enumerate(self.planted):
             if planted.arm not in self.arms:
-                context = {"name": planted.arm, "index": index, "arms": ", ".join(self.arms)}
+                context: dict[str, str | int] = {
+                    "name": planted.arm,
+                    "index": index,
+                    "arms": ", ".join(self.arms),
+                }
                 raise PydanticCustomError("no_arm", "{name} is no arm; give one of {arms}", context)
         for quantity in self.tolerance:
             if quantity not in self.compare:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunematrix.checks.judge import judge
-from tunematrix.checks.relations import is_relations
 from tunematrix.checks.verdict import Claim
 from tunematrix.errors import TunematrixError, Unavailable
 from tunematrix.evidence import collect
@@ -78,10 +77,11 @@ def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
 def known_failures(point: Cell | Related) -> tuple[Expected, ...]:
     """Return the failures that its spec declares for a cell, or for a relation."""
     of_relation = isinstance(point, Related)
+    meant = [arm.cell.axes for arm in point.arms] if isinstance(point, Related) else [point.axes]
     return tuple(
         Expected(entry.raises, entry.check, entry.reason, entry.link)
         for entry in point.spec.known_failures
-        if entry.matches(point.axes) and is_relations(entry.check or "") == of_relation
+        if entry.is_of_relation == of_relation and any(map(entry.matches, meant))
     )
 
 
@@ -97,6 +97,8 @@ def record_of(cell: Cell | Related, workshop: Workshop, **fields: Any) -> Record
     """Return a record of a cell or a relation, with what follows from the plan filled in."""
     source = cell.spec.source.path
     fields.setdefault("machine", machine())
+    if isinstance(cell, Related):
+        fields["arms"] = tuple(arm.cell.id for arm in cell.arms)
     return Record(
         run_id=workshop.run_id,
         cell_id=cell.id,

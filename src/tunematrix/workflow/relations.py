@@ -78,7 +78,6 @@ def clear_tensors(workshop: Workshop, records: Iterable[Record]) -> None:
 
 def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) -> Record | None:
     """Return the record of a relation that can't be judged, if an arm gives no reason to."""
-    arms = [arm.cell.id for arm in related.arms]
     for arm, record in zip(related.arms, records, strict=True):
         exits = [check for check in record.checks if check.name == "exit"]
         ended_well = all(check.outcome == "passed" for check in exits)
@@ -91,7 +90,6 @@ def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) ->
             workshop,
             outcome="unavailable" if missing else "error",
             reason=f"{what}: arm {arm.name} ({record.cell_id}) {record.outcome}: {record.reason}",
-            arms=tuple(arms),
         )
     return None
 
@@ -124,7 +122,6 @@ def _settled(
         checks=verdicts,
         versions=records[0].versions,
         machine=records[0].machine,
-        arms=tuple(arm.cell.id for arm in related.arms),
     )
 
 
