@@ -21,7 +21,8 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     """Draw rows for the cell's data form from the target dialect."""
     form: Form = config["data"]["form"]
     train = config["train"]
-    needed = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
+    each = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
+    needed = each * int(config["launcher"]["processes"])
     count = int(needed * SPARE_ROWS) * (2 if config["data"]["packing"] else 1)
     rows = corpus.rows(form, DIALECT, count, seed=int(train["seed"]))
     eos = str(tokenizer.eos_token)
