@@ -11,6 +11,7 @@ from tunematrix.checks import (
     parity,
     process,
     quantization,
+    ranks,
     resources,
     settings,
 )
@@ -30,6 +31,7 @@ OF_TRAINING: tuple[Check, ...] = (
     parameters.trainable,
     settings.labels,
     settings.micro_batches,
+    ranks.ranks,
     settings.gradient_checkpointing,
     settings.precision,
     loss.first_loss,

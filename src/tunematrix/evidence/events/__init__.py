@@ -33,6 +33,7 @@ from tunematrix.evidence.events.training import (
     LoggedStep,
     MicroBatch,
     OptimizerStep,
+    Rank,
     Throughput,
     Trainable,
 )
@@ -57,6 +58,7 @@ Event = (
     | Evaluation
     | Memory
     | Throughput
+    | Rank
     | Reload
     | Merged
     | Generation
@@ -84,6 +86,7 @@ __all__ = [
     "Parity",
     "Phase",
     "Raised",
+    "Rank",
     "Reload",
     "Started",
     "Storage",

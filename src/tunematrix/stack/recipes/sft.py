@@ -13,7 +13,7 @@ from tunematrix.evidence.events import Evaluation, LogitError, Merged, Reload
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.recipes.common import open_engine
+from tunematrix.stack.recipes.common import leads, open_engine
 from tunematrix.stack.recipes.data import prepare
 
 PROBE_ROWS = 8
@@ -48,6 +48,8 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         events.write(engine.trainable(model, base))
     with events.phase("train"):
         engine.train(model, base, data, events, output_dir / "trainer")
+    if not leads(config):
+        return  # one of several that have trained the same is enough to judge and to save
     with events.phase("evaluate"):
         events.write(evaluate(engine, model, data, "after"))
         after = engine.logits(model, probe)

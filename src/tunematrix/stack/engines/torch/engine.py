@@ -25,7 +25,7 @@ from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.engines.torch import plain_loop, scoring, sft_trainer
+from tunematrix.stack.engines.torch import plain_loop, ranks, scoring, sft_trainer
 from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
@@ -130,16 +130,26 @@ class Engine:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
         meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
-        run_loop = LOOPS[self.method.loop](model, self.training(data, output), events.write)
-        with meters.watch(model, base):
+        trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
+        run_loop = self.loop(trained, self.training(data, output), events.write)
+        with meters.watch(trained, base):
             started = perf_counter()
             run_loop()
             self.backend.synchronize()
             seconds = perf_counter() - started
         events.write(Throughput(meters.tokens, seconds))
+        kept = ranks.held(trained)
+        ranks.gather(trained, model)
+        if ranks.are_many():
+            events.write(ranks.report(model, kept, meters.batches))
         events.write(parameters.compare(before, model, self.quantizer))
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.placement.weights))
+
+    @property
+    def loop(self) -> Loop:
+        """The method's own loop; accelerate shards no model on a CPU, so the plain loop does it."""
+        return LOOPS["plain" if self.config["launcher"].get("shards") else self.method.loop]
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained into `folder`."""
@@ -167,7 +177,14 @@ class Engine:
         return merged.to(self.backend.device)
 
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
-        """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
+        """Train a fresh model for a few steps and return the allocator's peak meanwhile.
+
+        Raises:
+            ValueError: several processes train, and only one of them comes here.
+        """
+        if ranks.are_many():
+            message = "meters.allocator takes one process; use launcher single"
+            raise ValueError(message)
         gc.collect()
         short = {**self.config["train"], "max_steps": MEMORY_STEPS}
         training = replace(self.training(data, output), settings=short)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,7 @@ class BatchMeter:
         step: optimizer steps so far; count: training passes so far.
         current: the pass whose backward may still be under way.
         first: summed nats and counted tokens of each pass of the first step.
+        rows: sequences so far; first_rows: a digest of each one of the first step.
         busy: whether the meter itself is calling the model.
     """
 
@@ -72,6 +74,8 @@ class BatchMeter:
     count: int = 0
     current: MicroBatch | None = None
     first: list[tuple[float, int]] = field(default_factory=list)
+    rows: int = 0
+    first_rows: list[str] = field(default_factory=list)
     busy: bool = False
 
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -83,6 +87,7 @@ class BatchMeter:
         mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
         sampled = range(len(inputs)) if self.count < AUDITED_BATCHES else range(0)
         self.count += 1
+        self.rows += len(inputs)
         self.current = MicroBatch(
             step=self.step,
             rows=inputs.shape[0],
@@ -98,6 +103,7 @@ class BatchMeter:
             layer_calls=0,
         )
         if self.step == 0:
+            self.first_rows += _digests(inputs, mask)
             self.busy = True
             self.first.append(cross_entropy(model, kwargs))
             self.busy = False
@@ -111,9 +117,14 @@ class BatchMeter:
         """Close the step that has ended; what follows belongs to the next."""
         self.flush()
         if self.step == 0 and self.first:
-            total, tokens = (sum(column) for column in zip(*self.first, strict=True))
-            self.write(FirstLoss(total / max(tokens, 1), int(tokens)))
+            self.write(self.first_loss())
         self.step += 1
+
+    def first_loss(self) -> FirstLoss:
+        """Return the cross-entropy of the first step's passes."""
+        total = sum(nats for nats, _ in self.first)
+        tokens = sum(tokens for _, tokens in self.first)
+        return FirstLoss(total / max(tokens, 1), tokens)
 
     def flush(self) -> None:
         """Write the pass that is over."""
@@ -151,3 +162,10 @@ def cross_entropy(model: nn.Module, inputs: dict[str, Any]) -> tuple[float, int]
     nats = torch.logsumexp(logits[:, :-1], dim=-1) - chosen
     counted = labels != IGNORED
     return float(nats[counted].sum()), int(counted.sum())
+
+
+def _digests(inputs: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
+    """Return a short name for each row's tokens, padding left out."""
+    kept = torch.ones_like(inputs) if mask is None else mask
+    rows = (row[real.bool()].cpu().numpy() for row, real in zip(inputs, kept, strict=True))
+    return [hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in rows]
