@@ -9,6 +9,7 @@ from tunematrix.checks import (
     loss,
     parameters,
     parity,
+    preference,
     process,
     quantization,
     resources,
@@ -32,7 +33,6 @@ OF_TRAINING: tuple[Check, ...] = (
     settings.micro_batches,
     settings.gradient_checkpointing,
     settings.precision,
-    loss.first_loss,
     settings.learning_rate,
     settings.clipping,
     settings.gradient,
@@ -43,6 +43,14 @@ OF_TRAINING: tuple[Check, ...] = (
     parameters.reloaded,
     parameters.merged,
     loss.steps_logged,
+)
+
+OF_PREFERENCES: tuple[Check, ...] = (
+    preference.dpo_first_loss,
+    preference.dpo_loss,
+    preference.dpo_gradient,
+    preference.dpo_reference,
+    preference.preference,
 )
 
 OF_GENERATION: tuple[Check, ...] = (
@@ -61,6 +69,8 @@ OF_PARITY: tuple[Check, ...] = (
 OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "computes": (settings.device,),
     "trains": OF_TRAINING,
+    "supervised": (loss.first_loss,),
+    "prefers": OF_PREFERENCES,
     "generates": (quantization.stored_bits, *OF_GENERATION),
     "compares": (quantization.stored_bits, *OF_PARITY),
     "transfers": (parity.transfer,),

@@ -207,6 +207,9 @@ class Spec(Section):
     transfer: Transfer | None = Field(
         None, description="Bound on what another engine makes of an adapter."
     )
+    preference: Range | None = Field(
+        None, description="Share of the preferred story, of two equally likely ones, that is due."
+    )
     stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
     expected_files: Annotated[Names, AfterValidator(_inside)] = Field(
         default_factory=_files,

@@ -16,6 +16,7 @@ from tunematrix.evidence.events.model import (
     Storage,
     Transfer,
 )
+from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
     Determinants,
     Device,
@@ -62,6 +63,9 @@ Event = (
     | Generation
     | Parity
     | Transfer
+    | Preference
+    | PreferenceLoss
+    | LoggedPreference
 )
 
 __all__ = [
@@ -75,6 +79,7 @@ __all__ = [
     "Finished",
     "FirstLoss",
     "Generation",
+    "LoggedPreference",
     "LoggedStep",
     "LogitError",
     "Memory",
@@ -83,6 +88,8 @@ __all__ = [
     "OptimizerStep",
     "Parity",
     "Phase",
+    "Preference",
+    "PreferenceLoss",
     "Raised",
     "Reload",
     "Started",
