@@ -156,6 +156,9 @@ class Spec(Section):
     relation: Relation | None = Field(
         None, description="Makes it a claim about several cells, which must agree."
     )
+    preference: Range | None = Field(
+        None, description="Share of the preferred story, of two equally likely ones, that is due."
+    )
     stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
     expected_files: Files = Field(
         default_factory=_files,

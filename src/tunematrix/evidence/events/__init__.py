@@ -16,6 +16,7 @@ from tunematrix.evidence.events.model import (
     Storage,
     Transfer,
 )
+from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
     Determinants,
     Device,
@@ -64,6 +65,9 @@ Event = (
     | Generation
     | Parity
     | Transfer
+    | Preference
+    | PreferenceLoss
+    | LoggedPreference
 )
 
 __all__ = [
@@ -77,6 +81,7 @@ __all__ = [
     "Finished",
     "FirstLoss",
     "Generation",
+    "LoggedPreference",
     "LoggedStep",
     "LogitError",
     "Memory",
@@ -85,6 +90,8 @@ __all__ = [
     "OptimizerStep",
     "Parity",
     "Phase",
+    "Preference",
+    "PreferenceLoss",
     "Raised",
     "Rank",
     "Reload",

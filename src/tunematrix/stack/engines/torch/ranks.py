@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tunematrix.evidence.events import Rank
+from tunematrix.evidence.events import FirstLoss, Rank
 from tunematrix.stack.engines.torch.meters import parameters
 from tunematrix.stack.engines.torch.meters.batches import BatchMeter
 from tunematrix.stack.engines.torch.shards import own, whole
@@ -75,9 +75,8 @@ def held(model: nn.Module) -> int:
     return sum(own(p).numel() for p in model.parameters() if p.requires_grad)
 
 
-def report(model: nn.Module, kept: int, batches: BatchMeter) -> Rank:
+def report(model: nn.Module, kept: int, batches: BatchMeter, first: FirstLoss) -> Rank:
     """Say what this process did; `model` is whole again, and `kept` is what it held."""
-    first = batches.first_loss()
     return Rank(
         rank=number(),
         processes=count(),
