@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -40,6 +41,23 @@ def last_micro_batch_lost(config: Mapping[str, Any]) -> Iterator[None]:
     def wrap(original: Any) -> Any:
         def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
             original(loss * (next(calls) % accumulation != 0), *args, **kwargs)
+
+        return backward
+
+    with replaced(torch.Tensor, "backward", wrap):
+        yield
+
+
+@contextmanager
+def rank_left_out(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let the second process bring no gradient to the average.
+
+    Stands for processes that leave the average early, or have nothing left of the data.
+    """
+
+    def wrap(original: Any) -> Any:
+        def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
+            original(loss * (int(os.environ.get("RANK", "0")) != 1), *args, **kwargs)
 
         return backward
 
