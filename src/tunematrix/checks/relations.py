@@ -16,6 +16,8 @@ from tunematrix.spec.relation import FIGURES, Quantity, Relation
 SAME, MEAN, RATIO = "same_", "_mean", "ratio_"
 """Of the names of verdicts: same_gradients by the largest difference, same_gradients_mean by the
 mean one, ratio_stored_mb."""
+UNKNOWN = "none recorded"
+"""The bound of a verdict that nothing bounds."""
 FACTOR = 10
 """So many times the largest difference of honest runs is still equal."""
 Allowed: TypeAlias = Callable[[str], float | None]
@@ -81,7 +83,7 @@ def _same(quantity: Quantity, sides: Sequence[Side], bound: Allowed) -> Iterator
 def _held(name: str, measured: float, unit: str, where: str, bound: float | None) -> Verdict:
     """Make a verdict that says where the difference is, whether it passes or not."""
     if bound is None:
-        return Verdict(name, "warned", measured, "none recorded", unit, where)
+        return Verdict(name, "warned", measured, UNKNOWN, unit, where)
     message = f"{measured:.3g} {unit}, {where}; {bound:.3g} is allowed"
     ok = measured <= bound
     return Verdict(name, "passed" if ok else "failed", measured, f"<= {bound:.3g}", unit, message)
@@ -93,8 +95,11 @@ def _ratio(quantity: Quantity, relation: Relation, sides: Sequence[Side]) -> Ver
     first, others = sides[0], sides[1:]
     low = -math.inf if relation.ratio.min is None else relation.ratio.min
     high = math.inf if relation.ratio.max is None else relation.ratio.max
-    size = first.figures.get(quantity, math.nan)
-    ratios = [(side.figures.get(quantity, math.nan) / size, side.name) for side in others]
+    # A figure of 0 was not measured: whatever computes takes memory.
+    if absent := [side.name for side in sides if not side.figures.get(quantity)]:
+        return missing(name, f"{quantity} in arm {', '.join(absent)}")
+    size = first.figures[quantity]
+    ratios = [(side.figures[quantity] / size, side.name) for side in others]
     worst, arm = max(ratios, key=lambda one: severity(max(one[0] - high, low - one[0])))
     message = f"{quantity} of arm {arm} is {worst:.3g} times that of {first.name} ({size:.4g} MB)"
     verdict = within(name, worst, relation.ratio.min, relation.ratio.max, message, unit="times")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, NoReturn, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from tunematrix.spec.bounds import NonEmpty, Range, Section, unique
+from tunematrix.spec.problems import Route
 from tunematrix.spec.values import PlainOrList, Scalar
 
 Tensors: TypeAlias = Literal["gradients", "updates", "parameters", "state", "losses", "logits"]
 """What is compared value by value."""
 Figure: TypeAlias = Literal["stored_mb", "allocator_peak_mb", "process_peak_mb"]
 """What is compared by its ratio."""
-Quantity: TypeAlias = Tensors | Figure
+Quantity: TypeAlias = Literal[Tensors, Figure]
 
 FIGURES: frozenset[str] = frozenset(get_args(Figure))
 LOGITS = "logits"
@@ -74,18 +75,41 @@ class Relation(Section):
     @model_validator(mode="after")
     def _is_decidable(self) -> Self:
         figures = FIGURES.intersection(self.compare)
-        if bool(figures) != (self.ratio is not None):
-            text = "{what}; give both or none"
-            what = "figures are compared without a ratio" if figures else "no figure has this ratio"
-            raise PydanticCustomError("no_ratio", text, {"what": what})
-        for index, planted in enumerate(self.planted):
-            if planted.arm not in self.arms:
-                context = {"name": planted.arm, "index": index, "arms": ", ".join(self.arms)}
-                raise PydanticCustomError("no_arm", "{name} is no arm; give one of {arms}", context)
+        if figures and self.ratio is None:
+            _refuse(("compare",), "compares {name} without a ratio; give ratio", min(figures))
+        if self.ratio is not None and not figures:
+            _refuse(("ratio",), "bounds no figure; add one to compare, or remove it")
         for quantity in self.tolerance:
             if quantity not in self.compare:
                 text = "there is a tolerance for {name}, which isn't compared; add it to compare"
-                raise PydanticCustomError("not_compared", text, {"name": quantity})
+                _refuse(("tolerance", quantity), text, quantity)
+        if self.of_rounding and not self.tolerance:
+            _refuse(("of_rounding",), "adds to no tolerance; give one, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _planted_can_be_told_apart(self) -> Self:
+        names: set[str] = set()
+        for index, planted in enumerate(self.planted):
+            if planted.arm not in self.arms:
+                text = f"{{name}} is no arm; give one of {', '.join(self.arms)}"
+                _refuse(("planted", index, "arm"), text, planted.arm)
+            if planted.name in names:
+                text = "a second fault is called {name}; give it another name"
+                _refuse(("planted", index, "fault"), text, planted.name)
+            names.add(planted.name)
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_compared(self) -> Self:
+        for name, arm in self.arms.items():
+            if LOGITS not in arm:
+                continue
+            route = ("arms", name, LOGITS)
+            if LOGITS not in self.compare:
+                _refuse(route, "names logits, which aren't compared; add logits to compare")
+            if not isinstance(arm[LOGITS], str):
+                _refuse(route, "names a stage; write it as text (trained)")
         return self
 
     @property
@@ -100,3 +124,7 @@ class Relation(Section):
     def stage_of(self, arm: str) -> str:
         """Return the stage whose logits an arm brings."""
         return str(self.arms[arm].get(LOGITS, "trained"))
+
+
+def _refuse(route: Route, text: str, name: str = "") -> NoReturn:
+    raise PydanticCustomError("undecidable", text, {"name": name, "route": route})

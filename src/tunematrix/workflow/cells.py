@@ -76,12 +76,14 @@ def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
 
 
 def known_failures(point: Cell | Related) -> tuple[Expected, ...]:
-    """Return the failures that its spec declares for a cell, or for a relation."""
+    """Return the failures that its spec declares for a cell, or for a relation by its arms."""
     of_relation = isinstance(point, Related)
+    cells = [arm.cell for arm in point.arms] if isinstance(point, Related) else [point]
     return tuple(
         Expected(entry.raises, entry.check, entry.reason, entry.link)
         for entry in point.spec.known_failures
-        if entry.matches(point.axes) and is_relations(entry.check or "") == of_relation
+        if is_relations(entry.check or "") == of_relation
+        and any(entry.matches(cell.axes) for cell in cells)
     )
 
 
@@ -97,6 +99,8 @@ def record_of(cell: Cell | Related, workshop: Workshop, **fields: Any) -> Record
     """Return a record of a cell or a relation, with what follows from the plan filled in."""
     source = cell.spec.source.path
     fields.setdefault("machine", machine())
+    if isinstance(cell, Related):
+        fields["arms"] = tuple(arm.cell.id for arm in cell.arms)
     return Record(
         run_id=workshop.run_id,
         cell_id=cell.id,
