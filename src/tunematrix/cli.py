@@ -30,9 +30,7 @@ from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.results.tolerances import (
     blind,
-    hardware_class,
-    read_tolerances,
-    tabulate,
+    tabulate_all,
     write_tolerances,
 )
 from tunematrix.spec.loader import json_schema, load_specs
@@ -184,20 +182,16 @@ def tolerances(
     """
     setting = read_setting(Path.cwd(), environment)
     records = _records(files, setting)
-    hardware = dict.fromkeys(hardware_class(one) for one in records if one.arms and one.versions)
     folder = setting.groups.roots[-1]
-    for name in hardware:
-        mine = [one for one in records if one.arms and one.versions and hardware_class(one) == name]
-        table = tabulate(mine, read_tolerances([folder], name))
+    tables = tabulate_all(records, folder)
+    for table in tables:
         path = write_tolerances(table, folder, environment)
-        if as_json:
-            print(table.model_dump_json(indent=2))
-        else:
+        if not as_json:
             print(f"{len(table.spread)} relations are in {shown(path)}")
         for text in blind(table):
             print(f"warning: can't see 1 % of a gradient: {text}", file=sys.stderr)
-    if not hardware:
-        tabulate((), None)
+    if as_json:
+        print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 
 
 @app.command()
@@ -267,9 +261,10 @@ def _ad_hoc(overrides: list[str], setting: Setting) -> Path:
 def _node(cell_id: str, setting: Setting) -> str:
     """Find the node id of a cell."""
     found = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
-    for cell in found.cells:
-        if cell.id == cell_id:
-            return f"{cell.spec.source.path}::{cell.id}"
-    advice = did_you_mean(cell_id, [cell.id for cell in found.cells])
+    specs = {cell.id: cell.spec for cell in found.cells}
+    specs |= {related.id: related.spec for related in found.relations}
+    if cell_id in specs:
+        return f"{specs[cell_id].source.path}::{cell_id}"
+    advice = did_you_mean(cell_id, specs)
     message = f"no cell is called {cell_id}; {advice} tunematrix plan lists all"
     raise BadInput(message)

@@ -259,6 +259,7 @@ class Harness:
         }
         options = [f"{flag}={value}" for flag, value in told.items() if value]
         options += [f"--fault={name}" for name in option.tunematrix_faults]
+        options += [f"--seeds={seeds}"] if (seeds := option.tunematrix_seeds) else []
         options += ["-m", marker] if marker else []
         if session := os.environ.get("NOX_CURRENT_SESSION"):
             start = ["nox", "-s", session, "--", f"{record.spec}::{record.cell_id}"]

@@ -12,7 +12,7 @@ from tunematrix.evidence.tensors import Array, Tensors
 from tunematrix.spec.relation import Quantity
 
 SMALL = 1e-3
-"""A tensor whose largest value is a smaller share of its step's than this is held to that share:
+"""A tensor whose largest value is a smaller share of its group's than this is held to that share:
 its own rounding says nothing."""
 
 
@@ -40,7 +40,7 @@ class Difference:
 
     Attributes:
         largest: largest difference of a value, relative to its tensor's largest.
-        mean: mean difference, relative to the mean size, in the worst step.
+        mean: mean difference, relative to the mean size, in the worst step or key of the state.
         place: where the largest is.
     """
 
@@ -67,7 +67,7 @@ def values(quantity: Quantity, side: Side) -> Tensors:
     if quantity == "parameters":
         return {n: t for n, t in parameters.items() if n.startswith(f"parameter/{steps[-1]}/")}
     return {
-        f"update/{step}/{name}": parameters[f"parameter/{step + 1}/{name}"] - before
+        f"update/{step}/{name}": parameters.get(f"parameter/{step + 1}/{name}", np.nan) - before
         for step in steps[:-1]
         for name, before in _below(parameters, f"parameter/{step}/")
     }
@@ -77,16 +77,22 @@ def difference(first: Tensors, other: Tensors) -> Difference:
     """Compare tensors of the same names; one that is on one side alone is infinitely far."""
     if alone := sorted(first.keys() ^ other.keys()):
         return Difference(math.inf, math.inf, f"{alone[0]}, on one side alone")
-    steps: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for name in first:
-        steps.setdefault("/".join(name.split("/")[:2]), []).append(name)
-    found = [_in_one_step(names, first, other) for names in steps.values()]
+        groups.setdefault(_group(name), []).append(name)
+    found = [_of_one_size(names, first, other) for names in groups.values()]
     worst = max(found, key=lambda one: severity(one.largest))
     mean = max((one.mean for one in found), key=severity)
     return Difference(worst.largest, mean, worst.place)
 
 
-def _in_one_step(names: list[str], first: Tensors, other: Tensors) -> Difference:
+def _group(name: str) -> tuple[str, str]:
+    """Return what a tensor is of one size with: its kind in its step, or a key of the state."""
+    kind, step, rest = (*name.split("/", 2), "", "")[:3]
+    return (kind, rest) if kind == "state" else (kind, step)
+
+
+def _of_one_size(names: list[str], first: Tensors, other: Tensors) -> Difference:
     tops = {name: _largest(first[name]) for name in names}
     floor = SMALL * max(tops.values())
     errors = {name: _errors(first[name], other[name]) for name in names}

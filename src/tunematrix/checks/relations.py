@@ -16,6 +16,8 @@ from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity, Relation
 
 MEAN = "_mean"
 """Ends the names of verdicts on mean differences; others are on the largest."""
+UNKNOWN = "none recorded"
+"""The bound of a verdict that nothing bounds."""
 FACTOR = 10
 """So many times the largest difference of honest runs is still equal."""
 Allowed: TypeAlias = Callable[[str], float | None]
@@ -76,7 +78,7 @@ def _same(quantity: Quantity, sides: Sequence[Side], bound: Allowed) -> Iterator
 def _held(name: str, measured: float, unit: str, where: str, bound: float | None) -> Verdict:
     """Make a verdict that says where the difference is, whether it passes or not."""
     if bound is None:
-        return Verdict(name, "warned", measured, "none recorded", unit, where)
+        return Verdict(name, "warned", measured, UNKNOWN, unit, where)
     message = f"{measured:.3g} {unit}, {where}; {bound:.3g} is allowed"
     ok = measured <= bound
     return Verdict(name, "passed" if ok else "failed", measured, f"<= {bound:.3g}", unit, message)
@@ -84,10 +86,14 @@ def _held(name: str, measured: float, unit: str, where: str, bound: float | None
 
 def _ratio(figure: Figure, first: Side, arms: Sequence[tuple[Side, Range]]) -> Verdict:
     """Return the verdict of the arm that is farthest outside of its bounds."""
-    size = first.figures.get(figure, math.nan)
+    # A figure of 0 was not measured: whatever computes takes memory.
+    sides = [first, *(side for side, _ in arms)]
+    if absent := [side.name for side in sides if not side.figures.get(figure)]:
+        return missing(RATIO + figure, f"{figure} in arm {', '.join(absent)}")
+    size = first.figures[figure]
     verdicts = []
     for side, wanted in arms:
-        ratio = side.figures.get(figure, math.nan) / size
+        ratio = side.figures[figure] / size
         message = f"{figure} of arm {side.name} is {ratio:.3g} times {first.name}'s, {size:.4g} MB"
         verdict = within(RATIO + figure, ratio, wanted.min, wanted.max, message, unit="times")
         excess = max(ratio - _or(wanted.max, math.inf), _or(wanted.min, -math.inf) - ratio)

@@ -22,6 +22,8 @@ from tunematrix.spec.model import Source, Spec
 from tunematrix.spec.problems import Problem
 from tunematrix.spec.relation import Planted, Relation
 
+PLANTED = "!"
+"""Stands before the name of a planted difference, in ids."""
 OF_NO_CELL = {"test_id", "description", "matrix", "overrides", "relation", "markers"}
 """The fields of a spec that don't decide how a cell is judged, beside failures of relations."""
 
@@ -69,7 +71,7 @@ class Related:
             replace(arm, cell=_sabotaged(arm.cell, planted)) if arm.name == planted.arm else arm
             for arm in self.arms
         )
-        return replace(self, id=f"{self.id}!{planted.name}", arms=arms, planted=planted)
+        return replace(self, id=f"{self.id}{PLANTED}{planted.name}", arms=arms, planted=planted)
 
     def sharing(self, cells: Mapping[str, Cell]) -> Related:
         """Return this relation with other cells (by the id of its own) as its arms."""
@@ -81,7 +83,7 @@ def resolve_arms(spec: Spec, groups: Groups) -> tuple[Mapping[str, Resolved], tu
     """Look up everything that a spec and its arms name in the configs; and what is wrong there."""
     assert spec.relation is not None
     resolved = {name: resolve(_arm(spec, name), groups) for name in spec.relation.arms}
-    told = [one.problems for one in resolved.values()]
+    told = [_where_written(spec, name, one.problems) for name, one in resolved.items()]
     # What is known to fail need not be known of each arm.
     found = (
         problem
@@ -114,6 +116,17 @@ def relate(
         noes = ((name, one) for name, one in arms.items() if isinstance(one, Exclusion))
         no = next(noes, None)
         yield related if no is None else _excluded(related, *no)
+
+
+def alike(related: Related) -> Problem | None:
+    """Return what is wrong with a relation two of whose arms would always agree: they are one."""
+    seen: dict[tuple[Identity, str], str] = {}
+    for arm in related.arms:
+        name = seen.setdefault((identity(arm.cell), arm.stage), arm.name)
+        if name != arm.name:
+            text = f"runs the same as arm {name}, so they always agree; make them differ"
+            return related.spec.problem(("relation", "arms", arm.name), text)
+    return None
 
 
 def share(relations: Iterable[Related]) -> tuple[Related, ...]:
@@ -149,14 +162,26 @@ def _arm(spec: Spec, name: str) -> Spec:
     return arm.written_in(Source(spec.source.path, lines))
 
 
+def _where_written(spec: Spec, arm: str, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Return problems with an arm's own overrides as problems with the arm."""
+    assert spec.relation is not None
+    own = {("overrides", key) for key in spec.relation.overrides_of(arm)}
+    return tuple(
+        replace(problem, route=("relation", "arms", arm, problem.route[1]))
+        if problem.route in own
+        else problem
+        for problem in problems
+    )
+
+
 def _common(axes: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {axis: EITHER.join(dict.fromkeys(one[axis] for one in axes)) for axis in axes[0]}
 
 
 def _excluded(related: Related, arm: str, no: Exclusion) -> Exclusion:
-    cell = replace(no.cell, id=related.id, axes=related.axes)
-    return replace(no, cell=cell, reason=f"arm {arm}: {no.reason}")
+    # With the options of that arm alone: it is what -m probe tries.
+    return replace(no, cell=replace(no.cell, id=related.id), reason=f"arm {arm}: {no.reason}")
 
 
 def _sabotaged(cell: Cell, planted: Planted) -> Cell:
-    return replace(cell, id=f"{cell.id}!{planted.name}", faults=(planted.fault,))
+    return replace(cell, id=f"{cell.id}{PLANTED}{planted.name}", faults=(planted.fault,))

@@ -9,6 +9,8 @@ from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.relations import Related
 
 KEY = "train.seed"
+SEED = "@"
+"""Stands before the seed, in ids."""
 
 
 def under_seeds(plan: Plan, count: int) -> Plan:
@@ -22,7 +24,7 @@ def under_seeds(plan: Plan, count: int) -> Plan:
         seeded = {cell.id: _under(cell, seed) for cell in plan.cells}
         cells += seeded.values()
         relations += [
-            replace(related.sharing(seeded), id=f"{related.id}@{seed}")
+            replace(related.sharing(seeded), id=f"{related.id}{SEED}{seed}")
             for related in plan.relations
         ]
     return replace(plan, cells=tuple(cells), relations=tuple(relations))
@@ -30,4 +32,4 @@ def under_seeds(plan: Plan, count: int) -> Plan:
 
 def _under(cell: Cell, seed: int) -> Cell:
     others = (override for override in cell.overrides if not override.startswith(f"{KEY}="))
-    return replace(cell, id=f"{cell.id}@{seed}", overrides=(*others, f"{KEY}={seed}"))
+    return replace(cell, id=f"{cell.id}{SEED}{seed}", overrides=(*others, f"{KEY}={seed}"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.matrix.cells import EITHER, Cell
+from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups
 
 
@@ -24,7 +24,7 @@ class AxisSelector:
 
     def __call__(self, cell: Cell) -> bool:
         """Return whether the cell is wanted."""
-        return not set(cell.axes[self.axis].split(EITHER)).isdisjoint(self.options)
+        return cell.axes[self.axis] in self.options
 
 
 @dataclass(frozen=True)

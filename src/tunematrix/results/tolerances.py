@@ -16,6 +16,8 @@ from pydantic import Field, ValidationError
 
 from tunematrix.checks.relations import FACTOR
 from tunematrix.errors import BadInput, NothingTested
+from tunematrix.matrix.relations import PLANTED
+from tunematrix.matrix.seeds import SEED
 from tunematrix.results.record import Record
 from tunematrix.spec.bounds import NonEmpty, Section
 from tunematrix.spec.explain import explained
@@ -24,8 +26,6 @@ from tunematrix.spec.relation import SAME
 from tunematrix.spec.yaml_tree import read_tree
 
 FOLDER = "tolerances"
-SEED = "@"
-"""Stands before the seed in the ids of relations that are run under several."""
 LEAST_SEEDS = 20
 SIGHT = 0.01
 """A relation must see gradients that are off by this share."""
@@ -83,24 +83,41 @@ def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
     return tables[-1].model_copy(update={"spread": spread})
 
 
-def tabulate(records: Iterable[Record], known: Tolerances | None) -> Tolerances:
-    """Fold the relations of one run under many seeds into a table; rows not run again stay.
+def tabulate_all(records: Iterable[Record], folder: Path) -> tuple[Tolerances, ...]:
+    """Fold the relations of a run under many seeds into a table for each class of hardware.
+
+    Rows that `folder` has already, and that were not run again, stay.
 
     Raises:
         NothingTested: no relation was run under several seeds.
-        BadInput: one of them failed otherwise than by its tolerance, or can't be relied upon.
+        BadInput: one of them can't be relied upon.
     """
-    runs: dict[str, list[Record]] = {}
+    runs: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         name, at, _ = record.cell_id.partition(SEED)
-        if record.arms and at and record.outcome != "known_failure":
-            runs.setdefault(name, []).append(record)
-    if not runs:
+        counts = PLANTED not in record.cell_id and record.outcome != "known_failure"
+        if record.arms and at and counts:
+            runs.setdefault(hardware_class(record), {}).setdefault(name, []).append(record)
+    # What is unavailable here under all seeds has no row.
+    tried = {
+        hardware: {name: group for name, group in found.items() if any(map(_was_tried, group))}
+        for hardware, found in runs.items()
+    }
+    if not any(tried.values()):
         message = "no relation was run under several seeds; run: nox -s ENV -- -m relation"
         raise NothingTested(f"{message} --seeds {LEAST_SEEDS}")
-    problems = [text for name, group in runs.items() for text in _unfit(name, group)]
-    if problems:
-        raise BadInput("\n".join(problems))
+    refused = [text for found in tried.values() for one in found.items() for text in _unfit(*one)]
+    if refused:
+        raise BadInput("\n".join(refused))
+    return tuple(
+        tabulate(found, read_tolerances([folder], hardware))
+        for hardware, found in tried.items()
+        if found
+    )
+
+
+def tabulate(runs: Mapping[str, Sequence[Record]], known: Tolerances | None) -> Tolerances:
+    """Fold the records of relations (by their ids, without a seed) into a table."""
     newest = next(record for group in runs.values() for record in group)
     rows = {name: row for name, group in runs.items() if (row := _spread(group))}
     return Tolerances(
@@ -154,11 +171,17 @@ def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
     if len(group) < LEAST_SEEDS:
         yield f"{name}: was run under {len(group)} seeds; {LEAST_SEEDS} are the least"
     for record in group:
-        if not record.checks:
-            yield f"{record.cell_id}: {record.outcome}, so it measured nothing: {record.reason}"
+        absent = [one for one in record.checks if one.measured is None]
+        if absent or not record.checks:
+            why = absent[0].message if absent else record.reason
+            yield f"{record.cell_id}: {record.outcome}, so it measured nothing: {why}"
     for check, figure in _spread(group).items():
         if not math.isfinite(figure):
             yield f"{name}: {check} of an honest run is {figure}; the relation doesn't hold"
+
+
+def _was_tried(record: Record) -> bool:
+    return bool(record.checks) or record.outcome != "unavailable"
 
 
 def blind(table: Tolerances) -> tuple[str, ...]:

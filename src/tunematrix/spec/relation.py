@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, NoReturn, Self, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from tunematrix.spec.bounds import NonEmpty, Range, Section, unique
+from tunematrix.spec.problems import Route
 from tunematrix.spec.values import PlainOrList, Scalar
 
 Quantity: TypeAlias = Literal["gradients", "updates", "parameters", "state", "losses", "logits"]
@@ -82,25 +83,43 @@ class Relation(Section):
     @model_validator(mode="after")
     def _is_decidable(self) -> Self:
         if not self.compare and not self.ratio:
-            raise PydanticCustomError("compares_nothing", "compares nothing; give compare or ratio")
+            _refuse(("compare",), "compares nothing; give compare or ratio")
         others = list(self.arms)[1:]
         for figure, ratios in self.ratio.items():
             for arm in ratios.keys() - set(others):
-                text = "{arm} has no ratio of {figure} to the first arm; give one of {others}"
-                names = {"figure": figure, "arm": arm, "others": ", ".join(others)}
-                raise PydanticCustomError("no_arm", text, names)
-        for index, planted in enumerate(self.planted):
-            if planted.arm not in self.arms:
-                context: dict[str, str | int] = {
-                    "name": planted.arm,
-                    "index": index,
-                    "arms": ", ".join(self.arms),
-                }
-                raise PydanticCustomError("no_arm", "{name} is no arm; give one of {arms}", context)
+                text = f"{{name}} has no ratio to the first arm; give one of {', '.join(others)}"
+                _refuse(("ratio", figure, arm), text, arm)
         for quantity in self.tolerance:
             if quantity not in self.compare:
                 text = "there is a tolerance for {name}, which isn't compared; add it to compare"
-                raise PydanticCustomError("not_compared", text, {"name": quantity})
+                _refuse(("tolerance", quantity), text, quantity)
+        if self.of_rounding and not self.tolerance:
+            _refuse(("of_rounding",), "adds to no tolerance; give one, or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _planted_can_be_told_apart(self) -> Self:
+        names: set[str] = set()
+        for index, planted in enumerate(self.planted):
+            if planted.arm not in self.arms:
+                text = f"{{name}} is no arm; give one of {', '.join(self.arms)}"
+                _refuse(("planted", index, "arm"), text, planted.arm)
+            if planted.name in names:
+                text = "a second fault is called {name}; give it another name"
+                _refuse(("planted", index, "fault"), text, planted.name)
+            names.add(planted.name)
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_compared(self) -> Self:
+        for name, arm in self.arms.items():
+            if LOGITS not in arm:
+                continue
+            route = ("arms", name, LOGITS)
+            if LOGITS not in self.compare:
+                _refuse(route, "names logits, which aren't compared; add logits to compare")
+            if not isinstance(arm[LOGITS], str):
+                _refuse(route, "names a stage; write it as text (trained)")
         return self
 
     @property
@@ -115,3 +134,7 @@ class Relation(Section):
     def stage_of(self, arm: str) -> str:
         """Return the stage whose logits an arm brings."""
         return str(self.arms[arm].get(LOGITS, "trained"))
+
+
+def _refuse(route: Route, text: str, name: str = "") -> NoReturn:
+    raise PydanticCustomError("undecidable", text, {"name": name, "route": route})

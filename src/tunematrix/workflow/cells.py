@@ -75,13 +75,13 @@ def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
 
 
 def known_failures(point: Cell | Related) -> tuple[Expected, ...]:
-    """Return the failures that its spec declares for a cell, or for a relation."""
+    """Return the failures that its spec declares for a cell, or for a relation by its arms."""
     of_relation = isinstance(point, Related)
-    meant = [arm.cell.axes for arm in point.arms] if isinstance(point, Related) else [point.axes]
+    cells = [arm.cell for arm in point.arms] if isinstance(point, Related) else [point]
     return tuple(
         Expected(entry.raises, entry.check, entry.reason, entry.link)
         for entry in point.spec.known_failures
-        if entry.is_of_relation == of_relation and any(map(entry.matches, meant))
+        if entry.is_of_relation == of_relation and any(entry.matches(cell.axes) for cell in cells)
     )
 
 

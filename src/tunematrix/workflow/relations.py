@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tunematrix.checks.differences import Side
-from tunematrix.checks.relations import agree, undeclared
+from tunematrix.checks.relations import UNKNOWN, agree, undeclared
 from tunematrix.checks.verdict import Verdict
 from tunematrix.errors import TunematrixError
 from tunematrix.evidence.events import LoggedStep
@@ -17,16 +17,18 @@ from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir, folder_name
 from tunematrix.evidence.tensors import read_tensors
 from tunematrix.matrix.cells import Cell
-from tunematrix.matrix.relations import Arm, Related
+from tunematrix.matrix.relations import PLANTED, Arm, Related
+from tunematrix.matrix.seeds import SEED
 from tunematrix.results.outcome import Expected, settle
-from tunematrix.results.record import Record
+from tunematrix.results.record import Outcome, Record
 from tunematrix.results.tolerances import (
-    SEED,
+    LEAST_SEEDS,
     Tolerances,
     hardware_class,
     read_tolerances,
     threads,
 )
+from tunematrix.spec.relation import Planted
 from tunematrix.workflow.cells import known_failures, record_of, run_cell, unjudged
 from tunematrix.workflow.workshop import Workshop
 
@@ -39,6 +41,8 @@ def run_arm(cell: Cell, workshop: Workshop) -> Record:
     with _locked(path.with_suffix(".lock")):
         if path.exists():
             return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if (workshop.run_folder / folder_name(cell.id)).exists():
+            return unjudged(cell, workshop, "it was begun and not ended; its own report says why")
         record = run_cell(cell, workshop, known_failures(cell))
         path.write_text(json.dumps(record.to_json()), encoding="utf-8")
     return record
@@ -62,18 +66,19 @@ def run_relation(related: Related, workshop: Workshop, expected: Sequence[Expect
     if keys := undeclared(sides, related.relation.varied):
         text = f"not judged: its arms differ in {', '.join(keys)} as well; name it in the arms, or"
         return unjudged(related, workshop, f"{text} set it in the spec's overrides")
-    name = related.id.partition(SEED)[0].partition("!")[0]
+    name = related.id.partition(PLANTED)[0].partition(SEED)[0]
     spread = table.spread.get(name, {}) if table else {}
     verdicts = agree(related.relation, sides, spread.get)
     return _settled(related, workshop, expected, records, (*verdicts, *_aged(table, records[0])))
 
 
-def clear_tensors(workshop: Workshop, records: Iterable[Record]) -> None:
-    """Remove the tensors of arms; those of relations that didn't come out well are kept."""
-    relations = [record for record in records if record.arms]
-    kept = {arm for one in relations if one.outcome not in GOOD for arm in one.arms}
-    for arm in {arm for one in relations for arm in one.arms} - kept:
-        RunDir(workshop.run_folder / folder_name(arm)).tensors.unlink(missing_ok=True)
+def clear_tensors(workshop: Workshop, records: Sequence[Record]) -> None:
+    """Remove the tensors of all cells but those that failed, or whose relation did."""
+    cells = {name for record in records for name in record.arms or (record.cell_id,)}
+    failed = [record for record in records if record.outcome in ("failed", "error")]
+    kept = {name for record in failed for name in record.arms or (record.cell_id,)}
+    for name in cells - kept:
+        RunDir(workshop.run_folder / folder_name(name)).tensors.unlink(missing_ok=True)
 
 
 def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) -> Record | None:
@@ -83,13 +88,15 @@ def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) ->
         ended_well = all(check.outcome == "passed" for check in exits)
         if record.outcome in GOOD and ended_well:
             continue
-        missing = record.outcome == "unavailable"
-        what = "not judged" if related.planted is None else "the arm's own checks must stay green"
+        sabotaged = record.outcome == "failed" and arm.cell.faults
+        what = "the checks of the sabotaged arm must stay green" if sabotaged else "not judged"
+        as_is = record.outcome in ("unavailable", "known_failure")
         return record_of(
             related,
             workshop,
-            outcome="unavailable" if missing else "error",
+            outcome=record.outcome if as_is else "error",
             reason=f"{what}: arm {arm.name} ({record.cell_id}) {record.outcome}: {record.reason}",
+            link=record.link,
         )
     return None
 
@@ -101,18 +108,17 @@ def _settled(
     records: Sequence[Record],
     verdicts: tuple[Verdict, ...],
 ) -> Record:
-    outcome, reason = settle(verdicts, None, expected)
-    unknown = [check.name for check in verdicts if check.bound == "none recorded"]
-    failed = [check for check in verdicts if check.outcome == "failed"]
-    if related.planted is not None:
-        noticed = f"noticed: {failed[0].name}: {failed[0].message}" if failed else ""
-        outcome = "passed" if failed else "failed"
-        reason = noticed or f"{related.planted.fault} in arm {related.planted.arm} went unnoticed"
-    elif unknown and not failed:
-        seeds = f"nox -s {workshop.environment.name} -- -m relation --seeds 20"
+    unknown = [check.name for check in verdicts if check.bound == UNKNOWN]
+    if unknown and not any(check.outcome == "failed" for check in verdicts):
+        environment = workshop.environment.name
+        seeds = f"nox -s {environment} -- -m relation --seeds {LEAST_SEEDS}"
         what = f"no tolerance is recorded for {', '.join(unknown)} on {hardware_class(records[0])}"
-        todo = f"record it: {seeds}; tunematrix tolerances -e {workshop.environment.name}"
+        todo = f"record it: {seeds}; tunematrix tolerances -e {environment}"
         outcome, reason = "unavailable", f"not judged: {what}; {todo}"
+    elif related.planted is not None:
+        outcome, reason = _noticed(related.planted, verdicts)
+    else:
+        outcome, reason = settle(verdicts, None, expected)
     return record_of(
         related,
         workshop,
@@ -123,6 +129,16 @@ def _settled(
         versions=records[0].versions,
         machine=records[0].machine,
     )
+
+
+def _noticed(planted: Planted, verdicts: Sequence[Verdict]) -> tuple[Outcome, str]:
+    """Return the outcome of a planted difference; one where nothing was measured is none."""
+    failed = [check for check in verdicts if check.outcome == "failed"]
+    measured = [check for check in failed if check.measured is not None]
+    if measured:
+        return "passed", f"noticed: {measured[0].name}: {measured[0].message}"
+    unnoticed = f"{planted.fault} in arm {planted.arm} went unnoticed"
+    return "failed", f"{unnoticed}: {failed[0].message}" if failed else unnoticed
 
 
 def _side(arm: Arm, record: Record, workshop: Workshop) -> Side:
