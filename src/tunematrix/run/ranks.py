@@ -59,14 +59,12 @@ def dumps_passed_on() -> Iterator[None]:
             with suppress(psutil.Error):
                 child.send_signal(number)
 
-    was_registered = faulthandler.unregister(signal.SIGUSR1)
+    faulthandler.unregister(signal.SIGUSR1)
     before = signal.signal(signal.SIGUSR1, hand_on)
     try:
         yield
     finally:
         signal.signal(signal.SIGUSR1, before)
-        if was_registered:
-            faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def collect(run_dir: RunDir) -> None:
