@@ -18,11 +18,15 @@ from tunematrix.evidence.events import (
 from tunematrix.evidence.evidence import Evidence
 
 EVEN_TOLERANCE = 0.04
-"""From one half, before training."""
-FIRST_LOSS_TOLERANCE = {"float32": 1e-6, "bfloat16": 1e-6, "float16": 1e-6}
-LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 1e-2}
-REFERENCE_TOLERANCE = {"float32": 1e-3, "bfloat16": 1.0, "float16": 0.1}
-GRADIENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05, "float16": 1e-2}
+"""From one half. Measured 0.0309 to 0.0317 over 14 seeds: what training the base left of it."""
+FIRST_LOSS_TOLERANCE = 1e-6
+"""Relative. Measured 3e-9 in each precision: a policy that is its own reference rounds alike."""
+LOSS_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-3}
+"""Relative. Measured up to 1.3e-6, 1.3e-3 (2.8e-5 where only adapters are bfloat16), 6e-8."""
+REFERENCE_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.3, "float16": 1e-2}
+"""Nats per completion. Measured up to 1.6e-5, 0.04 (1.5e-3 where only adapters are), 3e-6."""
+GRADIENT_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-3}
+"""Relative. Measured up to 1e-7, 3e-3 and 9e-6."""
 
 
 def dpo_first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
@@ -33,7 +37,7 @@ def dpo_first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     if not losses or losses[0][0] != 1:
         return missing("dpo_first_loss", "the first step's loss")
     logged = losses[0][1]
-    error, bound = relative(logged, math.log(2)), _allowed(FIRST_LOSS_TOLERANCE, evidence, claim)
+    error, bound = relative(logged, math.log(2)), FIRST_LOSS_TOLERANCE
     message = (
         f"the first step logged {logged:.6g} instead of {math.log(2):.6g}; likely a reference that "
         "isn't what training began with, or a loss over another divisor"

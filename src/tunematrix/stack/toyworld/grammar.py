@@ -89,7 +89,8 @@ class Grammar:
         """
         choices = {**(self.choices(story) or {}), **taken}
         for outline in self.outlines:
-            if choices.items() >= outline.branches.items() and choices.keys() >= {*outline.slots}:
+            fits = choices.items() >= outline.branches.items() >= taken.items()
+            if fits and choices.keys() >= {*outline.slots}:
                 return outline.template.format(**choices)
         message = f"{story!r} can't be retold with {dict(taken)}"
         raise ValueError(message)
