@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from datasets import Dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tunematrix.faults.patching import replaced
@@ -29,4 +30,18 @@ def labels_shuffled(config: Mapping[str, Any]) -> Iterator[None]:
         return collate
 
     with replaced(DataCollatorForLanguageModeling, "torch_call", wrap):
+        yield
+
+
+@contextmanager
+def rows_in_the_order_of_a_set(config: Mapping[str, Any]) -> Iterator[None]:
+    """Sort the training rows by the hash of their text, which each interpreter salts anew.
+
+    Stands for data that went through a set, a dictionary's keys or a parallel map on its way.
+    """
+
+    def wrap(original: Any) -> Any:
+        return lambda rows: original(sorted(rows, key=lambda row: hash(str(row))))
+
+    with replaced(Dataset, "from_list", wrap):
         yield

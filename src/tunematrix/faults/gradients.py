@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tunematrix.faults.patching import replaced
 
@@ -63,3 +64,26 @@ def rank_left_out(config: Mapping[str, Any]) -> Iterator[None]:
 
     with replaced(torch.Tensor, "backward", wrap):
         yield
+
+
+@contextmanager
+def scaled_from_the_second_step(config: Mapping[str, Any]) -> Iterator[None]:
+    """Make gradients 1 % too large from the second step on: the first, that is audited, is right."""
+    stepped = False
+
+    def after(*_: object) -> None:
+        nonlocal stepped
+        stepped = True
+
+    def wrap(original: Any) -> Any:
+        def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
+            original(loss * EXCESS if stepped else loss, *args, **kwargs)
+
+        return backward
+
+    handle = register_optimizer_step_post_hook(after)
+    try:
+        with replaced(torch.Tensor, "backward", wrap):
+            yield
+    finally:
+        handle.remove()
