@@ -68,7 +68,7 @@ def rank_left_out(config: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def scaled_from_the_second_step(config: Mapping[str, Any]) -> Iterator[None]:
-    """Make gradients 1 % too large from the second step on: the first, that is audited, is right."""
+    """Make gradients 1 % too large from the second step on, after the one that cells audit."""
     stepped = False
 
     def after(*_: object) -> None:
