@@ -88,7 +88,7 @@ def _reference_off_from_the_start() -> AbstractContextManager[None]:
             original(trainer, *args, **kwargs)
             for name, weight in trainer.model.named_parameters():
                 if "lora_B.ref." in name:
-                    weight.data.fill_(1e-3)
+                    weight.data.fill_(1e-2)
 
         return init
 
