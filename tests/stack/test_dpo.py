@@ -168,7 +168,7 @@ PLANTED: dict[str, tuple[str, Plant, set[str]]] = {
     "reference off": (
         CELL,
         _reference_off_from_the_start,
-        {"dpo_first_loss", "dpo_loss", "dpo_reference", "dpo_gradient"},
+        {"dpo_first_loss", "dpo_loss", "dpo_reference"},
     ),
     "sides swapped": (CELL, lambda: _collated(_sides_swapped), {"labels", "preference"}),
     "rows swapped": (CELL, _rows_swapped, {"preference"}),
