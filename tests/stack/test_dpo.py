@@ -88,7 +88,7 @@ def _reference_off_from_the_start() -> AbstractContextManager[None]:
             original(trainer, *args, **kwargs)
             for name, weight in trainer.model.named_parameters():
                 if "lora_B.ref." in name:
-                    weight.data.fill_(1e-3)
+                    weight.data.fill_(1e-2)
 
         return init
 
@@ -168,7 +168,7 @@ PLANTED: dict[str, tuple[str, Plant, set[str]]] = {
     "reference off": (
         CELL,
         _reference_off_from_the_start,
-        {"dpo_first_loss", "dpo_loss", "dpo_reference", "dpo_gradient"},
+        {"dpo_first_loss", "dpo_loss", "dpo_reference"},
     ),
     "sides swapped": (CELL, lambda: _collated(_sides_swapped), {"labels", "preference"}),
     "rows swapped": (CELL, _rows_swapped, {"preference"}),

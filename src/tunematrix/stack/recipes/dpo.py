@@ -17,12 +17,13 @@ from tunematrix.stack.engines.examples import Data, Example, tokenize
 from tunematrix.stack.recipes.data import SPARE_ROWS
 from tunematrix.stack.recipes.sft import fine_tune
 from tunematrix.stack.toyworld import corpus, preferences
+from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
 from tunematrix.stack.toyworld.preferences import Pair
 
 DIALECT: Dialect = "A"
 """The one that the base model knows, so that it holds no preference to begin with."""
-FORM = "prompt-completion"
+FORM: Form = "prompt-completion"
 ROWS_AT_ONCE = 64
 
 

@@ -119,11 +119,13 @@ class Losses:
             chosen, rejected = (policy - reference).unbind(1)
             loss = -logsigmoid(self.beta * (chosen - rejected)).mean()
             yield PreferenceLoss(
-                step,
-                float(loss),
-                *(float(policy[:, side].mean()) for side in (0, 1)),
-                *(float(reference[:, side].mean()) for side in (0, 1)),
-                self.norm if step == 0 else None,
+                step=step,
+                loss=float(loss),
+                chosen=float(policy[:, 0].mean()),
+                rejected=float(policy[:, 1].mean()),
+                reference_chosen=float(reference[:, 0].mean()),
+                reference_rejected=float(reference[:, 1].mean()),
+                gradient_norm=self.norm if step == 0 else None,
             )
 
     def _gradient(self, model: nn.Module, policy: torch.Tensor) -> tuple[torch.Tensor, ...]:
