@@ -28,6 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tunematrix.errors import RanksEnded
 from tunematrix.evidence.run_dir import RunDir
+from tunematrix.stack.backends.common import Unusable
 
 COLLECTIVES: Mapping[str, str] = {"cpu": "gloo", "cuda": "nccl"}
 """What ranks communicate with, by device."""
@@ -109,6 +110,18 @@ def launch(
             except ChildFailedError as error:
                 codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
                 raise RanksEnded(codes, processes) from None
+
+
+def claim(cache_dir: str, device: str, processes: int) -> None:
+    """See that each process can have a device of its own.
+
+    Raises:
+        Unusable: there are too few.
+    """
+    found = processes if device == "cpu" else torch.accelerator.device_count()
+    if found < processes:
+        reason = f"{processes} processes take a {device} device each, and PyTorch finds {found}"
+        raise Unusable(reason, present=found > 0, fix="set launcher.processes to as many")
 
 
 def _start_method() -> str:
