@@ -1,4 +1,4 @@
-"""Ways for rank 1 to end while it trains; imported by workers, never by tests."""
+"""Ways for ranks to end or to hang; imported by workers, never by tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import distributed
 from transformers import Trainer
 
+from tunematrix.evidence.log import EventLog
 from tunematrix.faults.patching import replaced
 
 Fault = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
@@ -44,3 +46,9 @@ killed = _in_the_second_step(lambda: os.kill(os.getpid(), signal.SIGKILL))
 exits = _in_the_second_step(lambda: os._exit(3))
 raises = _in_the_second_step(_raise)
 hangs = _in_the_second_step(lambda: time.sleep(600))
+
+
+def sleep(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+    """A recipe whose ranks all wait for something that never comes."""
+    (output_dir / f"{os.getpid()}.pid").touch()
+    time.sleep(600)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.run.driver import Driver
+from tunematrix.run.process_tree import is_alive
 from tunematrix.spec.model import Spec
 
 LIMIT = 90.0
@@ -149,6 +153,63 @@ def test_a_rank_that_ends_early(fault: str, said: str, run_cell: RunCell) -> Non
     assert ran.evidence.exit.leftovers == ()
     assert ran.seconds < 60
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.fixture
+def hanging(groups: Groups, tmp_path: Path) -> RunDir:
+    """A cell of which both ranks hang, each in itself."""
+    data = {"test_id": "hanging", "recipe": "sft", "matrix": {"launcher": ["ddp"]}}
+    claim = Spec.model_validate(data)
+    (cell,), _ = expand(claim, groups, ["cpu"])
+    config = dict(compose(cell, groups.roots))
+    config["recipe"] = {"implementation": {"_target_": "rank_faults.sleep", "_partial_": True}}
+    run_dir = RunDir.create(tmp_path, cell.id)
+    run_dir.write_cell(CellFile(cell.id, config, str(run_dir.output)))
+    return run_dir
+
+
+def _sleepers(run_dir: RunDir, count: int, seconds: float) -> list[int]:
+    """Processes that the recipe has recorded, once there are that many or time is over."""
+    deadline = time.monotonic() + seconds
+    while len(found := list(run_dir.output.glob("*.pid"))) < count:
+        assert time.monotonic() < deadline, run_dir.stderr.read_text()
+        time.sleep(0.1)
+    return [int(path.stem) for path in found]
+
+
+def _runs(pid: int) -> bool:
+    return psutil.pid_exists(pid) and is_alive(psutil.Process(pid))
+
+
+def test_ranks_that_all_hang(driver: Driver, hanging: RunDir) -> None:
+    """At the cell's own limit each says where it was, and none is left."""
+    evidence = collect(hanging, driver.run(hanging, timeout=20))
+    assert evidence.exit.timed_out
+    for rank in (0, 1):
+        stack = [line for line in evidence.stderr.splitlines() if line.startswith(f"[rank {rank}]")]
+        assert any("rank_faults.py" in line and "in sleep" in line for line in stack)
+    assert not any(_runs(pid) for pid in _sleepers(hanging, 2, 0))
+
+
+def test_ranks_follow_a_killed_driver(hanging: RunDir) -> None:
+    """After kill -9 of the driver none of them runs on."""
+    code = (
+        "import pathlib, sys\n"
+        "from tunematrix.evidence.run_dir import RunDir\n"
+        "from tunematrix.run.driver import Driver\n"
+        "with Driver(['hydra.utils'], report=print) as driver:\n"
+        "    driver.run(RunDir(pathlib.Path(sys.argv[1])), timeout=600)\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [sys.executable, "-c", code, str(hanging.path)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) as process:
+        pids = _sleepers(hanging, 2, 120)
+        assert all(_runs(pid) for pid in pids)
+        process.kill()
+    deadline = time.monotonic() + 10
+    while any(_runs(pid) for pid in pids):
+        assert time.monotonic() < deadline, "they run on"
+        time.sleep(0.1)
 
 
 def test_one_process_is_refused_more(run_cell: RunCell) -> None:

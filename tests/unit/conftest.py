@@ -35,6 +35,7 @@ from tunematrix.evidence.events import (
     Phase,
     Preference,
     PreferenceLoss,
+    Rank,
     Reload,
     Started,
     Storage,
@@ -57,6 +58,7 @@ CONFIG: dict[str, Any] = {
         "transfers": True,
     },
     "backend": {"name": "cpu", "device": "cpu", "max_grad_norm": 1.0},
+    "launcher": {"name": "single", "processes": 1},
     "method": {
         "name": "lora",
         "trains_base": False,
@@ -236,6 +238,15 @@ class Run:
 
     def _with(self, **fields: Any) -> Run:
         return replace(self, evidence=replace(self.evidence, **fields))
+
+
+@pytest.fixture
+def ranks(run: Run) -> Run:
+    """The same run, by two processes that shared its rows."""
+    first = Rank(0, 2, "gloo", 16, ("a", "b"), 4.0, 30, "digest", 4096, 4096)
+    second = Rank(1, 2, "gloo", 16, ("c", "d"), 8.0, 10, "digest", 4096, 4096)
+    launcher = {"processes": 2, "shards": False, "collectives": {"cpu": "gloo", "cuda": "nccl"}}
+    return run.recording(first, second).configured(launcher=launcher)
 
 
 @pytest.fixture

@@ -116,10 +116,11 @@ class Workshop:
             wanted = section.get("prepare") if isinstance(section, Mapping) else None
             if wanted is None:
                 continue
-            if wanted["call"] not in self._prepared:
+            key = repr((wanted["call"], arguments := wanted.get("arguments", {})))
+            if key not in self._prepared:
                 self.say(f"{axis} {section['name']}: {wanted['note']}")
-                self._prepared[wanted["call"]] = self._call(wanted["call"], section["name"])
-            if problem := self._prepared[wanted["call"]]:
+                self._prepared[key] = self._call(wanted["call"], section["name"], arguments)
+            if problem := self._prepared[key]:
                 raise problem
 
     def _started_driver(self) -> Driver:
@@ -134,9 +135,9 @@ class Workshop:
             self._driver.start()
         return self._driver
 
-    def _call(self, function: str, name: str) -> MachineProblem | None:
+    def _call(self, function: str, name: str, more: Mapping[str, object]) -> MachineProblem | None:
         """Call a preparation where cells run; return what went wrong."""
-        arguments = {"cache_dir": str(self.cache)}
+        arguments = {"cache_dir": str(self.cache), **more}
         if self.isolation == "foreground":
             try:
                 resolve_name(function)(**arguments)

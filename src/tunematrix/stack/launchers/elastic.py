@@ -28,6 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tunematrix.errors import RanksEnded
 from tunematrix.evidence.run_dir import RunDir
+from tunematrix.stack.backends.common import Unusable
 
 COLLECTIVES: Mapping[str, str] = {"cpu": "gloo", "cuda": "nccl"}
 """What ranks communicate with, by device."""
@@ -84,31 +85,48 @@ def launch(
     Raises:
         RanksEnded: one of them failed; the agent has ended the rest.
     """
-    with tempfile.TemporaryDirectory(prefix="ranks-", dir=run_dir) as meeting:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            logs_specs=RankLogs(RunDir(run_dir)),
-            log_line_prefix_template="[rank ${rank}] ",
-            run_id=run_dir.name,
-            rdzv_backend="c10d",
-            rdzv_endpoint=str(Path(meeting, "agents")),
-            rdzv_configs={"store_type": "file", "timeout": MEETING_SECONDS},
-            local_addr="127.0.0.1",
-            max_restarts=0,
-            monitor_interval=TICK,
-            start_method=_start_method(),
-            virtual_local_rank=device != "cpu",
-            shutdown_timeout=END_SECONDS,
-        )
-        arguments = (entry, str(run_dir), str(Path(meeting, "ranks")), device, timeout)
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=run_dir) as folder:
+        meeting = Path(folder)
+        config = _config(RunDir(run_dir), meeting, processes, device)
+        arguments = (entry, str(run_dir), str(meeting / "ranks"), device, timeout)
         with _surroundings(threads):
             try:
                 elastic_launch(config, _run)(*arguments)
             except ChildFailedError as error:
                 codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
                 raise RanksEnded(codes, processes) from None
+
+
+def _config(run_dir: RunDir, meeting: Path, processes: int, device: str) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        logs_specs=RankLogs(run_dir),
+        log_line_prefix_template="[rank ${rank}] ",
+        run_id=run_dir.path.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint=str(meeting / "agents"),
+        rdzv_configs={"store_type": "file", "timeout": MEETING_SECONDS},
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=TICK,
+        start_method=_start_method(),
+        virtual_local_rank=device != "cpu",
+        shutdown_timeout=END_SECONDS,
+    )
+
+
+def claim(cache_dir: str, device: str, processes: int) -> None:
+    """See that each process can have a device of its own.
+
+    Raises:
+        Unusable: there are too few.
+    """
+    found = processes if device == "cpu" else torch.accelerator.device_count()
+    if found < processes:
+        reason = f"{processes} processes take a {device} device each, and PyTorch finds {found}"
+        raise Unusable(reason, present=found > 0, fix="set launcher.processes to as many")
 
 
 def _start_method() -> str:

@@ -198,6 +198,8 @@ def cross_entropy(model: nn.Module, inputs: dict[str, Any]) -> tuple[float, int]
     names = ("input_ids", "attention_mask", "position_ids")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         logits = model(**{n: inputs[n] for n in names if n in inputs}).logits.double()
+    # Weights that autocast has lowered without a gradient would be taken for the training pass.
+    torch.clear_autocast_cache()
     labels = inputs["labels"][:, 1:]
     chosen = logits[:, :-1].gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     nats = torch.logsumexp(logits[:, :-1], dim=-1) - chosen
