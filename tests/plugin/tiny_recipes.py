@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunematrix.evidence.events import Determinants, Storage
 from tunematrix.evidence.log import EventLog
 
@@ -57,6 +59,41 @@ def leave_early(config: Config, events: EventLog, output_dir: Path) -> None:
     os._exit(0)
 
 
+def keep(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Keeps what training would; `train` says by how much it is off, and whether it ends well."""
+    train = config["train"]
+    with (output_dir.parents[1] / "ran").open("a") as file:
+        file.write(f"{output_dir.parent.name}\n")
+    if train["gradient_checkpointing"]:
+        raise ValueError("nothing to checkpoint")
+    rounding = 1e-8 * train["accumulation"] * (1 + train["seed"])
+    scale = float(os.environ.get("SCALE", "1")) * (1 + train["weight_decay"]) + rounding
+    if train["max_steps"] > 1:
+        events.keep("gradient/0/odd", np.arange(1.0, 9.0))
+        events.keep("gradient/1/weight", np.arange(1.0, 9.0) * scale)
+        events.keep("logits/trained", np.arange(1.0, 9.0) * scale)
+    events.write(Storage((), 1000 * train["batch_size"]))
+
+
+def keep_slowly(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Keeps the same, but waits for good before it where it is told to."""
+    if config["train"]["batch_size"] == 4 and os.environ.get("WAIT"):
+        hang(config, events, output_dir)
+    keep(config, events, output_dir)
+
+
+def keep_oddly(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Keeps it, and records what no check expects."""
+    keep(config, events, output_dir)
+    confuse(config, events, output_dir)
+
+
+def keep_and_shout(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Keeps it, but a thread died."""
+    keep(config, events, output_dir)
+    print_a_traceback(config, events, output_dir)
+
+
 def hang(config: Config, events: EventLog, output_dir: Path) -> None:
     """Waits for good, with a daemon that left its session."""
     subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -95,6 +132,26 @@ def plant(config: Config) -> Iterator[None]:
     os.environ["PLANTED"] = str(config["quantizer"]["name"])
     yield
     del os.environ["PLANTED"]
+
+
+@contextmanager
+def scale(config: Config) -> Iterator[None]:
+    """A fault that a relation must notice: gradients are 1 % too large."""
+    os.environ["SCALE"] = "1.01"
+    yield
+
+
+@contextmanager
+def idle(config: Config) -> Iterator[None]:
+    """A fault that does nothing."""
+    yield
+
+
+@contextmanager
+def shout(config: Config) -> Iterator[None]:
+    """A fault that the cell's own checks notice."""
+    print("Traceback (most recent call last):\n  in a thread", file=sys.stderr)
+    yield
 
 
 def get_ready(cache_dir: str) -> None:

@@ -125,7 +125,8 @@ def _errors(first: Array, other: Array) -> Array:
 
     if first.shape != other.shape:
         return np.array(np.inf)
-    return np.abs(np.asarray(first, np.float64) - np.asarray(other, np.float64))
+    with np.errstate(invalid="ignore"):  # infinity on both sides; the nan that it gives decides
+        return np.abs(np.asarray(first, np.float64) - np.asarray(other, np.float64))
 
 
 def _largest(array: Array) -> float:

@@ -25,10 +25,12 @@ Tensors: TypeAlias = Mapping[str, Array]
 
 def write_tensors(path: Path, tensors: Tensors) -> None:
     """Write all tensors of a cell, all or nothing."""
+    import numpy as np
     from safetensors.numpy import save_file
 
     draft = path.with_suffix(".draft")
-    save_file(dict(tensors), draft)
+    # safetensors writes memory as it lies, whatever the strides say.
+    save_file({name: np.asarray(one, order="C") for name, one in tensors.items()}, draft)
     draft.replace(path)
 
 

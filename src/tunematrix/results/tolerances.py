@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError
 
+from tunematrix.checks.figures import severity
 from tunematrix.checks.relations import FACTOR
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.matrix.relations import PLANTED
@@ -163,7 +165,7 @@ def _spread(group: Sequence[Record]) -> dict[str, float]:
     found: dict[str, float] = {}
     for check in (check for record in group for check in record.checks):
         if check.name.startswith(SAME) and isinstance(check.measured, float):
-            found[check.name] = max(found.get(check.name, 0.0), check.measured)
+            found[check.name] = max(found.get(check.name, 0.0), check.measured, key=severity)
     return found
 
 
@@ -200,7 +202,5 @@ def _minor(version: str) -> str:
 
 def _short(figure: float) -> float:
     """Two digits, rounded up: a table is read by people."""
-    if not figure:
-        return 0.0
-    step = 10.0 ** (math.floor(math.log10(figure)) - 1)
-    return float(f"{math.ceil(figure / step) * step:.1e}")
+    exact = Decimal(repr(figure))
+    return float(exact.quantize(Decimal((0, (1,), exact.adjusted() - 1)), ROUND_CEILING))

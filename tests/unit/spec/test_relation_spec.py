@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tunematrix.spec import Spec
+
+Load = Callable[[str], Spec]
+ProblemsOf = Callable[[str], list[str]]
+
+HEAD = "test_id: a\nrecipe: sft\nrelation:\n"
+ARMS = "  arms:\n    1x8: {train.batch_size: 8}\n    8x1: {train.batch_size: 1}\n"
+SAME = "  compare: [gradients]\n"
+
+
+def test_a_relation(load: Load) -> None:
+    """The least that one says: arms in their order, and what must agree."""
+    relation = load(HEAD + ARMS + SAME).relation
+    assert relation is not None
+    assert list(relation.arms) == ["1x8", "8x1"]
+    assert relation.compare == ("gradients",)
+    assert relation.varied == {"train.batch_size"}
+    assert (relation.ratio, relation.tolerance, relation.planted) == (None, {}, ())
+
+
+def test_stages_are_no_overrides(load: Load) -> None:
+    """Which logits an arm brings doesn't decide what it runs."""
+    text = "  arms: {x: {method: lora}, y: {method: lora, logits: merged}}\n  compare: [logits]\n"
+    relation = load(HEAD + text).relation
+    assert relation is not None
+    assert relation.overrides_of("y") == relation.overrides_of("x") == {"method": "lora"}
+    assert (relation.stage_of("x"), relation.stage_of("y")) == ("trained", "merged")
+    assert relation.varied == {"method"}
+
+
+PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "  arms: {x: {}}\n" + SAME,
+            "4: relation.arms: expected 2 or more entries, got a section; add one or remove the",
+        ),
+        (SAME, "3: relation.arms: is missing; add it"),
+        (ARMS, "3: relation.compare: is missing; add it"),
+        (ARMS + "  compare: []\n", "7: relation.compare: expected 1 or more entries, got a list;"),
+        (
+            ARMS + "  compare: [gradients, updats]\n",
+            "7: relation.compare[1]: expected 'gradients', 'updates', 'parameters', 'state', ",
+        ),
+        (
+            ARMS + "  compare: [losses, losses]\n",
+            "7: relation.compare[1]: losses is listed twice; remove one",
+        ),
+        (
+            "  arms:\n    x: {}\n    1-8: {}\n" + SAME,
+            "6: relation.arms.1-8: expected text that matches ^[A-Za-z0-9][A-Za-z0-9_.]*$, got",
+        ),
+        (
+            "  arms:\n    x: {}\n    y: {train: {seed: 1}}\n" + SAME,
+            "6: relation.arms.y.train: expected a value, got a section; write its keys with dot",
+        ),
+        (
+            ARMS + "  compare: [stored_mb]\n",
+            "7: relation.compare: compares stored_mb without a ratio; give ratio",
+        ),
+        (
+            ARMS + SAME + "  ratio: {max: 0.4}\n",
+            "8: relation.ratio: bounds no figure; add one to compare, or remove it",
+        ),
+        (
+            ARMS + "  compare: [stored_mb]\n  ratio: {}\n",
+            "8: relation.ratio: bounds nothing; give min, max or both",
+        ),
+        (
+            ARMS + SAME + "  tolerance:\n    losses: 0.1\n",
+            "9: relation.tolerance.losses: there is a tolerance for losses, which isn't compared",
+        ),
+        (
+            ARMS + SAME + "  tolerance: {gradient: 0.1}\n",
+            "8: relation.tolerance.gradient: expected 'gradients', 'updates', 'parameters', 's",
+        ),
+        (
+            ARMS + SAME + "  tolerance: {gradients: -0.1}\n",
+            "8: relation.tolerance.gradients: expected at least 0.0, got -0.1; raise it",
+        ),
+        (
+            ARMS + SAME + "  of_rounding: 2\n",
+            "8: relation.of_rounding: adds to no tolerance; give one, or remove it",
+        ),
+        (
+            ARMS + SAME + PLANTED % ("8x2", "faults:two"),
+            "8: relation.planted[1].arm: 8x2 is no arm; give one of 1x8, 8x1",
+        ),
+        (
+            ARMS + SAME + PLANTED % ("1x8", "more_faults:one"),
+            "8: relation.planted[1].fault: a second fault is called one; give it another name",
+        ),
+        (
+            ARMS + SAME + PLANTED % ("1x8", "faults"),
+            r"8: relation.planted[1].fault: expected text that matches ^[\w.]+:\w+$, got 'fault",
+        ),
+        (
+            "  arms:\n    x: {}\n    y:\n      logits: merged\n" + SAME,
+            "7: relation.arms.y.logits: names logits, which aren't compared; add logits to comp",
+        ),
+        (
+            "  arms: {x: {}, y: {logits: [merged]}}\n  compare: [logits]\n",
+            "4: relation.arms.y.logits: names a stage; write it as text (trained)",
+        ),
+        (ARMS + SAME + "  colour: red\n", "8: relation.colour: is not a known key; it can be arms"),
+    ],
+)
+def test_what_is_wrong(problems_of: ProblemsOf, text: str, expected: str) -> None:
+    """Each mistake with its line, the entry that it is in, and what to do."""
+    (problem,) = problems_of(HEAD + text)
+    assert problem.startswith(f"spec.yaml:{expected}")
