@@ -130,12 +130,13 @@ class Engine:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
         meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
-        run_loop = LOOPS[self.method.loop](model, self.training(data, output), events.write)
+        training = self.training(data, output)
+        run_loop = LOOPS[self.method.loop](model, training, events.write)
         with meters.watch(model, base):
             started = perf_counter()
             run_loop()
             self.backend.synchronize()
-            seconds = perf_counter() - started
+            seconds = perf_counter() - started - training.idle.seconds
         events.write(Throughput(meters.tokens, seconds))
         events.write(parameters.compare(before, model, self.quantizer))
         if self.method.has_scale:

@@ -23,6 +23,7 @@ class TrainingMeters:
 
     Attributes:
         tokens: real positions that entered the model so far.
+        stretch: that of the last optimizer step.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TrainingMeters:
         audit = batches.LabelAudit(texts, tokenizer, packed)
         self.batches = batches.BatchMeter(audit, self._write)
         self.compute = compute.ComputeMeter()
+        self.stretch = 0
 
     @contextmanager
     def watch(self, model: nn.Module, base: Base) -> Iterator[None]:
@@ -60,6 +62,10 @@ class TrainingMeters:
 
     def _stepped(self, step: OptimizerStep) -> None:
         self.batches.next_step()
+        if step.stretch != self.stretch:
+            # Whoever goes on may have wrapped the model otherwise.
+            self.stretch = step.stretch
+            self.compute.looks.clear()
         self._write(step)
 
     def _write(self, event: Event) -> None:
