@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,16 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs, project_root
+from tunematrix.paths import adhoc_specs, project_root, shown
 from tunematrix.report import doctor as diagnosis
 from tunematrix.report import terminal, verified
+from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
+from tunematrix.results.tolerances import (
+    blind,
+    tabulate_all,
+    write_tolerances,
+)
 from tunematrix.spec.loader import json_schema, load_specs
 
 app = typer.Typer(
@@ -120,18 +127,10 @@ def report(
 ) -> None:
     """Show records again: those of the newest run, or all that some files hold."""
     setting = read_setting(Path.cwd(), environment)
-    if absent := [str(file) for file in files or () if not file.is_file()]:
-        message = f"there is no file {', '.join(absent)}; give files of records"
-        raise BadInput(message)
     if markdown is not None and not files:
         message = "--markdown takes committed records: name their files"
         raise BadInput(message)
-    stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
-    records = [record for store in stores for record in store.read()]
-    if not records:
-        message = f"{stores[0].path} has no record yet; run nox -s {environment}"
-        raise NothingTested(message)
-    records = records if files else list(newest_run(records))
+    records = _records(files, setting)
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
     elif markdown is not None:
@@ -172,9 +171,46 @@ def doctor(
 
 
 @app.command()
+def tolerances(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files of records.")] = None,
+    environment: EnvironmentOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Write down what honest runs differ by, from relations that were run under 20 seeds or more.
+
+    Run them first: nox -s cpu -- -m relation --seeds 20.
+    """
+    setting = read_setting(Path.cwd(), environment)
+    records = _records(files, setting)
+    folder = setting.groups.roots[-1]
+    tables = tabulate_all(records, folder)
+    for table in tables:
+        path = write_tolerances(table, folder, environment)
+        if not as_json:
+            print(f"{len(table.spread)} relations are in {shown(path)}")
+        for text in blind(table):
+            print(f"warning: can't see 1 % of a gradient: {text}", file=sys.stderr)
+    if as_json:
+        print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a spec, for editors that check YAML."""
     print(json.dumps(json_schema(), indent=2))
+
+
+def _records(files: Sequence[Path] | None, setting: Setting) -> list[Record]:
+    """Read the records of the newest run, or all that some files hold."""
+    if absent := [str(file) for file in files or () if not file.is_file()]:
+        message = f"there is no file {', '.join(absent)}; give files of records"
+        raise BadInput(message)
+    stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
+    records = [record for store in stores for record in store.read()]
+    if not records:
+        message = f"{stores[0].path} has no record yet; run nox -s {setting.environment.name}"
+        raise NothingTested(message)
+    return records if files else list(newest_run(records))
 
 
 def _place(setting: Setting) -> str:
@@ -192,8 +228,12 @@ def _show_progress(line: str) -> None:
 
 def _as_text(found: Plan) -> str:
     lines = [cell.id for cell in found.cells]
+    lines += [
+        f"{one.id}  = {', '.join(arm.cell.id for arm in one.arms)}" for one in found.relations
+    ]
     lines += [f"{one.cell.id}  unsupported: {one.reason}" for one in found.exclusions]
     total = f"{len(found.cells)} cells, {len(found.exclusions)} exclusions"
+    total += f", {len(found.relations)} relations" if found.relations else ""
     return "\n".join([*lines, "", f"{total} in {found.environment.name}"])
 
 
@@ -221,9 +261,10 @@ def _ad_hoc(overrides: list[str], setting: Setting) -> Path:
 def _node(cell_id: str, setting: Setting) -> str:
     """Find the node id of a cell."""
     found = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
-    for cell in found.cells:
-        if cell.id == cell_id:
-            return f"{cell.spec.source.path}::{cell.id}"
-    advice = did_you_mean(cell_id, [cell.id for cell in found.cells])
+    specs = {cell.id: cell.spec for cell in found.cells}
+    specs |= {related.id: related.spec for related in found.relations}
+    if cell_id in specs:
+        return f"{specs[cell_id].source.path}::{cell_id}"
+    advice = did_you_mean(cell_id, specs)
     message = f"no cell is called {cell_id}; {advice} tunematrix plan lists all"
     raise BadInput(message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class ExitCode(enum.IntEnum):
@@ -53,6 +53,20 @@ class MachineProblem(TunematrixError):
 
 class Unavailable(MachineProblem):
     """A device or a library is missing here, or is there and can't be used."""
+
+
+class RanksEnded(RuntimeError):
+    """Processes that a cell was launched in ended early; which is to blame, their logs say.
+
+    Attributes:
+        codes: by rank, the exit code of each that was noticed; -9 for signal 9.
+        processes: how many there were.
+    """
+
+    def __init__(self, codes: Mapping[int, int], processes: int) -> None:
+        super().__init__(f"of {processes} processes, these ended early: {dict(codes)}")
+        self.codes = dict(codes)
+        self.processes = processes
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

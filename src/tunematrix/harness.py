@@ -20,12 +20,13 @@ from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.matrix.plan import Plan, plan
 from tunematrix.matrix.requirements import importable
+from tunematrix.matrix.seeds import under_seeds
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import adhoc_specs, project_root, pyproject, shipped_configs, shown, state
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.spec.loader import load_specs
-from tunematrix.workflow import Workshop
+from tunematrix.workflow.workshop import Workshop
 
 FOLDERS = ("tunematrix_specs", "tunematrix_configs")
 """pytest's settings that name folders: with specs, and with config groups of one's own."""
@@ -151,7 +152,10 @@ class Harness:
         workshop = self.workshop
         expressions = self.config.getoption("tunematrix_axis")
         selection = parse_selection(expressions, workshop.groups)
-        return plan(load_specs(self.spec_paths), workshop.groups, workshop.environment, selection)
+        specs = load_specs(self.spec_paths)
+        whole = plan(specs, workshop.groups, workshop.environment, selection)
+        seeds = self.config.getoption("tunematrix_seeds")
+        return whole if seeds is None else under_seeds(whole, seeds)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -186,10 +190,9 @@ class Harness:
             return None
         return self.workshop.folder.with_name(environment.base)
 
-    @property
-    def probes(self) -> bool:
-        """Whether declared noes are tried."""
-        return "probe" in self.config.getoption("markexpr")
+    def asks_for(self, marker: str) -> bool:
+        """Whether -m names a marker, of items that aren't there otherwise."""
+        return marker in self.config.getoption("markexpr")
 
     @cached_property
     def argument_paths(self) -> tuple[Path, ...]:
@@ -243,8 +246,11 @@ class Harness:
             reporter.ensure_newline()
             reporter.write_line(f"  {text}", cyan=True)
 
-    def again(self, record: Record, *, is_probe: bool) -> str:
-        """Return the one command that repeats a cell, in the folder that pytest was started in."""
+    def again(self, record: Record, marker: str) -> str:
+        """Return the one command that repeats an item, in the folder that pytest was started in.
+
+        `marker` is what -m has to name for it to be there at all.
+        """
         option = self.config.option
         told = {
             "--config-file": option.inifilename,
@@ -253,7 +259,8 @@ class Harness:
         }
         options = [f"{flag}={value}" for flag, value in told.items() if value]
         options += [f"--fault={name}" for name in option.tunematrix_faults]
-        options += ["-m", "probe"] if is_probe else []
+        options += [f"--seeds={seeds}"] if (seeds := option.tunematrix_seeds) else []
+        options += ["-m", marker] if marker else []
         if session := os.environ.get("NOX_CURRENT_SESSION"):
             start = ["nox", "-s", session, "--", f"{record.spec}::{record.cell_id}"]
             return shlex.join([*start, *options])

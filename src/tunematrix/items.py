@@ -1,8 +1,8 @@
-"""Spec files as pytest's collectors, cells as its items."""
+"""Spec files as pytest's collectors; cells and relations as its items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,13 @@ import pytest
 
 from tunematrix.harness import KEY
 from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.relations import Related
 from tunematrix.report import terminal
 from tunematrix.results.record import Record
-from tunematrix.workflow import declared_failures, known_failures, run_cell, unjudged
+from tunematrix.workflow.cells import declared_failures, known_failures, run_cell, unjudged
+from tunematrix.workflow.relations import run_arm, run_relation
+
+NIGHTLY = "nightly"
 
 
 class CellFailed(Exception):
@@ -28,40 +32,54 @@ class CellFailed(Exception):
 
 
 class SpecFile(pytest.File):
-    """One spec file; its cells are its items."""
+    """One spec file; its cells and relations are its items."""
 
-    def collect(self) -> Iterator[CellItem]:
-        """Yield the cells that this file plans; probes too where they are asked for."""
+    def collect(self) -> Iterator[SpecItem]:
+        """Yield what this file plans; probes and planted differences where they are asked for."""
         harness = self.config.stash[KEY]
         for cell in harness.plan.cells:
             if cell.spec.source.path == self.path:
                 yield CellItem.from_parent(self, name=cell.id, cell=cell)
-        for exclusion in harness.plan.exclusions if harness.probes else ():
+        for exclusion in harness.plan.exclusions if harness.asks_for("probe") else ():
             if exclusion.cell.spec.source.path == self.path:
                 item = CellItem.from_parent(self, name=exclusion.cell.id, cell=exclusion.cell)
                 item.expected = declared_failures(exclusion)
                 item.add_marker("probe")
                 yield item
+        for related in harness.plan.relations:
+            if related.spec.source.path == self.path:
+                yield RelationItem.from_parent(self, name=related.id, related=related)
+                for planted in related.relation.planted if harness.asks_for("planted") else ():
+                    sabotaged = related.with_planted(planted)
+                    yield RelationItem.from_parent(self, name=sabotaged.id, related=sabotaged)
 
 
-class CellItem(pytest.Item):
-    """One cell."""
+class SpecItem(pytest.Item):
+    """What a spec plans: it leaves a record, and fails unless that is good.
 
-    def __init__(self, *, cell: Cell, **kwargs: Any) -> None:
+    Attributes:
+        subject: what is planned; record: what became of it, once it has run.
+    """
+
+    def __init__(self, *, subject: Cell | Related, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.cell = cell
-        self.expected = known_failures(cell)
+        self.subject = subject
         self.record: Record | None = None
-        for marker in cell.spec.markers:
+        for marker in subject.spec.markers:
             self.add_marker(marker)
 
+    def make_record(self) -> Record:
+        """Take it the whole way."""
+        raise NotImplementedError
+
     def runtest(self) -> None:
-        """Take the cell the whole way; raise unless its outcome is a good one."""
+        """Take it the whole way; raise unless its outcome is a good one."""
         harness = self.config.stash[KEY]
-        self.record = record = run_cell(self.cell, harness.workshop, self.expected)
+        self.record = record = self.make_record()
         missed = record.outcome == "unavailable" and harness.must_be_whole
         if missed or record.outcome in ("failed", "error"):
-            again = harness.again(record, is_probe=self.get_closest_marker("probe") is not None)
+            marker = next((name for name in ("probe", "planted") if name in self.keywords), "")
+            again = harness.again(record, marker)
             raise CellFailed(terminal.failure(record, again), record.reason)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -69,7 +87,7 @@ class CellItem(pytest.Item):
         if not isinstance(excinfo.value, CellFailed):
             # A bug, in a check perhaps: its traceback is shown from here on, and it is on record.
             reason = f"a bug: {excinfo.exconly()}"
-            self.record = unjudged(self.cell, self.config.stash[KEY].workshop, reason)
+            self.record = unjudged(self.subject, self.config.stash[KEY].workshop, reason)
             excinfo.traceback = excinfo.traceback.cut(path=Path(__file__))
             return super().repr_failure(excinfo, style)
         shown = excinfo.getrepr(style="value")
@@ -81,4 +99,51 @@ class CellItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Point to the spec."""
-        return self.path, 0, self.cell.id
+        return self.path, 0, self.name
+
+
+class CellItem(SpecItem):
+    """One cell."""
+
+    def __init__(self, *, cell: Cell, **kwargs: Any) -> None:
+        super().__init__(subject=cell, **kwargs)
+        self.cell = cell
+        self.expected = known_failures(cell)
+
+    def make_record(self) -> Record:
+        """Run the cell, unless it is an arm of a relation that has been run already."""
+        workshop = self.config.stash[KEY].workshop
+        if self.cell.spec.relation is not None and "probe" not in self.keywords:
+            return run_arm(self.cell, workshop)
+        return run_cell(self.cell, workshop, self.expected)
+
+
+class RelationItem(SpecItem):
+    """One relation, with or without a planted difference."""
+
+    def __init__(self, *, related: Related, **kwargs: Any) -> None:
+        super().__init__(subject=related, **kwargs)
+        self.related = related
+        self.add_marker("relation" if related.planted is None else "planted")
+
+    def make_record(self) -> Record:
+        """Compare the arms."""
+        expected = known_failures(self.related) if self.related.planted is None else ()
+        return run_relation(self.related, self.config.stash[KEY].workshop, expected)
+
+
+def with_arms(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the items, and before each relation those of its arms that aren't among them."""
+    there = {item.cell.id: item for item in items if isinstance(item, CellItem)}
+    ordered: dict[pytest.Item, None] = {}
+    for item in items:
+        for arm in item.related.arms if isinstance(item, RelationItem) else ():
+            if arm.cell.faults:
+                continue  # run by the relation alone, and no cell of the suite
+            if arm.cell.id not in there:
+                assert item.parent is not None
+                name = arm.cell.id
+                there[name] = CellItem.from_parent(item.parent, name=name, cell=arm.cell)
+            ordered.setdefault(there[arm.cell.id])
+        ordered.setdefault(item)
+    return list(ordered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from tunematrix.evidence.events import (
     Finished,
     FirstLoss,
     Generation,
+    LoggedPreference,
     LoggedStep,
     LogitError,
     Memory,
@@ -31,6 +33,8 @@ from tunematrix.evidence.events import (
     OptimizerStep,
     Parity,
     Phase,
+    Preference,
+    PreferenceLoss,
     Reload,
     Started,
     Storage,
@@ -46,6 +50,7 @@ CONFIG: dict[str, Any] = {
     "recipe": {
         "name": "everything",
         "trains": True,
+        "supervised": True,
         "computes": True,
         "generates": True,
         "compares": True,
@@ -92,6 +97,7 @@ CONFIG: dict[str, Any] = {
         "loss_on": "all",
         "interrupt_at": 2,
     },
+    "dpo": {"beta": 0.1},
     "meters": {"merge": True},
 }
 
@@ -245,3 +251,31 @@ def run() -> Run:
         files=("model/adapter_config.json", "model/adapter_model.safetensors"),
     )
     return Run(evidence, BOUNDS, CONFIG)
+
+
+@pytest.fixture
+def preferring(run: Run) -> Run:
+    """The same run, but trained by DPO: two sequences a row, and a reference beside the policy."""
+    losses = ((math.log(2), 3.0), (0.66, 2.0), (0.53, 0.8), (0.3, 0.5))
+    margins = [-10 * math.log(math.exp(loss) - 1) for loss, _ in losses]
+    return (
+        run.configured(recipe={"supervised": False, "prefers": True, "sequences_per_row": 2})
+        .asked(loss={}, preference={"min": 0.9, "max": 0.99})
+        .recording(
+            *(replace(batch, rows=4) for batch in run.evidence.all(MicroBatch)),
+            *(LoggedStep(step, *line) for step, line in enumerate(losses, start=1)),
+            Preference("before", 0.53, 64),
+            *(
+                PreferenceLoss(step, loss, -16.0 + margin, -17.0, -16.0, -17.0, norm)
+                for step, ((loss, _), margin, norm) in enumerate(
+                    zip(losses, margins, (3.0, None, None, None), strict=True)
+                )
+            ),
+            *(
+                LoggedPreference(step, -16.0 + margin, -17.0, 0.1 * margin, 0.0)
+                for step, margin in enumerate(margins, start=1)
+            ),
+            Preference("after", 0.97, 64),
+        )
+        .without(FirstLoss)
+    )

@@ -32,10 +32,10 @@ def _rows(file: str) -> dict[str, list[str]]:
     return {name: rest.split(" | ") for name, rest in rows}
 
 
-def test_checks(run: Run) -> None:
+def test_checks(run: Run, preferring: Run) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
     unseen = run.edited(OptimizerStep, gradient_norm=None, gradient_error=0.0)
-    runs = (run, run.leaving(stderr="deprecated"), unseen)
+    runs = (run, preferring, run.leaving(stderr="deprecated"), unseen)
     judged = {name for judged in runs for name in judged.verdicts()}
     rows = _rows("checks.md")
     assert set(rows) == judged

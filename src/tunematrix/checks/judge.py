@@ -10,8 +10,10 @@ from tunematrix.checks import (
     loss,
     parameters,
     parity,
+    preference,
     process,
     quantization,
+    ranks,
     resources,
     settings,
 )
@@ -31,9 +33,9 @@ OF_TRAINING: tuple[Check, ...] = (
     parameters.trainable,
     settings.labels,
     settings.micro_batches,
+    ranks.ranks,
     settings.gradient_checkpointing,
     settings.precision,
-    loss.first_loss,
     settings.learning_rate,
     settings.clipping,
     settings.gradient,
@@ -45,6 +47,14 @@ OF_TRAINING: tuple[Check, ...] = (
     parameters.reloaded,
     parameters.merged,
     loss.steps_logged,
+)
+
+OF_PREFERENCES: tuple[Check, ...] = (
+    preference.dpo_first_loss,
+    preference.dpo_loss,
+    preference.dpo_gradient,
+    preference.dpo_reference,
+    preference.preference,
 )
 
 OF_GENERATION: tuple[Check, ...] = (
@@ -63,6 +73,8 @@ OF_PARITY: tuple[Check, ...] = (
 OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "computes": (settings.device,),
     "trains": OF_TRAINING,
+    "supervised": (loss.first_loss,),
+    "prefers": OF_PREFERENCES,
     "generates": (quantization.stored_bits, *OF_GENERATION),
     "compares": (quantization.stored_bits, *OF_PARITY),
     "transfers": (parity.transfer,),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from tunematrix.checks import ranks
 from tunematrix.checks.figures import relative, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
-from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedStep
+from tunematrix.evidence.events import Evaluation, LoggedStep
 from tunematrix.evidence.evidence import Evidence
 
 FIRST_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 2e-3, "float16": 2e-3}
@@ -60,7 +61,7 @@ def first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     """The loss that trains is the cross-entropy of the batch, computed from logits by us."""
     if int(claim.train["logging_steps"]) != 1 or _has_dropout(claim):
         return None
-    computed, losses = evidence.one(FirstLoss), logged_losses(evidence)
+    computed, losses = ranks.first_loss(evidence), logged_losses(evidence)
     if computed is None or not losses or losses[0][0] != 1:
         return missing("first_loss", "the first step's loss")
     logged = losses[0][1]

@@ -122,7 +122,8 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
     seen = evidence.all(MicroBatch)
     if not seen:
         return missing("micro_batches", "a training pass")
-    wanted, rows = int(claim.train["accumulation"]), int(claim.train["batch_size"])
+    wanted = int(claim.train["accumulation"])
+    rows = int(claim.train["batch_size"]) * int(claim.option("recipe").get("sequences_per_row", 1))
     passes = Counter(batch.step for batch in seen)
     counts = {passes[step] for step in {*range(int(claim.train["max_steps"])), *passes}}
     odd_counts = counts - {wanted}

@@ -83,6 +83,10 @@ class RunDir:
         """Where the recipe saves, unless the cell says otherwise."""
         return self.path / "output"
 
+    def rank(self, number: int) -> RunDir:
+        """What one of several processes writes; the first writes its events to the cell's own."""
+        return RunDir(self.path / f"rank-{number}")
+
     def write_cell(self, cell: CellFile) -> None:
         """Writes `cell.json`, all or nothing."""
         draft = self.cell.with_suffix(".draft")

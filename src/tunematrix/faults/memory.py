@@ -10,12 +10,12 @@ import torch
 
 from tunematrix.faults.patching import replaced
 
-MEGABYTES = 300
+MEGABYTES = 200
 
 
 @contextmanager
 def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
-    """Allocate 300 MB before each backward pass, when most is in use, and free them again.
+    """Allocate 200 MB before each backward pass, when most is in use, and free them again.
 
     Stands for copies that live for a moment (an upcast of the logits, a gathered state) and that
     max(before, after) never shows.

@@ -16,8 +16,9 @@ from pydantic_core import PydanticCustomError
 
 from tunematrix.errors import did_you_mean
 from tunematrix.spec.bounds import Names, NonEmpty, Section
-from tunematrix.spec.model import OneOrMore, holds
+from tunematrix.spec.model import holds
 from tunematrix.spec.problems import Problem, Route
+from tunematrix.spec.values import OneOrMore
 from tunematrix.spec.yaml_tree import Tree
 
 

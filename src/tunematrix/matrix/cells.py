@@ -18,6 +18,9 @@ from tunematrix.spec.problems import Problem, Route, refuse
 
 Identity: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[str, ...]]
 
+EITHER = "|"
+"""Stands between the options of an axis in which the arms of a relation differ."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -28,12 +31,14 @@ class Cell:
         spec: the claim.
         axes: every axis to its option, defaults included.
         overrides: Hydra overrides that make it from cell.yaml; only what differs, and backend.
+        faults: sabotages that are entered in it alone.
     """
 
     id: str
     spec: Spec
     axes: Mapping[str, str] = field(hash=False)
     overrides: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,19 +103,30 @@ def split(
     resolved: Resolved, groups: Groups, backends: Sequence[str]
 ) -> tuple[tuple[Cell, ...], tuple[Exclusion, ...]]:
     """Return the cells and the exclusions of a spec that has no problems."""
-    cells: list[Cell] = []
-    exclusions: list[Exclusion] = []
-    for labels, picked in _points(resolved.spec, resolved.chosen):
+    found = [point for _, point in points(resolved, groups, backends)]
+    cells = tuple(point for point in found if isinstance(point, Cell))
+    return cells, tuple(point for point in found if isinstance(point, Exclusion))
+
+
+def points(
+    resolved: Resolved, groups: Groups, backends: Sequence[str], arm: str = ""
+) -> Iterator[tuple[tuple[str, ...], Cell | Exclusion]]:
+    """Yield the labels of each point of a matrix, and what stands there.
+
+    `arm` ends the ids of cells that are one of several at a point.
+    """
+    for labels, picked in _picked(resolved.spec, resolved.chosen):
         backend = picked["backend"].option.name
         if backend not in backends or not _are_at_home(picked, backend):
             continue
-        cell = _cell(resolved.spec, groups, labels, picked)
+        cell = _cell(resolved.spec, groups, (*labels, arm) if arm else labels, picked)
         no = _first_no(cell, picked)
-        if no is None:
-            cells.append(cell)
-        else:
-            exclusions.append(Exclusion(cell, **vars(no)))
-    return tuple(cells), tuple(exclusions)
+        yield labels, cell if no is None else Exclusion(cell, **vars(no))
+
+
+def point_id(spec: Spec, labels: Iterable[str]) -> str:
+    """Return what a point is called, by the labels of its options."""
+    return f"{spec.test_id}[{'-'.join(labels)}]"
 
 
 def identity(cell: Cell) -> Identity:
@@ -126,7 +142,7 @@ def repeats(cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], ...]:
     return tuple(tuple(group) for group in same.values() if len(group) > 1)
 
 
-def _points(spec: Spec, chosen: Choices) -> Iterator[tuple[tuple[str, ...], Mapping[str, Choice]]]:
+def _picked(spec: Spec, chosen: Choices) -> Iterator[tuple[tuple[str, ...], Mapping[str, Choice]]]:
     """Yield the labels and the choices of each point, backend outermost."""
     varied = ["backend", *(axis for axis in spec.matrix if axis != "backend")]
     fixed = {axis: choices[0] for axis, choices in chosen.items() if axis not in varied}
@@ -146,11 +162,7 @@ def _cell(spec: Spec, groups: Groups, labels: Sequence[str], picked: Mapping[str
         overrides += picked[axis].overrides
     overrides += hydra_overrides(spec, groups, options)
     axes = {axis: option.name for axis, option in options.items()}
-    return Cell(_id(spec, labels), spec, axes, tuple(overrides))
-
-
-def _id(spec: Spec, labels: Iterable[str]) -> str:
-    return f"{spec.test_id}[{'-'.join(labels)}]"
+    return Cell(point_id(spec, labels), spec, axes, tuple(overrides))
 
 
 def _are_at_home(picked: Mapping[str, Choice], backend: str) -> bool:
@@ -187,8 +199,8 @@ def _same_ids(spec: Spec, chosen: Choices) -> Iterator[Problem]:
     if not all(chosen.values()) or not chosen.keys() >= spec.matrix.keys():
         return
     seen: set[str] = set()
-    for labels, _ in _points(spec, chosen):
-        name = _id(spec, labels)
+    for labels, _ in _picked(spec, chosen):
+        name = point_id(spec, labels)
         if name in seen:
             text = f"two points are called {name}; rename a folder or split the spec"
             yield spec.problem(("matrix",), text)

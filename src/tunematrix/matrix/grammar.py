@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tunematrix.spec.model import Scalar
+from tunematrix.spec.values import Scalar
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NOT_TEXT = {"true", "false", "null", "nan", "inf"}

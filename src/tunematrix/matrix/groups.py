@@ -20,7 +20,7 @@ from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import Problem, Route, refuse
 from tunematrix.spec.yaml_tree import Tree, Value, read_tree
 
-_NOT_AN_AXIS = "specs"
+_NOT_AXES = {"specs", "tolerances"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _read_options(root: Path, axes: Mapping[str, dict[str, Option]]) -> Iterator
         yield Problem(root, None, (), "there is no such folder; check the path of the configs")
         return
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name == _NOT_AN_AXIS:
+        if folder.name in _NOT_AXES:
             continue
         files = sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml"))
         if files and folder.name not in axes:

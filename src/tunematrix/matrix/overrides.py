@@ -11,8 +11,9 @@ from tunematrix.errors import did_you_mean
 from tunematrix.matrix.choices import Choices
 from tunematrix.matrix.grammar import hydra_override
 from tunematrix.matrix.groups import Groups, Option
-from tunematrix.spec.model import Scalar, Spec
+from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import Problem
+from tunematrix.spec.values import Scalar
 from tunematrix.spec.yaml_tree import Value
 
 Given: TypeAlias = Scalar | tuple[Scalar, ...]

@@ -10,6 +10,7 @@ from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.matrix.cells import Cell, Exclusion, repeats, resolve, split
 from tunematrix.matrix.groups import Groups
+from tunematrix.matrix.relations import Related, alike, relate, resolve_arms, share
 from tunematrix.matrix.select import EVERYTHING, Selection
 from tunematrix.paths import shown
 from tunematrix.spec.model import Spec
@@ -21,20 +22,26 @@ class Plan:
     """What would run in one environment, and what is declared not to.
 
     Attributes:
-        cells: in the order of specs and of their matrices.
-        exclusions: in the same order.
+        cells: in the order of specs and of their matrices, arms of relations at the end.
+        exclusions: in the same order; those of relations among them.
         environment: where.
+        relations: in the order of specs and of their matrices.
     """
 
     cells: tuple[Cell, ...]
     exclusions: tuple[Exclusion, ...]
     environment: Environment
+    relations: tuple[Related, ...] = ()
 
     @property
     def markers(self) -> tuple[str, ...]:
         """The markers of all specs that are planned, sorted."""
-        planned = [*self.cells, *(exclusion.cell for exclusion in self.exclusions)]
-        return tuple(sorted({marker for cell in planned for marker in cell.spec.markers}))
+        specs = [
+            *(cell.spec for cell in self.cells),
+            *(exclusion.cell.spec for exclusion in self.exclusions),
+            *(related.spec for related in self.relations),
+        ]
+        return tuple(sorted({marker for spec in specs for marker in spec.markers}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data, with cells that run the same named in `repeats`."""
@@ -53,6 +60,14 @@ class Plan:
                 }
                 for exclusion in self.exclusions
             ],
+            "relations": [
+                {
+                    **_as_json(related),
+                    "arms": {arm.name: arm.cell.id for arm in related.arms},
+                    "compare": list(related.relation.compare),
+                }
+                for related in self.relations
+            ],
             "repeats": [[cell.id for cell in same] for same in repeats(self.cells)],
         }
 
@@ -70,14 +85,25 @@ def plan(
             without a config; the text lists all that is wrong in all specs.
     """
     check_backends(environment, groups)
-    resolved = [resolve(spec, groups) for spec in specs]
-    refuse(problem for entry in resolved for problem in entry.problems)
-    parts = [split(entry, groups, environment.backends) for entry in resolved]
-    cells = tuple(cell for found, _ in parts for cell in found if selection(cell))
-    exclusions = tuple(
-        exclusion for _, found in parts for exclusion in found if selection(exclusion.cell)
-    )
-    return Plan(cells, exclusions, environment)
+    plain = [resolve(spec, groups) for spec in specs if spec.relation is None]
+    related = [(spec, *resolve_arms(spec, groups)) for spec in specs if spec.relation is not None]
+    told = [*(entry.problems for entry in plain), *(problems for _, _, problems in related)]
+    refuse(problem for problems in told for problem in problems)
+    parts = [split(entry, groups, environment.backends) for entry in plain]
+    cells = [cell for found, _ in parts for cell in found if selection(cell)]
+    exclusions = [one for _, found in parts for one in found]
+    found = [
+        point
+        for spec, arms, _ in related
+        for point in relate(spec, arms, groups, environment.backends)
+    ]
+    exclusions += [point for point in found if isinstance(point, Exclusion)]
+    relations = [point for point in found if isinstance(point, Related)]
+    refuse(problem for problem in map(alike, relations) if problem)
+    shared = share(one for one in relations if any(selection(arm.cell) for arm in one.arms))
+    cells += dict.fromkeys(arm.cell for one in shared for arm in one.arms)
+    chosen = tuple(one for one in exclusions if selection(one.cell))
+    return Plan(tuple(cells), chosen, environment, shared)
 
 
 def check_backends(environment: Environment, groups: Groups) -> None:
@@ -95,14 +121,20 @@ def check_backends(environment: Environment, groups: Groups) -> None:
 
 
 def _cell_as_json(cell: Cell) -> dict[str, Any]:
-    source = cell.spec.source.path
     return {
-        "id": cell.id,
-        "spec": cell.spec.test_id,
-        "file": None if source is None else shown(source),
-        "axes": dict(cell.axes),
+        **_as_json(cell),
         "overrides": list(cell.overrides),
-        "markers": list(cell.spec.markers),
         "gpu_requirement": cell.spec.gpu_requirement,
         "timeout": cell.spec.timeout,
+    }
+
+
+def _as_json(planned: Cell | Related) -> dict[str, Any]:
+    source = planned.spec.source.path
+    return {
+        "id": planned.id,
+        "spec": planned.spec.test_id,
+        "file": None if source is None else shown(source),
+        "axes": dict(planned.axes),
+        "markers": list(planned.spec.markers),
     }

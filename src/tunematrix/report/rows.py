@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tunematrix.checks.verdict import Verdict
 from tunematrix.results.record import Outcome, Record
+from tunematrix.spec.relation import is_relations
 
 SYMBOLS: dict[Outcome, str] = {
     "passed": "✓",
@@ -56,13 +58,29 @@ class Matrix:
     squares: dict[tuple[str, str], Square]
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """One relation.
+
+    Attributes:
+        outcome: its outcome; id: its id.
+        check: the one that comes nearest to its bound; None where nothing was compared.
+        margin: how many times the measured difference the bound is; None where that has no sense.
+    """
+
+    outcome: Outcome
+    id: str
+    check: Verdict | None
+    margin: float | None
+
+
 def matrix(records: Sequence[Record]) -> Matrix:
-    """Fold records into method × quantizer, in the order of first appearance.
+    """Fold the records of cells into method × quantizer, in the order of first appearance.
 
     A recipe that trains nothing stands in the place of a method.
     """
     cells: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    for record in (record for record in records if not record.arms):
         column = "method" if record.axes.get("recipe", TRAINING) == TRAINING else "recipe"
         key = (record.axes.get(column, "-"), record.axes.get("quantizer", "-"))
         cells.setdefault(key, []).append(record)
@@ -91,10 +109,33 @@ def reasons(
     return tuple((key, tuple(ids)) for key, ids in groups.items())
 
 
+def agreements(records: Sequence[Record]) -> tuple[Agreement, ...]:
+    """Return a row for each relation, with the check that comes nearest to its tolerance."""
+    return tuple(_agreement(record) for record in records if record.arms)
+
+
 def claimed_gap(record: Record) -> float | None:
     """Return the share of the gap that a cell closed, if its spec claims any."""
     claimed = any(check.name == "gap_closed" for check in record.checks)
     return record.metrics.get("gap_closed") if claimed else None
+
+
+def _agreement(record: Record) -> Agreement:
+    def nearness(check: Verdict) -> tuple[bool, float]:
+        margin = _margin(check)
+        return check.outcome != "failed", math.inf if margin is None else margin
+
+    compared = [check for check in record.checks if is_relations(check.name)]
+    nearest = min(compared, key=nearness, default=None)
+    margin = None if nearest is None else _margin(nearest)
+    return Agreement(record.outcome, record.cell_id, nearest, margin)
+
+
+def _margin(check: Verdict) -> float | None:
+    below = check.bound.removeprefix("<= ")
+    if below == check.bound or not isinstance(check.measured, float):
+        return None
+    return float(below) / check.measured if check.measured else math.inf
 
 
 def _square(group: Sequence[Record]) -> Square:

@@ -9,10 +9,22 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from tunematrix.checks.relations import MEAN
 from tunematrix.checks.verdict import Verdict
-from tunematrix.report.rows import SYMBOLS, Matrix, Square, claimed_gap, counts, matrix, reasons
+from tunematrix.report.rows import (
+    SYMBOLS,
+    Agreement,
+    Matrix,
+    Square,
+    agreements,
+    claimed_gap,
+    counts,
+    matrix,
+    reasons,
+)
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
+from tunematrix.spec.relation import SAME
 
 COLOURS: dict[Outcome, str] = {
     "passed": "green",
@@ -26,7 +38,10 @@ COLOURS: dict[Outcome, str] = {
 
 def summary(records: Sequence[Record]) -> Group:
     """Return the matrix, its legend, and why cells were excluded, or fail as is known."""
-    parts: list[Table | Text] = [_table(matrix(records)), _legend(records)]
+    found, related = matrix(records), agreements(records)
+    parts: list[Table | Text] = [_table(found)] if found.squares else []
+    parts += [_relations(related)] if related else []
+    parts.append(_legend(records))
     for (outcome, why, link), ids in reasons(records):
         what = f"{SYMBOLS[outcome]} {outcome.replace('_', ' ')} ×{len(ids)}"
         where = f" <{link}>" if link else ""
@@ -35,7 +50,9 @@ def summary(records: Sequence[Record]) -> Group:
 
 
 def figures(record: Record) -> str:
-    """Return a cell's main figures in a few words."""
+    """Return a cell's main figures in a few words, or a relation's."""
+    if (row := next(iter(agreements([record])), None)) and row.check:
+        return f"{row.check.name} {_figure(row.check)}, {row.check.bound}"
     metrics, gap = record.metrics, claimed_gap(record)
     parts = [
         f"{metrics['seconds']:.1f} s" if "seconds" in metrics else "",
@@ -68,9 +85,32 @@ def render(summary: Group, width: int, *, colour: bool) -> str:
 
 
 def _held_against_bound(check: Verdict) -> str:
-    measured = "nothing" if check.measured is None else check.measured
-    figure = f"{measured:.6g}" if isinstance(measured, float) else f"{measured}"
+    figure = _figure(check, digits=6)
     return f"{check.name}: measured {f'{figure} {check.unit}'.rstrip()}, bound {check.bound}"
+
+
+def _figure(check: Verdict, digits: int = 2) -> str:
+    if isinstance(check.measured, float):
+        return f"{check.measured:.{digits}g}"
+    return "nothing" if check.measured is None else check.measured
+
+
+def _relations(rows: Sequence[Agreement]) -> Table:
+    table = Table(box=SIMPLE, title="relations", title_justify="left")
+    table.add_column("")
+    table.add_column("", overflow="fold", min_width=34)
+    table.add_column("nearest", no_wrap=True)
+    for name in ("measured", "tolerance", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        found = ["", "", "", ""]
+        if row.check is not None:
+            margin = "" if row.margin is None else f"{row.margin:.3g}×"
+            name = row.check.name.removeprefix(SAME).replace(MEAN, ", mean")
+            bound = row.check.bound.removeprefix("<= ").replace("none recorded", "none")
+            found = [name, _figure(row.check), bound, margin.replace("inf×", "exact")]
+        table.add_row(Text(SYMBOLS[row.outcome], COLOURS[row.outcome]), Text(row.id), *found)
+    return table
 
 
 def _table(found: Matrix) -> Table:

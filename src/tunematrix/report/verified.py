@@ -71,7 +71,7 @@ def placed(table: str, text: str) -> str:
 def _run(run_id: str, group: Sequence[Record]) -> Run:
     ran = [record for record in group if record.versions]
     machine = ran[0].machine if ran else group[0].machine
-    passed = [one for one in group if one.outcome == "passed"]
+    passed = [one for one in group if one.outcome == "passed" and not one.arms]
     quantizers = dict.fromkeys(one.axes["quantizer"] for one in passed)
     versions = ran[0].versions if ran else {}
     return Run(

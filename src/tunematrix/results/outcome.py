@@ -28,13 +28,13 @@ class Expected:
 
 
 def settle(
-    verdicts: Sequence[Verdict], evidence: Evidence, expected: Sequence[Expected]
+    verdicts: Sequence[Verdict], evidence: Evidence | None, expected: Sequence[Expected]
 ) -> tuple[Outcome, str]:
-    """Return the outcome and its reason.
+    """Return the outcome and its reason; a relation has no evidence of its own.
 
     A known failure takes every expectation, and no failure that none of them names.
     """
-    if evidence.exit.problem is not None:
+    if evidence is not None and evidence.exit.problem is not None:
         return "error", evidence.exit.problem
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     if not expected:
@@ -57,10 +57,11 @@ def reason(failed: Sequence[Verdict]) -> str:
     return f"{failed[0].name}: {failed[0].message}{more}"
 
 
-def _raised(wanted: str | None, evidence: Evidence) -> bool:
-    raised = evidence.one(Raised)
+def _raised(wanted: str | None, evidence: Evidence | None) -> bool:
+    raised = None if evidence is None else evidence.one(Raised)
     return (
-        evidence.exit.code == 1
+        evidence is not None
+        and evidence.exit.code == 1
         and raised is not None
         and any(wanted in (name, name.rpartition(".")[2]) for name in raised.exception)
     )

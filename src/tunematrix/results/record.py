@@ -36,6 +36,7 @@ class Record:
         versions: distribution to version.
         machine: host, hardware, threads, seeds: what else determines the figures.
         run_dir: where the evidence lies, relative to the project.
+        arms: of a relation, the ids of the cells it compares; a cell has none.
     """
 
     run_id: str
@@ -52,6 +53,7 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     run_dir: str = ""
+    arms: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +77,8 @@ class Record:
             Verdict(**{**check, "measured": _NOT_FINITE.get(check["measured"], check["measured"])})
             for check in data["checks"]
         )
-        return cls(**{**data, **figures, "checks": checks})
+        arms = tuple(data.get("arms", ()))
+        return cls(**{**data, **figures, "checks": checks, "arms": arms})
 
     @property
     def failed_checks(self) -> tuple[Verdict, ...]:

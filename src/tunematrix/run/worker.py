@@ -1,4 +1,7 @@
-"""The process of a cell, and the one door to `stack/`: cell.json comes in, events go out."""
+"""The process of a cell, and the one door to `stack/`: cell.json comes in, events go out.
+
+A launcher may run the recipe in further processes, its ranks; each of them enters by `rank`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,18 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+from tunematrix.errors import RanksEnded
 from tunematrix.evidence import Exit
 from tunematrix.evidence.events import Finished, Raised, Started
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import CellFile, RunDir
+from tunematrix.run import ranks
 from tunematrix.run.process_tree import follow_parent
 
 _DISTRIBUTIONS = (
@@ -51,12 +56,31 @@ _THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
+Group: TypeAlias = AbstractContextManager[object]
+"""What connects a process with others while it is entered."""
+ALONE: Group = nullcontext()
+
 
 class Recipe(Protocol):
     """What `recipe.implementation` of a config must become when it is instantiated."""
 
     def __call__(self, config: Mapping[str, Any], events: EventLog, output_dir: Path) -> object:
         """Does what the config says, writes down what it measures, saves below output_dir."""
+
+
+class Launcher(Protocol):
+    """What `launcher.implementation` of a config must become when it is instantiated."""
+
+    def __call__(self, entry: Entry, run_dir: Path) -> None:
+        """Calls `entry` in each process that it starts, and returns when all have ended well.
+
+        Raises:
+            RanksEnded: one ended otherwise; the rest have been ended.
+        """
+
+
+Entry = Callable[..., None]
+"""`rank`, or something with its arguments."""
 
 
 def main(run_dir: str) -> None:
@@ -85,23 +109,76 @@ def run_foreground(run_dir: RunDir) -> Exit:
 
 
 def execute(run_dir: RunDir) -> None:
-    """Runs the recipe of a cell under its faults; what it raises is written down and goes on."""
+    """Runs a cell in the processes that its launcher starts, or here if it starts none."""
     cell = run_dir.read_cell()
     run_dir.events.unlink(missing_ok=True)
-    with EventLog(run_dir.events) as events:
+    launcher = cell.config.get("launcher", {}).get("implementation")
+    if launcher is None:
+        perform(run_dir, run_dir.events)
+    else:
+        _launch(launcher, run_dir)
+
+
+def perform(run_dir: RunDir, events_file: Path, group: Group = ALONE) -> None:
+    """Runs the recipe of a cell under its faults; what it raises is written down and goes on.
+
+    Args:
+        run_dir: of the cell.
+        events_file: where this process writes.
+        group: entered first; what connects this process with others.
+    """
+    cell = run_dir.read_cell()
+    with EventLog(events_file) as events:
         events.write(Started(os.getpid(), _determinants(), _versions()))
         try:
-            _run_recipe(cell, events)
+            with group:
+                _run_recipe(cell, events)
         except BaseException as error:
-            events.write(Raised(events.current_phase, _class_names(error), _message(error)))
+            events.write(_raised(error, events.current_phase))
             raise
         events.write(Finished())
+
+
+def rank(run_dir: str, number: int = 0, group: Group = ALONE) -> None:
+    """Body of one of the processes that a launcher starts; raises what the recipe raises."""
+    _stand_firm()
+    ranks.follow_launcher()
+    ranks.dump_when_terminated()
+    cell = RunDir(Path(run_dir))
+    own = cell.rank(number)
+    own.path.mkdir(exist_ok=True)
+    try:
+        perform(cell, own.events if number else cell.events, group)
+    except Exception as error:
+        ranks.let_the_culprit_go_first(_class_names(error), str(error))
+        raise
+
+
+def _launch(implementation: Mapping[str, Any], run_dir: RunDir) -> None:
+    from hydra.utils import instantiate
+
+    try:
+        launcher: Launcher = instantiate(implementation, _convert_="all")
+        with ranks.dumps_passed_on():
+            launcher(rank, run_dir.path)
+        ranks.collect(run_dir)
+    except BaseException as error:
+        with EventLog(run_dir.events) as events:
+            blamed = ranks.blame(run_dir, error) if isinstance(error, RanksEnded) else None
+            events.write(blamed or _raised(error, ""))
+        raise
 
 
 def _run_recipe(cell: CellFile, events: EventLog) -> None:
     # The driver imports this module too, and has to collect where Hydra's imports would cost time.
     from hydra.utils import instantiate
 
+    launcher = cell.config.get("launcher", {})
+    if "implementation" not in launcher and (asked := launcher.get("processes", 1)) != 1:
+        raise ValueError(
+            f"launcher.processes={asked} has no effect under launcher {launcher['name']}, which "
+            "starts none; use ddp or fsdp"
+        )
     with ExitStack() as faults:
         for name in cell.faults:
             faults.enter_context(resolve_name(name)(cell.config))
@@ -113,6 +190,11 @@ def _enter_process() -> None:
     """Makes this process stand alone: own session, dumps on SIGUSR1, gone with its parent."""
     os.setsid()
     follow_parent()
+    _stand_firm()
+
+
+def _stand_firm() -> None:
+    """Lets nothing that the process says be lost, and has it say where it hangs on SIGUSR1."""
     # Recipes that start processes get the platform's default, not the way we were started.
     multiprocessing.set_start_method(None, force=True)
     for stream in (sys.stdout, sys.stderr):
@@ -153,6 +235,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _raised(error: BaseException, phase: str) -> Raised:
+    return Raised(phase, _class_names(error), _message(error))
+
+
 def _message(error: BaseException) -> str:
     """What it says, and what it was raised from: Hydra names the target, its cause the reason."""
     cause = error.__cause__
@@ -167,4 +253,5 @@ def _class_names(error: BaseException) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    execute(RunDir(Path(sys.argv[1])))
+    # By its name, since a launcher's processes find `rank` in no other module.
+    resolve_name("tunematrix.run.worker:execute")(RunDir(Path(sys.argv[1])))

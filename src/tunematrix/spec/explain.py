@@ -28,7 +28,8 @@ _EXPECTED = {
     "string_too_short": ("some text", "fill it in or remove the line"),
     "string_too_long": ("at most {max_length} characters", "shorten it"),
     "string_pattern_mismatch": ("text that matches {pattern}", "correct it"),
-    "too_short": ("at least one entry", "add one or remove the line"),
+    "too_short": ("{min_length} or more entries", "add one or remove the line"),
+    "literal_error": ("{expected}", "write one of them"),
 }
 
 
@@ -43,8 +44,9 @@ def explained(tree: Tree, model: type[BaseModel], error: ValidationError) -> Ite
 
 def _route(found: ErrorDetails) -> Route:
     route = tuple(part for part in found["loc"] if part != "[key]")
-    index = found.get("ctx", {}).get("index")
-    return route if index is None else (*route, index)
+    context = found.get("ctx", {})
+    index = context.get("index")
+    return (*route, *context.get("route", () if index is None else (index,)))
 
 
 def _text(model: type[BaseModel], route: Route, found: ErrorDetails) -> str:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    Strict,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from tunematrix.spec.bounds import (
@@ -26,7 +17,6 @@ from tunematrix.spec.bounds import (
     Loss,
     Memory,
     Merge,
-    Names,
     NonEmpty,
     Parity,
     Range,
@@ -38,66 +28,17 @@ from tunematrix.spec.bounds import (
     unique,
 )
 from tunematrix.spec.problems import Problem, Route, place
+from tunematrix.spec.relation import Relation, is_relations
+from tunematrix.spec.values import (
+    Files,
+    Link,
+    Marker,
+    OneOrMore,
+    Options,
+    Plain,
+    PlainOrList,
+)
 from tunematrix.spec.yaml_tree import nearest_line
-
-Scalar: TypeAlias = bool | int | float | str
-
-
-def _scalar(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        text = "{value} is not a finite number; give one"
-        raise PydanticCustomError("not_finite", text, {"value": str(value)})
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise PydanticCustomError("too_large", "has more than 63 bits; give a smaller number")
-    if not isinstance(value, bool | int | float | str):
-        raise PydanticCustomError("not_plain", "expected a number, a text, true or false")
-    return value
-
-
-def _scalar_or_list(value: object) -> object:
-    if isinstance(value, dict):
-        text = "expected a value, got a section; write its keys with dots (train.max_steps: 60)"
-        raise PydanticCustomError("not_plain", text)
-    for entry in value if isinstance(value, list | tuple) else (value,):
-        _scalar(entry)
-    return value
-
-
-def _options(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        if value == "all":
-            return value
-        text = "expected a list of options, or all; write [{value}]"
-        raise PydanticCustomError("not_options", text, {"value": str(value)})
-    if not value:
-        raise PydanticCustomError("no_options", "lists no option; name one, or write all")
-    for index, entry in enumerate(value):
-        if not isinstance(entry, str):
-            context = {"value": str(entry).lower(), "index": index}
-            raise PydanticCustomError("not_a_name", "{value} is not text; quote it", context)
-    return unique(tuple(value))
-
-
-def _one_or_more(value: object) -> object:
-    return value if isinstance(value, str) else _options(value)
-
-
-def _inside(files: tuple[str, ...]) -> tuple[str, ...]:
-    for index, name in enumerate(files):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            text = "{name} leaves the run's output folder; give a path relative to it"
-            raise PydanticCustomError("outside", text, {"name": name, "index": index})
-    return files
-
-
-Options: TypeAlias = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_options)]
-OneOrMore: TypeAlias = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more)]
-Plain: TypeAlias = Annotated[Scalar, BeforeValidator(_scalar)]
-PlainOrList: TypeAlias = Annotated[
-    Scalar | Annotated[tuple[Scalar, ...], Strict(False)], BeforeValidator(_scalar_or_list)
-]
-Link: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
-Marker: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 def holds(when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str]) -> bool:
@@ -132,6 +73,11 @@ class KnownFailure(Section):
             count = "neither an exception nor a check" if self.raises is None else "two things"
             raise PydanticCustomError("not_one", text, {"count": count})
         return self
+
+    @property
+    def is_of_relation(self) -> bool:
+        """Whether it is the relation that fails, and not its arms."""
+        return is_relations(self.check or "")
 
     def matches(self, axes: Mapping[str, str]) -> bool:
         """Return whether a cell with these options (axis to option) is meant."""
@@ -207,8 +153,14 @@ class Spec(Section):
     transfer: Transfer | None = Field(
         None, description="Bound on what another engine makes of an adapter."
     )
+    relation: Relation | None = Field(
+        None, description="Makes it a claim about several cells, which must agree."
+    )
+    preference: Range | None = Field(
+        None, description="Share of the preferred story, of two equally likely ones, that is due."
+    )
     stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
-    expected_files: Annotated[Names, AfterValidator(_inside)] = Field(
+    expected_files: Files = Field(
         default_factory=_files,
         description="Files the run must leave, relative to its output folder. Default: none with "
         "`recipe`, else trainer_logs.json.",

@@ -32,12 +32,12 @@ def test_shipped_groups(shipped: Groups) -> None:
     """What comes with the package is sound, and every option file is an option."""
     assert list(shipped.axes)[:2] == ["recipe", "model"]
     assert shipped.defaults["quantizer"] == "none"
-    assert shipped.plain["meters"] == {"held_out_rows": 64, "allocator": False, "merge": False}
+    assert shipped.plain["meters"]["held_out_rows"] == 64
     assert "defaults" not in shipped.plain
     root = shipped_configs()
     files = {path.relative_to(root).as_posix() for path in root.glob("*/*.yaml")}
     options = {option.file for axis in shipped.axes.values() for option in axis.values()}
-    assert options == {file for file in files if not file.startswith("specs/")}
+    assert options == {file for file in files if not file.startswith(("specs/", "tolerances/"))}
 
 
 def test_numbers_are_read_as_hydra_reads_them(shipped: Groups) -> None:
@@ -127,7 +127,7 @@ def test_a_users_folder_adds_options_and_axes(make_root: MakeRoot) -> None:
         (
             "method/dora.yaml",
             "name: dora\nunsupported:\n  - when: {}\n    reason: r\n",
-            "root/method/dora.yaml:3: unsupported[0].when: expected at least one entry",
+            "root/method/dora.yaml:3: unsupported[0].when: expected 1 or more entries",
         ),
         (
             "methode/dora.yaml",

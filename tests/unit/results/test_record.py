@@ -34,6 +34,7 @@ def record(**fields: Any) -> Record:
         "versions": {"torch": "2.13.0"},
         "machine": {"cores": 2, "memory_methods": {"process_peak": "VmHWM"}, "flags": [1, None]},
         "run_dir": ".tunematrix/cpu/runs/r1/lora",
+        "arms": ("lora[cpu-1x8]", "lora[cpu-8x1]"),
     }
     return Record(**{**whole, **fields})
 
@@ -52,7 +53,8 @@ def test_the_fields_that_others_rely_on() -> None:
     """Names are part of the format."""
     assert list(record().to_json()) == [
         *("run_id", "cell_id", "spec", "environment", "axes", "outcome", "reason", "link"),
-        *("checks", "metrics", "durations", "versions", "machine", "run_dir", "schema_version"),
+        *("checks", "metrics", "durations", "versions", "machine", "run_dir", "arms"),
+        "schema_version",
     ]
     assert list(record().to_json()["checks"][0]) == [
         *("name", "outcome", "measured", "bound", "unit", "message"),

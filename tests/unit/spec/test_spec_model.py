@@ -224,7 +224,7 @@ def test_names(problems_of: ProblemsOf, name: str, expected: str) -> None:
     [
         ("when: {a: b}, raises: E, check: c", "expects two things; give exactly one of raises"),
         ("when: {a: b}", "expects neither an exception nor a check; give exactly one of raises an"),
-        ("when: {}, raises: E", "when: expected at least one entry"),
+        ("when: {}, raises: E", "when: expected 1 or more entries"),
         ("raises: E", "when: is missing; add it"),
         ("when: {a: []}, raises: E", "when.a: lists no option; name one"),
         ("when: {a: 3}, raises: E", "when.a: expected a list of options, or all; write [3]"),

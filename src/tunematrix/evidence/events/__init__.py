@@ -16,6 +16,7 @@ from tunematrix.evidence.events.model import (
     Storage,
     Transfer,
 )
+from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
     Determinants,
     Device,
@@ -33,6 +34,7 @@ from tunematrix.evidence.events.training import (
     LoggedStep,
     MicroBatch,
     OptimizerStep,
+    Rank,
     Throughput,
     Trainable,
 )
@@ -57,11 +59,15 @@ Event = (
     | Evaluation
     | Memory
     | Throughput
+    | Rank
     | Reload
     | Merged
     | Generation
     | Parity
     | Transfer
+    | Preference
+    | PreferenceLoss
+    | LoggedPreference
 )
 
 __all__ = [
@@ -75,6 +81,7 @@ __all__ = [
     "Finished",
     "FirstLoss",
     "Generation",
+    "LoggedPreference",
     "LoggedStep",
     "LogitError",
     "Memory",
@@ -83,7 +90,10 @@ __all__ = [
     "OptimizerStep",
     "Parity",
     "Phase",
+    "Preference",
+    "PreferenceLoss",
     "Raised",
+    "Rank",
     "Reload",
     "Started",
     "Storage",

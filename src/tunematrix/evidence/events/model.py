@@ -11,7 +11,7 @@ class Storage:
 
     Attributes:
         layers: one entry per linear layer of the base: name, shape (out, in), stored bytes
-            with all quantization state.
+            with all quantization state, the bias left out.
         total_bytes: stored bytes of the whole model.
     """
 

@@ -143,3 +143,29 @@ class Throughput:
 
     tokens: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What one of several processes did; each of them writes its own.
+
+    Attributes:
+        rank: which one, from 0; processes: how many there are; both as its process group says.
+        collectives: what its process group communicates with, "gloo" or "nccl".
+        rows: sequences that it trained on.
+        first_rows: a digest of each sequence of its first step.
+        first_loss: as `FirstLoss.loss`, over those; first_tokens: as `FirstLoss.tokens`.
+        parameters: a digest of all trained parameters at the end, bit by bit.
+        held: elements of the trained parameters that it kept while training; whole: of all.
+    """
+
+    rank: int
+    processes: int
+    collectives: str
+    rows: int
+    first_rows: tuple[str, ...]
+    first_loss: float
+    first_tokens: int
+    parameters: str
+    held: int
+    whole: int

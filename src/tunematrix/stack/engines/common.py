@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunematrix.evidence.events import Device, Memory, Storage, Trainable
 from tunematrix.evidence.log import EventLog
@@ -141,8 +141,11 @@ def open_checkpoint(config: Mapping[str, Any]) -> tuple[Path, PreTrainedTokenize
     Raises:
         BadInput: the folder lacks what a checkpoint must have.
     """
-    folder = models.resolve(config["model"]["path"], Path(config["cache_dir"]))
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+    path = str(config["model"]["path"])
+    folder = models.resolve(path, Path(config["cache_dir"]))
+    # AutoTokenizer puts Qwen2's rules in the place of those that the toy world's file has.
+    loader = PreTrainedTokenizerFast if path.startswith(models.SCHEME) else AutoTokenizer
+    tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
     return folder, tokenizer

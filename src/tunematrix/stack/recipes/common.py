@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -16,3 +17,8 @@ def open_engine(config: Mapping[str, Any], events: EventLog) -> Engine:
     engine: Engine = import_module(config["backend"]["engine"]).Engine(config)
     events.write(Determinants(engine.begin()))
     return engine
+
+
+def leads(config: Mapping[str, Any]) -> bool:
+    """Return whether this is the first of the processes that run the cell, or the only one."""
+    return int(config["launcher"]["processes"]) == 1 or os.environ["RANK"] == "0"

@@ -49,6 +49,7 @@ def row_count(config: Mapping[str, Any]) -> int:
     """
     train, packing = config["train"], bool(config["data"]["packing"])
     step = int(train["batch_size"]) * int(train["accumulation"])
+    step *= int(config["launcher"]["processes"])
     asked = int(train["rows"])
     if not asked:
         return int(int(train["max_steps"]) * step * SPARE_ROWS) * (2 if packing else 1)
@@ -56,7 +57,7 @@ def row_count(config: Mapping[str, Any]) -> int:
     if asked < 0 or (asked % step and not packing):
         message = (
             f"train.rows={asked} doesn't fill whole steps of {step} rows (batch_size x "
-            "accumulation), and trainers treat what is left over each in their own way"
+            "accumulation x processes), and trainers treat what is left over each in their own way"
         )
         raise ValueError(message)
     return asked

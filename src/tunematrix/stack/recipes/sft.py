@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import Evaluation, LogitError, Merged, Reload
+from tunematrix.evidence.events import Evaluation, Event, LogitError, Merged, Reload
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.recipes.common import open_engine
+from tunematrix.stack.recipes.common import leads, open_engine
 from tunematrix.stack.recipes.data import prepare
 
 PROBE_ROWS = 8
+
+Prepare = Callable[[Mapping[str, Any], PreTrainedTokenizerBase], Data]
+"""Draws a cell's data."""
+Evaluate = Callable[[Engine, Model, Data, str], Event]
+"""Measures a model on held-out data, "before" training or "after" it."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,23 @@ class Reference:
 
 def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
     """Run one cell; everything it learns goes to `events`, everything it makes to `output_dir`."""
+    fine_tune(config, events, output_dir, prepare, evaluate)
+
+
+def fine_tune(
+    config: Mapping[str, Any],
+    events: EventLog,
+    output_dir: Path,
+    prepare: Prepare,
+    evaluate: Evaluate,
+) -> None:
+    """Run one cell of any recipe that trains, on data of its own and judged by its own measure."""
     saved = output_dir / "model"
     with events.phase("prepare"):
         engine = open_engine(config, events)
         data = prepare(config, engine.tokenizer)
     with events.phase("reference"):
-        reference = measure_reference(engine, data, events)
+        reference = measure_reference(engine, data, events, evaluate)
     base, probe = reference.base, reference.probe
     with events.phase("load"):
         model = engine.load(base)
@@ -48,6 +65,8 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         events.write(engine.trainable(model, base))
     with events.phase("train"):
         engine.train(model, base, data, events, output_dir / "trainer")
+    if not leads(config):
+        return  # one of several that have trained the same is enough to judge and to save
     with events.phase("evaluate"):
         events.write(evaluate(engine, model, data, "after"))
         after = engine.logits(model, probe)
@@ -68,18 +87,20 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
             events.write(engine.allocator_peak(base, data, output_dir / "memory"))
 
 
-def measure_reference(engine: Engine, data: Data, events: EventLog) -> Reference:
+def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:
+    """Score held-out rows of the target dialect beside their exact floor."""
+    loss, _ = engine.loss(model, data.held_out)
+    return Evaluation(when, loss, data.floor)
+
+
+def measure_reference(
+    engine: Engine, data: Data, events: EventLog, evaluate: Evaluate = evaluate
+) -> Reference:
     """Load the original in float32, score it, and keep no more of it than its logits."""
     original = engine.original()
     events.write(evaluate(engine, original, data, "before"))
     probe = data.held_out[:PROBE_ROWS]
     return Reference(engine.describe(original), probe, engine.logits(original, probe))
-
-
-def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:
-    """Score held-out rows of the target dialect beside their exact floor."""
-    loss, _ = engine.loss(model, data.held_out)
-    return Evaluation(when, loss, data.floor)
 
 
 def logit_error(logits: Floats, reference: Reference) -> LogitError:

@@ -29,7 +29,7 @@ REQUESTS = (
 SEPARATOR = "\n"
 
 _OPENING_WORDS = 2  # the same in all stories of a dialect: a request gives nothing else away
-_PROMPT_WORDS = (2, 12)
+PROMPT_WORDS = (2, 12)
 _MOST_STORIES = 3
 
 
@@ -90,7 +90,7 @@ def _row(form: Form, stream: Iterator[str], rng: random.Random) -> Row:
         more = rng.randrange(_MOST_STORIES)
         return {"text": SEPARATOR.join([story, *itertools.islice(stream, more)])}
     if form == "prompt-completion":
-        prompt = _first_words(story, rng.randint(*_PROMPT_WORDS))
+        prompt = _first_words(story, rng.randint(*PROMPT_WORDS))
         return {"prompt": prompt, "completion": story.removeprefix(prompt)}
     request = rng.choice(REQUESTS).format(opening=_first_words(story, _OPENING_WORDS))
     return {

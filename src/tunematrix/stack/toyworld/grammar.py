@@ -80,6 +80,21 @@ class Grammar:
                 return {**outline.branches, **match.groupdict()}
         return None
 
+    def retold(self, story: str, taken: Mapping[str, str]) -> str:
+        """Return the story with other branches taken (sentence to branch), in the same words.
+
+        Raises:
+            ValueError: it isn't a story, no outline takes these branches, or one needs a word that
+                the story never drew.
+        """
+        choices = {**(self.choices(story) or {}), **taken}
+        for outline in self.outlines:
+            fits = choices.items() >= outline.branches.items() >= taken.items()
+            if fits and choices.keys() >= {*outline.slots}:
+                return outline.template.format(**choices)
+        message = f"{story!r} can't be retold with {dict(taken)}"
+        raise ValueError(message)
+
     def log_probability(self, story: str) -> float:
         """Return the exact log-probability in nats; -inf for a text that isn't a story."""
         choices = self.choices(story)

@@ -1,6 +1,7 @@
 """Models to fine-tune: a `toyworld://` name or a user's path in, a checkpoint folder out.
 
-Nothing here needs torch, so every environment gets the same bytes.
+Nothing here needs torch, so every environment gets the same bytes; only models of other
+architectures are made by transformers' own classes, and so in environments that have torch.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from transformers import LlamaConfig
+from transformers import LlamaConfig, PretrainedConfig
 
 from tunematrix.errors import BadInput
 from tunematrix.stack.toyworld import checkpoint, tokenizer
 
 BASE = Path(__file__).parent / "base"
+ARCHITECTURES = ("qwen", "gemma", "gpt2", "moe", "phi3", "untied")
+"""Made by `architectures`, which needs torch."""
+SCHEME = "toyworld://"
 
-_SCHEME = "toyworld://"
 _VOCABULARY_SIZE = 256  # the tokenizer's, rounded up to a multiple of quantization groups
 _HEAD_SIZE = 32
 _WIDE_SEED = 0
@@ -42,25 +46,29 @@ def resolve(path: str, cache_dir: Path) -> Path:
     """Find the checkpoint folder of a model.
 
     Args:
-        path: "toyworld://base" (shipped), "toyworld://wide" (made once, in `cache_dir`), or a
-            checkpoint folder.
+        path: "toyworld://base" (shipped), "toyworld://wide" or "toyworld://" and one of
+            `ARCHITECTURES` (made once, in `cache_dir`), or a checkpoint folder.
         cache_dir: where generated checkpoints are kept; made when missing.
 
     Raises:
         BadInput: an unknown toy-world name, or a folder that can't be loaded.
     """
-    if not path.startswith(_SCHEME):
+    if not path.startswith(SCHEME):
         return checkpoint.checked(Path(path).expanduser())
-    match path.removeprefix(_SCHEME):
+    match path.removeprefix(SCHEME):
         case "base":
             return BASE
         case "wide":
-            return _wide(cache_dir)
+            config = wide_config()
+            return _kept(cache_dir, "wide", config, partial(_write_random, config, _WIDE_SEED))
+        case name if name in ARCHITECTURES:
+            return _of_architecture(cache_dir, name)
         case name:
+            known = ", ".join(f"{SCHEME}{one}" for one in ("base", "wide", *ARCHITECTURES))
             raise BadInput(
                 f"model.path={path} can't be used: the toy world has no model {name!r}.\n"
                 "Likely cause: a typing error.\n"
-                "Next step: give toyworld://base, toyworld://wide or a checkpoint folder."
+                f"Next step: give {known} or a checkpoint folder."
             )
 
 
@@ -84,22 +92,32 @@ def _config(
     )
 
 
-def _wide(cache_dir: Path) -> Path:
-    config = wide_config()
+def _of_architecture(cache_dir: Path, name: str) -> Path:
+    from tunematrix.stack.toyworld import architectures  # the others need no torch
+
+    return _kept(
+        cache_dir, name, architectures.configuration(name), partial(architectures.write, name)
+    )
+
+
+def _kept(
+    cache_dir: Path, name: str, config: PretrainedConfig, write: Callable[[Path], None]
+) -> Path:
+    """Return the folder of a generated checkpoint; `write` fills it where there is none yet."""
     # Named after its content, so that what another version left in the cache isn't taken for it.
     content = f"{config.to_json_string()}{tokenizer.build().backend_tokenizer.to_str()}"
-    folder = cache_dir / f"wide-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    folder = cache_dir / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     unfinished = folder.with_suffix(".unfinished")
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
         if not folder.exists():
             shutil.rmtree(unfinished, ignore_errors=True)
-            _write_random(config, unfinished, _WIDE_SEED)
+            write(unfinished)
             unfinished.rename(folder)
     return folder
 
 
-def _write_random(config: LlamaConfig, folder: Path, seed: int) -> None:
+def _write_random(config: LlamaConfig, seed: int, folder: Path) -> None:
     """Write a checkpoint with the distribution of weights that Llama is initialised with."""
     generator = np.random.default_rng(seed)
     weights = {

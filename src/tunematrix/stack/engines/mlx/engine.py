@@ -123,7 +123,14 @@ class Engine:
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path
     ) -> None:
-        """Train in place under all always-on meters; the trainer's own files go to `output`."""
+        """Train in place under all always-on meters; the trainer's own files go to `output`.
+
+        Raises:
+            ValueError: mlx-lm has no trainer for the configured recipe.
+        """
+        if self.config["recipe"].get("prefers"):
+            message = "mlx-lm has no trainer of preferences; take the recipe sft"
+            raise ValueError(message)
         before = parameters.snapshot(model)
         optimizer = optimizers.build(self.config)
         meters = TrainingMeters(

@@ -25,7 +25,7 @@ from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.engines.torch import plain_loop, scoring, sft_trainer
+from tunematrix.stack.engines.torch import dpo_trainer, plain_loop, ranks, scoring, sft_trainer
 from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
@@ -37,7 +37,11 @@ from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretra
 Loop = Callable[[nn.Module, Training, WriteLine], Callable[[], object]]
 """Makes ready to train a model; what it returns does it."""
 
-LOOPS: Mapping[str, Loop] = {"sft": sft_trainer.prepare, "plain": plain_loop.prepare}
+LOOPS: Mapping[str, Loop] = {
+    "sft": sft_trainer.prepare,
+    "plain": plain_loop.prepare,
+    "dpo": dpo_trainer.prepare,
+}
 
 
 class Engine:
@@ -131,14 +135,21 @@ class Engine:
         before = parameters.snapshot(model, self.quantizer)
         meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
         training = self.training(data, output)
-        run_loop = LOOPS[self.method.loop](model, training, events.write)
-        with meters.watch(model, base):
+        trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
+        run_loop = self.loop()(trained, training, events.write)
+        with meters.watch(trained, base):
             started = perf_counter()
             run_loop()
             self.backend.synchronize()
             seconds = perf_counter() - started - training.idle.seconds
         events.write(Throughput(meters.tokens, seconds))
+        kept = ranks.held(trained)
+        ranks.gather(trained, model)
+        if ranks.are_many():
+            events.write(ranks.report(model, kept, meters.batches, meters.first.loss()))
         events.write(parameters.compare(before, model, self.quantizer))
+        for event in meters.held_against(lambda: self.load(base)):
+            events.write(event)
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.placement.weights))
 
@@ -168,12 +179,19 @@ class Engine:
         return merged.to(self.backend.device)
 
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
-        """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
+        """Train a fresh model for a few steps and return the allocator's peak meanwhile.
+
+        Raises:
+            ValueError: several processes train, and only one of them comes here.
+        """
+        if ranks.are_many():
+            message = "meters.allocator takes one process; use launcher single"
+            raise ValueError(message)
         gc.collect()
         short = {**self.config["train"], "max_steps": MEMORY_STEPS}
         training = replace(self.training(data, output), settings=short)
         attached = self.attach(self.load(base), base)
-        run_loop = LOOPS[self.method.loop](attached, training, lambda _: None)
+        run_loop = self.loop()(attached, training, lambda _: None)
         peak = self.backend.allocator_peak(run_loop)
         return Memory("allocator_peak", peak, self.backend.allocator_method)
 
@@ -230,14 +248,29 @@ class Engine:
         out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
         return scoring.nats(out, batch) / batch.counted
 
+    def loop(self) -> Loop:
+        """Return what trains the configured method in the configured recipe.
+
+        Raises:
+            ValueError: preferences are to be learned by a method that brings a loop of its own.
+        """
+        prefers = self.config["recipe"].get("prefers")
+        if prefers and self.method.loop != "sft":
+            message = f"method {self.config['method']['name']} has a loop of its own, without DPO"
+            raise ValueError(message)
+        if self.config["launcher"].get("shards"):
+            return LOOPS["plain"]  # accelerate shards no model on a CPU
+        return LOOPS["dpo" if prefers else self.method.loop]
+
     def training(self, data: Data, output: Path) -> Training:
-        """Say what both loops need to know."""
+        """Say what all loops need to know."""
         config = self.config
         return Training(
             settings=config["train"],
             optimizer=config["optimizer"],
             scheduler=config["scheduler"]["name"],
             data=config["data"],
+            dpo=config["dpo"],
             rows=data.rows,
             examples=data.examples,
             tokenizer=self.tokenizer,

@@ -5,22 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
 from tunematrix.evidence.events import LoggedStep
+from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters.optimizer import UNDECAYED
 from tunematrix.stack.engines.torch.padding import Batch, pad
 from tunematrix.stack.engines.torch.scoring import nats
+from tunematrix.stack.engines.torch.shards import whole
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 
 
 def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Callable[[], None]:
     """Return what trains `model` in place.
 
-    The loss of a step is the mean over all counted tokens of all its micro-batches.
+    The loss of a step is the mean over all counted tokens of all its micro-batches, those of
+    other processes included.
 
     Raises:
         ValueError: the data is to be packed, or training to be interrupted.
@@ -48,9 +52,10 @@ def _run(model: PreTrainedModel, training: Training, write: WriteLine) -> None:
     )
     batches = _batches(training)
     model.train()
+    running = ranks.averaging(model)
     for step in range(1, steps + 1):
         group = [next(batches) for _ in range(int(settings["accumulation"]))]
-        loss = _accumulate(model, group, training)
+        loss = _accumulate(running, group, training)
         norm = _clip(model, float(settings["max_grad_norm"]))
         optimizer.step()
         schedule.step()
@@ -60,25 +65,27 @@ def _run(model: PreTrainedModel, training: Training, write: WriteLine) -> None:
 
 
 def _accumulate(model: nn.Module, group: Sequence[Batch], training: Training) -> float:
-    tokens = sum(batch.counted for batch in group)
+    device = training.device
+    tokens = ranks.total(sum(batch.counted for batch in group), device)
     compute = getattr(torch, training.compute)
     total = 0.0
     for batch in group:
-        with torch.autocast(training.device, dtype=compute, enabled=compute != torch.float32):
+        with torch.autocast(device, dtype=compute, enabled=compute != torch.float32):
             # The loss is ours; the labels go along for the meters to see.
             output = model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
             )
         loss = nats(output.logits, batch)
-        (loss / tokens).backward()
+        # Gradients are averaged over the processes, and their sum is wanted.
+        (loss * ranks.count() / tokens).backward()
         total += float(loss.detach())
-    return total / tokens
+    return ranks.total(total, device) / tokens
 
 
 def _clip(model: nn.Module, limit: float) -> float:
     trained = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(trained, limit if limit > 0 else float("inf"))
-    return float(norm)
+    return float(whole(norm))
 
 
 def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
@@ -94,6 +101,11 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
 
 
 def _batches(training: Training) -> Iterator[Batch]:
+    """Yield this process's share of all micro-batches."""
+    return islice(_all_batches(training), ranks.number(), None, ranks.count())
+
+
+def _all_batches(training: Training) -> Iterator[Batch]:
     """Yield micro-batches for ever, each epoch in another order."""
     order = random.Random(int(training.settings["seed"]))
     size = int(training.settings["batch_size"])

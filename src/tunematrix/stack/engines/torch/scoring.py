@@ -52,6 +52,14 @@ def loss(
     return total / tokens, tokens
 
 
+def log_probabilities(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return each row's log-probability of its counted tokens, (rows,), in float64."""
+    labels = batch.labels[:, 1:]
+    scores = logits[:, :-1].double().log_softmax(-1)
+    chosen = scores.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (chosen * (labels != IGNORED)).sum(dim=1)
+
+
 def nats(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return the cross-entropy of a batch, summed over its counted tokens."""
     return nn.functional.cross_entropy(

@@ -59,8 +59,19 @@ def _trainer(model: nn.Module, training: Training, write: WriteLine) -> SFTTrain
 
 
 def _config(training: Training) -> SFTConfig:
-    settings = training.settings
+    loss_on = training.settings["loss_on"]
     return SFTConfig(
+        **arguments(training),
+        packing=bool(training.data["packing"]),
+        assistant_only_loss=loss_on == "assistant",
+        completion_only_loss=loss_on == "completion" or None,
+    )
+
+
+def arguments(training: Training) -> dict[str, Any]:
+    """Return what every trainer of TRL is told alike."""
+    settings = training.settings
+    return dict(
         output_dir=str(training.output),
         max_steps=int(settings["max_steps"]),
         per_device_train_batch_size=int(settings["batch_size"]),
@@ -75,9 +86,6 @@ def _config(training: Training) -> SFTConfig:
             {"use_reentrant": False} if settings["gradient_checkpointing"] else None
         ),
         max_length=int(settings["max_length"]),
-        packing=bool(training.data["packing"]),
-        assistant_only_loss=settings["loss_on"] == "assistant",
-        completion_only_loss=settings["loss_on"] == "completion" or None,
         bf16=training.compute == "bfloat16",
         fp16=training.compute == "float16",
         seed=int(settings["seed"]),

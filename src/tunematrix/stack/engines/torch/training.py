@@ -1,4 +1,4 @@
-"""What both training loops are told: one frozen description, and the optimizer it asks for."""
+"""What all training loops are told: one frozen description, and the optimizer it asks for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import LoggedStep
+from tunematrix.evidence.events import LoggedPreference, LoggedStep
 from tunematrix.stack.engines.examples import Example
 
-WriteLine = Callable[[LoggedStep], None]
+WriteLine = Callable[[LoggedStep | LoggedPreference], None]
 """Takes each line that a loop logs."""
 
 OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
@@ -45,11 +45,12 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Training:
-    """One training run, for either loop.
+    """One training run, for any loop.
 
     Attributes:
         settings: the cell's `train` section.
         optimizer, data: their options, whole; scheduler: the name of its option.
+        dpo: the cell's `dpo` section.
         rows: dataset rows as TRL takes them; examples: the same rows, tokenized by us.
         tokenizer: the checkpoint's.
         compute: dtype name of the arithmetic; autocast provides any but float32.
@@ -62,6 +63,7 @@ class Training:
     optimizer: Mapping[str, Any]
     scheduler: str
     data: Mapping[str, Any]
+    dpo: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     examples: Sequence[Example]
     tokenizer: PreTrainedTokenizerBase

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,7 +14,13 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.process_memory import ProcessPeak
-from tunematrix.stack.engines.torch.meters import batches, compute, optimizer, tensors
+from tunematrix.stack.engines.torch.meters import (
+    batches,
+    compute,
+    optimizer,
+    preferences,
+    tensors,
+)
 from tunematrix.stack.engines.torch.methods.common import adapted_linears
 
 
@@ -24,6 +30,7 @@ class TrainingMeters:
     Attributes:
         tokens: real positions that entered the model so far.
         stretch: that of the last optimizer step.
+        first: recomputes the first step's loss, which preference training has of its own.
     """
 
     def __init__(
@@ -36,9 +43,15 @@ class TrainingMeters:
         self.config = config
         self.events = events
         self.tokens = 0
-        packed = bool(config["data"]["packing"])
-        audit = batches.LabelAudit(texts, tokenizer, packed)
-        self.batches = batches.BatchMeter(audit, self._write)
+        self.first = batches.FirstLosses(self._write)
+        self.preferences: preferences.Losses | None = None
+        if config["recipe"].get("prefers"):
+            self.preferences = preferences.Losses.of(config)
+            pairs = preferences.PairAudit(texts, tokenizer)
+            self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
+        else:
+            audit = batches.LabelAudit(texts, tokenizer, bool(config["data"]["packing"]))
+            self.batches = batches.BatchMeter(audit, self.first, self._write)
         self.compute = compute.ComputeMeter()
         self.stretch = 0
 
@@ -59,6 +72,11 @@ class TrainingMeters:
             self.events.write(peak.end())
         for event in self.compute.events(model):
             self.events.write(event)
+
+    def held_against(self, load: Callable[[], nn.Module]) -> Iterator[Event]:
+        """Yield what has to be held against the base, which `load` loads where it is needed."""
+        if self.preferences is not None:
+            yield from self.preferences.held_against(load())
 
     def _stepped(self, step: OptimizerStep) -> None:
         self.batches.next_step()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,6 +17,23 @@ from tunematrix.evidence.events import FirstLoss, MicroBatch
 from tunematrix.stack.engines.examples import IGNORED
 
 AUDITED_BATCHES = 3
+
+
+class Labels(Protocol):
+    """Judges the labels of a batch."""
+
+    def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
+        """Return how many rows' labels are their own inputs and spell what they should."""
+
+
+class Losses(Protocol):
+    """Recomputes losses from what enters the model; it calls the model itself."""
+
+    def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
+        """Look at the inputs of one training pass of a step."""
+
+    def stepped(self, step: int) -> None:
+        """Take note that a step has ended."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +50,21 @@ class LabelAudit:
     tokenizer: PreTrainedTokenizerBase
     packed: bool
 
-    def faithful(
-        self, inputs: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor | None
-    ) -> bool:
-        """Return whether one row's labels are its own inputs and spell what they should.
+    def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
+        """Return how many rows' labels are their own inputs and spell what they should.
 
         In packed rows the first token of each text has no label, since nothing precedes it.
         """
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        positions = inputs.get("position_ids")
+        return sum(
+            self._row(ids[row], labels[row], None if positions is None else positions[row])
+            for row in range(len(ids))
+        )
+
+    def _row(
+        self, inputs: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor | None
+    ) -> bool:
         counted = labels != IGNORED
         if not torch.equal(inputs[counted], labels[counted]):
             return False
@@ -59,60 +85,58 @@ class BatchMeter:
     """Looks at each training pass; `next_step` says when an optimizer step has ended.
 
     Attributes:
-        audit: judges labels; write: takes what was seen.
+        labels: judges labels; losses: recomputes losses; write: takes what was seen.
         step: optimizer steps so far; count: training passes so far.
         current: the pass whose backward may still be under way.
-        first: summed nats and counted tokens of each pass of the first step.
+        rows: sequences so far; first_rows: a digest of each one of the first step.
         busy: whether the meter itself is calling the model.
     """
 
-    audit: LabelAudit
-    write: Callable[[MicroBatch | FirstLoss], None]
+    labels: Labels
+    losses: Losses
+    write: Callable[[MicroBatch], None]
     step: int = 0
     count: int = 0
     current: MicroBatch | None = None
-    first: list[tuple[float, int]] = field(default_factory=list)
+    rows: int = 0
+    first_rows: list[str] = field(default_factory=list)
     busy: bool = False
 
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Look at the inputs of one training pass."""
-        if self.busy or not model.training or kwargs.get("labels") is None:
+        """Look at the inputs of one training pass; a reference's pass takes no gradient."""
+        trains = model.training and torch.is_grad_enabled()
+        if self.busy or not trains or kwargs.get("labels") is None:
             return
         self.flush()
-        inputs, labels = kwargs["input_ids"], kwargs["labels"]
-        mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
-        sampled = range(len(inputs)) if self.count < AUDITED_BATCHES else range(0)
+        inputs, mask = kwargs["input_ids"], kwargs.get("attention_mask")
+        sampled = self.count < AUDITED_BATCHES
         self.count += 1
+        self.rows += len(inputs)
         self.current = MicroBatch(
             step=self.step,
             rows=inputs.shape[0],
             columns=inputs.shape[1],
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
-            audited=len(sampled),
-            faithful=sum(
-                self.audit.faithful(
-                    inputs[row], labels[row], None if positions is None else positions[row]
-                )
-                for row in sampled
-            ),
+            audited=len(inputs) if sampled else 0,
+            faithful=self.labels.faithful(kwargs) if sampled else 0,
             layer_calls=0,
         )
         if self.step == 0:
-            self.busy = True
-            self.first.append(cross_entropy(model, kwargs))
-            self.busy = False
+            self.first_rows += _digests(inputs, mask)
+        self.busy = True
+        self.losses.look(model, kwargs, self.step)
+        self.busy = False
 
     def layer_called(self, layer: nn.Module, args: Any) -> None:
         """Count one call of the watched layer, forward or recomputed."""
-        if self.current is not None and layer.training and not self.busy:
+        trains = layer.training and torch.is_grad_enabled()
+        if self.current is not None and trains and not self.busy:
             self.current = replace(self.current, layer_calls=self.current.layer_calls + 1)
 
     def next_step(self) -> None:
         """Close the step that has ended; what follows belongs to the next."""
         self.flush()
-        if self.step == 0 and self.first:
-            total, tokens = (sum(column) for column in zip(*self.first, strict=True))
-            self.write(FirstLoss(total / max(tokens, 1), int(tokens)))
+        self.losses.stepped(self.step)
         self.step += 1
 
     def flush(self) -> None:
@@ -120,6 +144,34 @@ class BatchMeter:
         if self.current is not None:
             self.write(self.current)
             self.current = None
+
+
+@dataclass
+class FirstLosses:
+    """Recomputes the cross-entropy of the first step.
+
+    Attributes:
+        write: takes it; seen: summed nats and counted tokens of each pass so far.
+    """
+
+    write: Callable[[FirstLoss], None]
+    seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
+        """Recompute a pass of the first step."""
+        if step == 0:
+            self.seen.append(cross_entropy(model, inputs))
+
+    def stepped(self, step: int) -> None:
+        """Write the first step's loss."""
+        if step == 0 and self.seen:
+            self.write(self.loss())
+
+    def loss(self) -> FirstLoss:
+        """Return the cross-entropy of the first step's passes."""
+        total = sum(nats for nats, _ in self.seen)
+        tokens = sum(tokens for _, tokens in self.seen)
+        return FirstLoss(total / max(tokens, 1), tokens)
 
 
 @contextmanager
@@ -151,3 +203,10 @@ def cross_entropy(model: nn.Module, inputs: dict[str, Any]) -> tuple[float, int]
     nats = torch.logsumexp(logits[:, :-1], dim=-1) - chosen
     counted = labels != IGNORED
     return float(nats[counted].sum()), int(counted.sum())
+
+
+def _digests(inputs: torch.Tensor, mask: torch.Tensor | None) -> list[str]:
+    """Return a short name for each row's tokens, padding left out."""
+    kept = torch.ones_like(inputs) if mask is None else mask
+    rows = (row[real.bool()].cpu().numpy() for row, real in zip(inputs, kept, strict=True))
+    return [hashlib.blake2b(row.tobytes(), digest_size=8).hexdigest() for row in rows]

@@ -24,6 +24,7 @@ from torch.optim.optimizer import (
 
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula
+from tunematrix.stack.engines.torch.shards import whole
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
@@ -47,8 +48,8 @@ class Audit:
                 budget -= parameter.numel()
                 if parameter.grad is None or budget < 0:
                     continue
-                old = parameter.detach().float().clone()
-                gradient = parameter.grad.detach().float().clone()
+                old = whole(parameter.detach()).float().clone()
+                gradient = whole(parameter.grad.detach()).float().clone()
                 new = self._update(parameter, old, gradient, float(group["lr"]), step + 1)
                 self.expected[id(parameter)] = (old, new)
 
@@ -60,7 +61,7 @@ class Audit:
             for parameter in group["params"]:
                 if id(parameter) in self.expected:
                     old, new = self.expected[id(parameter)]
-                    now = parameter.detach().float()
+                    now = whole(parameter.detach()).float()
                     errors.append((now - new).abs().max())
                     updates.append((new - old).abs().max())
         if not errors:
@@ -105,7 +106,7 @@ def watch(
         nonlocal seen
         groups = [group for group in optimizer.param_groups if group["params"]]
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm([g.detach().float() for g in gradients]))
+        norms = torch.stack(torch._foreach_norm([whole(g.detach()).float() for g in gradients]))
         seen = (tuple(float(group["lr"]) for group in groups), norms.norm().item())
         if step < AUDITED_STEPS:
             audit.before(optimizer, step)

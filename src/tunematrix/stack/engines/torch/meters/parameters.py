@@ -52,6 +52,15 @@ def compare(before: Snapshot, model: nn.Module, quantizer: Quantizer) -> Changed
     )
 
 
+def digest(model: nn.Module) -> str:
+    """Return a short name for the bits of all trained parameters."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            found.update(name.encode() + _digest(parameter))
+    return found.hexdigest()
+
+
 def _equal(old: torch.Tensor, new: torch.Tensor) -> bool:
     pairs = zip(plain_tensors(old), plain_tensors(new), strict=True)
     return all(torch.equal(before, after) for before, after in pairs)

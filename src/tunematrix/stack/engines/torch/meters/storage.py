@@ -15,7 +15,7 @@ from tunematrix.stack.quantizers.common import Quantizer
 def measure(model: nn.Module, base: Base, quantizer: Quantizer) -> Storage:
     """Count bytes right after loading: some libraries repack at the first forward pass."""
     layers = tuple(
-        (name, shape, _bytes(quantizer.stored(model.get_submodule(name))))
+        (name, shape, _bytes(_without_bias(quantizer, model.get_submodule(name))))
         for name, shape in zip(base.linears, base.shapes, strict=True)
     )
     return Storage(
@@ -28,6 +28,12 @@ def all_stored(model: nn.Module, quantizer: Quantizer) -> Iterator[torch.Tensor]
     """Yield every tensor the model keeps, quantization state included."""
     for layer in model.modules():
         yield from quantizer.stored(layer)
+
+
+def _without_bias(quantizer: Quantizer, layer: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield what a layer keeps for its weight: a bias is added and not multiplied."""
+    bias = None if layer.bias is None else layer.bias.data_ptr()
+    return (tensor for tensor in quantizer.stored(layer) if tensor.data_ptr() != bias)
 
 
 def _bytes(tensors: Iterator[torch.Tensor]) -> int:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from tunematrix.stack.engines.common import Base
 
@@ -49,15 +50,24 @@ def adapted_linears(model: nn.Module, base: Base) -> Iterator[nn.Module]:
 
 
 def describe(model: PreTrainedModel) -> Base:
-    """Read a `Base` off an unquantized model."""
+    """Read a `Base` off an unquantized model.
+
+    Experts that share one three-dimensional parameter, and their router, aren't linear layers.
+    """
     head = model.get_output_embeddings()
     linears = {
-        name: (layer.out_features, layer.in_features)
+        name: _shape(layer)
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer is not head
+        if isinstance(layer, nn.Linear | Conv1D) and layer is not head
     }
     return Base(
         linears=tuple(linears),
         shapes=tuple(linears.values()),
         parameters=tuple(name for name, _ in model.named_parameters()),
     )
+
+
+def _shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
+    """Return (out, in) of a layer; GPT-2's keeps its weight the other way round."""
+    rows, columns = layer.weight.shape
+    return (columns, rows) if isinstance(layer, Conv1D) else (rows, columns)

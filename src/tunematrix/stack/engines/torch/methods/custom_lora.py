@@ -59,7 +59,9 @@ class CustomLora:
         for name, shape in zip(base.linears, base.shapes, strict=True):
             layer = LoraLayer(model.get_submodule(name), shape, self.rank, self.scale)
             model.set_submodule(name, layer.to(model.device))
-        if checkpoint:
+        if checkpoint or kbit:
+            # As PEFT prepares such models: without a gradient to pass on, bitsandbytes' kernels for
+            # inference compute the first layer, and round otherwise.
             model.enable_input_require_grads()
         return model
 

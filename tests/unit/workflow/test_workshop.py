@@ -1,4 +1,4 @@
-"""The pure parts of the way; the way itself is walked in tests/plugin."""
+"""What a workshop can tell before anything runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tunematrix.matrix.cells import Cell, Exclusion
+from tunematrix.environments.table import Environment
+from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups, read_groups
-from tunematrix.results.outcome import Expected
 from tunematrix.spec import Spec
-from tunematrix.workflow import declared_failures, known_failures, unavailable
+from tunematrix.workflow.workshop import Workshop
 
 
 def _groups(root: Path, **requires: str) -> Groups:
@@ -26,6 +26,13 @@ def _groups(root: Path, **requires: str) -> Groups:
 
 def _cell(axes: Mapping[str, str]) -> Cell:
     return Cell("a[one]", Spec(test_id="a", recipe="sft"), axes, ())
+
+
+def unavailable(cell: Cell, groups: Groups) -> str | None:
+    """What is lacking for a cell."""
+    environment = Environment("cpu", "", ("one",))
+    workshop = Workshop(environment, groups, "r", Path(), "auto", (), False, print)
+    return workshop.unavailable(cell)
 
 
 def test_nothing_is_unavailable_where_everything_is_there(tmp_path: Path) -> None:
@@ -60,41 +67,3 @@ def test_without_a_command_the_session_installs_it(tmp_path: Path) -> None:
     groups = _groups(tmp_path, backend="requires: [no_such_a, no_such_b]")
     reason = unavailable(_cell({"backend": "one"}), groups)
     assert reason == "backend one needs no_such_a, no_such_b; install it with: nox -s one"
-
-
-def test_known_failures_of_a_cell() -> None:
-    """Those whose options the cell has, in the order of the spec."""
-    entries = [
-        {"when": {"quantizer": "none"}, "check": "moved", "reason": "r0"},
-        {"when": {"quantizer": ["hqq-int4", "hqq-int8"]}, "raises": "ValueError", "reason": "r1"},
-        {"when": {"method": "lora"}, "check": "reload", "reason": "r2"},
-    ]
-    link = "https://example.org"
-    spec = Spec.model_validate(
-        {
-            "test_id": "a",
-            "recipe": "sft",
-            "known_failures": [{**entry, "link": link} for entry in entries],
-        }
-    )
-    cell = Cell("a[cpu]", spec, {"quantizer": "hqq-int8", "method": "lora"}, ())
-    assert known_failures(cell) == (
-        Expected("ValueError", None, "r1", link),
-        Expected(None, "reload", "r2", link),
-    )
-    assert known_failures(_cell({"quantizer": "none"})) == ()
-
-
-def test_declared_failures_of_an_exclusion() -> None:
-    """Each check that is named has to fail, or the exception, or anything where none is named."""
-    cell = _cell({"quantizer": "none"})
-
-    def declared(raises: str | None, *checks: str) -> tuple[Expected, ...]:
-        return declared_failures(Exclusion(cell, "r", "https://e", raises, checks, "a.yaml"))
-
-    assert declared(None, "moved", "reload") == (
-        Expected(None, "moved", "r", "https://e"),
-        Expected(None, "reload", "r", "https://e"),
-    )
-    assert declared("ValueError") == (Expected("ValueError", None, "r", "https://e"),)
-    assert declared(None) == (Expected(None, None, "r", "https://e"),)

@@ -1,13 +1,9 @@
-"""One way through the house: spec → matrix → run → evidence → checks → results.
-
-`Workshop` knows where things lie and what a run shares; `run_cell` is the way itself.
-"""
+"""What all cells of one run share: where things lie, the driver, and what was prepared."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,20 +11,15 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal
 
-from tunematrix.checks.judge import judge
-from tunematrix.checks.verdict import Claim
 from tunematrix.environments.table import Environment
-from tunematrix.errors import MachineProblem, TunematrixError, Unavailable
-from tunematrix.evidence import Exit, collect
-from tunematrix.evidence.run_dir import CellFile, RunDir
-from tunematrix.matrix.cells import Cell, Exclusion
+from tunematrix.errors import MachineProblem, Unavailable
+from tunematrix.evidence import Exit
+from tunematrix.evidence.run_dir import RunDir
+from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.requirements import first_lack
 from tunematrix.paths import shown, state
-from tunematrix.results import measured
-from tunematrix.results.outcome import Expected, settle
-from tunematrix.results.record import Record, machine
 from tunematrix.run import worker
 from tunematrix.run.driver import Driver
 
@@ -71,6 +62,11 @@ class Workshop:
         return state(self.root) / self.environment.name
 
     @property
+    def run_folder(self) -> Path:
+        """Where the run directories of this run lie."""
+        return self.folder / "runs" / self.run_id
+
+    @property
     def cache(self) -> Path:
         """Where generated checkpoints and compiled kernels are kept between runs."""
         return state(self.root) / "cache"
@@ -93,10 +89,19 @@ class Workshop:
 
         What goes wrong is left to the cell, which has a record to tell it in.
         """
-        if self.isolation == "foreground" or unavailable(cell, self.groups) is not None:
+        if self.isolation == "foreground" or self.unavailable(cell) is not None:
             return
         with suppress(Exception):  # whatever it is, the cell meets it again
             self.prepare(self.compose_ahead(cell).result())
+
+    def unavailable(self, cell: Cell) -> str | None:
+        """Say which device or library is lacking for the cell, without importing any."""
+        backend = self.groups.axes["backend"][cell.axes["backend"]]
+        if cell.spec.gpu_requirement and not backend.data.get("gpu"):
+            needs = f"{cell.spec.gpu_requirement} GPU (gpu_requirement)"
+            return f"the spec needs {needs}, and backend {backend.name} computes without one"
+        lack = first_lack(cell.axes, self.groups)
+        return None if lack is None else str(lack)
 
     def prepare(self, config: Mapping[str, Any]) -> None:
         """Do once, before any clock starts, what an option needs done (a compilation).
@@ -138,7 +143,7 @@ class Workshop:
             except Exception as error:  # noqa: BLE001 - whatever it is, the cell's record tells it
                 return _as_problem(f"{type(error).__name__}: {error}", f"preparing {name} failed")
             return None
-        log = self.folder / "runs" / self.run_id / f"prepare-{name}.log"
+        log = self.run_folder / f"prepare-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         end = self._started_driver().call(function, arguments, PREPARE_SECONDS, log)
         if end.code == 0 and end.problem is None:
@@ -165,95 +170,3 @@ def _as_problem(last_line: str, what: str) -> MachineProblem:
     """Tell a device that says why it can't be used from a preparation that broke."""
     _, unusable, reason = last_line.partition(f"{UNUSABLE}: ")
     return Unavailable(reason) if unusable else MachineProblem(f"{what}: {last_line}".rstrip(": "))
-
-
-def run_cell(cell: Cell, workshop: Workshop, expected: Sequence[Expected]) -> Record:
-    """Take one cell the whole way and return its record; `expected` are its known failures."""
-    absent = unavailable(cell, workshop.groups)
-    if absent is not None:
-        return _record(cell, workshop, outcome="unavailable", reason=absent)
-    try:
-        config = workshop.compose_ahead(cell).result()
-        workshop.prepare(config)
-        run_dir = RunDir.create(workshop.folder / "runs" / workshop.run_id, cell.id)
-        run_dir.write_cell(CellFile(cell.id, config, str(run_dir.output), workshop.faults))
-        end = workshop.run(run_dir, cell.spec.timeout)
-        evidence = collect(run_dir, end)
-    except Unavailable as error:
-        return _record(cell, workshop, outcome="unavailable", reason=str(error))
-    except TunematrixError as error:
-        return unjudged(cell, workshop, str(error))
-    except OSError as error:
-        return unjudged(cell, workshop, f"can't keep evidence in {shown(workshop.folder)}: {error}")
-    verdicts = judge(evidence, Claim(cell.spec, config))
-    outcome, reason = settle(verdicts, evidence, expected)
-    if outcome in ("passed", "known_failure") and not workshop.keep_output:
-        shutil.rmtree(run_dir.output, ignore_errors=True)
-    return _record(
-        cell,
-        workshop,
-        outcome=outcome,
-        reason=reason,
-        link=expected[0].link if outcome == "known_failure" else "",
-        checks=verdicts,
-        metrics=measured.metrics(evidence),
-        durations=measured.durations(evidence),
-        run_dir=shown(run_dir.path),
-        **measured.determinants(evidence),
-    )
-
-
-def unjudged(cell: Cell, workshop: Workshop, reason: str) -> Record:
-    """Return the record of a cell that the harness could not judge."""
-    return _record(cell, workshop, outcome="error", reason=reason)
-
-
-def excluded(exclusion: Exclusion, workshop: Workshop) -> Record:
-    """Return the record of a point that is declared unsupported."""
-    return _record(
-        exclusion.cell,
-        workshop,
-        outcome="unsupported",
-        reason=exclusion.reason,
-        link=exclusion.link,
-    )
-
-
-def known_failures(cell: Cell) -> tuple[Expected, ...]:
-    """Return the failures that the cell's spec declares for it."""
-    return tuple(
-        Expected(entry.raises, entry.check, entry.reason, entry.link)
-        for entry in cell.spec.known_failures
-        if entry.matches(cell.axes)
-    )
-
-
-def declared_failures(exclusion: Exclusion) -> tuple[Expected, ...]:
-    """Return how a point that is declared unsupported fails when it is tried."""
-    named = (exclusion.reason, exclusion.link)
-    if exclusion.checks:
-        return tuple(Expected(None, check, *named) for check in exclusion.checks)
-    return (Expected(exclusion.raises, None, *named),)
-
-
-def unavailable(cell: Cell, groups: Groups) -> str | None:
-    """Say which device or library is lacking for the cell, without importing any."""
-    backend = groups.axes["backend"][cell.axes["backend"]]
-    if cell.spec.gpu_requirement and not backend.data.get("gpu"):
-        needs = f"{cell.spec.gpu_requirement} GPU (gpu_requirement)"
-        return f"the spec needs {needs}, and backend {backend.name} computes without one"
-    lack = first_lack(cell.axes, groups)
-    return None if lack is None else str(lack)
-
-
-def _record(cell: Cell, workshop: Workshop, **fields: Any) -> Record:
-    source = cell.spec.source.path
-    fields.setdefault("machine", machine())
-    return Record(
-        run_id=workshop.run_id,
-        cell_id=cell.id,
-        spec=os.path.relpath(source, workshop.root) if source else "",
-        environment=workshop.environment.name,
-        axes=dict(cell.axes),
-        **fields,
-    )

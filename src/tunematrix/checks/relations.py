@@ -1,0 +1,113 @@
+"""Whether several cells agree: their configurations, tensors and figures in, verdicts out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+from tunematrix.checks.differences import Side, difference, values
+from tunematrix.checks.figures import severity
+from tunematrix.checks.verdict import Verdict, missing, within
+from tunematrix.spec.bounds import Range
+from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity, Relation
+
+MEAN = "_mean"
+"""Ends the names of verdicts on mean differences; others are on the largest."""
+UNKNOWN = "none recorded"
+"""The bound of a verdict that nothing bounds."""
+FACTOR = 10
+"""So many times the largest difference of honest runs is still equal."""
+Allowed: TypeAlias = Callable[[str], float | None]
+"""The name of a verdict to the difference that honest runs have shown; None where none is known."""
+
+
+def undeclared(sides: Sequence[Side], varied: Iterable[str]) -> tuple[str, ...]:
+    """Name the settings in which sides differ, though the relation doesn't say so."""
+    trees = [dict(_leaves(side.config)) for side in sides]
+    keys = dict.fromkeys(key for tree in trees for key in tree)
+    return tuple(
+        key
+        for key in keys
+        if not any(key == name or key.startswith(f"{name}.") for name in varied)
+        and any(tree.get(key) != trees[0].get(key) for tree in trees)
+    )
+
+
+def agree(relation: Relation, sides: Sequence[Side], allowed: Allowed) -> tuple[Verdict, ...]:
+    """Hold every side against the first, in all that the relation compares."""
+    found: list[Verdict] = []
+    for quantity in relation.compare:
+        found += _same(quantity, sides, partial(_bound, relation, quantity, sides, allowed))
+    by_name = {side.name: side for side in sides}
+    for figure, ranges in relation.ratio.items():
+        arms = [(by_name[arm], wanted) for arm, wanted in ranges.items()]
+        found.append(_ratio(figure, sides[0], arms))
+    return tuple(found)
+
+
+def _bound(
+    relation: Relation, quantity: Quantity, sides: Sequence[Side], allowed: Allowed, name: str
+) -> float | None:
+    """Return the largest difference that passes; None where nothing says so."""
+    rounding = max(side.figures.get("logit_error", 0.0) for side in sides)
+    for name_of, theory in relation.tolerance.items():
+        if name_of == quantity:
+            return theory + relation.of_rounding * rounding
+    spread = allowed(name)
+    return None if spread is None else FACTOR * spread
+
+
+def _same(quantity: Quantity, sides: Sequence[Side], bound: Allowed) -> Iterator[Verdict]:
+    name = SAME + quantity
+    first, *others = ((side.name, values(quantity, side)) for side in sides)
+    if absent := [arm for arm, found in (first, *others) if not found]:
+        yield missing(name, f"{quantity} in arm {', '.join(absent)}")
+        return
+    found = [(arm, difference(first[1], tensors)) for arm, tensors in others]
+    arm, worst = max(found, key=lambda one: severity(one[1].largest))
+    where = f"largest between {first[0]} and {arm}, at {worst.place}"
+    yield _held(name, worst.largest, "of the tensor's largest", where, bound(name))
+    arm, worst = max(found, key=lambda one: severity(one[1].mean))
+    where = f"on the mean, between {first[0]} and {arm}"
+    yield _held(name + MEAN, worst.mean, "of the mean size", where, bound(name + MEAN))
+
+
+def _held(name: str, measured: float, unit: str, where: str, bound: float | None) -> Verdict:
+    """Make a verdict that says where the difference is, whether it passes or not."""
+    if bound is None:
+        return Verdict(name, "warned", measured, UNKNOWN, unit, where)
+    message = f"{measured:.3g} {unit}, {where}; {bound:.3g} is allowed"
+    ok = measured <= bound
+    return Verdict(name, "passed" if ok else "failed", measured, f"<= {bound:.3g}", unit, message)
+
+
+def _ratio(figure: Figure, first: Side, arms: Sequence[tuple[Side, Range]]) -> Verdict:
+    """Return the verdict of the arm that is farthest outside of its bounds."""
+    # A figure of 0 was not measured: whatever computes takes memory.
+    sides = [first, *(side for side, _ in arms)]
+    if absent := [side.name for side in sides if not side.figures.get(figure)]:
+        return missing(RATIO + figure, f"{figure} in arm {', '.join(absent)}")
+    size = first.figures[figure]
+    verdicts = []
+    for side, wanted in arms:
+        ratio = side.figures[figure] / size
+        message = f"{figure} of arm {side.name} is {ratio:.3g} times {first.name}'s, {size:.4g} MB"
+        verdict = within(RATIO + figure, ratio, wanted.min, wanted.max, message, unit="times")
+        excess = max(ratio - _or(wanted.max, math.inf), _or(wanted.min, -math.inf) - ratio)
+        verdicts.append((severity(excess), replace(verdict, message=message)))
+    return max(verdicts, key=lambda found: found[0])[1]
+
+
+def _or(bound: float | None, absent: float) -> float:
+    return absent if bound is None else bound
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

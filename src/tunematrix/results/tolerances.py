@@ -1,0 +1,206 @@
+"""What honest runs differ by: records of relations under many seeds → a table, and back.
+
+One file for each class of hardware, `tolerances/<backend>-<architecture>.yaml` in a config folder;
+it is made by a command and read by people.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from tunematrix.checks.relations import FACTOR
+from tunematrix.errors import BadInput, NothingTested
+from tunematrix.matrix.relations import PLANTED
+from tunematrix.matrix.seeds import SEED
+from tunematrix.results.record import Record
+from tunematrix.spec.bounds import NonEmpty, Section
+from tunematrix.spec.explain import explained
+from tunematrix.spec.problems import refuse
+from tunematrix.spec.relation import SAME
+from tunematrix.spec.yaml_tree import read_tree
+
+FOLDER = "tolerances"
+LEAST_SEEDS = 20
+SIGHT = 0.01
+"""A relation must see gradients that are off by this share."""
+NAMED = ("torch", "transformers", "peft", "trl", "mlx", "mlx-lm")
+
+_HEAD = """\
+# What honest runs differ by: the largest of all seeds, by relation and check. A relation allows
+# {factor} times as much. Written by: tunematrix tolerances --environment {environment}
+"""
+
+
+class Tolerances(Section):
+    """One class of hardware.
+
+    Attributes:
+        recorded: the day, YYYY-MM-DD; seeds: how many, at least.
+        threads: of each cell; versions: distribution to version.
+        spread: id of a relation to name of a check to the largest difference.
+    """
+
+    recorded: NonEmpty
+    hardware: NonEmpty
+    seeds: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    versions: Mapping[str, str]
+    spread: Mapping[str, Mapping[str, Annotated[float, Field(ge=0)]]]
+
+    def age(self, versions: Mapping[str, str], threads: int) -> str:
+        """Say what has moved since it was recorded; empty where nothing did that matters."""
+        moved = [
+            f"{name} {old} → {versions.get(name, 'none')}"
+            for name, old in self.versions.items()
+            if name in ("torch", "mlx") and _minor(old) != _minor(versions.get(name, ""))
+        ]
+        moved += [f"threads {self.threads} → {threads}"] if threads != self.threads else []
+        return ", ".join(moved)
+
+
+def hardware_class(record: Record) -> str:
+    """Return the class of the hardware that a record was made on."""
+    return f"{record.axes['backend']}-{record.machine['architecture']}"
+
+
+def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
+    """Read the table of a class of hardware; a project's own rows stand before the shipped ones.
+
+    Raises:
+        BadInput: a table is malformed; the text says file and line.
+    """
+    files = [root / FOLDER / f"{hardware}.yaml" for root in roots]
+    tables = [_read(file) for file in files if file.is_file()]
+    if not tables:
+        return None
+    spread = {name: row for table in tables for name, row in table.spread.items()}
+    return tables[-1].model_copy(update={"spread": spread})
+
+
+def tabulate_all(records: Iterable[Record], folder: Path) -> tuple[Tolerances, ...]:
+    """Fold the relations of a run under many seeds into a table for each class of hardware.
+
+    Rows that `folder` has already, and that were not run again, stay.
+
+    Raises:
+        NothingTested: no relation was run under several seeds.
+        BadInput: one of them can't be relied upon.
+    """
+    runs: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        name, at, _ = record.cell_id.partition(SEED)
+        counts = PLANTED not in record.cell_id and record.outcome != "known_failure"
+        if record.arms and at and counts:
+            runs.setdefault(hardware_class(record), {}).setdefault(name, []).append(record)
+    # What is unavailable here under all seeds has no row.
+    tried = {
+        hardware: {name: group for name, group in found.items() if any(map(_was_tried, group))}
+        for hardware, found in runs.items()
+    }
+    if not any(tried.values()):
+        message = "no relation was run under several seeds; run: nox -s ENV -- -m relation"
+        raise NothingTested(f"{message} --seeds {LEAST_SEEDS}")
+    refused = [text for found in tried.values() for one in found.items() for text in _unfit(*one)]
+    if refused:
+        raise BadInput("\n".join(refused))
+    return tuple(
+        tabulate(found, read_tolerances([folder], hardware))
+        for hardware, found in tried.items()
+        if found
+    )
+
+
+def tabulate(runs: Mapping[str, Sequence[Record]], known: Tolerances | None) -> Tolerances:
+    """Fold the records of relations (by their ids, without a seed) into a table."""
+    newest = next(record for group in runs.values() for record in group)
+    rows = {name: row for name, group in runs.items() if (row := _spread(group))}
+    return Tolerances(
+        recorded="-".join((newest.run_id[:4], newest.run_id[4:6], newest.run_id[6:8])),
+        hardware=hardware_class(newest),
+        seeds=min(len(group) for group in runs.values()),
+        threads=threads(newest),
+        versions={name: newest.versions[name] for name in NAMED if name in newest.versions},
+        spread=dict(sorted({**(known.spread if known else {}), **rows}.items())),
+    )
+
+
+def write_tolerances(table: Tolerances, folder: Path, environment: str) -> Path:
+    """Write a table where relations look for it, and return its file."""
+    path = folder / FOLDER / f"{table.hardware}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain: dict[str, Any] = table.model_dump(mode="json")
+    plain["spread"] = {
+        name: {check: _short(figure) for check, figure in row.items()}
+        for name, row in table.spread.items()
+    }
+    head = _HEAD.format(factor=FACTOR, environment=environment)
+    path.write_text(head + yaml.safe_dump(plain, sort_keys=False, width=100), encoding="utf-8")
+    return path
+
+
+def threads(record: Record) -> int:
+    """Return how many threads a cell of this record's machine computed with."""
+    return int(record.machine.get("threads", 1))
+
+
+def _read(path: Path) -> Tolerances:
+    tree = read_tree(path)
+    refuse(tree.problems)
+    try:
+        return Tolerances.model_validate(tree.data)
+    except ValidationError as error:
+        refuse(explained(tree, Tolerances, error))
+        raise
+
+
+def _spread(group: Sequence[Record]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for check in (check for record in group for check in record.checks):
+        if check.name.startswith(SAME) and isinstance(check.measured, float):
+            found[check.name] = max(found.get(check.name, 0.0), check.measured)
+    return found
+
+
+def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
+    if len(group) < LEAST_SEEDS:
+        yield f"{name}: was run under {len(group)} seeds; {LEAST_SEEDS} are the least"
+    for record in group:
+        absent = [one for one in record.checks if one.measured is None]
+        if absent or not record.checks:
+            why = absent[0].message if absent else record.reason
+            yield f"{record.cell_id}: {record.outcome}, so it measured nothing: {why}"
+    for check, figure in _spread(group).items():
+        if not math.isfinite(figure):
+            yield f"{name}: {check} of an honest run is {figure}; the relation doesn't hold"
+
+
+def _was_tried(record: Record) -> bool:
+    return bool(record.checks) or record.outcome != "unavailable"
+
+
+def blind(table: Tolerances) -> tuple[str, ...]:
+    """Name the relations whose honest runs differ so much that 1 % of a gradient can't be seen."""
+    return tuple(
+        f"{name}: {check} allows {FACTOR * figure:.2g}"
+        for name, row in table.spread.items()
+        for check, figure in row.items()
+        if "gradients" in check and FACTOR * figure >= SIGHT
+    )
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _short(figure: float) -> float:
+    """Two digits, rounded up: a table is read by people."""
+    if not figure:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(figure)) - 1)
+    return float(f"{math.ceil(figure / step) * step:.1e}")

@@ -1,0 +1,72 @@
+"""The plain values that a spec's fields take: validated texts, numbers, options and links."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic_core import PydanticCustomError
+
+from tunematrix.spec.bounds import Names, unique
+
+Scalar: TypeAlias = bool | int | float | str
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        text = "{value} is not a finite number; give one"
+        raise PydanticCustomError("not_finite", text, {"value": str(value)})
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise PydanticCustomError("too_large", "has more than 63 bits; give a smaller number")
+    if not isinstance(value, bool | int | float | str):
+        raise PydanticCustomError("not_plain", "expected a number, a text, true or false")
+    return value
+
+
+def _scalar_or_list(value: object) -> object:
+    if isinstance(value, dict):
+        text = "expected a value, got a section; write its keys with dots (train.max_steps: 60)"
+        raise PydanticCustomError("not_plain", text)
+    for entry in value if isinstance(value, list | tuple) else (value,):
+        _scalar(entry)
+    return value
+
+
+def _options(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        if value == "all":
+            return value
+        text = "expected a list of options, or all; write [{value}]"
+        raise PydanticCustomError("not_options", text, {"value": str(value)})
+    if not value:
+        raise PydanticCustomError("no_options", "lists no option; name one, or write all")
+    for index, entry in enumerate(value):
+        if not isinstance(entry, str):
+            context = {"value": str(entry).lower(), "index": index}
+            raise PydanticCustomError("not_a_name", "{value} is not text; quote it", context)
+    return unique(tuple(value))
+
+
+def _one_or_more(value: object) -> object:
+    return value if isinstance(value, str) else _options(value)
+
+
+def _inside(files: tuple[str, ...]) -> tuple[str, ...]:
+    for index, name in enumerate(files):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            text = "{name} leaves the run's output folder; give a path relative to it"
+            raise PydanticCustomError("outside", text, {"name": name, "index": index})
+    return files
+
+
+Files: TypeAlias = Annotated[Names, AfterValidator(_inside)]
+Options: TypeAlias = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_options)]
+OneOrMore: TypeAlias = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more)]
+Plain: TypeAlias = Annotated[Scalar, BeforeValidator(_scalar)]
+PlainOrList: TypeAlias = Annotated[
+    Scalar | Annotated[tuple[Scalar, ...], Strict(False)], BeforeValidator(_scalar_or_list)
+]
+Link: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
+Marker: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

@@ -1,0 +1,72 @@
+"""Training through TRL's DPOTrainer, which holds what it trains against what it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftModel
+from torch import nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import DPOConfig, DPOTrainer
+
+from tunematrix.evidence.events import LoggedPreference
+from tunematrix.stack.engines.torch.sft_trainer import LogReader, arguments
+from tunematrix.stack.engines.torch.training import Training, WriteLine
+
+REFERENCE = "ref"
+"""The adapter that DPOTrainer adds to a PEFT model: a copy of the one that is trained."""
+ONLY = {"loss_on": "completion", "interrupt_at": 0, "eval_steps": 0, "padding": "pad"}
+"""Settings that can't be had otherwise here."""
+
+
+class PreferenceReader(TrainerCallback):
+    """Passes on what DPOTrainer logs of log-probabilities."""
+
+    def __init__(self, write: WriteLine) -> None:
+        self.write = write
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Pass a step's line on; the summary has no log-probabilities."""
+        if logs and "loss" in logs:
+            names = ("logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected")
+            self.write(LoggedPreference(state.global_step, *(float(logs[name]) for name in names)))
+
+
+def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[[], object]:
+    """Return what trains `model` in place; the data is tokenized by then.
+
+    Raises:
+        ValueError: a setting is asked for that this trainer would ignore.
+    """
+    _refuse(model, training)
+    trainer = DPOTrainer(
+        model=model,
+        args=DPOConfig(**arguments(training), beta=float(training.dpo["beta"])),
+        train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
+        processing_class=training.tokenizer,
+        callbacks=[LogReader(write), PreferenceReader(write)],
+    )
+    # DPOTrainer takes no such argument, though the Trainer that it is knows one.
+    trainer.optimizer_cls_and_kwargs = training.optimizer_class()
+    trainer.remove_callback(PrinterCallback)
+
+    def run() -> None:
+        trainer.train()
+        # What is saved is the adapter that was trained, and no other beside it.
+        if isinstance(model, PeftModel) and REFERENCE in model.peft_config:
+            model.delete_adapter(REFERENCE)
+
+    return run
+
+
+def _refuse(model: nn.Module, training: Training) -> None:
+    for name, value in ONLY.items():
+        if training.settings[name] != value:
+            message = f"train.{name}={training.settings[name]} is not for DPO; set {value}"
+            raise ValueError(message)
+    if any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()):
+        message = "DPOTrainer turns dropout off, so that policy and reference compare; set 0"
+        raise ValueError(message)

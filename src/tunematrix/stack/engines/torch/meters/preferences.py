@@ -1,0 +1,146 @@
+"""Preference training as the model gets it: pairs, their losses, and the base they are held to.
+
+Losses and gradients are recomputed by the definition of DPO (arXiv:2305.18290) from the very
+batches that were trained on; the reference is a base that is loaded when training is over, so
+nothing that the trainer did can have reached it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.nn.functional import logsigmoid
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.evidence.events import PreferenceLoss
+from tunematrix.stack.engines.audit import AUDITED_STEPS
+from tunematrix.stack.engines.examples import IGNORED
+from tunematrix.stack.engines.torch.padding import Batch
+from tunematrix.stack.engines.torch.scoring import evaluating, log_probabilities
+
+
+@dataclass(frozen=True)
+class PairAudit:
+    """What the counted labels of a pair may spell; the first half of a batch is chosen.
+
+    Attributes:
+        texts: of every row, the chosen completion and the other, end tokens included.
+        tokenizer: to decode labels with.
+    """
+
+    texts: frozenset[str]
+    tokenizer: PreTrainedTokenizerBase
+
+    def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
+        """Return how many rows are in a pair that is its row's, after the same prompt."""
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        half = len(ids) // 2
+        rows = list(zip(ids, labels, strict=True))
+        return 2 * sum(self._pair(*pair) for pair in zip(rows[:half], rows[half:], strict=False))
+
+    def _pair(self, *pair: tuple[torch.Tensor, torch.Tensor]) -> bool:
+        counted = [labels != IGNORED for _, labels in pair]
+        own = all(
+            torch.equal(ids[c], labels[c]) for (ids, labels), c in zip(pair, counted, strict=True)
+        )
+        # Nothing counts before a completion, and everything does from there to its end.
+        prompts = [ids[: int(c.int().argmax())] for (ids, _), c in zip(pair, counted, strict=True)]
+        tokens = torch.cat([ids[c] for (ids, _), c in zip(pair, counted, strict=True)])
+        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        return own and torch.equal(*prompts) and text in self.texts
+
+
+@dataclass(frozen=True)
+class Look:
+    """One pass of a step: its batch, and log-probabilities under the weights of then."""
+
+    step: int
+    batch: Batch
+    policy: torch.Tensor
+
+
+@dataclass
+class Losses:
+    """Recomputes DPO's loss at some steps, and its gradient at the first.
+
+    Attributes:
+        beta: of the loss; steps: those that are recomputed; compute: dtype of the arithmetic.
+        looks: what was seen so far.
+        gradients: of each pass of the first step, by parameter.
+        norm: of the first step's gradient.
+    """
+
+    beta: float
+    steps: frozenset[int]
+    compute: torch.dtype
+    looks: list[Look] = field(default_factory=list)
+    gradients: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
+    norm: float | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """Choose the first steps, the middle one and the last."""
+        total = int(config["train"]["max_steps"])
+        steps = frozenset({*range(AUDITED_STEPS), total // 2, total - 1})
+        compute: torch.dtype = getattr(torch, config["precision"]["compute"])
+        return cls(float(config["dpo"]["beta"]), steps, compute)
+
+    def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
+        """Score a batch under the weights of now; it may not change afterwards."""
+        if step not in self.steps:
+            return
+        batch = Batch(*(inputs[n].clone() for n in ("input_ids", "attention_mask", "labels")))
+        with torch.set_grad_enabled(step == 0), torch.random.fork_rng(devices=[]):
+            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            policy = log_probabilities(logits, batch)
+            if step == 0:
+                self.gradients.append(self._gradient(model, policy))
+        self.looks.append(Look(step, batch, policy.detach()))
+
+    def stepped(self, step: int) -> None:
+        """Take the norm of the first step's gradient: the mean over its passes."""
+        if step == 0 and self.gradients:
+            means = [sum(parts) / len(parts) for parts in zip(*self.gradients, strict=True)]
+            self.norm = float(torch.stack([torch.as_tensor(g).norm() for g in means]).norm())
+            self.gradients.clear()
+
+    def held_against(self, base: nn.Module) -> Iterator[PreferenceLoss]:
+        """Yield the loss of each step that was looked at, beside an untouched base."""
+        for step, group in groupby(self.looks, key=lambda look: look.step):
+            looks = list(group)
+            policy = torch.stack([torch.stack(look.policy.chunk(2)) for look in looks])
+            scores = [self._reference(base, look.batch) for look in looks]
+            reference = torch.stack([torch.stack(score.chunk(2)) for score in scores])
+            chosen, rejected = (policy - reference).unbind(1)
+            loss = -logsigmoid(self.beta * (chosen - rejected)).mean()
+            yield PreferenceLoss(
+                step,
+                float(loss),
+                *(float(policy[:, side].mean()) for side in (0, 1)),
+                *(float(reference[:, side].mean()) for side in (0, 1)),
+                self.norm if step == 0 else None,
+            )
+
+    def _gradient(self, model: nn.Module, policy: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Differentiate the loss of a policy that is still its own reference."""
+        chosen, rejected = (policy - policy.detach()).chunk(2)
+        loss = -logsigmoid(self.beta * (chosen - rejected)).mean()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        found = torch.autograd.grad(loss, trained, allow_unused=True)
+        return tuple(g.float() for g in found if g is not None)
+
+    def _reference(self, base: nn.Module, batch: Batch) -> torch.Tensor:
+        device, lowered = batch.input_ids.device.type, self.compute != torch.float32
+        # With autograd on, as in `scoring.logits`: without it, some libraries repack weights.
+        with (
+            evaluating(base),
+            torch.enable_grad(),
+            torch.autocast(device, dtype=self.compute, enabled=lowered),
+        ):
+            out = base(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        return log_probabilities(out.detach(), batch)

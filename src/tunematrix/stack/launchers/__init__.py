@@ -1,0 +1,1 @@
+"""How a cell is spread over several processes: what starts them, and what joins their work."""

@@ -1,0 +1,95 @@
+"""Direct preference optimization of one cell: the phases of fine-tuning, on pairs of stories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.evidence.events import Preference
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines.common import Engine, Model
+from tunematrix.stack.engines.examples import Data, Example, tokenize
+from tunematrix.stack.recipes.data import SPARE_ROWS
+from tunematrix.stack.recipes.sft import fine_tune
+from tunematrix.stack.toyworld import corpus, preferences
+from tunematrix.stack.toyworld.grammar import Dialect
+from tunematrix.stack.toyworld.preferences import Pair
+
+DIALECT: Dialect = "A"
+"""The one that the base model knows, so that it holds no preference to begin with."""
+FORM = "prompt-completion"
+ROWS_AT_ONCE = 64
+
+
+def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+    """Run one cell; everything it learns goes to `events`, everything it makes to `output_dir`."""
+    fine_tune(config, events, output_dir, prepare, evaluate)
+
+
+def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:
+    """Draw pairs; each gives two examples, the chosen story's before the other's.
+
+    Raises:
+        ValueError: the data has another form than prompts and completions.
+    """
+    if config["data"]["form"] != FORM:
+        message = f"preferences are between completions of a prompt; set data={FORM}"
+        raise ValueError(message)
+    train = config["train"]
+    needed = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
+    count, seed = int(train["rows"]) or int(needed * SPARE_ROWS), int(train["seed"])
+    rows = preferences.pairs(DIALECT, count, seed)
+    size = int(config["meters"]["held_out_rows"])
+    kept = preferences.pairs(DIALECT, size, seed, split="held-out")
+    held_out = list(examples(tokenizer, kept))
+    tokens = sum(sum(example.counted[1:]) for example in held_out)
+    return Data(
+        rows=rows,
+        examples=list(examples(tokenizer, rows)),
+        texts=frozenset(preferences.counted_text(row, str(tokenizer.eos_token)) for row in rows),
+        held_out=held_out,
+        floor=sum(nats(pair) for pair in kept) / tokens,
+    )
+
+
+def examples(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> Iterator[Example]:
+    """Tokenize pairs without TRL, so that the two can be held against each other."""
+    for pair in pairs:
+        for completion in (pair["chosen"], pair["rejected"]):
+            yield tokenize(tokenizer, pair["prompt"], f"{completion}{tokenizer.eos_token}")
+
+
+def nats(pair: Pair) -> float:
+    """Return the exact negative log-probability of both completions, given the prompt."""
+    completions = (pair["chosen"], pair["rejected"])
+    rows = [{"prompt": pair["prompt"], "completion": text} for text in completions]
+    return sum(corpus.row_floor(FORM, DIALECT, row) for row in rows)
+
+
+def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Preference:
+    """Weigh the two stories of each held-out pair by the model's own probabilities."""
+    chosen, rejected = log_probabilities(engine, model, data.held_out).reshape(-1, 2).T
+    rate = np.exp(chosen - np.logaddexp(chosen, rejected))
+    return Preference(when, float(rate.mean()), len(rate))
+
+
+def log_probabilities(
+    engine: Engine, model: Model, examples: Sequence[Example]
+) -> NDArray[np.float64]:
+    """Return the log-probability of each example's counted tokens, (examples,), in nats."""
+    found: list[float] = []
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        batch = examples[start : start + ROWS_AT_ONCE]
+        logits = engine.logits(model, batch).astype(np.float64)
+        logits -= np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        ends = np.cumsum([len(example.ids) for example in batch])
+        for example, scores in zip(batch, np.split(logits, ends[:-1]), strict=True):
+            # What stands at a position is predicted one before it.
+            told = scores[np.arange(len(example.ids) - 1), list(example.ids[1:])]
+            found.append(float(told[list(example.counted[1:])].sum()))
+    return np.array(found)

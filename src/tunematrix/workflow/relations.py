@@ -1,0 +1,171 @@
+"""The way through the house for a relation: its arms' records and tensors → one record."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunematrix.checks.differences import Side
+from tunematrix.checks.relations import UNKNOWN, agree, undeclared
+from tunematrix.checks.verdict import Verdict
+from tunematrix.errors import TunematrixError
+from tunematrix.evidence.events import LoggedStep
+from tunematrix.evidence.log import read_events
+from tunematrix.evidence.run_dir import RunDir, folder_name
+from tunematrix.evidence.tensors import read_tensors
+from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.relations import PLANTED, Arm, Related
+from tunematrix.matrix.seeds import SEED
+from tunematrix.results.outcome import Expected, settle
+from tunematrix.results.record import Outcome, Record
+from tunematrix.results.tolerances import (
+    LEAST_SEEDS,
+    Tolerances,
+    hardware_class,
+    read_tolerances,
+    threads,
+)
+from tunematrix.spec.relation import Planted
+from tunematrix.workflow.cells import known_failures, record_of, run_cell, unjudged
+from tunematrix.workflow.workshop import Workshop
+
+GOOD = ("passed", "known_failure")
+
+
+def run_arm(cell: Cell, workshop: Workshop) -> Record:
+    """Return the record of a cell that a relation compares; it is run once, whoever comes first."""
+    path = workshop.run_folder / "arms" / f"{folder_name(cell.id)}.json"
+    with _locked(path.with_suffix(".lock")):
+        if path.exists():
+            return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if (workshop.run_folder / folder_name(cell.id)).exists():
+            return unjudged(cell, workshop, "it was begun and not ended; its own report says why")
+        record = run_cell(cell, workshop, known_failures(cell))
+        path.write_text(json.dumps(record.to_json()), encoding="utf-8")
+    return record
+
+
+def run_relation(related: Related, workshop: Workshop, expected: Sequence[Expected]) -> Record:
+    """Compare the arms of a relation, which are run where they haven't been, and return its record.
+
+    One whose arms give nothing to compare is not judged, and never passes.
+    """
+    records = [run_arm(arm.cell, workshop) for arm in related.arms]
+    if refusal := _refusal(related, records, workshop):
+        return refusal
+    try:
+        sides = [
+            _side(arm, record, workshop) for arm, record in zip(related.arms, records, strict=True)
+        ]
+        table = read_tolerances(workshop.groups.roots, hardware_class(records[0]))
+    except TunematrixError as error:
+        return unjudged(related, workshop, f"not judged: {error}")
+    if keys := undeclared(sides, related.relation.varied):
+        text = f"not judged: its arms differ in {', '.join(keys)} as well; name it in the arms, or"
+        return unjudged(related, workshop, f"{text} set it in the spec's overrides")
+    name = related.id.partition(PLANTED)[0].partition(SEED)[0]
+    spread = table.spread.get(name, {}) if table else {}
+    verdicts = agree(related.relation, sides, spread.get)
+    return _settled(related, workshop, expected, records, (*verdicts, *_aged(table, records[0])))
+
+
+def clear_tensors(workshop: Workshop, records: Sequence[Record]) -> None:
+    """Remove the tensors of all cells but those that failed, or whose relation did."""
+    cells = {name for record in records for name in record.arms or (record.cell_id,)}
+    failed = [record for record in records if record.outcome in ("failed", "error")]
+    kept = {name for record in failed for name in record.arms or (record.cell_id,)}
+    for name in cells - kept:
+        RunDir(workshop.run_folder / folder_name(name)).tensors.unlink(missing_ok=True)
+
+
+def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) -> Record | None:
+    """Return the record of a relation that can't be judged, if an arm gives no reason to."""
+    for arm, record in zip(related.arms, records, strict=True):
+        exits = [check for check in record.checks if check.name == "exit"]
+        ended_well = all(check.outcome == "passed" for check in exits)
+        if record.outcome in GOOD and ended_well:
+            continue
+        sabotaged = record.outcome == "failed" and arm.cell.faults
+        what = "the checks of the sabotaged arm must stay green" if sabotaged else "not judged"
+        as_is = record.outcome in ("unavailable", "known_failure")
+        return record_of(
+            related,
+            workshop,
+            outcome=record.outcome if as_is else "error",
+            reason=f"{what}: arm {arm.name} ({record.cell_id}) {record.outcome}: {record.reason}",
+            link=record.link,
+        )
+    return None
+
+
+def _settled(
+    related: Related,
+    workshop: Workshop,
+    expected: Sequence[Expected],
+    records: Sequence[Record],
+    verdicts: tuple[Verdict, ...],
+) -> Record:
+    unknown = [check.name for check in verdicts if check.bound == UNKNOWN]
+    if unknown and not any(check.outcome == "failed" for check in verdicts):
+        environment = workshop.environment.name
+        seeds = f"nox -s {environment} -- -m relation --seeds {LEAST_SEEDS}"
+        what = f"no tolerance is recorded for {', '.join(unknown)} on {hardware_class(records[0])}"
+        todo = f"record it: {seeds}; tunematrix tolerances -e {environment}"
+        outcome, reason = "unavailable", f"not judged: {what}; {todo}"
+    elif related.planted is not None:
+        outcome, reason = _noticed(related.planted, verdicts)
+    else:
+        outcome, reason = settle(verdicts, None, expected)
+    return record_of(
+        related,
+        workshop,
+        outcome=outcome,
+        reason=reason,
+        link=expected[0].link if outcome == "known_failure" else "",
+        checks=verdicts,
+        versions=records[0].versions,
+        machine=records[0].machine,
+    )
+
+
+def _noticed(planted: Planted, verdicts: Sequence[Verdict]) -> tuple[Outcome, str]:
+    """Return the outcome of a planted difference; one where nothing was measured is none."""
+    failed = [check for check in verdicts if check.outcome == "failed"]
+    measured = [check for check in failed if check.measured is not None]
+    if measured:
+        return "passed", f"noticed: {measured[0].name}: {measured[0].message}"
+    unnoticed = f"{planted.fault} in arm {planted.arm} went unnoticed"
+    return "failed", f"{unnoticed}: {failed[0].message}" if failed else unnoticed
+
+
+def _side(arm: Arm, record: Record, workshop: Workshop) -> Side:
+    run_dir = RunDir(workshop.run_folder / folder_name(record.cell_id))
+    steps = [one for one in read_events(run_dir.events) if isinstance(one, LoggedStep)]
+    return Side(
+        name=arm.name,
+        config=run_dir.read_cell().config,
+        tensors=read_tensors(run_dir.tensors),
+        stage=arm.stage,
+        losses={one.step: one.loss for one in steps if one.loss is not None},
+        figures=record.metrics,
+    )
+
+
+def _aged(table: Tolerances | None, record: Record) -> tuple[Verdict, ...]:
+    """Warn of a table that was recorded with other versions, or another number of threads."""
+    moved = table.age(record.versions, threads(record)) if table else ""
+    if table is None or not moved:
+        return ()
+    text = f"recorded on {table.recorded}, and since then: {moved}; record it again"
+    return (Verdict("tolerances", "warned", table.recorded, "of these versions", "", text),)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, even by a killed process
+        yield

@@ -1,0 +1,172 @@
+"""Real processes that train together: what they prove, and what is left when one of them ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunematrix.checks.judge import judge
+from tunematrix.checks.verdict import Claim, Verdict
+from tunematrix.evidence import Evidence, collect
+from tunematrix.evidence.events import Rank, Started
+from tunematrix.evidence.run_dir import CellFile, RunDir
+from tunematrix.matrix.cells import expand
+from tunematrix.matrix.compose import compose
+from tunematrix.matrix.groups import Groups, read_groups
+from tunematrix.paths import shipped_configs
+from tunematrix.run.driver import Driver
+from tunematrix.spec.model import Spec
+
+LIMIT = 90.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A cell that has run, and what the checks said."""
+
+    evidence: Evidence
+    verdicts: dict[str, Verdict]
+    seconds: float
+
+    @property
+    def failed(self) -> set[str]:
+        """Names of the checks that failed."""
+        return {name for name, verdict in self.verdicts.items() if verdict.outcome == "failed"}
+
+
+RunCell = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def groups() -> Groups:
+    """The shipped config groups."""
+    return read_groups([shipped_configs()])
+
+
+@pytest.fixture(scope="module")
+def driver(groups: Groups) -> Iterator[Driver]:
+    """One driver for all cells of this file."""
+    preload = groups.axes["backend"]["cpu"].data["preload"]
+    assert isinstance(preload, list)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        with Driver([str(module) for module in preload], report=print) as driver:
+            yield driver
+
+
+@pytest.fixture
+def run_cell(driver: Driver, groups: Groups, tmp_path: Path) -> RunCell:
+    """Run three steps of a cell with these options and settings, and judge it."""
+
+    def run(launcher: str, method: str = "lora", fault: str = "", **settings: object) -> Ran:
+        data = {
+            "test_id": "launched",
+            "recipe": "sft",
+            "matrix": {"launcher": [launcher], "method": [method], "data": ["unequal"]},
+            "overrides": {
+                "train.max_steps": 3,
+                "train.batch_size": 2,
+                "train.max_length": 256,
+                "meters.held_out_rows": 8,
+                **settings,
+            },
+        }
+        claim = Spec.model_validate(data)
+        (cell,), _ = expand(claim, groups, ["cpu"])
+        config = {**compose(cell, groups.roots), "cache_dir": str(tmp_path / "cache")}
+        run_dir = RunDir.create(tmp_path / str(len(list(tmp_path.iterdir()))), cell.id)
+        faults = (fault,) if fault else ()
+        run_dir.write_cell(CellFile(cell.id, dict(config), str(run_dir.output), faults))
+        started = time.monotonic()
+        evidence = collect(run_dir, driver.run(run_dir, LIMIT))
+        seconds = time.monotonic() - started
+        verdicts = {v.name: v for v in judge(evidence, Claim(claim, config))}
+        return Ran(evidence, verdicts, seconds)
+
+    return run
+
+
+@pytest.mark.parametrize("launcher", ["ddp", "fsdp"])
+@pytest.mark.parametrize("method", ["lora", "full", "custom-lora"])
+def test_two_processes_train_one_model(launcher: str, method: str, run_cell: RunCell) -> None:
+    """All checks hold, over both ranks' evidence; what each printed is there under its name."""
+    ran = run_cell(launcher, method)
+    assert ran.failed == set()
+    assert {"ranks", "first_loss", "clipping", "optimizer_update", "reload"} <= ran.verdicts.keys()
+    first, second = ran.evidence.all(Rank)
+    assert (first.rank, second.rank, first.collectives) == (0, 1, "gloo")
+    assert first.parameters == second.parameters
+    assert not set(first.first_rows) & set(second.first_rows)
+    assert (first.held == first.whole) == (launcher == "ddp")
+
+
+def test_more_processes_take_smaller_shares(run_cell: RunCell) -> None:
+    """`launcher.processes` decides how many, and the rows that they need are there."""
+    ran = run_cell("fsdp", "full", **{"launcher.processes": 4})
+    assert ran.failed == set()
+    assert {rank.processes for rank in ran.evidence.all(Rank)} == {4}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("gradients_not_averaged", "rank 1 ended with other parameters than rank 0"),
+        ("rows_not_shared_out", "ranks 0 and 1 trained on 2 of the same rows"),
+    ],
+)
+def test_ranks_that_share_nothing(fault: str, said: str, run_cell: RunCell) -> None:
+    """The cell ends well, and the check says what its processes didn't share."""
+    ran = run_cell("ddp", fault=f"tunematrix.faults.ranks:{fault}")
+    assert ran.evidence.exit.code == 0
+    assert "ranks" in ran.failed
+    assert said in ran.verdicts["ranks"].message
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("killed", "rank 1 of 2 was ended by SIGKILL"),
+        ("exits", "rank 1 of 2 ended with exit code 3"),
+        ("raises", "FloatingPointError while in train: rank 1 of 2: rank one gives up"),
+        ("hangs", "rank 1 of 2 left the others waiting"),
+    ],
+)
+def test_a_rank_that_ends_early(fault: str, said: str, run_cell: RunCell) -> None:
+    """The cell ends in time, names that rank and its last lines, and leaves nothing running."""
+    before = set(psutil.Process().children(recursive=True))
+    ran = run_cell("ddp", fault=f"rank_faults:{fault}", **{"launcher.timeout": 5})
+    message = ran.verdicts["exit"].message
+    assert said in message
+    last = "rank_faults.py" if fault == "hangs" else "these are my last words"
+    assert fault == "raises" or last in message
+    assert "[rank 1] these are my last words" in ran.evidence.stderr
+    assert not ran.evidence.exit.timed_out
+    assert ran.evidence.exit.leftovers == ()
+    assert ran.seconds < 60
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_one_process_is_refused_more(run_cell: RunCell) -> None:
+    """A launcher that starts one process takes no number of them."""
+    for launcher in ("single", "fresh"):
+        ran = run_cell(launcher, **{"launcher.processes": 2})
+        assert "launcher.processes=2" in ran.verdicts["exit"].message
+
+
+def test_fresh_interpreters_agree(run_cell: RunCell) -> None:
+    """Two with different hash seeds train to the same bits; they are no forks of each other."""
+    runs = [run_cell("fresh", **{"launcher.hash_seed": seed}) for seed in (1, 2)]
+    seeds, results = [], []
+    for ran in runs:
+        assert ran.failed == set()
+        started = ran.evidence.one(Started)
+        assert started is not None
+        seeds.append(started.determinants["PYTHONHASHSEED"])
+        results.append([event for event in ran.evidence.events if "Step" in type(event).__name__])
+    assert seeds == ["1", "2"]
+    assert results[0] == results[1]

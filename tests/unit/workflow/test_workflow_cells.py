@@ -1,0 +1,86 @@
+"""The pure parts of the way; the way itself is walked in tests/plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunematrix.matrix.cells import Cell, Exclusion
+from tunematrix.matrix.relations import Arm, Related
+from tunematrix.results.outcome import Expected
+from tunematrix.spec import Spec
+from tunematrix.workflow.cells import declared_failures, known_failures
+
+LINK = "https://example.org"
+
+
+def _cell(axes: Mapping[str, str]) -> Cell:
+    return Cell("a[one]", Spec(test_id="a", recipe="sft"), axes, ())
+
+
+def test_known_failures_of_a_cell() -> None:
+    """Those whose options the cell has, in the order of the spec."""
+    entries = [
+        {"when": {"quantizer": "none"}, "check": "moved", "reason": "r0"},
+        {"when": {"quantizer": ["hqq-int4", "hqq-int8"]}, "raises": "ValueError", "reason": "r1"},
+        {"when": {"method": "lora"}, "check": "reload", "reason": "r2"},
+    ]
+    link = "https://example.org"
+    spec = Spec.model_validate(
+        {
+            "test_id": "a",
+            "recipe": "sft",
+            "known_failures": [{**entry, "link": link} for entry in entries],
+        }
+    )
+    cell = Cell("a[cpu]", spec, {"quantizer": "hqq-int8", "method": "lora"}, ())
+    assert known_failures(cell) == (
+        Expected("ValueError", None, "r1", link),
+        Expected(None, "reload", "r2", link),
+    )
+    assert known_failures(_cell({"quantizer": "none"})) == ()
+
+
+def test_declared_failures_of_an_exclusion() -> None:
+    """Each check that is named has to fail, or the exception, or anything where none is named."""
+    cell = _cell({"quantizer": "none"})
+
+    def declared(raises: str | None, *checks: str) -> tuple[Expected, ...]:
+        return declared_failures(Exclusion(cell, "r", "https://e", raises, checks, "a.yaml"))
+
+    assert declared(None, "moved", "reload") == (
+        Expected(None, "moved", "r", "https://e"),
+        Expected(None, "reload", "r", "https://e"),
+    )
+    assert declared("ValueError") == (Expected("ValueError", None, "r", "https://e"),)
+    assert declared(None) == (Expected(None, None, "r", "https://e"),)
+
+
+def test_known_failures_of_a_relation() -> None:
+    """The relation's checks are the relation's, all others its arms'; one arm of a kind will do."""
+    when = {"method": "dora"}
+    entries = [
+        {"when": when, "check": check, "reason": check, "link": LINK}
+        for check in ("same_gradients_mean", "ratio_stored_mb", "moved")
+    ]
+    arms = {"x": {"method": "lora"}, "y": {"method": "dora"}}
+    spec = Spec.model_validate(
+        {
+            "test_id": "a",
+            "recipe": "sft",
+            "relation": {"arms": arms, "compare": ["gradients"]},
+            "known_failures": entries,
+        }
+    )
+    cells = {name: Cell(f"a[{name}]", spec, axes, ()) for name, axes in arms.items()}
+    related = Related(
+        "a[one]",
+        spec,
+        {"method": "lora|dora"},
+        tuple(Arm(name, cell, "trained") for name, cell in cells.items()),
+    )
+    assert [one.check for one in known_failures(related)] == [
+        "same_gradients_mean",
+        "ratio_stored_mb",
+    ]
+    assert [one.check for one in known_failures(cells["y"])] == ["moved"]
+    assert known_failures(cells["x"]) == ()
