@@ -97,6 +97,7 @@ CONFIG: dict[str, Any] = {
         "max_length": 128,
         "logging_steps": 1,
         "loss_on": "all",
+        "interrupt_at": 2,
     },
     "dpo": {"beta": 0.1},
     "meters": {"merge": True},
@@ -132,7 +133,8 @@ def _steps() -> list[Event]:
         if step == 0:
             events.append(FirstLoss(loss, 34))
         deviation = 7e-7 if step < 2 else None
-        events.append(OptimizerStep(step, (0.01,), min(norm, 1.0), deviation))
+        stretch = 1 if step >= 2 else 0
+        events.append(OptimizerStep(step, (0.01,), min(norm, 1.0), deviation, stretch=stretch))
         events.append(LoggedStep(step + 1, loss, norm))
     return events
 

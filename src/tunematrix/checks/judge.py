@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunematrix.checks import (
     generation,
+    interruption,
     loss,
     parameters,
     parity,
@@ -39,6 +40,7 @@ OF_TRAINING: tuple[Check, ...] = (
     settings.clipping,
     settings.gradient,
     settings.optimizer_update,
+    interruption.interrupted,
     parameters.moved,
     parameters.frozen,
     settings.adapter_scale,

@@ -136,6 +136,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "<= 0.002",
         "differ from those of the loss by 15.00% of the largest; micro-batches were averaged",
     ),
+    "interrupted": (
+        lambda run: run.edited(OptimizerStep, 2, stretch=0),
+        "3",
+        "after step 2",
+        "the interruption was ignored",
+    ),
     "optimizer_update": (
         lambda run: run.edited(OptimizerStep, 1, deviation=0.39),
         0.39,
@@ -302,7 +308,7 @@ ABSENT: dict[type[Event], set[str]] = {
         "final_loss",
         "steps_logged",
     },
-    OptimizerStep: {"learning_rate", "clipping", "optimizer_update"},
+    OptimizerStep: {"learning_rate", "clipping", "optimizer_update", "interrupted"},
     Changed: {"moved", "frozen"},
     AdapterScale: {"adapter_scale"},
     Reload: {"reload"},

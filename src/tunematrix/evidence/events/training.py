@@ -54,6 +54,7 @@ class OptimizerStep:
         gradient_error: largest difference of the gradients that the optimizer got to those
             recomputed from the step's own batches, over the largest, of the worst tensor; None
             when this step was not audited, or gradients were seen as the optimizer got them.
+        stretch: which optimizer took it, from 0; a resumed run has made itself another.
     """
 
     step: int
@@ -61,6 +62,7 @@ class OptimizerStep:
     gradient_norm: float | None
     deviation: float | None
     gradient_error: float | None = None
+    stretch: int = 0
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class Training:
         """Train `model` in place.
 
         Raises:
-            ValueError: clipping or packing is asked for, which mlx-lm's trainer hasn't got.
+            ValueError: clipping, packing or resuming is asked for, which mlx-lm's trainer hasn't
+                got.
         """
         self._refuse()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,13 @@ class Training:
             raise ValueError(message)
         if limit := float(self.settings["max_grad_norm"]):
             message = f"max_grad_norm={limit} can't be had: mlx-lm's trainer clips nothing; set 0"
+            raise ValueError(message)
+
+        if step := int(self.settings["interrupt_at"]):
+            message = (
+                f"train.interrupt_at={step} can't be had: mlx-lm saves no optimizer state "
+                "(https://github.com/ml-explore/mlx-lm/pull/97)"
+            )
             raise ValueError(message)
 
     def _dataset(self) -> CacheDataset:

@@ -134,13 +134,14 @@ class Engine:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
         meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
+        training = self.training(data, output)
         trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
-        run_loop = self.loop()(trained, self.training(data, output), events.write)
+        run_loop = self.loop()(trained, training, events.write)
         with meters.watch(trained, base):
             started = perf_counter()
             run_loop()
             self.backend.synchronize()
-            seconds = perf_counter() - started
+            seconds = perf_counter() - started - training.idle.seconds
         events.write(Throughput(meters.tokens, seconds))
         kept = ranks.held(trained)
         ranks.gather(trained, model)

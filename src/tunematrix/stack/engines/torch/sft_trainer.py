@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -12,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tunematrix.evidence.events import LoggedStep
+from tunematrix.stack.engines.torch import interruption
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 
 
@@ -30,7 +32,20 @@ class LogReader(TrainerCallback):
 
 
 def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[[], object]:
-    """Return what trains `model` in place; the data is tokenized and packed by then."""
+    """Return what trains `model` in place; the data is tokenized and packed by then.
+
+    Raises:
+        ValueError: training is to be interrupted where there is nothing to interrupt.
+    """
+    step = interruption.step_of(training.settings)
+    make = partial(_trainer, model, training, write)
+    if step:
+        return interruption.prepare(model, make, step, training.idle)
+    train: Callable[[], object] = make().train
+    return train
+
+
+def _trainer(model: nn.Module, training: Training, write: WriteLine) -> SFTTrainer:
     trainer = SFTTrainer(
         model=model,
         args=_config(training),
@@ -40,8 +55,7 @@ def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[
         callbacks=[LogReader(write)],
     )
     trainer.remove_callback(PrinterCallback)
-    train: Callable[[], object] = trainer.train
-    return train
+    return trainer
 
 
 def _config(training: Training) -> SFTConfig:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,6 +25,24 @@ OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
 }
 
 
+@dataclass
+class Stopwatch:
+    """Adds up wall time while it runs.
+
+    Attributes:
+        seconds: so far.
+    """
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Measure meanwhile."""
+        started = perf_counter()
+        yield
+        self.seconds += perf_counter() - started
+
+
 @dataclass(frozen=True)
 class Training:
     """One training run, for any loop.
@@ -36,6 +56,7 @@ class Training:
         compute: dtype name of the arithmetic; autocast provides any but float32.
         device: PyTorch's name of it; device_settings: what keeps Trainer on it.
         output: folder for the trainer's own files.
+        idle: time that the loop spends between two stretches of training.
     """
 
     settings: Mapping[str, Any]
@@ -50,6 +71,7 @@ class Training:
     device: str
     device_settings: Mapping[str, Any]
     output: Path
+    idle: Stopwatch = field(default_factory=Stopwatch)
 
     def optimizer_class(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return the optimizer's class and its arguments.

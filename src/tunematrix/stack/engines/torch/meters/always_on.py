@@ -29,6 +29,7 @@ class TrainingMeters:
 
     Attributes:
         tokens: real positions that entered the model so far.
+        stretch: that of the last optimizer step.
         first: recomputes the first step's loss, which preference training has of its own.
     """
 
@@ -52,6 +53,7 @@ class TrainingMeters:
             audit = batches.LabelAudit(texts, tokenizer, bool(config["data"]["packing"]))
             self.batches = batches.BatchMeter(audit, self.first, self._write)
         self.compute = compute.ComputeMeter()
+        self.stretch = 0
 
     @contextmanager
     def watch(self, model: nn.Module, base: Base) -> Iterator[None]:
@@ -78,6 +80,10 @@ class TrainingMeters:
 
     def _stepped(self, step: OptimizerStep) -> None:
         self.batches.next_step()
+        if step.stretch != self.stretch:
+            # Whoever goes on may have wrapped the model otherwise.
+            self.stretch = step.stretch
+            self.compute.looks.clear()
         self._write(step)
 
     def _write(self, event: Event) -> None:

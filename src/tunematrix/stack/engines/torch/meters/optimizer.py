@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,7 +98,8 @@ def watch(
 ) -> Iterator[None]:
     """Write one `OptimizerStep` for each step that any optimizer takes meanwhile."""
     audit = Audit(formula, {id(p): name for name, p in model.named_parameters()})
-    step = 0
+    step, stretch = 0, -1
+    last: weakref.ref[Optimizer] | None = None
     seen: tuple[tuple[float, ...], float] = ((), 0.0)
 
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -110,9 +112,11 @@ def watch(
             audit.before(optimizer, step)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        nonlocal step
+        nonlocal step, stretch, last
         deviation = audit.deviation(optimizer) if step < AUDITED_STEPS else None
-        write(OptimizerStep(step, seen[0], seen[1], deviation))
+        if last is None or last() is not optimizer:
+            stretch, last = stretch + 1, weakref.ref(optimizer)
+        write(OptimizerStep(step, seen[0], seen[1], deviation, stretch=stretch))
         step += 1
 
     handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
