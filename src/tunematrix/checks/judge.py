@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunematrix.checks import (
+    effects,
     generation,
     loss,
     parameters,
@@ -32,12 +33,15 @@ OF_TRAINING: tuple[Check, ...] = (
     settings.micro_batches,
     settings.gradient_checkpointing,
     settings.precision,
+    effects.trained_dtypes,
+    effects.adapter_dropout,
     loss.first_loss,
     settings.learning_rate,
     settings.clipping,
     settings.gradient,
     settings.optimizer_update,
     parameters.moved,
+    effects.moved_share,
     parameters.frozen,
     settings.adapter_scale,
     parameters.reloaded,

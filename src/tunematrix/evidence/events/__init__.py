@@ -26,6 +26,7 @@ from tunematrix.evidence.events.process import (
     Started,
 )
 from tunematrix.evidence.events.training import (
+    AdapterDropout,
     AdapterScale,
     Changed,
     Compute,
@@ -35,6 +36,7 @@ from tunematrix.evidence.events.training import (
     OptimizerStep,
     Throughput,
     Trainable,
+    TrainedDtypes,
 )
 
 Event = (
@@ -54,6 +56,8 @@ Event = (
     | Compute
     | Changed
     | AdapterScale
+    | AdapterDropout
+    | TrainedDtypes
     | Evaluation
     | Memory
     | Throughput
@@ -65,6 +69,7 @@ Event = (
 )
 
 __all__ = [
+    "AdapterDropout",
     "AdapterScale",
     "Changed",
     "Compute",
@@ -89,5 +94,6 @@ __all__ = [
     "Storage",
     "Throughput",
     "Trainable",
+    "TrainedDtypes",
     "Transfer",
 ]

@@ -54,6 +54,8 @@ class OptimizerStep:
         gradient_error: largest difference of the gradients that the optimizer got to those
             recomputed from the step's own batches, over the largest, of the worst tensor; None
             when this step was not audited, or gradients were seen as the optimizer got them.
+        moved: share of the elements with a gradient other than 0 that differ after the step; None
+            when this step was not audited, or its rate was 0.
     """
 
     step: int
@@ -61,6 +63,7 @@ class OptimizerStep:
     gradient_norm: float | None
     deviation: float | None
     gradient_error: float | None = None
+    moved: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,34 @@ class AdapterScale:
     """
 
     measured: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class AdapterDropout:
+    """What dropout did to the inputs of adapters while training.
+
+    Attributes:
+        inputs: elements other than 0 that entered adapted layers.
+        zeroed: those of them that reached the adapter's first factor as 0.
+    """
+
+    inputs: int
+    zeroed: int
+
+
+@dataclass(frozen=True)
+class TrainedDtypes:
+    """Dtypes of what trains, as the optimizer had it in its first steps.
+
+    Attributes:
+        parameters: of trained parameters.
+        gradients: of their gradients; empty where the trainer keeps them to itself.
+        state: of the optimizer's moments; empty where it keeps none.
+    """
+
+    parameters: tuple[str, ...]
+    gradients: tuple[str, ...]
+    state: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class Engine:
     ) -> None:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
-        meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
+        meters = TrainingMeters(self.config, data, self.tokenizer, events)
         run_loop = LOOPS[self.method.loop](model, self.training(data, output), events.write)
         with meters.watch(model, base):
             started = perf_counter()

@@ -13,8 +13,10 @@ from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.engines.process_memory import ProcessPeak
-from tunematrix.stack.engines.torch.meters import batches, compute, optimizer
+from tunematrix.stack.engines.torch.meters import batches, compute, dropout, dtypes, optimizer
+from tunematrix.stack.engines.torch.meters.labels import LabelAudit
 from tunematrix.stack.engines.torch.methods.common import adapted_linears
 
 
@@ -28,7 +30,7 @@ class TrainingMeters:
     def __init__(
         self,
         config: Mapping[str, Any],
-        texts: frozenset[str],
+        data: Data,
         tokenizer: PreTrainedTokenizerBase,
         events: EventLog,
     ) -> None:
@@ -36,9 +38,11 @@ class TrainingMeters:
         self.events = events
         self.tokens = 0
         packed = bool(config["data"]["packing"])
-        audit = batches.LabelAudit(texts, tokenizer, packed)
+        audit = LabelAudit(data, tokenizer, packed, int(config["train"]["max_length"]))
         self.batches = batches.BatchMeter(audit, self._write)
         self.compute = compute.ComputeMeter()
+        self.dropout = dropout.DropoutMeter()
+        self.dtypes = dtypes.DtypeMeter()
 
     @contextmanager
     def watch(self, model: nn.Module, base: Base) -> Iterator[None]:
@@ -49,11 +53,13 @@ class TrainingMeters:
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))
+            stack.enter_context(dropout.watch(linears, self.dropout))
+            stack.enter_context(dtypes.watch(self.dtypes))
             stack.enter_context(optimizer.watch(model, Formula.of(self.config), self._stepped))
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())
-        for event in self.compute.events(model):
+        for event in (*self.compute.events(model), self.dropout.event(), self.dtypes.event()):
             self.events.write(event)
 
     def _stepped(self, step: OptimizerStep) -> None:

@@ -5,53 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import FirstLoss, MicroBatch
 from tunematrix.stack.engines.examples import IGNORED
-
-AUDITED_BATCHES = 3
-
-
-@dataclass(frozen=True)
-class LabelAudit:
-    """What a row's counted labels may spell.
-
-    Attributes:
-        texts: every text that the data form supervises, end-of-sequence token included.
-        tokenizer: to decode labels with.
-        packed: whether a row holds several texts, one after the other.
-    """
-
-    texts: frozenset[str]
-    tokenizer: PreTrainedTokenizerBase
-    packed: bool
-
-    def faithful(
-        self, inputs: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor | None
-    ) -> bool:
-        """Return whether one row's labels are its own inputs and spell what they should.
-
-        In packed rows the first token of each text has no label, since nothing precedes it.
-        """
-        counted = labels != IGNORED
-        if not torch.equal(inputs[counted], labels[counted]):
-            return False
-        if not self.packed:
-            return self._spells(labels[counted])
-        assert positions is not None, "packed rows come with position ids"
-        starts = [*(positions == 0).nonzero().flatten().tolist(), len(inputs)]
-        return bool(counted[positions != 0].all()) and all(
-            self._spells(inputs[start:end]) for start, end in pairwise(starts)
-        )
-
-    def _spells(self, tokens: torch.Tensor) -> bool:
-        return self.tokenizer.decode(tokens, skip_special_tokens=False) in self.texts
+from tunematrix.stack.engines.torch.meters.labels import LabelAudit
 
 
 @dataclass
@@ -59,8 +20,8 @@ class BatchMeter:
     """Looks at each training pass; `next_step` says when an optimizer step has ended.
 
     Attributes:
-        audit: judges labels; write: takes what was seen.
-        step: optimizer steps so far; count: training passes so far.
+        audit: judges rows; write: takes what was seen.
+        step: optimizer steps so far.
         current: the pass whose backward may still be under way.
         first: summed nats and counted tokens of each pass of the first step.
         busy: whether the meter itself is calling the model.
@@ -69,7 +30,6 @@ class BatchMeter:
     audit: LabelAudit
     write: Callable[[MicroBatch | FirstLoss], None]
     step: int = 0
-    count: int = 0
     current: MicroBatch | None = None
     first: list[tuple[float, int]] = field(default_factory=list)
     busy: bool = False
@@ -81,20 +41,13 @@ class BatchMeter:
         self.flush()
         inputs, labels = kwargs["input_ids"], kwargs["labels"]
         mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
-        sampled = range(len(inputs)) if self.count < AUDITED_BATCHES else range(0)
-        self.count += 1
         self.current = MicroBatch(
             step=self.step,
             rows=inputs.shape[0],
             columns=inputs.shape[1],
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
-            audited=len(sampled),
-            faithful=sum(
-                self.audit.faithful(
-                    inputs[row], labels[row], None if positions is None else positions[row]
-                )
-                for row in sampled
-            ),
+            audited=inputs.shape[0],
+            faithful=self.audit.faithful(inputs, labels, mask, positions),
             layer_calls=0,
         )
         if self.step == 0:
