@@ -14,6 +14,7 @@ from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim, Verdict
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import (
+    AdapterDropout,
     AdapterScale,
     Changed,
     Compute,
@@ -41,6 +42,7 @@ from tunematrix.evidence.events import (
     Storage,
     Throughput,
     Trainable,
+    TrainedDtypes,
     Transfer,
 )
 from tunematrix.spec import Spec
@@ -82,7 +84,13 @@ CONFIG: dict[str, Any] = {
             "logit_error": 0.25,
         },
     },
-    "precision": {"name": "fp32", "weights": "float32", "compute": "float32", "logit_error": 1e-5},
+    "precision": {
+        "name": "fp32",
+        "weights": "float32",
+        "compute": "float32",
+        "trained": "float32",
+        "logit_error": 1e-5,
+    },
     "optimizer": {"name": "adamw"},
     "scheduler": {"name": "constant"},
     "data": {"name": "text", "packing": False},
@@ -133,8 +141,11 @@ def _steps() -> list[Event]:
         if step == 0:
             events.append(FirstLoss(loss, 34))
         deviation = 7e-7 if step < 2 else None
+        moved = 0.99 if step < 2 else None
         stretch = 1 if step >= 2 else 0
-        events.append(OptimizerStep(step, (0.01,), min(norm, 1.0), deviation, stretch=stretch))
+        events.append(
+            OptimizerStep(step, (0.01,), min(norm, 1.0), deviation, stretch=stretch, moved=moved)
+        )
         events.append(LoggedStep(step + 1, loss, norm))
     return events
 
@@ -163,6 +174,8 @@ def _honest_events() -> tuple[Event, ...]:
         *_steps(),
         Memory("process_peak", 64_000_000, "VmHWM, cleared"),
         Compute(("float32",), ("float32",)),
+        TrainedDtypes(("float32",), ("float32",), ("float32",)),
+        AdapterDropout(500_000, 0),
         Device({"cpu": 48}, ("cpu",)),
         Throughput(20_000, 10.0),
         Changed(FACTORS, (), (), (), 93),

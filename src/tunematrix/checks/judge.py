@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunematrix.checks import (
+    effects,
     generation,
     interruption,
     loss,
@@ -36,12 +37,15 @@ OF_TRAINING: tuple[Check, ...] = (
     ranks.ranks,
     settings.gradient_checkpointing,
     settings.precision,
+    effects.trained_dtypes,
+    effects.adapter_dropout,
     settings.learning_rate,
     settings.clipping,
     settings.gradient,
     settings.optimizer_update,
     interruption.interrupted,
     parameters.moved,
+    effects.moved_share,
     parameters.frozen,
     settings.adapter_scale,
     parameters.reloaded,

@@ -44,7 +44,8 @@ def test_made_once_from_a_seed(name: str, cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", models.ARCHITECTURES)
 def test_its_tokenizer_is_the_toy_worlds(name: str, cache: Path) -> None:
     """transformers knows rules of its own for some architectures (Qwen2's), which are not ours."""
-    config = {"model": {"path": f"toyworld://{name}"}, "cache_dir": str(cache)}
+    train = {"padding": "pad"}
+    config = {"model": {"path": f"toyworld://{name}"}, "train": train, "cache_dir": str(cache)}
     _, words = open_checkpoint(config)
     assert words(STORY)["input_ids"] == tokenizer.build()(STORY)["input_ids"]
 

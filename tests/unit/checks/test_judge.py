@@ -11,6 +11,7 @@ import pytest
 
 from tunematrix.checks.judge import OF_A_RECIPE, OF_THE_PROCESS, OF_THE_SPEC
 from tunematrix.evidence.events import (
+    AdapterDropout,
     AdapterScale,
     Changed,
     Compute,
@@ -31,6 +32,7 @@ from tunematrix.evidence.events import (
     Storage,
     Throughput,
     Trainable,
+    TrainedDtypes,
     Transfer,
 )
 
@@ -107,6 +109,24 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "bfloat16, float32",
         "float32",
         "mixed precision was ignored or leaks",
+    ),
+    "trained_dtypes": (
+        lambda run: run.edited(TrainedDtypes, state=("bfloat16",)),
+        "moments bfloat16",
+        "float32",
+        "moments bfloat16 where float32 was promised; adapters that follow",
+    ),
+    "adapter_dropout": (
+        lambda run: run.edited(AdapterDropout, zeroed=50_000),
+        0.1,
+        "0",
+        "10.000% of the adapters' inputs were dropped in training, configured are 0.000%",
+    ),
+    "moved_share": (
+        lambda run: run.edited(OptimizerStep, 1, moved=0.03),
+        0.03,
+        ">= 0.5",
+        "3.0% of the elements with a gradient moved in the worst of 2 steps; the rest was rounded",
     ),
     "first_loss": (
         lambda run: run.edited(LoggedStep, 0, loss=4.65),
@@ -308,9 +328,17 @@ ABSENT: dict[type[Event], set[str]] = {
         "final_loss",
         "steps_logged",
     },
-    OptimizerStep: {"learning_rate", "clipping", "optimizer_update", "interrupted"},
+    OptimizerStep: {
+        "learning_rate",
+        "clipping",
+        "optimizer_update",
+        "interrupted",
+        "moved_share",
+    },
     Changed: {"moved", "frozen"},
     AdapterScale: {"adapter_scale"},
+    AdapterDropout: {"adapter_dropout"},
+    TrainedDtypes: {"trained_dtypes"},
     Reload: {"reload"},
     Merged: {"merge"},
     Generation: {"grammatical", "cache", "seeded", "sampled_nats"},
@@ -326,6 +354,7 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (OptimizerStep, "learning_rates"),
     (OptimizerStep, "gradient_norm"),
     (OptimizerStep, "deviation"),
+    (OptimizerStep, "moved"),
     (FirstLoss, "loss"),
     (LoggedStep, "loss"),
     (LoggedStep, "gradient_norm"),

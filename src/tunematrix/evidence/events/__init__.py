@@ -27,6 +27,7 @@ from tunematrix.evidence.events.process import (
     Started,
 )
 from tunematrix.evidence.events.training import (
+    AdapterDropout,
     AdapterScale,
     Changed,
     Compute,
@@ -37,6 +38,7 @@ from tunematrix.evidence.events.training import (
     Rank,
     Throughput,
     Trainable,
+    TrainedDtypes,
 )
 
 Event = (
@@ -56,6 +58,8 @@ Event = (
     | Compute
     | Changed
     | AdapterScale
+    | AdapterDropout
+    | TrainedDtypes
     | Evaluation
     | Memory
     | Throughput
@@ -71,6 +75,7 @@ Event = (
 )
 
 __all__ = [
+    "AdapterDropout",
     "AdapterScale",
     "Changed",
     "Compute",
@@ -99,5 +104,6 @@ __all__ = [
     "Storage",
     "Throughput",
     "Trainable",
+    "TrainedDtypes",
     "Transfer",
 ]

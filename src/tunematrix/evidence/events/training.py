@@ -55,6 +55,8 @@ class OptimizerStep:
             recomputed from the step's own batches, over the largest, of the worst tensor; None
             when this step was not audited, or gradients were seen as the optimizer got them.
         stretch: which optimizer took it, from 0; a resumed run has made itself another.
+        moved: share of the elements with a gradient other than 0 that differ after the step; None
+            when this step was not audited, or its rate was 0.
     """
 
     step: int
@@ -63,6 +65,7 @@ class OptimizerStep:
     deviation: float | None
     gradient_error: float | None = None
     stretch: int = 0
+    moved: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,34 @@ class AdapterScale:
     """
 
     measured: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class AdapterDropout:
+    """What dropout did to the inputs of adapters while training.
+
+    Attributes:
+        inputs: elements other than 0 that entered adapted layers.
+        zeroed: those of them that reached the adapter's first factor as 0.
+    """
+
+    inputs: int
+    zeroed: int
+
+
+@dataclass(frozen=True)
+class TrainedDtypes:
+    """Dtypes of what trains, as the optimizer had it in its first steps.
+
+    Attributes:
+        parameters: of trained parameters.
+        gradients: of their gradients; empty where the trainer keeps them to itself.
+        state: of the optimizer's moments; empty where it keeps none.
+    """
+
+    parameters: tuple[str, ...]
+    gradients: tuple[str, ...]
+    state: tuple[str, ...]
 
 
 @dataclass(frozen=True)

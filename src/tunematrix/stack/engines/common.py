@@ -140,6 +140,7 @@ def open_checkpoint(config: Mapping[str, Any]) -> tuple[Path, PreTrainedTokenize
 
     Raises:
         BadInput: the folder lacks what a checkpoint must have.
+        ValueError: `train.padding` is neither "pad" nor "eos".
     """
     path = str(config["model"]["path"])
     folder = models.resolve(path, Path(config["cache_dir"]))
@@ -148,4 +149,12 @@ def open_checkpoint(config: Mapping[str, Any]) -> tuple[Path, PreTrainedTokenize
     tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
+    match config["train"]["padding"]:
+        case "pad":
+            pass
+        case "eos":
+            tokenizer.pad_token = tokenizer.eos_token
+        case other:
+            message = f"train.padding={other} is neither pad nor eos"
+            raise ValueError(message)
     return folder, tokenizer

@@ -29,7 +29,7 @@ from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpo
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring
 from tunematrix.stack.engines.mlx.loading import Quantizer, load
-from tunematrix.stack.engines.mlx.meters import parameters, scale, tracing
+from tunematrix.stack.engines.mlx.meters import parameters, scale, tracing, trained
 from tunematrix.stack.engines.mlx.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
@@ -149,6 +149,9 @@ class Engine:
             seconds = perf_counter() - started
         events.write(Throughput(meters.tokens, seconds))
         events.write(parameters.compare(before, model))
+        events.write(trained.dtypes(model, optimizer))
+        if (dropout := trained.dropout(model, base)) is not None:
+            events.write(dropout)
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.dtype))
 

@@ -46,8 +46,8 @@ class Training:
         """Train `model` in place.
 
         Raises:
-            ValueError: clipping, packing or resuming is asked for, which mlx-lm's trainer hasn't
-                got.
+            ValueError: clipping, packing, resuming or another padding is asked for, which mlx-lm's
+                trainer hasn't got.
         """
         self._refuse()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,11 @@ class Training:
             raise ValueError(message)
         if limit := float(self.settings["max_grad_norm"]):
             message = f"max_grad_norm={limit} can't be had: mlx-lm's trainer clips nothing; set 0"
+            raise ValueError(message)
+        if (padding := str(self.settings["padding"])) != "pad":
+            message = (
+                f"train.padding={padding} can't be had: mlx-lm pads with token 0, whatever it is"
+            )
             raise ValueError(message)
 
         if step := int(self.settings["interrupt_at"]):

@@ -133,7 +133,7 @@ class Engine:
     ) -> None:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
-        meters = TrainingMeters(self.config, data.texts, self.tokenizer, events)
+        meters = TrainingMeters(self.config, data, self.tokenizer, events)
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
         run_loop = self.loop()(trained, training, events.write)

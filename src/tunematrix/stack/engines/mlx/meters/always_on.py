@@ -138,5 +138,6 @@ class TrainingMeters:
                 gradient_norm=None,
                 deviation=None if errors is None else errors.update,
                 gradient_error=None if errors is None else errors.gradient,
+                moved=None if errors is None else errors.moved,
             )
         )

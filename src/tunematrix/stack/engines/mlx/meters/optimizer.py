@@ -31,10 +31,12 @@ class StepErrors:
         update: of the parameters against the optimizer's formula.
         gradient: of the gradients that the optimizer got against our own, the worst tensor; None
             where the step leaves no trace of them.
+        moved: share of elements with a gradient that differ after it; None at a rate of 0.
     """
 
     update: float
     gradient: float | None
+    moved: float | None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,14 @@ class UpdateAudit:
         return StepErrors(
             update=float(np.max([_ratio(error, update), *(s.moments for s in steps)])),
             gradient=float(np.max(gradients)) if gradients else None,
+            moved=self._moved({name: doubles(now[name]) for name in self.old}) if rate else None,
         )
+
+    def _moved(self, now: Mapping[str, Doubles]) -> float | None:
+        pulled = {name: self.gradients[name] != 0 for name in self.old}
+        total = sum(int(mask.sum()) for mask in pulled.values())
+        moved = sum(int((mask & (now[n] != self.old[n])).sum()) for n, mask in pulled.items())
+        return moved / total if total else None
 
     def _adam(
         self, name: str, now: Doubles, state: Mapping[str, mx.array], rate: float, count: int

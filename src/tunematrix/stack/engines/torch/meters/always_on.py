@@ -13,14 +13,18 @@ from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.engines.process_memory import ProcessPeak
 from tunematrix.stack.engines.torch.meters import (
     batches,
     compute,
+    dropout,
+    dtypes,
     optimizer,
     preferences,
     tensors,
 )
+from tunematrix.stack.engines.torch.meters.labels import LabelAudit
 from tunematrix.stack.engines.torch.methods.common import adapted_linears
 
 
@@ -36,7 +40,7 @@ class TrainingMeters:
     def __init__(
         self,
         config: Mapping[str, Any],
-        texts: frozenset[str],
+        data: Data,
         tokenizer: PreTrainedTokenizerBase,
         events: EventLog,
     ) -> None:
@@ -47,12 +51,15 @@ class TrainingMeters:
         self.preferences: preferences.Losses | None = None
         if config["recipe"].get("prefers"):
             self.preferences = preferences.Losses.of(config)
-            pairs = preferences.PairAudit(texts, tokenizer)
+            pairs = preferences.PairAudit(data.texts, tokenizer)
             self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
         else:
-            audit = batches.LabelAudit(texts, tokenizer, bool(config["data"]["packing"]))
+            packed = bool(config["data"]["packing"])
+            audit = LabelAudit(data, tokenizer, packed, int(config["train"]["max_length"]))
             self.batches = batches.BatchMeter(audit, self.first, self._write)
         self.compute = compute.ComputeMeter()
+        self.dropout = dropout.DropoutMeter()
+        self.dtypes = dtypes.DtypeMeter()
         self.stretch = 0
 
     @contextmanager
@@ -64,13 +71,15 @@ class TrainingMeters:
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))
+            stack.enter_context(dropout.watch(linears, self.dropout))
+            stack.enter_context(dtypes.watch(self.dtypes))
             stack.enter_context(optimizer.watch(model, Formula.of(self.config), self._stepped))
             if self.config["meters"]["tensors"]:
                 stack.enter_context(tensors.watch(model, self.events.keep))
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())
-        for event in self.compute.events(model):
+        for event in (*self.compute.events(model), self.dropout.event(), self.dtypes.event()):
             self.events.write(event)
 
     def held_against(self, load: Callable[[], nn.Module]) -> Iterator[Event]:

@@ -6,17 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import FirstLoss, MicroBatch
 from tunematrix.stack.engines.examples import IGNORED
-
-AUDITED_BATCHES = 3
 
 
 class Labels(Protocol):
@@ -36,57 +32,13 @@ class Losses(Protocol):
         """Take note that a step has ended."""
 
 
-@dataclass(frozen=True)
-class LabelAudit:
-    """What a row's counted labels may spell.
-
-    Attributes:
-        texts: every text that the data form supervises, end-of-sequence token included.
-        tokenizer: to decode labels with.
-        packed: whether a row holds several texts, one after the other.
-    """
-
-    texts: frozenset[str]
-    tokenizer: PreTrainedTokenizerBase
-    packed: bool
-
-    def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
-        """Return how many rows' labels are their own inputs and spell what they should.
-
-        In packed rows the first token of each text has no label, since nothing precedes it.
-        """
-        ids, labels = inputs["input_ids"], inputs["labels"]
-        positions = inputs.get("position_ids")
-        return sum(
-            self._row(ids[row], labels[row], None if positions is None else positions[row])
-            for row in range(len(ids))
-        )
-
-    def _row(
-        self, inputs: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor | None
-    ) -> bool:
-        counted = labels != IGNORED
-        if not torch.equal(inputs[counted], labels[counted]):
-            return False
-        if not self.packed:
-            return self._spells(labels[counted])
-        assert positions is not None, "packed rows come with position ids"
-        starts = [*(positions == 0).nonzero().flatten().tolist(), len(inputs)]
-        return bool(counted[positions != 0].all()) and all(
-            self._spells(inputs[start:end]) for start, end in pairwise(starts)
-        )
-
-    def _spells(self, tokens: torch.Tensor) -> bool:
-        return self.tokenizer.decode(tokens, skip_special_tokens=False) in self.texts
-
-
 @dataclass
 class BatchMeter:
     """Looks at each training pass; `next_step` says when an optimizer step has ended.
 
     Attributes:
         labels: judges labels; losses: recomputes losses; write: takes what was seen.
-        step: optimizer steps so far; count: training passes so far.
+        step: optimizer steps so far.
         current: the pass whose backward may still be under way.
         rows: sequences so far; first_rows: a digest of each one of the first step.
         busy: whether the meter itself is calling the model.
@@ -96,7 +48,6 @@ class BatchMeter:
     losses: Losses
     write: Callable[[MicroBatch], None]
     step: int = 0
-    count: int = 0
     current: MicroBatch | None = None
     rows: int = 0
     first_rows: list[str] = field(default_factory=list)
@@ -109,16 +60,14 @@ class BatchMeter:
             return
         self.flush()
         inputs, mask = kwargs["input_ids"], kwargs.get("attention_mask")
-        sampled = self.count < AUDITED_BATCHES
-        self.count += 1
         self.rows += len(inputs)
         self.current = MicroBatch(
             step=self.step,
             rows=inputs.shape[0],
             columns=inputs.shape[1],
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
-            audited=len(inputs) if sampled else 0,
-            faithful=self.labels.faithful(kwargs) if sampled else 0,
+            audited=len(inputs),
+            faithful=self.labels.faithful(kwargs),
             layer_calls=0,
         )
         if self.step == 0:

@@ -38,10 +38,11 @@ class Audit:
     names: Mapping[int, str]
     state: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    pulled: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def before(self, optimizer: Optimizer, step: int) -> None:
         """Compute where each parameter must be after this step."""
-        self.expected = {}
+        self.expected, self.pulled = {}, {}
         budget = AUDITED_ELEMENTS
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -52,6 +53,8 @@ class Audit:
                 gradient = whole(parameter.grad.detach()).float().clone()
                 new = self._update(parameter, old, gradient, float(group["lr"]), step + 1)
                 self.expected[id(parameter)] = (old, new)
+                if group["lr"]:
+                    self.pulled[id(parameter)] = gradient != 0
 
     def deviation(self, optimizer: Optimizer) -> float | None:
         """Return the largest error over the largest update, or None when nothing was followed."""
@@ -69,6 +72,18 @@ class Audit:
         # A tensor's maximum keeps a nan, Python's may lose it.
         error, update = (float(torch.stack(found).max()) for found in (errors, updates))
         return error / update if update != 0 else (0.0 if error == 0 else math.inf)
+
+    def moved(self, optimizer: Optimizer) -> float | None:
+        """Return the share of elements with a gradient that differ now; None if there are none."""
+        total = different = 0
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                pulled = self.pulled.get(id(parameter))
+                if pulled is not None:
+                    changed = parameter.detach().float() != self.expected[id(parameter)][0]
+                    total += int(pulled.sum())
+                    different += int((changed & pulled).sum())
+        return different / total if total else None
 
     def _update(
         self, key: nn.Parameter, old: torch.Tensor, grad: torch.Tensor, rate: float, count: int
@@ -113,10 +128,12 @@ def watch(
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         nonlocal step, stretch, last
-        deviation = audit.deviation(optimizer) if step < AUDITED_STEPS else None
+        audited = step < AUDITED_STEPS
+        deviation = audit.deviation(optimizer) if audited else None
+        moved = audit.moved(optimizer) if audited else None
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
-        write(OptimizerStep(step, seen[0], seen[1], deviation, stretch=stretch))
+        write(OptimizerStep(step, seen[0], seen[1], deviation, stretch=stretch, moved=moved))
         step += 1
 
     handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]

@@ -1,0 +1,76 @@
+"""What acts inside a training step: dropout, dtypes, and how much of each update survives."""
+
+from __future__ import annotations
+
+import math
+
+from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.evidence.events import AdapterDropout, OptimizerStep, TrainedDtypes
+from tunematrix.evidence.evidence import Evidence
+
+DEVIATIONS = 6.0
+"""Standard deviations that chance may take a share from its mean; one run in 500 million does."""
+LEAST_MOVED = 0.5
+
+
+def adapter_dropout(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """As many of the adapters' inputs are dropped as configured, and none where none should be."""
+    settings = claim.option("method")["implementation"]
+    if "dropout" not in settings:
+        return None
+    seen = evidence.one(AdapterDropout)
+    if seen is None or not seen.inputs:
+        return missing("adapter_dropout", "what entered the adapters")
+    wanted, share = float(settings["dropout"]), seen.zeroed / seen.inputs
+    room = DEVIATIONS * math.sqrt(wanted * (1 - wanted) / seen.inputs)
+    message = (
+        f"{share:.3%} of the adapters' inputs were dropped in training, configured are "
+        f"{wanted:.3%}; dropout was ignored, or the model trained in evaluation mode"
+    )
+    bound = f"{wanted:g} within {room:.2g}" if wanted else "0"
+    ok = abs(share - wanted) <= room
+    return decide("adapter_dropout", ok, share, bound, message, unit="share of inputs")
+
+
+def trained_dtypes(evidence: Evidence, claim: Claim) -> Verdict:
+    """Trained weights, their gradients and the optimizer's moments have the promised dtypes.
+
+    A precision promises one to all of them; a quantizer, others to the methods it names.
+    """
+    seen = evidence.one(TrainedDtypes)
+    if seen is None or not seen.parameters:
+        return missing("trained_dtypes", "dtypes of what trains")
+    hidden = all(step.gradient_norm is None for step in evidence.all(OptimizerStep))
+    if not seen.gradients and not hidden:
+        return missing("trained_dtypes", "dtypes of the gradients")
+    optimizer = claim.option("optimizer")
+    if not seen.state and not (optimizer["name"] == "sgd" and not optimizer["momentum"]):
+        return missing("trained_dtypes", "dtypes of the optimizer's moments")
+    own = claim.option("quantizer").get("trained", {}).get(claim.option("method")["name"])
+    promised = set(own or [claim.option("precision")["trained"]])
+    wanted = " and ".join(sorted(promised))
+    found = {"weights": seen.parameters, "gradients": seen.gradients, "moments": seen.state}
+    odd = {what: names for what, names in found.items() if names and {*names} != promised}
+    measured = "; ".join(f"{what} {', '.join(names)}" for what, names in odd.items()) or wanted
+    message = (
+        f"{measured} where {wanted} was promised; adapters that follow their base's dtype, or an "
+        "optimizer whose moments are rounded: small updates are lost"
+    )
+    return decide("trained_dtypes", not odd, measured, wanted, message)
+
+
+def moved_share(evidence: Evidence, claim: Claim) -> Verdict:
+    """Most elements that get a gradient differ after the step: rounding doesn't eat updates."""
+    found = [step.moved for step in evidence.all(OptimizerStep) if step.moved is not None]
+    if not found:
+        return missing("moved_share", "how many elements moved")
+    # What is no share, nan and infinity among it, is worse than any.
+    least = min(found, key=lambda share: (0 <= share <= 1, share))
+    message = (
+        f"{least:.1%} of the elements with a gradient moved in the worst of {len(found)} steps; "
+        "the rest was rounded away, as by weights in bfloat16 under a small learning rate"
+    )
+    return decide(
+        "moved_share", LEAST_MOVED <= least <= 1, least, f">= {LEAST_MOVED:g}", message,
+        unit="share of elements",
+    )  # fmt: skip
