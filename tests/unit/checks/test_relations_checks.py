@@ -122,6 +122,8 @@ def test_the_worst_ratio_is_told() -> None:
     sides = [side("one", stored_mb=10.0), side("two", stored_mb=1.0), side("three", stored_mb=9.0)]
     claim = relation("stored_mb", ratio={"min": 0.3, "max": 0.5})
     assert judged(claim, *sides)["ratio_stored_mb"].measured == 0.9
+    claim = relation("stored_mb", ratio={"min": 0.3})
+    assert judged(claim, sides[0], sides[2], sides[1])["ratio_stored_mb"].measured == 0.1
 
 
 @pytest.mark.parametrize("figures", [{}, {"stored_mb": 0.0}])
