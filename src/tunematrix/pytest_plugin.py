@@ -134,7 +134,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile |
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is for the night; run the arms of each relation before it."""
-    if not config.getoption("markexpr") and not any("::" in text for text in config.args):
+    asked = config.stash[KEY].asks_for(NIGHTLY) or any("::" in text for text in config.args)
+    if not asked:
         late = [item for item in items if item.get_closest_marker(NIGHTLY)]
         items[:] = [item for item in items if item not in late]
         config.hook.pytest_deselected(items=late)
