@@ -64,7 +64,7 @@ def judged(new_project: NewProject) -> tuple[Project, Run]:
     relate(project, "table", says="compare: [gradients, logits], tolerance: {logits: 1.0e-3}")
     relate(project, "unknown", says="compare: [gradients]")
     relate(project, "ratio", "{one: {train.batch_size: 8}, two: {train.batch_size: 2}}",
-           "compare: [stored_mb], ratio: {max: 0.2}")  # fmt: skip
+           "ratio: {stored_mb: {two: {max: 0.2}}}")  # fmt: skip
     relate(project, "nothing", "{one: {train.seed: 1}, two: {train.seed: 2}}",
            more="overrides: {train.max_steps: 1}\n")  # fmt: skip
     relate(project, "more", "{one: {data: text}, two: {data: half}}")

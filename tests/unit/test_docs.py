@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tunematrix.checks.relations import RATIO, SAME
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.harness import read_setting
 from tunematrix.matrix.plan import plan
@@ -19,7 +18,7 @@ from tunematrix.report.verified import as_markdown, placed, verified_runs
 from tunematrix.results.store import Store
 from tunematrix.spec import Spec, load_specs
 from tunematrix.spec.bounds import Range
-from tunematrix.spec.relation import FIGURES, Tensors
+from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -40,7 +39,8 @@ def test_checks(run: Run, preferring: Run, ranks: Run) -> None:
     unseen = run.edited(OptimizerStep, gradient_norm=None, gradient_error=0.0)
     runs = (run, preferring, run.leaving(stderr="deprecated"), unseen, ranks)
     judged = {name for judged in runs for name in judged.verdicts()}
-    of_relations = {SAME + name for name in get_args(Tensors)} | {RATIO + name for name in FIGURES}
+    of_relations = {SAME + name for name in get_args(Quantity)}
+    of_relations |= {RATIO + name for name in get_args(Figure)}
     rows = _rows("checks.md")
     assert set(rows) == judged | of_relations | {"tolerances"}
     assert {len(columns) for columns in rows.values()} == {3}
