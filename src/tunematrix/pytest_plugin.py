@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile |
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is for the night; run the arms of each relation before it."""
-    if not config.getoption("markexpr") and not any("::" in text for text in config.args):
+    asked = config.stash[KEY].asks_for(NIGHTLY) or any("::" in text for text in config.args)
+    if not asked:
         late = [item for item in items if item.get_closest_marker(NIGHTLY)]
         items[:] = [item for item in items if item not in late]
         config.hook.pytest_deselected(items=late)
@@ -206,6 +208,11 @@ class Recorder:
         self.harness = harness
         self.records: list[Record] = []
         self.problem = ""
+        # How many relations are still to compare each arm; under many seeds a disk would fill up.
+        self.awaited = Counter[str]()
+        for related in harness.plan.relations:
+            planted = related.relation.planted if harness.asks_for("planted") else ()
+            self.awaited.update([arm.cell.id for arm in related.arms] * (1 + len(planted)))
 
     @property
     def tested(self) -> bool:
@@ -217,6 +224,8 @@ class Recorder:
         record = record_of(report)
         if record is not None:
             self._append(record)
+            self.awaited.subtract(record.arms)
+            self._clear(arm for arm in record.arms if self.awaited[arm] <= 0)
         if self.problem:
             pytest.exit("no more records can be written")
 
@@ -230,8 +239,7 @@ class Recorder:
             # What -k and -m left out altogether has no say in this run.
             if record.spec in ran:
                 self._append(record)
-        if not self.harness.workshop.keep_output:
-            clear_tensors(self.harness.workshop, self.records)
+        self._clear(name for one in self.records for name in one.arms or (one.cell_id,))
         if self.problem:
             session.exitstatus = ExitCode.MACHINE
         elif exitstatus == ExitCode.PASSED and self.records and not self.tested:
@@ -267,6 +275,11 @@ class Recorder:
             return compared(self.records, Store(locked / "results.jsonl").read(), locked.name)
         except BadInput as error:
             return f"nothing to compare with: {error}"
+
+    def _clear(self, cells: Iterable[str]) -> None:
+        """Remove the tensors of cells that nothing will compare any more."""
+        if not self.harness.workshop.keep_output:
+            clear_tensors(self.harness.workshop, cells, self.records)
 
     def _append(self, record: Record) -> None:
         if self.problem:

@@ -64,7 +64,7 @@ def judged(new_project: NewProject) -> tuple[Project, Run]:
     relate(project, "table", says="compare: [gradients, logits], tolerance: {logits: 1.0e-3}")
     relate(project, "unknown", says="compare: [gradients]")
     relate(project, "ratio", "{one: {train.batch_size: 8}, two: {train.batch_size: 2}}",
-           "compare: [stored_mb], ratio: {max: 0.2}")  # fmt: skip
+           "ratio: {stored_mb: {two: {max: 0.2}}}")  # fmt: skip
     relate(project, "nothing", "{one: {train.seed: 1}, two: {train.seed: 2}}",
            more="overrides: {train.max_steps: 1}\n")  # fmt: skip
     relate(project, "more", "{one: {data: text}, two: {data: half}}")
@@ -97,6 +97,7 @@ def test_one_that_fails(judged: tuple[Project, Run]) -> None:
     place = "largest between one and far, at weight, gradient of step 1; 1e-06 is allowed"
     assert "same_gradients: measured 0.5 of the tensor's largest, bound <= 1e-06\n" in run.text
     assert f"because  0.5 of the tensor's largest, {place}\n" in run.text
+    assert "arms:      fails[plain-plain-one], fails[plain-plain-far]\n" in run.text
     assert place in project.record["fails[plain-plain]"]["reason"]
     assert project.junit()["fails[plain-plain]"] == "failure"
 
@@ -150,8 +151,8 @@ def test_the_terminal_shows_relations_in_a_table_of_their_own(judged: tuple[Proj
     """With the check that is nearest to its bound; they are in no square of the matrix."""
     lines = judged[1].text.splitlines()
     rows = {line.split()[1]: line.split() for line in lines if re.match(r"\s+[✓✗?!]\s+\w+\[", line)}
-    assert rows["holds[plain-plain]"][2:] == ["same_gradients", "1e-08", "1e-06", "100×"]
-    assert rows["fails[plain-plain]"][3:5] == ["0.5", "1e-06"]
+    assert rows["holds[plain-plain]"][2:] == ["1e-08", "1e-06", "100×"]
+    assert rows["fails[plain-plain]"][2:4] == ["0.5", "1e-06"]
     assert "data|" not in judged[1].text
 
 
@@ -339,16 +340,19 @@ def test_tables_that_do_not_serve(project: Project) -> None:
 
 
 def test_a_run_that_is_killed_while_an_arm_runs(project: Project) -> None:
-    """Nothing keeps running; the next run begins anew and judges."""
-    relate(project, "a", "{one: {}, two: {train.batch_size: 4}}", recipe="keep_slowly")
+    """Nothing keeps running, and what was compared is gone; the next run begins anew."""
+    relate(project, "a")
+    relate(project, "b", "{one: {}, two: {train.batch_size: 4}}", recipe="keep_slowly")
     command = [sys.executable, "-m", "pytest", "--environment=plain"]
     with project.started(command, WAIT="1") as process:
         project.wait_for(lambda: list(project.root.glob(".tunematrix/**/hanging")))
         process.kill()
         process.wait()
         assert project.still_running(seconds=10) == []
-    assert project.outcomes == {"a[plain-plain-one]": "passed"}
-    assert project.pytest().code == 0
+    before = ["a[plain-plain-one]", "a[plain-plain-two]", "a[plain-plain]", "b[plain-plain-one]"]
+    assert project.outcomes == dict.fromkeys(before, "passed")
+    assert tensors(project) == ["b-plain-plain-one"]
+    assert project.pytest("specs/b.yaml").code == 0
     assert project.records[-1]["outcome"] == "passed"
 
 

@@ -117,15 +117,16 @@ def test_more_processes_take_smaller_shares(run_cell: RunCell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("launcher", "fault", "said"),
     [
-        ("gradients_not_averaged", "rank 1 ended with other parameters than rank 0"),
-        ("rows_not_shared_out", "ranks 0 and 1 trained on 2 of the same rows"),
+        ("ddp", "gradients_not_averaged", "rank 1 ended with other parameters than rank 0"),
+        ("ddp", "rows_not_shared_out", "ranks 0 and 1 trained on 2 of the same rows"),
+        ("fsdp", "nothing_sharded", "which should be spread over them"),
     ],
 )
-def test_ranks_that_share_nothing(fault: str, said: str, run_cell: RunCell) -> None:
+def test_ranks_that_share_nothing(launcher: str, fault: str, said: str, run_cell: RunCell) -> None:
     """The cell ends well, and the check says what its processes didn't share."""
-    ran = run_cell("ddp", fault=f"tunematrix.faults.ranks:{fault}")
+    ran = run_cell(launcher, fault=f"tunematrix.faults.ranks:{fault}")
     assert ran.evidence.exit.code == 0
     assert "ranks" in ran.failed
     assert said in ran.verdicts["ranks"].message

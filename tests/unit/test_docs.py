@@ -13,10 +13,12 @@ from pydantic.fields import FieldInfo
 
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.harness import read_setting
+from tunematrix.matrix.plan import plan
 from tunematrix.report.verified import as_markdown, placed, verified_runs
 from tunematrix.results.store import Store
 from tunematrix.spec import Spec, load_specs
 from tunematrix.spec.bounds import Range
+from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -37,8 +39,10 @@ def test_checks(run: Run, preferring: Run, ranks: Run) -> None:
     unseen = run.edited(OptimizerStep, gradient_norm=None, gradient_error=0.0)
     runs = (run, preferring, run.leaving(stderr="deprecated"), unseen, ranks)
     judged = {name for judged in runs for name in judged.verdicts()}
+    of_relations = {SAME + name for name in get_args(Quantity)}
+    of_relations |= {RATIO + name for name in get_args(Figure)}
     rows = _rows("checks.md")
-    assert set(rows) == judged
+    assert set(rows) == judged | of_relations | {"tolerances"}
     assert {len(columns) for columns in rows.values()} == {3}
 
 
@@ -53,14 +57,16 @@ def test_spec_fields() -> None:
         assert (shown, described) == (default, meaning), name
 
 
-def test_the_example_is_a_spec(tmp_path: Path) -> None:
-    """Whoever copies it gets what it says."""
+def test_the_examples_are_specs(tmp_path: Path) -> None:
+    """Whoever copies one gets what it says, and its axes and settings are there."""
     text = (DOCS / "specs.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "qlora.yaml").write_text(example)
-    (spec,) = load_specs([tmp_path / "qlora.yaml"])
-    assert spec.test_id == "qlora"
-    assert spec.known_failures[0].check in _rows("checks.md")
+    for number, example in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
+        (tmp_path / f"{number}.yaml").write_text(example)
+    qlora, relation = specs = load_specs([tmp_path])
+    assert (qlora.test_id, relation.test_id) == ("qlora", "same-accumulation")
+    assert qlora.known_failures[0].check in _rows("checks.md")
+    setting = read_setting(DOCS.parent, "cpu")
+    assert len(plan(specs, setting.groups, setting.environment).relations) == 2
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in DOCS.glob("*.md")))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import LlamaModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tunematrix.faults.patching import replaced
@@ -44,4 +45,22 @@ def rows_in_the_order_of_a_set(config: Mapping[str, Any]) -> Iterator[None]:
         return lambda rows: original(sorted(rows, key=lambda row: hash(str(row))))
 
     with replaced(Dataset, "from_list", wrap):
+        yield
+
+
+@contextmanager
+def packed_rows_see_each_other(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let the model take packed texts for one: positions run on, and attention crosses borders.
+
+    Stands for attention that ignores where packed texts begin, as it does where neither flash
+    attention nor a mask by position is used. The loss is hardly another.
+    """
+
+    def wrap(original: Any) -> Any:
+        def forward(model: Any, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+            return original(model, *args, **kwargs)
+
+        return forward
+
+    with replaced(LlamaModel, "forward", wrap):
         yield

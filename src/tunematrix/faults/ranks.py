@@ -10,6 +10,7 @@ from accelerate.data_loader import BatchSamplerShard
 from torch.nn.parallel import DistributedDataParallel
 
 from tunematrix.faults.patching import replaced
+from tunematrix.stack.engines.torch import ranks
 
 
 @contextmanager
@@ -41,4 +42,11 @@ def rows_not_shared_out(config: Mapping[str, Any]) -> Iterator[None]:
         return init
 
     with replaced(BatchSamplerShard, "__init__", wrap):
+        yield
+
+
+@contextmanager
+def nothing_sharded(config: Mapping[str, Any]) -> Iterator[None]:
+    """Train whole copies instead of shares, as accelerate does on a CPU that is told fsdp."""
+    with replaced(ranks, "sharded", lambda _: lambda model: model):
         yield

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
 from tunematrix.faults.patching import replaced
 
 
-def optimizer_state_not_restored(config: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Resume with fresh moments and a schedule that has forgotten how far it was.
+@contextmanager
+def moments_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
+    """Resume with fresh moments, under the schedule's right rates.
 
-    Stands for checkpoints that hold no optimizer.pt, or whose loading is skipped in silence.
+    Stands for checkpoints whose state has no match among the parameters, and is left out.
     """
-    return replaced(Trainer, "_load_optimizer_and_scheduler", _nothing)
+
+    def wrap(original: Any) -> Any:
+        return lambda optimizer, state: original(optimizer, {**state, "state": {}})
+
+    with replaced(torch.optim.Optimizer, "load_state_dict", wrap):
+        yield
 
 
 def random_state_not_restored(config: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Resume with whatever the random generators hold: other dropout masks are drawn."""
     return replaced(Trainer, "_load_rng_state", _nothing)
+
+
+@contextmanager
+def adapter_tensor_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
+    """Leave one of the adapter's tensors out of each of Trainer's checkpoints.
+
+    Stands for wrappers and tied tensors that a state dict drops, or saves by another name.
+    """
+
+    def wrap(original: Any) -> Any:
+        def save(trainer: Any, output_dir: Any = None, state_dict: Any = None) -> None:
+            original(trainer, output_dir, state_dict)
+            path = Path(output_dir or trainer.args.output_dir) / "adapter_model.safetensors"
+            tensors = load_file(path)
+            tensors.pop(sorted(tensors)[-1])
+            save_file(tensors, path, metadata={"format": "pt"})
+
+        return save
+
+    with replaced(Trainer, "_save", wrap):
+        yield
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from tunematrix.checks.relations import MEAN
 from tunematrix.checks.verdict import Verdict
 from tunematrix.report.rows import (
     SYMBOLS,
@@ -24,7 +23,6 @@ from tunematrix.report.rows import (
 )
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
-from tunematrix.spec.relation import SAME
 
 COLOURS: dict[Outcome, str] = {
     "passed": "green",
@@ -70,6 +68,8 @@ def failure(record: Record, again: str) -> str:
     for check in failed:
         lines.append(_held_against_bound(check))
         lines.append(f"  because  {check.message}")
+    if record.arms:
+        lines.append(f"arms:      {', '.join(dict.fromkeys(record.arms))}")
     if record.run_dir:
         lines.append(f"evidence:  {record.run_dir}")
     lines.append(f"run again: {again}")
@@ -97,19 +97,20 @@ def _figure(check: Verdict, digits: int = 2) -> str:
 
 def _relations(rows: Sequence[Agreement]) -> Table:
     table = Table(box=SIMPLE, title="relations", title_justify="left")
-    table.add_column("")
-    table.add_column("", overflow="fold", min_width=34)
-    table.add_column("nearest", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for name in ("measured", "tolerance", "margin"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        found = ["", "", "", ""]
+        # Ids are long, and a terminal has more rows than columns.
+        what, found = Text(row.id), ["", "", ""]
         if row.check is not None:
+            what.append(f"\n{row.check.name}", "dim")
+            missed = row.check.measured is None  # its bound is a sentence, and stands below
+            bound = "" if missed else row.check.bound.removeprefix("<= ")
             margin = "" if row.margin is None else f"{row.margin:.3g}×"
-            name = row.check.name.removeprefix(SAME).replace(MEAN, ", mean")
-            bound = row.check.bound.removeprefix("<= ").replace("none recorded", "none")
-            found = [name, _figure(row.check), bound, margin.replace("inf×", "exact")]
-        table.add_row(Text(SYMBOLS[row.outcome], COLOURS[row.outcome]), Text(row.id), *found)
+            found = [_figure(row.check), bound, margin.replace("inf×", "exact")]
+        table.add_row(Text(SYMBOLS[row.outcome], COLOURS[row.outcome]), what, *found)
     return table
 
 

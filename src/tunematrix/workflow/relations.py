@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,12 +72,11 @@ def run_relation(related: Related, workshop: Workshop, expected: Sequence[Expect
     return _settled(related, workshop, expected, records, (*verdicts, *_aged(table, records[0])))
 
 
-def clear_tensors(workshop: Workshop, records: Sequence[Record]) -> None:
-    """Remove the tensors of all cells but those that failed, or whose relation did."""
-    cells = {name for record in records for name in record.arms or (record.cell_id,)}
-    failed = [record for record in records if record.outcome in ("failed", "error")]
+def clear_tensors(workshop: Workshop, cells: Iterable[str], records: Iterable[Record]) -> None:
+    """Remove the tensors of cells (by their ids), save those that failed, or whose relation did."""
+    failed = (record for record in records if record.outcome in ("failed", "error"))
     kept = {name for record in failed for name in record.arms or (record.cell_id,)}
-    for name in cells - kept:
+    for name in set(cells) - kept:
         RunDir(workshop.run_folder / folder_name(name)).tensors.unlink(missing_ok=True)
 
 

@@ -104,6 +104,13 @@ def test_what_is_not_finite_never_agrees(broken: float, both: bool) -> None:
         assert found.place == "n, gradient of step 0"
 
 
+def test_a_nan_after_something_finite() -> None:
+    """It is the worst, in whatever step it comes."""
+    odd = GRADIENTS | {"gradient/0/w": WEIGHT * 2, "gradient/1/w": WEIGHT * np.nan}
+    assert math.isnan(difference(GRADIENTS, odd).largest)
+    assert math.isnan(difference(GRADIENTS, odd).mean)
+
+
 def test_tensors_of_other_shapes() -> None:
     """They are infinitely far from each other, though numpy could stretch one."""
     found = difference(GRADIENTS, GRADIENTS | {"gradient/0/n": NORM[:1]})

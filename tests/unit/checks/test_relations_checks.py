@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tunematrix.checks.differences import Side
-from tunematrix.checks.relations import agree, is_relations, undeclared
+from tunematrix.checks.relations import agree, undeclared
 from tunematrix.checks.verdict import Verdict
-from tunematrix.spec.relation import Relation
+from tunematrix.spec.relation import Relation, is_relations
 
 ARMS = {"one": {}, "two": {"train.seed": 1}, "three": {"train.seed": 2}}
 FIRST = np.array([1.0, -2.0, 4.0])
@@ -99,6 +99,11 @@ def test_an_arm_without_tensors() -> None:
     assert "updates in arm one, two, three" in found["same_updates"].message
 
 
+def shares(**ranges: dict[str, float]) -> Relation:
+    """A relation of the arms' stored bytes."""
+    return relation(ratio={"stored_mb": ranges})
+
+
 @pytest.mark.parametrize(
     ("ratio", "outcome"),
     [
@@ -110,18 +115,19 @@ def test_an_arm_without_tensors() -> None:
     ],
 )
 def test_ratios(ratio: dict[str, float], outcome: str) -> None:
-    """The arm that is worst by the bound decides: 0.5 here, or 0.3."""
-    sides = [side("one", stored_mb=10.0), side("two", stored_mb=5.0), side("three", stored_mb=5.0)]
-    found = judged(relation("stored_mb", ratio=ratio), *sides)["ratio_stored_mb"]
+    """A share of the first arm's is held to its own bounds."""
+    sides = [side("one", stored_mb=10.0), side("two", stored_mb=5.0), side("three", stored_mb=1.0)]
+    found = judged(shares(two=ratio), *sides)["ratio_stored_mb"]
     assert (found.outcome, found.measured, found.unit) == (outcome, 0.5, "times")
-    assert found.message == "stored_mb of arm two is 0.5 times that of one (10 MB)"
+    assert found.message == "stored_mb of arm two is 0.5 times one's, 10 MB"
 
 
-def test_the_worst_ratio_is_told() -> None:
-    """Too small and too large are held against their own bounds."""
+@pytest.mark.parametrize(("two", "three", "worst"), [(0.5, 0.7, 0.9), (0.2, 0.9, 0.1)])
+def test_the_worst_ratio_is_told(two: float, three: float, worst: float) -> None:
+    """Each is held against its own bounds; what is farthest outside decides."""
     sides = [side("one", stored_mb=10.0), side("two", stored_mb=1.0), side("three", stored_mb=9.0)]
-    claim = relation("stored_mb", ratio={"min": 0.3, "max": 0.5})
-    assert judged(claim, *sides)["ratio_stored_mb"].measured == 0.9
+    claim = shares(two={"min": two - 0.4 if worst > 0.5 else two}, three={"max": three})
+    assert judged(claim, *sides)["ratio_stored_mb"].measured == worst
 
 
 @pytest.mark.parametrize("figures", [{}, {"stored_mb": 0.0}])
@@ -130,7 +136,7 @@ def test_figures_that_were_not_measured(figures: dict[str, float], position: int
     """A figure of 0 is none, on either side of a share."""
     sides = [side("one", stored_mb=10.0), side("two", stored_mb=1.0), side("three", stored_mb=1.0)]
     sides[position] = side(("one", "two")[position], **figures)
-    found = judged(relation("stored_mb", ratio={"max": 2}), *sides)["ratio_stored_mb"]
+    found = judged(shares(two={"max": 2}), *sides)["ratio_stored_mb"]
     assert (found.outcome, found.measured) == ("failed", None)
     assert f"stored_mb in arm {('one', 'two')[position]}" in found.message
 

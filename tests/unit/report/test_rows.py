@@ -11,6 +11,7 @@ from tunematrix.report.rows import (
     SEVERITY,
     SYMBOLS,
     Square,
+    agreements,
     claimed_gap,
     counts,
     matrix,
@@ -132,3 +133,47 @@ def test_reasons_of_what_passed_or_failed() -> None:
     """Those that passed have none, and those that failed are told one by one."""
     outcomes: tuple[Outcome, ...] = ("passed", "failed", "error")
     assert reasons(_record(outcome) for outcome in outcomes) == ()
+
+
+def _relation(*checks: Verdict, outcome: Outcome = "passed") -> Record:
+    axes = {"method": "lora|full", "quantizer": "none"}
+    return Record("r", "a[cpu]", "a.yaml", "cpu", axes, outcome, checks=checks, arms=("x", "y"))
+
+
+def _same(measured: float | None, bound: str, name: str = "same_losses") -> Verdict:
+    outcome = "failed" if measured is None or measured > float(bound.split()[-1]) else "passed"
+    return Verdict(name, "failed" if outcome == "failed" else "passed", measured, bound, "", "")
+
+
+def test_relations_are_in_no_square() -> None:
+    """A square is about cells."""
+    assert matrix([_relation()]).squares == {}
+    assert agreements([_record()]) == ()
+
+
+@pytest.mark.parametrize(
+    ("checks", "nearest", "margin"),
+    [
+        ([(1e-9, "<= 1e-06"), (1e-7, "<= 1e-06"), (0.0, "<= 1e-06")], 1, 10.0),
+        ([(0.5, "<= 1"), (1e-9, "<= 1e-10"), (0.9, "<= 1")], 1, 0.1),
+        ([(0.0, "<= 0")], 0, math.inf),
+        ([(0.3, "0.2 to 0.4"), (0.1, "<= 0.2")], 1, 2.0),
+        ([(0.3, "0.2 to 0.4")], 0, None),
+        ([(1e-9, "<= 1"), (None, "a record of 1")], 1, None),
+    ],
+)
+def test_the_check_nearest_to_its_bound(
+    checks: list[tuple[float | None, str]], nearest: int, margin: float | None
+) -> None:
+    """One that failed before all others; else the one with the least room."""
+    verdicts = [_same(measured, bound) for measured, bound in checks]
+    (row,) = agreements([_relation(*verdicts)])
+    assert row.check == verdicts[nearest]
+    assert row.margin == (None if margin is None else pytest.approx(margin))
+
+
+def test_a_relation_that_compared_nothing() -> None:
+    """There is a row all the same; a warning of another name is no comparison."""
+    aged = Verdict("tolerances", "warned", "2026-01-02", "of these versions", "", "old")
+    (row,) = agreements([_relation(aged, outcome="error")])
+    assert (row.outcome, row.id, row.check, row.margin) == ("error", "a[cpu]", None, None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -199,3 +200,64 @@ def test_names_are_no_markup() -> None:
     """Brackets in ids and reasons are shown, not taken for styles."""
     odd = _record("unsupported", reason="[bold]no[/bold] [/]")
     assert "[bold]no[/bold] [/]: a[cpu]" in _text(odd)
+
+
+SAME = Verdict("same_gradients_mean", "passed", 2.5e-8, "<= 1e-06", "of the mean size", "at q")
+
+
+def _relation(check: Verdict = SAME, outcome: Outcome = "passed", **fields: Any) -> Record:
+    return _record(outcome, checks=(check,), arms=("a[cpu-x]", "a[cpu-y]", "a[cpu-x]"), **fields)
+
+
+def test_relations_have_a_table_of_their_own() -> None:
+    """With outcome, nearest check, figure, tolerance and how far they are apart."""
+    lines = [" ".join(line.split()) for line in _text(_record(), _relation()).splitlines()]
+    assert lines.index("none ✓") < lines.index("relations")
+    first = lines.index("✓ a[cpu] 2.5e-08 1e-06 40×")
+    assert lines[first + 1] == "same_gradients_mean"
+    assert "✓ 2 passed" in lines
+    assert "relations" not in _text(_record())
+    assert "none" not in _text(_relation())
+
+
+@pytest.mark.parametrize(
+    ("check", "shown"),
+    [
+        (replace(SAME, measured=0.0, bound="<= 0"), "0 0 exact"),
+        (replace(SAME, measured=math.inf, outcome="failed"), "inf 1e-06 0×"),
+        (replace(SAME, measured=None, bound="a record of gradients"), "nothing"),
+        (replace(SAME, outcome="warned", bound="none recorded"), "2.5e-08 none recorded"),
+        (replace(SAME, measured=0.3, bound="0.2 to 0.4"), "0.3 0.2 to 0.4"),
+    ],
+)
+def test_rows_of_relations(check: Verdict, shown: str) -> None:
+    """Also where nothing was measured, or nothing bounds it."""
+    lines = _text(_relation(check, "failed")).splitlines()
+    assert f"✗ a[cpu] {shown}" in [" ".join(line.split()) for line in lines]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_long_names_of_relations_are_folded(width: int) -> None:
+    """Every letter of them is there, and so is every figure."""
+    name = "same-accumulation[cpu-custom-lora-bnb-nf4-prompt-completion]"
+    lines = _text(replace(_relation(), cell_id=name), width=width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(lines).split()
+    for figure in ("✓", "2.5e-08", "1e-06", "40×"):
+        words.remove(figure)
+    assert f"{name}same_gradients_mean" in "".join(words)
+
+
+def test_figures_of_a_relation() -> None:
+    """The check that is nearest to its bound."""
+    assert figures(_relation()) == "same_gradients_mean 2.5e-08, <= 1e-06"
+
+
+def test_failure_of_a_relation_names_its_arms() -> None:
+    """Each once: there is no folder with evidence of its own."""
+    check = replace(SAME, outcome="failed")
+    record = _relation(check, "failed", reason="same_gradients_mean: at q")
+    assert failure(record, AGAIN).splitlines()[-2:] == [
+        "arms:      a[cpu-x], a[cpu-y]",
+        f"run again: {AGAIN}",
+    ]

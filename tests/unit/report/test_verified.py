@@ -61,6 +61,13 @@ def test_the_gpu_is_the_hardware_where_there_is_one() -> None:
     assert verified_runs(gpu)[0].hardware == "NVIDIA H200"
 
 
+def test_relations_are_no_cells_of_a_quantizer() -> None:
+    """Their arms are, already."""
+    axes = {"quantizer": "none|bnb-nf4"}
+    relation = replace(RUN[0], outcome="passed", arms=("x", "y"), axes=axes)
+    assert verified_runs([*RUN, relation])[0].quantizers == {"none": 1, "bnb-nf4": 2}
+
+
 def test_an_environment_without_records_says_so() -> None:
     """What never ran must not look as if it had; runs of two machines stand below each other."""
     other = [replace(one, run_id="20261123-101500-123") for one in RUN]

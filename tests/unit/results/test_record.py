@@ -61,6 +61,13 @@ def test_the_fields_that_others_rely_on() -> None:
     ]
 
 
+def test_records_from_before_there_were_relations() -> None:
+    """They are cells."""
+    data = record().to_json()
+    del data["arms"]
+    assert Record.from_json(data) == record(arms=())
+
+
 @pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf])
 def test_figures_that_json_lacks(figure: float) -> None:
     """They are written as text and come back as the figures they are."""

@@ -21,7 +21,7 @@ def test_a_relation(load: Load) -> None:
     assert list(relation.arms) == ["1x8", "8x1"]
     assert relation.compare == ("gradients",)
     assert relation.varied == {"train.batch_size"}
-    assert (relation.ratio, relation.tolerance, relation.planted) == (None, {}, ())
+    assert (relation.ratio, relation.tolerance, relation.planted) == ({}, {}, ())
 
 
 def test_stages_are_no_overrides(load: Load) -> None:
@@ -45,8 +45,8 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
             "4: relation.arms: expected 2 or more entries, got a section; add one or remove the",
         ),
         (SAME, "3: relation.arms: is missing; add it"),
-        (ARMS, "3: relation.compare: is missing; add it"),
-        (ARMS + "  compare: []\n", "7: relation.compare: expected 1 or more entries, got a list;"),
+        (ARMS, "3: relation.compare: compares nothing; give compare or ratio"),
+        (ARMS + "  compare: []\n", "7: relation.compare: compares nothing; give compare or ratio"),
         (
             ARMS + "  compare: [gradients, updats]\n",
             "7: relation.compare[1]: expected 'gradients', 'updates', 'parameters', 'state', ",
@@ -56,8 +56,8 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
             "7: relation.compare[1]: losses is listed twice; remove one",
         ),
         (
-            "  arms:\n    x: {}\n    1-8: {}\n" + SAME,
-            "6: relation.arms.1-8: expected text that matches ^[A-Za-z0-9][A-Za-z0-9_.]*$, got",
+            "  arms:\n    x: {}\n    1/8: {}\n" + SAME,
+            "6: relation.arms.1/8: expected text that matches ^[A-Za-z0-9][A-Za-z0-9_.-]*$, got",
         ),
         (
             "  arms:\n    x: {}\n    y: {train: {seed: 1}}\n" + SAME,
@@ -65,15 +65,19 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
         ),
         (
             ARMS + "  compare: [stored_mb]\n",
-            "7: relation.compare: compares stored_mb without a ratio; give ratio",
+            "7: relation.compare[0]: expected 'gradients', 'updates', 'parameters', 'state', ",
         ),
         (
-            ARMS + SAME + "  ratio: {max: 0.4}\n",
-            "8: relation.ratio: bounds no figure; add one to compare, or remove it",
+            ARMS + "  ratio: {stored_mb: {1x8: {max: 0.4}}}\n",
+            "7: relation.ratio.stored_mb.1x8: 1x8 has no ratio to the first arm; give one of 8x1",
         ),
         (
-            ARMS + "  compare: [stored_mb]\n  ratio: {}\n",
-            "8: relation.ratio: bounds nothing; give min, max or both",
+            ARMS + "  ratio: {stored_mb: {8x1: {}}}\n",
+            "7: relation.ratio.stored_mb.8x1: bounds nothing; give min, max or both",
+        ),
+        (
+            ARMS + "  ratio: {stored_mb: {}}\n",
+            "7: relation.ratio.stored_mb: expected 1 or more entries, got a section;",
         ),
         (
             ARMS + SAME + "  tolerance:\n    losses: 0.1\n",

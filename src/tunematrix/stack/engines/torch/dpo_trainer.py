@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
@@ -13,12 +15,13 @@ from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from tunematrix.evidence.events import LoggedPreference
+from tunematrix.stack.engines.torch import interruption
 from tunematrix.stack.engines.torch.sft_trainer import LogReader, arguments
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 
 REFERENCE = "ref"
 """The adapter that DPOTrainer adds to a PEFT model: a copy of the one that is trained."""
-ONLY = {"loss_on": "completion", "interrupt_at": 0, "eval_steps": 0, "padding": "pad"}
+ONLY = {"loss_on": "completion", "eval_steps": 0, "padding": "pad"}
 """Settings that can't be had otherwise here."""
 
 
@@ -42,6 +45,23 @@ def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[
         ValueError: a setting is asked for that this trainer would ignore.
     """
     _refuse(model, training)
+    make = partial(_trainer, model, training, write)
+    step = interruption.step_of(training.settings)
+    train: Callable[[], object]
+    if step:
+        renew = partial(_renew, model)
+        train = interruption.prepare(model, make, step, training.idle, renew)
+    else:
+        train = make().train
+
+    def run() -> None:
+        train()
+        _forget_reference(model)
+
+    return run
+
+
+def _trainer(model: nn.Module, training: Training, write: WriteLine) -> DPOTrainer:
     trainer = DPOTrainer(
         model=model,
         args=DPOConfig(**arguments(training), beta=float(training.dpo["beta"])),
@@ -52,14 +72,22 @@ def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[
     # DPOTrainer takes no such argument, though the Trainer that it is knows one.
     trainer.optimizer_cls_and_kwargs = training.optimizer_class()
     trainer.remove_callback(PrinterCallback)
+    return trainer
 
-    def run() -> None:
-        trainer.train()
-        # What is saved is the adapter that was trained, and no other beside it.
-        if isinstance(model, PeftModel) and REFERENCE in model.peft_config:
-            model.delete_adapter(REFERENCE)
 
-    return run
+def _forget_reference(model: nn.Module) -> None:
+    """See that what is saved is the adapter that was trained, and no other beside it."""
+    if isinstance(model, PeftModel) and REFERENCE in model.peft_config:
+        model.delete_adapter(REFERENCE)
+
+
+def _renew(model: nn.Module) -> None:
+    """Make the adapter do nothing, as a new one: DPOTrainer takes its reference from it."""
+    _forget_reference(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.zero_()
 
 
 def _refuse(model: nn.Module, training: Training) -> None:

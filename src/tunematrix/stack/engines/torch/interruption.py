@@ -52,14 +52,24 @@ def step_of(settings: Mapping[str, Any]) -> int:
 
 
 def prepare(
-    model: nn.Module, make: Callable[[], Trainer], step: int, idle: Stopwatch
+    model: nn.Module,
+    make: Callable[[], Trainer],
+    step: int,
+    idle: Stopwatch,
+    renew: Callable[[], None] = lambda: None,
 ) -> Callable[[], None]:
     """Return what trains up to `step`, and then goes on from the checkpoint with a new trainer.
 
-    `idle` measures what lies between the two, which is no training.
+    `idle` measures what lies between the two, which is no training; `renew` makes of the model what
+    a new trainer has to find.
     """
     unwrap = unwrapping(model)
-    return partial(_run, make(), model, make, step, idle, unwrap)
+
+    def take_off() -> None:
+        unwrap()
+        renew()
+
+    return partial(_run, make(), model, make, step, idle, take_off)
 
 
 def unwrapping(model: nn.Module) -> Callable[[], None]:
@@ -85,24 +95,31 @@ def _run(
     again: Callable[[], Trainer],
     step: int,
     idle: Stopwatch,
-    unwrap: Callable[[], None],
+    take_off: Callable[[], None],
 ) -> None:
     trainer.add_callback(Stop(step))
     trainer.train()
     checkpoint = Path(str(trainer.args.output_dir)) / f"checkpoint-{step}"
     with idle.running():
-        unwrap()
-        scramble(model, trainer.args.seed + OTHER_SEED)
+        take_off()
+        reseed(trainer.args.seed + OTHER_SEED)
+        # A trainer seeds what it draws from as it is made; what it trains comes from the disk.
         trainer = again()
+        scramble(model)
     trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
-def scramble(model: nn.Module, seed: int) -> None:
-    """Fill what is trained with noise, and seed every generator."""
+def reseed(seed: int) -> None:
+    """Seed every generator."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def scramble(model: nn.Module) -> None:
+    """Fill what is trained with noise."""
+    generator = torch.Generator().manual_seed(OTHER_SEED)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.normal_()
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))

@@ -58,7 +58,6 @@ class TrainingMeters:
             audit = LabelAudit(data, tokenizer, packed, int(config["train"]["max_length"]))
             self.batches = batches.BatchMeter(audit, self.first, self._write)
         self.compute = compute.ComputeMeter()
-        self.dropout = dropout.DropoutMeter()
         self.dtypes = dtypes.DtypeMeter()
         self.stretch = 0
 
@@ -68,10 +67,11 @@ class TrainingMeters:
         linears = list(adapted_linears(model, base))
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
+        dropped = dropout.DropoutMeter(linears)
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))
-            stack.enter_context(dropout.watch(linears, self.dropout))
+            stack.enter_context(dropout.watch(dropped))
             stack.enter_context(dtypes.watch(self.dtypes))
             stack.enter_context(optimizer.watch(model, Formula.of(self.config), self._stepped))
             if self.config["meters"]["tensors"]:
@@ -79,7 +79,7 @@ class TrainingMeters:
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())
-        for event in (*self.compute.events(model), self.dropout.event(), self.dtypes.event()):
+        for event in (*self.compute.events(model), dropped.event(), self.dtypes.event()):
             self.events.write(event)
 
     def held_against(self, load: Callable[[], nn.Module]) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,21 +13,34 @@ from torch import nn
 
 from tunematrix.evidence.events import AdapterDropout
 
+LOOKS = 2
+"""Of the first passes of each layer; later passes are looked at in one layer after the other."""
+
 
 class DropoutMeter:
     """Counts inputs of adapters, and how many of them dropout put to zero.
 
     Whatever drops them, and wherever: both ends are looked at, and not the module in between.
+
+    Args:
+        layers: adapted layers, in the order in which they take turns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self.layers = layers
+        self.turns = {id(layer): turn for turn, layer in enumerate(layers)}
+        self.passes: Counter[int] = Counter()
         self.inputs: list[torch.Tensor] = []
         self.zeroed: list[torch.Tensor] = []
         self.entering: dict[int, torch.Tensor] = {}
 
     def entered(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         """Remember what enters an adapted layer while training."""
-        if layer.training:
+        if not layer.training:
+            return
+        count, turn = self.passes[id(layer)], self.turns[id(layer)]
+        self.passes[id(layer)] += 1
+        if count < LOOKS or count % len(self.layers) == turn:
             self.entering[id(layer)] = args[0].detach()
 
     def reached(self, layer: nn.Module, factor: nn.Module, args: tuple[Any, ...]) -> None:
@@ -46,10 +60,10 @@ class DropoutMeter:
 
 
 @contextmanager
-def watch(layers: Sequence[nn.Module], meter: DropoutMeter) -> Iterator[None]:
-    """Let `meter` see all of PEFT's adapters among `layers` meanwhile."""
+def watch(meter: DropoutMeter) -> Iterator[None]:
+    """Let `meter` see all of PEFT's adapters among its layers meanwhile."""
     handles = []
-    for layer in layers:
+    for layer in meter.layers:
         handles.append(layer.register_forward_pre_hook(meter.entered))
         handles += [
             factor.register_forward_pre_hook(partial(meter.reached, layer))
