@@ -5,7 +5,7 @@ A recipe is one sequence of phases for every engine; what a model is, only its e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -119,6 +119,15 @@ class Engine(Protocol):
 
     def merge(self, base: Base, adapter: Path, folder: Path) -> Model:
         """Merge a saved adapter into a fresh base, save that into `folder`, load it from there."""
+
+    def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], Model]]:
+        """Return each way in which users load what `save` wrote, by its name.
+
+        `merged` is the folder for what one of them merges and saves.
+        """
+
+    def dequantized(self, base: Base) -> Model:
+        """Load a plain model with the weights that the quantizer's stand for."""
 
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
         """Train a fresh model for a few steps and return the allocator's peak meanwhile."""

@@ -1,8 +1,9 @@
 """What every quantizer is, and how the tensors behind a weight are found.
 
 A quantizer turns a checkpoint folder into a model whose decoder's linear layers are stored
-its way. It answers for two things: `load`, and `stored`, the tensors that one of its layers
-really keeps, so that bytes can be counted and bits compared.
+its way. It answers for `load`; for `stored`, the tensors that one of its layers really keeps, so
+that bytes can be counted and bits compared; for `dequantized`, the weight that they stand for; and
+for how an adapter is merged into what it stores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -45,6 +47,47 @@ class Quantizer(Protocol):
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield every tensor that `layer` keeps for its weight, quantization state included."""
+
+    def dequantized(self, layer: nn.Module) -> torch.Tensor:
+        """Return the weight that a quantized linear layer stands for, (out, in).
+
+        Of a freshly loaded one: some libraries repack at the first forward pass.
+        """
+
+    def settings(self, placement: Placement) -> dict[str, Any] | None:
+        """Return what `from_pretrained` takes to store its way; None where it knows no way."""
+
+    def ready_to_merge(self, attached: PeftModel) -> None:
+        """Tell an adapted model's layers what they must know to be merged."""
+
+    def merge(self, attached: PeftModel, folder: Path, placement: Placement) -> nn.Module:
+        """Merge an adapter in; save the result into `folder` and load it, where that can be had."""
+
+
+class InMemory:
+    """How an adapter is merged where what comes of it can't be saved and loaded."""
+
+    def settings(self, placement: Placement) -> dict[str, Any] | None:
+        """Return none: transformers doesn't load it."""
+        return None
+
+    def ready_to_merge(self, attached: PeftModel) -> None:
+        """Leave everything as it is."""
+
+    def merge(self, attached: PeftModel, folder: Path, placement: Placement) -> nn.Module:
+        """Merge an adapter into the model beneath it."""
+        self.ready_to_merge(attached)
+        merged: nn.Module = attached.merge_and_unload(safe_merge=True)
+        return merged
+
+
+class ThroughTransformers(InMemory):
+    """How an adapter is merged where transformers saves and loads what comes of it."""
+
+    def merge(self, attached: PeftModel, folder: Path, placement: Placement) -> nn.Module:
+        """Merge an adapter in, save a checkpoint, and load that."""
+        attached.merge_and_unload(safe_merge=True).save_pretrained(folder)
+        return from_pretrained(folder, placement).to(placement.device)
 
 
 def from_pretrained(path: Path, placement: Placement, **settings: Any) -> PreTrainedModel:

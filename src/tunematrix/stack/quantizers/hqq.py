@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 from hqq.models.hf.base import AutoHQQHFModel
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunematrix.stack.quantizers.common import Placement, from_pretrained, own_tensors
+from tunematrix.stack.quantizers.common import InMemory, Placement, from_pretrained, own_tensors
 
 
-class Hqq:
+class Hqq(InMemory):
     """Half-quadratic quantization with one scale and one zero point per group.
 
     Attributes:
@@ -38,6 +39,22 @@ class Hqq:
             device=placement.device,
         )
         return model
+
+    def dequantized(self, layer: nn.Module) -> torch.Tensor:
+        """Subtract each group's zero point and multiply by its scale."""
+        assert isinstance(layer, HQQLinear)
+        weight: torch.Tensor = layer.dequantize()
+        return weight
+
+    def merge(self, attached: PeftModel, folder: Path, placement: Placement) -> nn.Module:
+        """Merge an adapter in, save that in hqq's own format, and load it."""
+        merged = super().merge(attached, folder, placement)
+        folder.mkdir(parents=True, exist_ok=True)
+        AutoHQQHFModel.save_quantized(merged, str(folder))
+        loaded: nn.Module = AutoHQQHFModel.from_quantized(
+            str(folder), compute_dtype=placement.compute, device=placement.device
+        )
+        return loaded
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield packed weights, scales and zero points; hqq keeps the latter in a dict."""

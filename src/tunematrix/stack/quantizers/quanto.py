@@ -15,10 +15,10 @@ from optimum.quanto.library.extensions import get_extension
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunematrix.stack.quantizers.common import Placement, from_pretrained, own_tensors
+from tunematrix.stack.quantizers.common import InMemory, Placement, from_pretrained, own_tensors
 
 
-class Quanto:
+class Quanto(InMemory):
     """Symmetric int8 by row, or int4 in groups with scale and shift.
 
     Attributes:
@@ -38,6 +38,11 @@ class Quanto:
         quantize(model, weights=qint8 if self.bits == 8 else qint4, include=list(linears))
         freeze(model)
         return model
+
+    def dequantized(self, layer: nn.Module) -> torch.Tensor:
+        """Let quanto's weight tensor dequantize itself."""
+        weight: torch.Tensor = layer.get_parameter("weight").dequantize()
+        return weight
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield what is inside quanto's weight tensor, and the layer's buffers."""

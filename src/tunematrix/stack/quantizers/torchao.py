@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from peft import PeftModel
+from peft.tuners.lora.torchao import TorchaoLoraLinear
 from torch import nn
 from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerGroup
 from transformers import PreTrainedModel
 
-from tunematrix.stack.quantizers.common import Placement, from_pretrained, own_tensors
+from tunematrix.stack.quantizers.common import InMemory, Placement, from_pretrained, own_tensors
 
 
-class TorchAo:
+class TorchAo(InMemory):
     """Weight-only int8 by row, or int4 values in groups.
 
     Attributes:
@@ -32,15 +34,24 @@ class TorchAo:
         """Load `path`, then quantize the layers named in `linears` in place."""
         model = from_pretrained(path, placement).to(placement.device)
         wanted = frozenset(linears)
-        settings = (
-            Int8WeightOnlyConfig()
-            if self.bits == 8
-            else IntxWeightOnlyConfig(
-                weight_dtype=torch.int4, granularity=PerGroup(self.group_size)
-            )
-        )
-        quantize_(model, settings, filter_fn=lambda _, name: name in wanted)
+        quantize_(model, self._config(), filter_fn=lambda _, name: name in wanted)
         return model
+
+    def dequantized(self, layer: nn.Module) -> torch.Tensor:
+        """Let torchao's weight tensor dequantize itself."""
+        weight: torch.Tensor = layer.get_parameter("weight").dequantize()
+        return weight
+
+    def ready_to_merge(self, attached: PeftModel) -> None:
+        """Say how layers are quantized again, which PEFT reads off transformers' loader alone."""
+        for layer in attached.modules():
+            if isinstance(layer, TorchaoLoraLinear):
+                layer.get_apply_tensor_subclass = self._config
+
+    def _config(self) -> Int8WeightOnlyConfig | IntxWeightOnlyConfig:
+        if self.bits == 8:
+            return Int8WeightOnlyConfig()
+        return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(self.group_size))
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield what is inside torchao's weight tensor."""

@@ -14,6 +14,7 @@ from tunematrix.evidence.events import Evaluation, Event, LogitError, Merged, Re
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.recipes import tensors
 from tunematrix.stack.recipes.common import leads, open_engine
 from tunematrix.stack.recipes.data import prepare
 
@@ -59,7 +60,7 @@ def fine_tune(
         events.write(engine.storage(model, base))
         before = engine.logits(model, probe, gradient=True)
         events.write(logit_error(before, reference))
-        keep_logits(config, events, "base", before)
+    tensors.keep_dequantized(config, events, engine, base, probe, before)
     with events.phase("attach"):
         model = engine.attach(model, base)
         events.write(engine.trainable(model, base))
@@ -70,7 +71,7 @@ def fine_tune(
     with events.phase("evaluate"):
         events.write(evaluate(engine, model, data, "after"))
         after = engine.logits(model, probe)
-        keep_logits(config, events, "trained", after)
+        tensors.keep_stages(config, events, base=before, trained=after)
     with events.phase("save"):
         engine.save(model, saved)
     del model
@@ -82,6 +83,7 @@ def fine_tune(
         with events.phase("merge"):
             merged = engine.logits(engine.merge(base, saved, output_dir / "merged"), probe)
             events.write(Merged(largest(merged - after), change))
+    tensors.keep_ways(config, events, engine, base, probe, saved)
     if config["meters"]["allocator"]:
         with events.phase("memory"):
             events.write(engine.allocator_peak(base, data, output_dir / "memory"))
@@ -107,13 +109,6 @@ def logit_error(logits: Floats, reference: Reference) -> LogitError:
     """Compare the loaded base's logits on the probe with the original's."""
     error = np.linalg.norm(logits - reference.logits) / np.linalg.norm(reference.logits)
     return LogitError(float(error))
-
-
-def keep_logits(config: Mapping[str, Any], events: EventLog, stage: str, logits: Floats) -> None:
-    """Keep logits on the probe where a meter asks for whole tensors."""
-    meters = config["meters"]
-    if meters["tensors"] or meters["loaders"]:
-        events.keep(f"logits/{stage}", logits)
 
 
 def largest(difference: Floats) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -181,6 +181,17 @@ class Engine:
         )
         merged, _ = mlx_lm_utils.load_model(folder, trust_remote_code=False)
         return merged
+
+    def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], nn.Module]]:
+        """Return each way in which users load what `save` wrote."""
+        found: dict[str, Callable[[], nn.Module]] = {"reloaded": lambda: self.restore(base, folder)}
+        if hasattr(self.method, "settings"):
+            found["merged"] = lambda: self.merge(base, folder, merged)
+        return found
+
+    def dequantized(self, base: Base) -> nn.Module:
+        """Load a plain model with the weights that the quantizer's stand for."""
+        return mlx_lm_utils.dequantize_model(self.load(base))
 
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
         """Train a fresh model for a few steps and return the allocator's peak meanwhile."""

@@ -44,6 +44,7 @@ class Lora:
         use_rslora: scale by alpha / sqrt(rank) instead of alpha / rank (arXiv:2312.03732).
         use_dora: train a magnitude as well (arXiv:2402.09353).
         modules_to_save: must be empty, as mlx-lm trains nothing beside its adapters.
+        head: must be false, as mlx-lm adapts the decoder's blocks alone.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Lora:
         use_rslora: bool,
         use_dora: bool,
         modules_to_save: list[str],
+        head: bool = False,
     ) -> None:
         # DoRA normalises the product by a norm of its own, so no one factor describes it.
         self.has_scale = not use_dora
         self.use_dora = use_dora
         self.modules_to_save = list(modules_to_save)
+        self.head = head
         scale = alpha / (rank**0.5 if use_rslora else rank)
         self.settings = {"rank": rank, "scale": scale, "dropout": dropout}
 
@@ -66,8 +69,11 @@ class Lora:
         """Freeze everything, then let mlx-lm replace each linear layer of each block.
 
         Raises:
-            ValueError: modules are to be trained whole.
+            ValueError: modules are to be trained whole, or the head to be adapted.
         """
+        if self.head:
+            message = "head=true can't be had: mlx-lm adapts layers of the decoder's blocks alone"
+            raise ValueError(message)
         if self.modules_to_save:
             message = (
                 f"modules_to_save={self.modules_to_save} can't be trained: mlx-lm saves and loads "

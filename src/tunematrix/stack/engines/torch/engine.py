@@ -14,7 +14,7 @@ import torch
 from datasets import disable_progress_bars as disable_datasets_bars
 from hydra.utils import instantiate
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
 from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
@@ -25,7 +25,14 @@ from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.engines.torch import dpo_trainer, plain_loop, ranks, scoring, sft_trainer
+from tunematrix.stack.engines.torch import (
+    dpo_trainer,
+    loaders,
+    plain_loop,
+    ranks,
+    scoring,
+    sft_trainer,
+)
 from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
@@ -161,22 +168,31 @@ class Engine:
         """Load what `save` wrote onto a freshly loaded base."""
         return self.method.load(self.load(base), base, folder)
 
-    def merge(self, base: Base, adapter: Path, folder: Path) -> PreTrainedModel:
-        """Merge a saved adapter into a fresh base, save that into `folder`, load it from there.
+    def merge(self, base: Base, adapter: Path, folder: Path) -> nn.Module:
+        """Merge a saved adapter into a fresh base; save and load it where its quantizer can.
 
         Raises:
             ValueError: the method leaves no adapter behind.
         """
-        attached = self.restore(base, adapter)
-        merge_and_unload = getattr(attached, "merge_and_unload", None)
-        if merge_and_unload is None:
-            message = f"method {self.config['method']['name']} has no adapter to merge"
-            raise ValueError(message)
-        merge_and_unload(safe_merge=True).save_pretrained(folder)
-        merged: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=self.placement.weights, use_safetensors=True, local_files_only=True
+        return self._saved(base, adapter).merge(folder)
+
+    def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], nn.Module]]:
+        """Return each way in which users load what `save` wrote."""
+        return self._saved(base, folder).ways(merged)
+
+    def dequantized(self, base: Base) -> PreTrainedModel:
+        """Load a plain model with the weights that the quantizer's stand for."""
+        plain = from_pretrained(self.checkpoint, self.placement).to(self.backend.device)
+        return loaders.dequantized(self.load(base), plain, base.linears, self.quantizer)
+
+    def _saved(self, base: Base, folder: Path) -> loaders.Saved:
+        return loaders.Saved(
+            folder,
+            self.quantizer,
+            self.placement,
+            fresh=lambda: self.load(base),
+            restore=lambda: self.restore(base, folder),
         )
-        return merged.to(self.backend.device)
 
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
         """Train a fresh model for a few steps and return the allocator's peak meanwhile.

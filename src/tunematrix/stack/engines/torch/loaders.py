@@ -1,0 +1,110 @@
+"""What was saved, loaded in each way that its users load it: a folder goes in, models come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import AutoPeftModelForCausalLM, PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
+
+Load = Callable[[], nn.Module]
+"""Loads a model anew."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One folder that a cell saved, and what it takes to load it.
+
+    Attributes:
+        folder: of an adapter, a checkpoint, or what only a method of our own can read.
+        quantizer, placement: of the base beneath an adapter.
+        fresh: loads that base; restore: loads what was saved onto one.
+    """
+
+    folder: Path
+    quantizer: Quantizer
+    placement: Placement
+    fresh: Callable[[], PreTrainedModel]
+    restore: Load
+
+    def ways(self, merged: Path) -> Mapping[str, Load]:
+        """Return each way by its name; what is merged is saved into `merged`.
+
+        - `reloaded`: as this engine restores it; `auto`: through transformers' AutoModel.
+        - Of an adapter also `peft` (PeftModel on a fresh base), `auto-peft` (PEFT's own AutoModel),
+          `merged` (into a fresh base, saved and loaded where the library can), and `unmerged`
+          (merged and taken out again, in memory).
+
+        The AutoModels load the base by themselves, so there are none over quantizers that don't
+        load through transformers: hqq, quanto and torchao.
+        """
+        if (self.folder / "adapter_config.json").exists():
+            adapter: dict[str, Load] = {
+                "reloaded": self.restore,
+                "peft": lambda: PeftModel.from_pretrained(self.fresh(), str(self.folder)),
+                "merged": lambda: self.merge(merged),
+                "unmerged": self._unmerge,
+            }
+            if self.quantizer.settings(self.placement) is not None:
+                adapter |= {"auto-peft": self._auto_peft, "auto": self._auto}
+            return adapter
+        if (self.folder / "config.json").exists():
+            return {"reloaded": self.restore, "auto": self._auto}
+        return {"reloaded": self.restore}
+
+    def merge(self, folder: Path) -> nn.Module:
+        """Merge an adapter into a fresh base; save that and load it again where that is possible.
+
+        Raises:
+            ValueError: what was saved is no adapter of PEFT's.
+        """
+        attached = self.restore()
+        if not isinstance(attached, PeftModel):
+            message = f"{self.folder} holds no adapter to merge"
+            raise ValueError(message)
+        return self.quantizer.merge(attached, folder, self.placement)
+
+    def _unmerge(self) -> nn.Module:
+        attached = self.restore()
+        assert isinstance(attached, PeftModel)
+        self.quantizer.ready_to_merge(attached)
+        attached.merge_adapter(safe_merge=True)
+        attached.unmerge_adapter()
+        return attached
+
+    def _auto_peft(self) -> nn.Module:
+        loaded: nn.Module = AutoPeftModelForCausalLM.from_pretrained(
+            str(self.folder),
+            dtype=self.placement.weights,
+            local_files_only=True,
+            trust_remote_code=False,
+            **(self.quantizer.settings(self.placement) or {}),
+        )
+        return self._placed(loaded)
+
+    def _auto(self) -> nn.Module:
+        settings = self.quantizer.settings(self.placement) or {}
+        return self._placed(from_pretrained(self.folder, self.placement, **settings))
+
+    def _placed(self, model: nn.Module) -> nn.Module:
+        # Settings of a quantizer say where to load, and what is quantized can't be moved.
+        return model if self.quantizer.settings(self.placement) else model.to(self.placement.device)
+
+
+def dequantized(
+    quantized: nn.Module, plain: PreTrainedModel, linears: Sequence[str], quantizer: Quantizer
+) -> PreTrainedModel:
+    """Put the weights that a freshly loaded base's layers stand for into a plain model."""
+    for name in linears:
+        weight = quantizer.dequantized(quantized.get_submodule(name))
+        layer = plain.get_submodule(name)
+        with torch.no_grad():
+            layer.weight.copy_(weight.T if isinstance(layer, Conv1D) else weight)
+    return plain
