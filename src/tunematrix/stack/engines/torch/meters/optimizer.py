@@ -80,7 +80,8 @@ class Audit:
             for parameter in group["params"]:
                 pulled = self.pulled.get(id(parameter))
                 if pulled is not None:
-                    changed = parameter.detach().float() != self.expected[id(parameter)][0]
+                    now = whole(parameter.detach()).float()
+                    changed = now != self.expected[id(parameter)][0]
                     total += int(pulled.sum())
                     different += int((changed & pulled).sum())
         return different / total if total else None
