@@ -29,12 +29,15 @@ WORDS: dict[Outcome, tuple[str, str, str]] = {
     "known_failure": ("known failure", "x", "KNOWN FAILURE"),
     "unavailable": ("unavailable", "?", "UNAVAILABLE"),
 }
+LACKING = pytest.StashKey[str]()
+"""Why a test's backend isn't here."""
 
 
 MARKERS = {
     "probe": "tries what is declared unsupported",
     "relation": "compares several cells",
     "planted": "tries whether a relation notices a planted difference",
+    "requires_backend": "made by tunematrix.testing",
     NIGHTLY: "left out unless -m, or a node id, names it",
 }
 
@@ -151,12 +154,26 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         workshop.compose_ahead(nextitem.cell)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for the backends that a test requires; one that `--require` names must be there."""
+    for mark in item.iter_markers("requires_backend"):
+        name, reason = mark.args[0], mark.kwargs["lacking"]()
+        if reason:
+            text = f"backend {name} is unavailable: {reason}"
+            if name in item.config.getoption("tunematrix_require"):
+                pytest.fail(text, pytrace=False)
+            item.stash[LACKING] = text
+            pytest.skip(text)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send the record along with the report, also from an xdist worker to its controller."""
     report = yield
+    if call.when == "setup" and LACKING in item.stash:
+        vars(report)["tunematrix_unavailable"] = item.stash[LACKING]
     if not isinstance(item, CellItem | RelationItem) or call.when != "call" or item.record is None:
         return report
     record = item.record
@@ -178,6 +195,8 @@ def pytest_report_teststatus(
 ) -> tuple[str, str, str] | None:
     """Name a cell's outcome in our words, with its figures where there is room."""
     record = record_of(report)
+    if "tunematrix_unavailable" in vars(report):
+        return WORDS["unavailable"]
     if record is None:
         return None
     category, letter, word = WORDS[record.outcome]
@@ -199,6 +218,22 @@ def record_of(report: pytest.TestReport) -> Record | None:
     """Return the record that came with a report."""
     data = vars(report).get("tunematrix")
     return None if data is None else Record.from_json(data)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run in which every test lacked its backend is no success."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    ended = {} if reporter is None else reporter.stats
+    if exitstatus == ExitCode.PASSED and ended.get("unavailable") and not ended.get("passed"):
+        session.exitstatus = ExitCode.NOTHING_TESTED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was missing for each test that couldn't run: it is no silent skip."""
+    for report in terminalreporter.stats.get("unavailable", ()):
+        if reason := vars(report).get("tunematrix_unavailable"):
+            terminalreporter.write_line(f"UNAVAILABLE {report.nodeid}: {reason}")
 
 
 class Recorder:

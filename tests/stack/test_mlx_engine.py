@@ -406,6 +406,7 @@ def test_a_transient_allocation_shows(
     ("settings", "words"),
     [
         ({"train__max_grad_norm": 1.0}, "clips nothing"),
+        ({"train__padding": "eos"}, "always pads with token 0"),
         ({"train__weight_decay": 0.1, "optimizer": "adam"}, "Adam knows none"),
         ({"method__implementation__modules_to_save": ["model.norm"]}, "adapters alone"),
     ],

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, LlamaConfig, PreTrainedModel
+from transformers import LlamaConfig, PreTrainedModel
 
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Parity
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch import Engine
 from tunematrix.stack.toyworld import llama, models, truth
+from tunematrix.testing import tiny_tokenizer
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunCell
@@ -121,7 +122,7 @@ def test_truth_is_what_the_definition_gives() -> None:
     """Recorded of the shipped base, and computed again: logits, gradients and the first losses."""
     config = LlamaConfig.from_pretrained(models.BASE)
     weights = {n: w.double() for n, w in load_file(models.BASE / "model.safetensors").items()}
-    tokenizer = AutoTokenizer.from_pretrained(models.BASE)
+    tokenizer = tiny_tokenizer()
     recorded, probe = truth.read(models.BASE), truth.probe(tokenizer)
     logits = torch.cat([llama.logits(weights, config, example.ids) for example in probe])
     assert np.abs(logits.numpy() - recorded.logits).max() < 1e-6

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft import AutoPeftModelForCausalLM
+from peft.tuners.lora import Linear
 from transformers import Trainer
 
 from tunematrix.faults.patching import replaced
@@ -50,4 +52,46 @@ def base_weights_changed(config: Mapping[str, Any]) -> Iterator[None]:
         return step
 
     with replaced(Trainer, "training_step", wrap):
+        yield
+
+
+@contextmanager
+def one_layer_not_merged(config: Mapping[str, Any]) -> Iterator[None]:
+    """Leave the first layer's adapter out of each merge.
+
+    Stands for merges that go by a list of names, and miss a layer or its tied twin.
+    """
+
+    asked: list[Any] = []
+
+    def wrap(original: Any) -> Any:
+        def merge(layer: Any, *args: Any, **kwargs: Any) -> None:
+            asked.append(layer)
+            if layer is not asked[0]:
+                original(layer, *args, **kwargs)
+
+        return merge
+
+    with replaced(Linear, "merge", wrap):
+        yield
+
+
+@contextmanager
+def one_tensor_not_loaded(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let PEFT's AutoModel leave one lora_B as it was initialised.
+
+    Stands for loaders that find no parameter by a saved name, and go on without a word.
+    """
+
+    def wrap(original: Any) -> Any:
+        def load(*args: Any, **kwargs: Any) -> Any:
+            model = original(*args, **kwargs)
+            missed = next(p for name, p in model.named_parameters() if "lora_B" in name)
+            with torch.no_grad():
+                missed.zero_()
+            return model
+
+        return load
+
+    with replaced(AutoPeftModelForCausalLM, "from_pretrained", wrap):
         yield

@@ -47,7 +47,7 @@ def settle(
         _raised(one.raises, evidence) for one in expected if one.check is None
     )
     if as_named or any(one.check is None and one.raises is None for one in expected):
-        return "known_failure", "; ".join(one.reason for one in expected)
+        return "known_failure", "; ".join(dict.fromkeys(one.reason for one in expected))
     return "failed", f"expected {names} and nothing else, got {reason(failed)}"
 
 

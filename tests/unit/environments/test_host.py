@@ -31,24 +31,24 @@ HOSTS = {name: row.host for name, row in read_environments(Path(__file__).parent
 @pytest.mark.parametrize(
     ("machine", "can"),
     [
-        (PC, {"cpu", "mlx"}),
-        (GPU_PC, {"cpu", "cuda", "mlx"}),
-        (ARM_SERVER, {"cpu", "cuda", "mlx"}),
-        (CONTAINER, {"cpu", "cuda"}),
-        (WSL, {"cpu", "cuda", "mlx"}),
-        (OLD, set()),
-        (MUSL, set()),
-        (MAC, {"cpu", "mps", "mlx"}),
-        (OLD_MAC, set()),
-        (INTEL_MAC, set()),
-        (WINDOWS, set()),
+        (PC, "cpu mlx"),
+        (GPU_PC, "cpu cuda mlx"),
+        (ARM_SERVER, "cpu cuda mlx"),
+        (CONTAINER, "cpu cuda"),
+        (WSL, "cpu cuda mlx"),
+        (OLD, ""),
+        (MUSL, ""),
+        (MAC, "cpu mps mlx"),
+        (OLD_MAC, ""),
+        (INTEL_MAC, ""),
+        (WINDOWS, ""),
     ],
     ids=str,
 )
-def test_which_environments_a_machine_can_have(machine: Machine, can: set[str]) -> None:
+def test_which_environments_a_machine_can_have(machine: Machine, can: str) -> None:
     """The probes of this repository's table, over machines that there are."""
     locked = ("cpu", "cuda", "mps", "mlx")
-    assert {name for name in locked if refusal(HOSTS[name], machine) is None} == can
+    assert [name for name in locked if refusal(HOSTS[name], machine) is None] == can.split()
 
 
 def test_variants_are_probed_alike() -> None:

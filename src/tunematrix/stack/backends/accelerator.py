@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import set_seed
 
-from tunematrix.stack.backends.common import SIDE, Unusable
+from tunematrix.stack.backends.common import SIDE, Peak, Unusable
 
 
 class Accelerator:
@@ -54,15 +55,17 @@ class Accelerator:
         """Wait until everything queued on the device is done."""
         torch.accelerator.synchronize()
 
-    def allocator_peak(self, run: Callable[[], object]) -> int:
-        """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+    @contextmanager
+    def tracked(self) -> Iterator[Peak]:
+        """Follow the allocator meanwhile; what it yields has the peak once that is over."""
+        peak = Peak()
         gc.collect()
         torch.accelerator.empty_cache()
         torch.accelerator.reset_peak_memory_stats()
         start = torch.accelerator.memory_allocated()
-        run()
+        yield peak
         torch.accelerator.synchronize()
-        return torch.accelerator.max_memory_allocated() - start
+        peak.bytes = torch.accelerator.max_memory_allocated() - start
 
     def _claim(self) -> None:
         """Compute once on the device: that it is listed proves nothing."""

@@ -6,6 +6,8 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +23,7 @@ class Backend(Protocol):
     device: str
     """The framework's name of the device."""
     allocator_method: str
-    """How `allocator_peak` is measured, for the record."""
+    """How `tracked` measures, for the record."""
 
     def begin(self, seed: int, threads: int) -> dict[str, Any]:
         """Claim the device, seed everything, fix the threads; return what determines figures.
@@ -39,8 +41,22 @@ class Backend(Protocol):
     def synchronize(self) -> None:
         """Wait until the device has done all that it was told to, so that time can be taken."""
 
-    def allocator_peak(self, run: Callable[[], object]) -> int:
-        """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+    def tracked(self) -> AbstractContextManager[Peak]:
+        """Follow the allocator meanwhile; what it yields has the peak once that is over."""
+
+
+@dataclass
+class Peak:
+    """The most bytes that were allocated at once, over those at the start."""
+
+    bytes: int = 0
+
+
+def allocator_peak(backend: Backend, run: Callable[[], object]) -> int:
+    """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+    with backend.tracked() as peak:
+        run()
+    return peak.bytes
 
 
 class TorchBackend(Backend, Protocol):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import set_seed
 
-from tunematrix.stack.backends.common import SIDE, host
+from tunematrix.stack.backends.common import SIDE, Peak, host
 
 
 class Cpu:
@@ -49,14 +50,15 @@ class Cpu:
     def synchronize(self) -> None:
         """Return at once: nothing is queued on a CPU."""
 
-    def allocator_peak(self, run: Callable[[], object]) -> int:
-        """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+    @contextmanager
+    def tracked(self) -> Iterator[Peak]:
+        """Follow the allocator meanwhile; what it yields has the peak once that is over."""
+        peak = Peak()
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            run()
+            yield peak
         assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
         events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-        level = peak = 0
+        level = 0
         for event in sorted(events, key=lambda event: event.start_ns()):
             level += event.nbytes()
-            peak = max(peak, level)
-        return peak
+            peak.bytes = max(peak.bytes, level)

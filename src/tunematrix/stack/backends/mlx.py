@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from tunematrix.stack.backends.common import SIDE, Unusable, host
+from tunematrix.stack.backends.common import SIDE, Peak, Unusable, host
 
 
 class Mlx:
@@ -63,15 +64,17 @@ class Mlx:
         """Wait until the device has done all that it was told to, so that time can be taken."""
         mx.synchronize()
 
-    def allocator_peak(self, run: Callable[[], object]) -> int:
-        """Run `run` and return the peak of bytes it had allocated, over those at its start."""
+    @contextmanager
+    def tracked(self) -> Iterator[Peak]:
+        """Follow the allocator meanwhile; what it yields has the peak once that is over."""
+        peak = Peak()
         mx.synchronize()
         mx.clear_cache()
         start = int(mx.get_active_memory())
         mx.reset_peak_memory()
-        run()
+        yield peak
         mx.synchronize()
-        return int(mx.get_peak_memory()) - start
+        peak.bytes = int(mx.get_peak_memory()) - start
 
 
 def claim(cache_dir: str) -> None:

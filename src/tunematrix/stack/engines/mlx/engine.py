@@ -22,6 +22,7 @@ from mlx_lm.tuner.utils import load_adapters
 from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
+from tunematrix.stack.backends.common import allocator_peak
 from tunematrix.stack.backends.mlx import Mlx
 from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
@@ -206,7 +207,7 @@ class Engine:
             lambda _: None,
         )
         return Memory(
-            "allocator_peak", self.backend.allocator_peak(run), self.backend.allocator_method
+            "allocator_peak", allocator_peak(self.backend, run), self.backend.allocator_method
         )
 
     def generate(self, model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> list[int]:

@@ -69,9 +69,7 @@ class Training:
             message = f"max_grad_norm={limit} can't be had: mlx-lm's trainer clips nothing; set 0"
             raise ValueError(message)
         if (padding := str(self.settings["padding"])) != "pad":
-            message = (
-                f"train.padding={padding} can't be had: mlx-lm pads with token 0, whatever it is"
-            )
+            message = f"padding={padding} can't be had: mlx-lm always pads with token 0; set pad"
             raise ValueError(message)
 
         if step := int(self.settings["interrupt_at"]):

@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar as disable_transform
 from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
-from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.backends.common import TorchBackend, allocator_peak
 from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
@@ -208,7 +208,7 @@ class Engine:
         training = replace(self.training(data, output), settings=short)
         attached = self.attach(self.load(base), base)
         run_loop = self.loop()(attached, training, lambda _: None)
-        peak = self.backend.allocator_peak(run_loop)
+        peak = allocator_peak(self.backend, run_loop)
         return Memory("allocator_peak", peak, self.backend.allocator_method)
 
     def generate(
