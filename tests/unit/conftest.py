@@ -25,6 +25,7 @@ from tunematrix.evidence.events import (
     Finished,
     FirstLoss,
     Generation,
+    LoggedEvaluation,
     LoggedPreference,
     LoggedStep,
     LogitError,
@@ -106,6 +107,7 @@ CONFIG: dict[str, Any] = {
         "logging_steps": 1,
         "loss_on": "all",
         "interrupt_at": 2,
+        "eval_steps": 2,
     },
     "dpo": {"beta": 0.1},
     "meters": {"merge": True},
@@ -147,6 +149,8 @@ def _steps() -> list[Event]:
             OptimizerStep(step, (0.01,), min(norm, 1.0), deviation, stretch=stretch, moved=moved)
         )
         events.append(LoggedStep(step + 1, loss, norm))
+        if step % 2:
+            events.append(LoggedEvaluation(step + 1, loss))
     return events
 
 

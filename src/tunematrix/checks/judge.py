@@ -50,6 +50,7 @@ OF_TRAINING: tuple[Check, ...] = (
     settings.adapter_scale,
     parameters.reloaded,
     parameters.merged,
+    loss.evaluations,
     loss.steps_logged,
 )
 

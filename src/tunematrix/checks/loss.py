@@ -7,7 +7,7 @@ import math
 from tunematrix.checks import ranks
 from tunematrix.checks.figures import relative, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
-from tunematrix.evidence.events import Evaluation, LoggedStep
+from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep
 from tunematrix.evidence.evidence import Evidence
 
 FIRST_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 2e-3, "float16": 2e-3}
@@ -94,6 +94,24 @@ def measured_gap(evidence: Evidence) -> float | None:
     """Return (before - after) / (before - floor), or None where it wasn't measured."""
     before, after = _evaluation(evidence, "before"), _evaluation(evidence, "after")
     return None if before is None or after is None else _share(before, after)
+
+
+def evaluations(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The trainer evaluated after each of the steps that it was asked to, and numbers came out."""
+    every, steps = int(claim.train.get("eval_steps", 0)), int(claim.train["max_steps"])
+    found = {e.step: e.loss for e in evidence.all(LoggedEvaluation)}
+    if not found:
+        return missing("evaluations", "an evaluation") if every else None
+    wanted = set(range(every, steps + 1, every)) if every else set()
+    # Some releases of transformers evaluate after the last step as well.
+    extra = found.keys() - wanted - ({steps} if every else set())
+    message = (
+        f"it evaluated after steps {sorted(found)}, with losses {[*found.values()]}; its "
+        "evaluation strategy was ignored, or its loss isn't finite"
+    )
+    ok = wanted <= found.keys() and not extra and all(map(math.isfinite, found.values()))
+    bound = f"{len(wanted)} or more, each finite"
+    return decide("evaluations", ok, len(found), bound, message, unit="evaluations")
 
 
 def logged_losses(evidence: Evidence) -> list[tuple[int, float]]:

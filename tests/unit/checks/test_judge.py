@@ -21,6 +21,7 @@ from tunematrix.evidence.events import (
     Finished,
     FirstLoss,
     Generation,
+    LoggedEvaluation,
     LoggedStep,
     LogitError,
     Memory,
@@ -161,6 +162,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "3",
         "after step 2",
         "the interruption was ignored",
+    ),
+    "evaluations": (
+        lambda run: run.edited(LoggedEvaluation, 0, loss=math.nan),
+        2,
+        "2 or more, each finite",
+        "its loss isn't finite",
     ),
     "optimizer_update": (
         lambda run: run.edited(OptimizerStep, 1, deviation=0.39),
@@ -320,6 +327,7 @@ ABSENT: dict[type[Event], set[str]] = {
     MicroBatch: {"labels", "micro_batches", "gradient_checkpointing"},
     Compute: {"precision", "clipping", "optimizer_update", "reload"},
     FirstLoss: {"first_loss"},
+    LoggedEvaluation: {"evaluations"},
     LoggedStep: {
         "first_loss",
         "clipping",
@@ -356,6 +364,7 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (OptimizerStep, "deviation"),
     (OptimizerStep, "moved"),
     (FirstLoss, "loss"),
+    (LoggedEvaluation, "loss"),
     (LoggedStep, "loss"),
     (LoggedStep, "gradient_norm"),
     (AdapterScale, "measured"),

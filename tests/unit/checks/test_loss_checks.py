@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunematrix.checks.loss import measured_gap
-from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedStep
+from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedEvaluation, LoggedStep
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -184,3 +184,24 @@ def test_half_a_gap_is_none(run: Run, when: str) -> None:
     assert half.verdicts()["gap_closed"].measured is None
     assert half.failed() == {"gap_closed"}
     assert measured_gap(half.evidence) is None
+
+
+@pytest.mark.parametrize("steps", [(2,), (1, 2), (2, 4, 5), (1, 2, 3, 4)])
+def test_evaluations_at_other_steps(run: Run, steps: tuple[int, ...]) -> None:
+    """Too few, too many, or after steps that weren't asked for."""
+    events = (LoggedEvaluation(step, 1.5) for step in steps)
+    assert run.recording(*events).failed() == {"evaluations"}
+
+
+def test_an_evaluation_at_the_end(run: Run) -> None:
+    """Some trainers do one after the last step, whatever its number."""
+    every_third = run.configured(train={"eval_steps": 3})
+    for steps in ((3,), (3, 4)):
+        assert not every_third.recording(*(LoggedEvaluation(s, 1.5) for s in steps)).failed()
+
+
+def test_evaluations_that_nobody_asked_for(run: Run) -> None:
+    """Silent where there are none, and failed where there are."""
+    unasked = run.configured(train={"eval_steps": 0})
+    assert unasked.failed() == {"evaluations"}
+    assert "evaluations" not in unasked.without(LoggedEvaluation).verdicts()

@@ -32,6 +32,7 @@ from tunematrix.evidence.events.training import (
     Changed,
     Compute,
     FirstLoss,
+    LoggedEvaluation,
     LoggedStep,
     MicroBatch,
     OptimizerStep,
@@ -55,6 +56,7 @@ Event = (
     | OptimizerStep
     | FirstLoss
     | LoggedStep
+    | LoggedEvaluation
     | Compute
     | Changed
     | AdapterScale
@@ -86,6 +88,7 @@ __all__ = [
     "Finished",
     "FirstLoss",
     "Generation",
+    "LoggedEvaluation",
     "LoggedPreference",
     "LoggedStep",
     "LogitError",

@@ -97,6 +97,19 @@ class LoggedStep:
 
 
 @dataclass(frozen=True)
+class LoggedEvaluation:
+    """What the trainer logged of an evaluation of its own.
+
+    Attributes:
+        step: from 1, as trainers count.
+        loss: nats per token, as the trainer averages them.
+    """
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class Compute:
     """Dtypes that were really used.
 

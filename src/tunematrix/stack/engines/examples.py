@@ -32,6 +32,7 @@ class Data:
         rows: training rows as TRL takes them; examples: the same, tokenized by us.
         texts: what the loss may count, one text per training row.
         held_out: examples never trained on; floor: their exact mean nats per counted token.
+        held_out_rows: the same examples as TRL takes them.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -39,6 +40,7 @@ class Data:
     texts: frozenset[str]
     held_out: Sequence[Example]
     floor: float
+    held_out_rows: Sequence[Mapping[str, Any]] = ()
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, context: str, counted: str) -> Example:

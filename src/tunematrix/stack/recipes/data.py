@@ -38,6 +38,7 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
         texts=frozenset(corpus.supervised_texts(form, row, eos) for row in rows),
         held_out=examples,
         floor=nats / tokens,
+        held_out_rows=held_out,
     )
 
 

@@ -46,8 +46,8 @@ class Training:
         """Train `model` in place.
 
         Raises:
-            ValueError: clipping, packing, resuming or another padding is asked for, which mlx-lm's
-                trainer hasn't got.
+            ValueError: clipping, packing, resuming, evaluating or another padding is asked for,
+                which mlx-lm's trainer hasn't got, or not without an effect on training.
         """
         self._refuse()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -76,6 +76,13 @@ class Training:
             message = (
                 f"train.interrupt_at={step} can't be had: mlx-lm saves no optimizer state "
                 "(https://github.com/ml-explore/mlx-lm/pull/97)"
+            )
+            raise ValueError(message)
+
+        if every := int(self.settings["eval_steps"]):
+            message = (
+                f"train.eval_steps={every} can't be had: mlx-lm's trainer draws the order of its "
+                "evaluation from the generator that orders training"
             )
             raise ValueError(message)
 

@@ -289,6 +289,7 @@ class Engine:
             dpo=config["dpo"],
             rows=data.rows,
             examples=data.examples,
+            held_out=data.held_out_rows,
             tokenizer=self.tokenizer,
             compute=config["precision"]["compute"],
             device=self.backend.device,

@@ -27,10 +27,13 @@ def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Cal
     other processes included.
 
     Raises:
-        ValueError: the data is to be packed, or training to be interrupted.
+        ValueError: the data is to be packed, or training to be interrupted or evaluated.
     """
     if training.data["packing"]:
         message = "the plain loop pads its rows and can't pack them"
+        raise ValueError(message)
+    if every := int(training.settings["eval_steps"]):
+        message = f"train.eval_steps={every} can't be had: the plain loop evaluates nothing"
         raise ValueError(message)
     if step := int(training.settings["interrupt_at"]):
         message = f"train.interrupt_at={step} can't be had: the plain loop saves no checkpoints"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from tunematrix.evidence.events import LoggedStep
+from tunematrix.evidence.events import LoggedEvaluation, LoggedStep
 from tunematrix.stack.engines.torch import interruption
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 
@@ -24,7 +24,9 @@ class LogReader(TrainerCallback):
         self.write = write
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Pass a step's line on; summaries and evaluations have no `loss`."""
+        """Pass a step's line on, and an evaluation's; the summary has no `loss`."""
+        if logs and "eval_loss" in logs:
+            self.write(LoggedEvaluation(state.global_step, float(logs["eval_loss"])))
         if logs and "loss" in logs:
             norm = logs.get("grad_norm")
             gradient_norm = None if norm is None else float(norm)
@@ -49,7 +51,8 @@ def _trainer(model: nn.Module, training: Training, write: WriteLine) -> SFTTrain
     trainer = SFTTrainer(
         model=model,
         args=_config(training),
-        train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
+        train_dataset=_dataset(training.rows),
+        eval_dataset=_dataset(training.held_out) if training.settings["eval_steps"] else None,
         processing_class=training.tokenizer,
         optimizer_cls_and_kwargs=training.optimizer_class(),
         callbacks=[LogReader(write)],
@@ -58,10 +61,17 @@ def _trainer(model: nn.Module, training: Training, write: WriteLine) -> SFTTrain
     return trainer
 
 
+def _dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+    return Dataset.from_list([dict(row) for row in rows])
+
+
 def _config(training: Training) -> SFTConfig:
     loss_on = training.settings["loss_on"]
+    every = int(training.settings["eval_steps"])
     return SFTConfig(
         **arguments(training),
+        eval_strategy="steps" if every else "no",
+        eval_steps=every or None,
         packing=bool(training.data["packing"]),
         assistant_only_loss=loss_on == "assistant",
         completion_only_loss=loss_on == "completion" or None,

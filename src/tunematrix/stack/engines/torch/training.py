@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import LoggedPreference, LoggedStep
+from tunematrix.evidence.events import LoggedEvaluation, LoggedPreference, LoggedStep
 from tunematrix.stack.engines.examples import Example
 
-WriteLine = Callable[[LoggedStep | LoggedPreference], None]
+WriteLine = Callable[[LoggedStep | LoggedEvaluation | LoggedPreference], None]
 """Takes each line that a loop logs."""
 
 OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
@@ -52,6 +52,7 @@ class Training:
         optimizer, data: their options, whole; scheduler: the name of its option.
         dpo: the cell's `dpo` section.
         rows: dataset rows as TRL takes them; examples: the same rows, tokenized by us.
+        held_out: rows that are never trained on, in the same form.
         tokenizer: the checkpoint's.
         compute: dtype name of the arithmetic; autocast provides any but float32.
         device: PyTorch's name of it; device_settings: what keeps Trainer on it.
@@ -66,6 +67,7 @@ class Training:
     dpo: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     examples: Sequence[Example]
+    held_out: Sequence[Mapping[str, Any]]
     tokenizer: PreTrainedTokenizerBase
     compute: str
     device: str
