@@ -13,6 +13,8 @@ from transformers import Trainer
 
 from tunematrix.faults.patching import replaced
 
+LEFT = 1e-4
+
 
 @contextmanager
 def moments_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
@@ -55,13 +57,19 @@ def adapter_tensor_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def evaluation_draws_random_numbers(config: Mapping[str, Any]) -> Iterator[None]:
-    """Let each evaluation use up a random number, so that the next dropout mask is another one."""
+def evaluation_leaves_gradients(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let each evaluation leave gradients behind, to which the next step adds its own.
+
+    Stands for evaluations that are not run apart from autograd, and metrics that train.
+    """
 
     def wrap(original: Any) -> Any:
         def evaluate(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-            torch.rand(1)
-            return original(trainer, *args, **kwargs)
+            metrics = original(trainer, *args, **kwargs)
+            for parameter in trainer.model.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.full_like(parameter, LEFT)
+            return metrics
 
         return evaluate
 
