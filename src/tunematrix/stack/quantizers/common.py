@@ -1,9 +1,9 @@
 """What every quantizer is, and how the tensors behind a weight are found.
 
 A quantizer turns a checkpoint folder into a model whose decoder's linear layers are stored
-its way. It answers for `load`; for `stored`, the tensors that one of its layers really keeps, so
-that bytes can be counted and bits compared; for `dequantized`, the weight that they stand for; and
-for how an adapter is merged into what it stores.
+its way. It answers for `load`, and for `quantize` where a library works in place; for `stored`,
+the tensors that one of its layers really keeps, so that bytes can be counted and bits compared;
+for `dequantized`, the weight that they stand for; and for how an adapter is merged into it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,14 @@ class Quantizer(Protocol):
     prepares_for_kbit: bool
     """Whether PEFT's `prepare_model_for_kbit_training` belongs before an adapter is attached."""
 
+    in_place: bool
+    """Whether it also quantizes layers of a model that was loaded, and adapted, without it."""
+
     def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path` with the layers named in `linears` quantized."""
+
+    def quantize(self, model: nn.Module, linears: Sequence[str]) -> None:
+        """Quantize the layers of `model` that are named in `linears`, in place."""
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield every tensor that `layer` keeps for its weight, quantization state included."""
@@ -66,6 +72,12 @@ class Quantizer(Protocol):
 
 class InMemory:
     """How an adapter is merged where what comes of it can't be saved and loaded."""
+
+    in_place = False
+
+    def quantize(self, model: nn.Module, linears: Sequence[str]) -> None:
+        """Refuse: this library quantizes as it loads."""
+        raise NotImplementedError
 
     def settings(self, placement: Placement) -> dict[str, Any] | None:
         """Return none: transformers doesn't load it."""

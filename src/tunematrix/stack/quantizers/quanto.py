@@ -26,6 +26,7 @@ class Quanto(InMemory):
     """
 
     prepares_for_kbit = False
+    in_place = True
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
@@ -35,9 +36,13 @@ class Quanto(InMemory):
         if self.bits == 4:
             _use_build_directory(placement.cache)
         model = from_pretrained(path, placement).to(placement.device)
+        self.quantize(model, linears)
+        return model
+
+    def quantize(self, model: nn.Module, linears: Sequence[str]) -> None:
+        """Replace the layers named in `linears`."""
         quantize(model, weights=qint8 if self.bits == 8 else qint4, include=list(linears))
         freeze(model)
-        return model
 
     def dequantized(self, layer: nn.Module) -> torch.Tensor:
         """Let quanto's weight tensor dequantize itself."""

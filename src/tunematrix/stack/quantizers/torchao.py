@@ -25,6 +25,7 @@ class TorchAo(InMemory):
     """
 
     prepares_for_kbit = False
+    in_place = True
 
     def __init__(self, bits: int, group_size: int = 32) -> None:
         self.bits = bits
@@ -33,9 +34,13 @@ class TorchAo(InMemory):
     def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path`, then quantize the layers named in `linears` in place."""
         model = from_pretrained(path, placement).to(placement.device)
+        self.quantize(model, linears)
+        return model
+
+    def quantize(self, model: nn.Module, linears: Sequence[str]) -> None:
+        """Replace the weights of the layers named in `linears`."""
         wanted = frozenset(linears)
         quantize_(model, self._config(), filter_fn=lambda _, name: name in wanted)
-        return model
 
     def dequantized(self, layer: nn.Module) -> torch.Tensor:
         """Let torchao's weight tensor dequantize itself."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import disable_progress_bars as disable_datasets_bars
 from hydra.utils import instantiate
@@ -37,7 +36,7 @@ from tunematrix.stack.engines.torch.meters import compute, parameters, scale, st
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
 from tunematrix.stack.engines.torch.methods.common import Method, describe
-from tunematrix.stack.engines.torch.padding import pad
+from tunematrix.stack.engines.torch.padding import Batch, pad
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
 
@@ -111,7 +110,7 @@ class Engine:
         self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
     ) -> Floats:
         """Return logits at real positions, (tokens, vocabulary), in evaluation mode."""
-        batch = pad(examples, self.tokenizer, self.backend.device)
+        batch = self._padded(examples)
         found: Floats = scoring.logits(model, batch, gradient=gradient).cpu().numpy()
         return found
 
@@ -182,14 +181,18 @@ class Engine:
 
     def dequantized(self, base: Base) -> PreTrainedModel:
         """Load a plain model with the weights that the quantizer's stand for."""
-        plain = from_pretrained(self.checkpoint, self.placement).to(self.backend.device)
-        return loaders.dequantized(self.load(base), plain, base.linears, self.quantizer)
+        return loaders.dequantized(self.load(base), self._plain(), base.linears, self.quantizer)
+
+    def _plain(self) -> PreTrainedModel:
+        return from_pretrained(self.checkpoint, self.placement).to(self.backend.device)
 
     def _saved(self, base: Base, folder: Path) -> loaders.Saved:
         return loaders.Saved(
             folder,
             self.quantizer,
             self.placement,
+            base.linears,
+            original=self._plain,
             fresh=lambda: self.load(base),
             restore=lambda: self.restore(base, folder),
         )
@@ -237,32 +240,16 @@ class Engine:
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
-        named = dict(model.named_parameters())
-        with scoring.evaluating(model):
-            found = torch.autograd.grad(self._mean_nats(model, examples), list(named.values()))
-        return {
-            name: np.asarray(gradient.float().cpu())
-            for name, gradient in zip(named, found, strict=True)
-        }
+        return scoring.gradients(model, self._padded(examples))
 
     def descend(
         self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
     ) -> tuple[float, ...]:
         """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
-        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-        losses = []
-        for examples in batches:
-            loss = self._mean_nats(model, examples)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
-        return tuple(losses)
+        return scoring.descend(model, map(self._padded, batches), rate)
 
-    def _mean_nats(self, model: nn.Module, examples: Sequence[Example]) -> torch.Tensor:
-        batch = pad(examples, self.tokenizer, self.backend.device)
-        out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        return scoring.nats(out, batch) / batch.counted
+    def _padded(self, examples: Sequence[Example]) -> Batch:
+        return pad(examples, self.tokenizer, self.backend.device)
 
     def loop(self) -> Loop:
         """Return what trains the configured method in the configured recipe.

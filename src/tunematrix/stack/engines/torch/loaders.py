@@ -25,12 +25,15 @@ class Saved:
     Attributes:
         folder: of an adapter, a checkpoint, or what only a method of our own can read.
         quantizer, placement: of the base beneath an adapter.
-        fresh: loads that base; restore: loads what was saved onto one.
+        linears: of the base, by name; original: loads it unquantized; fresh: as it was trained on.
+        restore: loads what was saved onto a fresh one.
     """
 
     folder: Path
     quantizer: Quantizer
     placement: Placement
+    linears: Sequence[str]
+    original: Callable[[], PreTrainedModel]
     fresh: Callable[[], PreTrainedModel]
     restore: Load
 
@@ -40,7 +43,8 @@ class Saved:
         - `reloaded`: as this engine restores it; `auto`: through transformers' AutoModel.
         - Of an adapter also `peft` (PeftModel on a fresh base), `auto-peft` (PEFT's own AutoModel),
           `merged` (into a fresh base, saved and loaded where the library can), and `unmerged`
-          (merged and taken out again, in memory).
+          (merged and taken out again, in memory); `late` where a base can be quantized after the
+          adapter was put onto it.
 
         The AutoModels load the base by themselves, so there are none over quantizers that don't
         load through transformers: hqq, quanto and torchao.
@@ -52,6 +56,8 @@ class Saved:
                 "merged": lambda: self.merge(merged),
                 "unmerged": self._unmerge,
             }
+            if self.quantizer.in_place:
+                adapter["late"] = self._late
             if self.quantizer.settings(self.placement) is not None:
                 adapter |= {"auto-peft": self._auto_peft, "auto": self._auto}
             return adapter
@@ -77,6 +83,13 @@ class Saved:
         self.quantizer.ready_to_merge(attached)
         attached.merge_adapter(safe_merge=True)
         attached.unmerge_adapter()
+        return attached
+
+    def _late(self) -> nn.Module:
+        attached: nn.Module = PeftModel.from_pretrained(self.original(), str(self.folder))
+        wanted = tuple(f"{name}.base_layer" for name in self.linears)
+        names = [name for name, _ in attached.named_modules() if name.endswith(wanted)]
+        self.quantizer.quantize(attached, names)
         return attached
 
     def _auto_peft(self) -> nn.Module:

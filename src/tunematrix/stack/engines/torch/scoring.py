@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -68,3 +70,32 @@ def nats(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         ignore_index=IGNORED,
         reduction="sum",
     )
+
+
+def gradients(model: nn.Module, batch: Batch) -> dict[str, NDArray[np.float32]]:
+    """Return the gradient of the mean nats for each parameter, by its name."""
+    named = dict(model.named_parameters())
+    with evaluating(model):
+        found = torch.autograd.grad(_mean_nats(model, batch), list(named.values()))
+    return {
+        name: np.asarray(gradient.float().cpu())
+        for name, gradient in zip(named, found, strict=True)
+    }
+
+
+def descend(model: nn.Module, batches: Iterable[Batch], rate: float) -> tuple[float, ...]:
+    """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    losses = []
+    for batch in batches:
+        loss = _mean_nats(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return tuple(losses)
+
+
+def _mean_nats(model: nn.Module, batch: Batch) -> torch.Tensor:
+    out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return nats(out, batch) / batch.counted
