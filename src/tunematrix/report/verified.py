@@ -23,6 +23,7 @@ class Run:
         environment: its name; hardware: what computed, in words; system: what it ran under.
         date: YYYY-MM-DD; versions: distribution to version, of those in `NAMED`.
         counts: cells by outcome, worst first; quantizers: passed cells of each.
+        relations: relations by outcome.
     """
 
     environment: str
@@ -32,6 +33,7 @@ class Run:
     versions: Mapping[str, str]
     counts: Mapping[Outcome, int]
     quantizers: Mapping[str, int]
+    relations: Mapping[Outcome, int]
 
 
 def verified_runs(records: Iterable[Record]) -> tuple[Run, ...]:
@@ -80,7 +82,8 @@ def _run(run_id: str, group: Sequence[Record]) -> Run:
         system=f"{machine['system']} {machine['architecture']}, Python {machine['python']}",
         date="-".join((run_id[:4], run_id[4:6], run_id[6:8])),
         versions={name: versions[name] for name in NAMED if name in versions},
-        counts=counts(group),
+        counts=counts([one for one in group if not one.arms]),
+        relations=counts([one for one in group if one.arms]),
         quantizers={
             name: sum(one.axes["quantizer"] == name for one in passed) for name in quantizers
         },
@@ -89,8 +92,14 @@ def _run(run_id: str, group: Sequence[Record]) -> Run:
 
 def _line(run: Run) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    outcomes = ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in run.counts.items())
+    outcomes = _in_words(run.counts)
     each = ", ".join(f"{name} {count}" for name, count in run.quantizers.items())
     cells = f"{outcomes}<br>passed by quantizer: {each}"
+    if run.relations:
+        cells += f"<br>relations: {_in_words(run.relations)}"
     where = f"{run.hardware}<br>{run.system}"
     return f"| `{run.environment}` | {where} | {versions} | {run.date} | {cells} |"
+
+
+def _in_words(outcomes: Mapping[Outcome, int]) -> str:
+    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in outcomes.items())

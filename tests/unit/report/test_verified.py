@@ -65,7 +65,11 @@ def test_relations_are_no_cells_of_a_quantizer() -> None:
     """Their arms are, already."""
     axes = {"quantizer": "none|bnb-nf4"}
     relation = replace(RUN[0], outcome="passed", arms=("x", "y"), axes=axes)
-    assert verified_runs([*RUN, relation])[0].quantizers == {"none": 1, "bnb-nf4": 2}
+    (run,) = verified_runs([*RUN, relation])
+    assert run.quantizers == {"none": 1, "bnb-nf4": 2}
+    assert run.counts == verified_runs(RUN)[0].counts
+    assert run.relations == {"passed": 1}
+    assert "<br>relations: 1 passed |" in as_markdown({run.environment: ""}, [run])
 
 
 def test_an_environment_without_records_says_so() -> None:
