@@ -29,7 +29,6 @@ from tunematrix.report import terminal, verified
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.results.tolerances import (
-    blind,
     tabulate_all,
     write_tolerances,
 )
@@ -183,13 +182,14 @@ def tolerances(
     setting = read_setting(Path.cwd(), environment)
     records = _records(files, setting)
     folder = setting.groups.roots[-1]
+    if not folder.resolve().is_relative_to(setting.root.resolve()):
+        message = "the project has no config folder of its own; name one in tunematrix_configs"
+        raise BadInput(message)
     tables = tabulate_all(records, folder)
     for table in tables:
         path = write_tolerances(table, folder, environment)
         if not as_json:
             print(f"{len(table.spread)} relations are in {shown(path)}")
-        for text in blind(table):
-            print(f"warning: can't see 1 % of a gradient: {text}", file=sys.stderr)
     if as_json:
         print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import sys
 import time
@@ -112,7 +113,7 @@ class Harness:
         self.run_id: str = (
             workerinput["tunematrix_run_id"]
             if workerinput is not None
-            else time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1000:03d}"
+            else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         )
 
     @cached_property
@@ -230,7 +231,7 @@ class Harness:
     def close(self) -> None:
         """End whatever was started for cells."""
         if "workshop" in vars(self):
-            self.workshop.close()
+            self.workshop.close(prune=not self.on_worker)
 
     def _is_below(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self.spec_folders)

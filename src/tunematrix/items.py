@@ -14,7 +14,7 @@ from tunematrix.matrix.relations import Related
 from tunematrix.report import terminal
 from tunematrix.results.record import Record
 from tunematrix.workflow.cells import declared_failures, known_failures, run_cell, unjudged
-from tunematrix.workflow.relations import run_arm, run_relation
+from tunematrix.workflow.relations import run_arm, run_planted, run_relation
 
 NIGHTLY = "nightly"
 
@@ -53,7 +53,9 @@ class SpecFile(pytest.File):
                 tried = harness.asks_for("planted") and not known_failures(related)
                 for planted in related.relation.planted if tried else ():
                     sabotaged = related.with_planted(planted)
-                    yield RelationItem.from_parent(self, name=sabotaged.id, related=sabotaged)
+                    yield RelationItem.from_parent(
+                        self, name=sabotaged.id, related=sabotaged, honest=related
+                    )
 
 
 class SpecItem(pytest.Item):
@@ -121,17 +123,29 @@ class CellItem(SpecItem):
 
 
 class RelationItem(SpecItem):
-    """One relation, with or without a planted difference."""
+    """One relation, with or without a planted difference.
 
-    def __init__(self, *, related: Related, **kwargs: Any) -> None:
+    Attributes:
+        related: what is compared; honest: the same without its planted difference, if it has one.
+    """
+
+    def __init__(self, *, related: Related, honest: Related | None = None, **kwargs: Any) -> None:
         super().__init__(subject=related, **kwargs)
         self.related = related
-        self.add_marker("relation" if related.planted is None else "planted")
+        self.honest = honest
+        self.add_marker("relation" if honest is None else "planted")
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        """The cells that it compares, but for sabotaged ones: those are no cells of the suite."""
+        return (arm.cell for arm in (self.honest or self.related).arms)
 
     def make_record(self) -> Record:
         """Compare the arms."""
-        expected = known_failures(self.related) if self.related.planted is None else ()
-        return run_relation(self.related, self.config.stash[KEY].workshop, expected)
+        workshop = self.config.stash[KEY].workshop
+        if self.honest is not None:
+            return run_planted(self.related, self.honest, workshop)
+        return run_relation(self.related, workshop, known_failures(self.related))
 
 
 def with_arms(items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -139,13 +153,10 @@ def with_arms(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     there = {item.cell.id: item for item in items if isinstance(item, CellItem)}
     ordered: dict[pytest.Item, None] = {}
     for item in items:
-        for arm in item.related.arms if isinstance(item, RelationItem) else ():
-            if arm.cell.faults:
-                continue  # run by the relation alone, and no cell of the suite
-            if arm.cell.id not in there:
+        for cell in item.cells if isinstance(item, RelationItem) else ():
+            if cell.id not in there:
                 assert item.parent is not None
-                name = arm.cell.id
-                there[name] = CellItem.from_parent(item.parent, name=name, cell=arm.cell)
-            ordered.setdefault(there[arm.cell.id])
+                there[cell.id] = CellItem.from_parent(item.parent, name=cell.id, cell=cell)
+            ordered.setdefault(there[cell.id])
         ordered.setdefault(item)
     return list(ordered)

@@ -35,7 +35,9 @@ class Recorder:
         self.awaited = Counter[str]()
         for related in harness.plan.relations:
             planted = related.relation.planted if harness.asks_for("planted") else ()
-            self.awaited.update([arm.cell.id for arm in related.arms] * (1 + len(planted)))
+            # Each planted difference is compared beside the relation without it.
+            for one in (related, *(r for p in planted for r in (related, related.with_planted(p)))):
+                self.awaited.update(arm.cell.id for arm in one.arms)
 
     @property
     def tested(self) -> bool:

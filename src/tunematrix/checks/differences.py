@@ -61,7 +61,9 @@ def values(quantity: Quantity, side: Side) -> Tensors:
     if quantity == "gradients":
         return _of_kind(side.tensors, "gradient")
     if quantity == "state":
-        return _of_kind(side.tensors, "state") | _of_kind(side.tensors, "random")
+        # Generators alone would vouch for moments that nobody has kept.
+        moments = _of_kind(side.tensors, "state")
+        return moments and moments | _of_kind(side.tensors, "random")
     parameters = _of_kind(side.tensors, "parameter")
     steps = sorted({int(name.split("/")[1]) for name in parameters})
     if quantity == "parameters":
@@ -84,6 +86,15 @@ def difference(first: Tensors, other: Tensors) -> Difference:
     worst = max(found, key=lambda one: severity(one.largest))
     mean = max((one.mean for one in found), key=severity)
     return Difference(worst.largest, mean, worst.place)
+
+
+def idle_step(tensors: Tensors) -> str:
+    """Return the first step in which all is 0; empty where there is none."""
+    sizes: dict[str, float] = {}
+    for name, tensor in tensors.items():
+        step = "/".join(name.split("/")[:2])
+        sizes[step] = max(sizes.get(step, 0.0), _largest(tensor), key=severity)
+    return next((step for step, size in sizes.items() if size == 0), "")
 
 
 def _group(name: str) -> tuple[str, str]:

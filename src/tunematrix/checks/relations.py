@@ -8,18 +8,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from tunematrix.checks.differences import Side, difference, values
+from tunematrix.checks.differences import Side, difference, idle_step, values
 from tunematrix.checks.figures import severity
 from tunematrix.checks.verdict import Verdict, missing, within
 from tunematrix.spec.bounds import Range
-from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity, Relation
+from tunematrix.spec.relation import LOGITS, RATIO, SAME, Figure, Quantity, Relation
 
 MEAN = "_mean"
 """Ends the names of verdicts on mean differences; others are on the largest."""
-UNKNOWN = "none recorded"
-"""The bound of a verdict that nothing bounds."""
 FACTOR = 10
 """So many times the largest difference of honest runs is still equal."""
+SIGHT = 0.01
+"""Whatever is allowed, a difference of this share must show."""
+UNRECORDED = SIGHT / 2
+"""What is allowed where honest runs have not been recorded."""
 Allowed: TypeAlias = Callable[[str], float | None]
 """The name of a verdict to the difference that honest runs have shown; None where none is known."""
 
@@ -50,21 +52,28 @@ def agree(relation: Relation, sides: Sequence[Side], allowed: Allowed) -> tuple[
 
 def _bound(
     relation: Relation, quantity: Quantity, sides: Sequence[Side], allowed: Allowed, name: str
-) -> float | None:
-    """Return the largest difference that passes; None where nothing says so."""
-    rounding = max(side.figures.get("logit_error", 0.0) for side in sides)
-    for name_of, theory in relation.tolerance.items():
-        if name_of == quantity:
-            return theory + relation.of_rounding * rounding
+) -> float:
+    """Return the largest difference that passes."""
+    theory = next((t for of, t in relation.tolerance.items() if of == quantity), None)
+    if theory is not None:
+        # The first arm's own error, so that no other can loosen what it is held to.
+        rounding = sides[0].figures.get("logit_error", 0.0) if quantity == LOGITS else 0.0
+        return theory + relation.of_rounding * rounding
     spread = allowed(name)
-    return None if spread is None else FACTOR * spread
+    return UNRECORDED if spread is None else FACTOR * spread
 
 
-def _same(quantity: Quantity, sides: Sequence[Side], bound: Allowed) -> Iterator[Verdict]:
+def _same(
+    quantity: Quantity, sides: Sequence[Side], bound: Callable[[str], float]
+) -> Iterator[Verdict]:
     name = SAME + quantity
     first, *others = ((side.name, values(quantity, side)) for side in sides)
     if absent := [arm for arm, found in (first, *others) if not found]:
         yield missing(name, f"{quantity} in arm {', '.join(absent)}")
+        return
+    if still := idle_step(first[1]) if quantity in ("gradients", "updates") else "":
+        # Nothing agrees with nothing.
+        yield missing(name, f"{quantity} other than 0 in {still} of arm {first[0]}")
         return
     found = [(arm, difference(first[1], tensors)) for arm, tensors in others]
     arm, worst = max(found, key=lambda one: severity(one[1].largest))
@@ -75,10 +84,8 @@ def _same(quantity: Quantity, sides: Sequence[Side], bound: Allowed) -> Iterator
     yield _held(name + MEAN, worst.mean, "of the mean size", where, bound(name + MEAN))
 
 
-def _held(name: str, measured: float, unit: str, where: str, bound: float | None) -> Verdict:
+def _held(name: str, measured: float, unit: str, where: str, bound: float) -> Verdict:
     """Make a verdict that says where the difference is, whether it passes or not."""
-    if bound is None:
-        return Verdict(name, "warned", measured, UNKNOWN, unit, where)
     message = f"{measured:.3g} {unit}, {where}; {bound:.3g} is allowed"
     ok = measured <= bound
     return Verdict(name, "passed" if ok else "failed", measured, f"<= {bound:.3g}", unit, message)

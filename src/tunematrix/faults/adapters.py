@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM
 from peft.tuners.lora import Linear
-from transformers import Trainer
+from peft.tuners.tuners_utils import BaseTuner
+from transformers import AutoModelForCausalLM, Trainer
 
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch.methods import lora
@@ -77,8 +79,26 @@ def one_layer_not_merged(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
+def nothing_merged(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let a merge take nothing over, and unload the adapter all the same.
+
+    Stands for merges into a copy of the weights (huggingface/peft#3348).
+    """
+
+    def wrap(original: Any) -> Any:
+        def merge(model: Any, *args: Any, **kwargs: Any) -> Any:
+            _forget(p for name, p in model.named_parameters() if "lora_B" in name)
+            return original(model, *args, **kwargs)
+
+        return merge
+
+    with replaced(BaseTuner, "merge_and_unload", wrap):
+        yield
+
+
+@contextmanager
 def one_tensor_not_loaded(config: Mapping[str, Any]) -> Iterator[None]:
-    """Let PEFT's AutoModel leave one lora_B as it was initialised.
+    """Let both AutoModels leave one lora_B as it was initialised.
 
     Stands for loaders that find no parameter by a saved name, and go on without a word.
     """
@@ -86,12 +106,19 @@ def one_tensor_not_loaded(config: Mapping[str, Any]) -> Iterator[None]:
     def wrap(original: Any) -> Any:
         def load(*args: Any, **kwargs: Any) -> Any:
             model = original(*args, **kwargs)
-            missed = next(p for name, p in model.named_parameters() if "lora_B" in name)
-            with torch.no_grad():
-                missed.zero_()
+            _forget(islice((p for name, p in model.named_parameters() if "lora_B" in name), 1))
             return model
 
         return load
 
-    with replaced(AutoPeftModelForCausalLM, "from_pretrained", wrap):
+    with (
+        replaced(AutoPeftModelForCausalLM, "from_pretrained", wrap),
+        replaced(AutoModelForCausalLM, "from_pretrained", wrap),
+    ):
         yield
+
+
+def _forget(parameters: Iterable[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.zero_()

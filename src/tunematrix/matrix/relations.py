@@ -24,6 +24,8 @@ from tunematrix.spec.relation import Planted, Relation
 
 PLANTED = "!"
 """Stands before the name of a planted difference, in ids."""
+KEEP, KEPT = "meters.tensors", {"gradients", "updates", "parameters", "state"}
+"""The setting by which a cell keeps tensors, and what is compared of those."""
 OF_NO_CELL = {"test_id", "description", "matrix", "overrides", "relation", "markers"}
 """The fields of a spec that don't decide how a cell is judged, beside failures of relations."""
 
@@ -158,7 +160,9 @@ def _arm(spec: Spec, name: str) -> Spec:
         line = lines.get(("relation", "arms", name, key))
         if line is not None:
             lines["overrides", key] = line
-    arm = spec.model_copy(update={"overrides": {**spec.overrides, **own}})
+    # What is compared has to be kept.
+    kept = {KEEP: True} if KEPT.intersection(spec.relation.compare) else {}
+    arm = spec.model_copy(update={"overrides": {**kept, **spec.overrides, **own}})
     return arm.written_in(Source(spec.source.path, lines))
 
 

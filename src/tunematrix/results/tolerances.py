@@ -7,6 +7,7 @@ it is made by a command and read by people.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from tunematrix.checks.figures import severity
-from tunematrix.checks.relations import FACTOR
+from tunematrix.checks.relations import FACTOR, SIGHT
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.matrix.relations import PLANTED
 from tunematrix.matrix.seeds import SEED
@@ -29,8 +30,6 @@ from tunematrix.spec.yaml_tree import read_tree
 
 FOLDER = "tolerances"
 LEAST_SEEDS = 20
-SIGHT = 0.01
-"""A relation must see gradients that are off by this share."""
 NAMED = ("torch", "transformers", "peft", "trl", "mlx", "mlx-lm")
 
 _HEAD = """\
@@ -67,8 +66,10 @@ class Tolerances(Section):
 
 
 def hardware_class(record: Record) -> str:
-    """Return the class of the hardware that a record was made on."""
-    return f"{record.axes['backend']}-{record.machine['architecture']}"
+    """Return the class of the hardware that a record was made on: its GPU, or its architecture."""
+    computes = record.machine.get("gpu") or record.machine["architecture"]
+    words = f"{record.axes['backend']} {computes}".lower()
+    return re.sub(r"[^a-z0-9_]+", "-", words).strip("-")
 
 
 def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
@@ -170,8 +171,11 @@ def _spread(group: Sequence[Record]) -> dict[str, float]:
 
 
 def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
-    if len(group) < LEAST_SEEDS:
-        yield f"{name}: was run under {len(group)} seeds; {LEAST_SEEDS} are the least"
+    seeds = {record.cell_id.partition(SEED)[2] for record in group}
+    if len(seeds) < LEAST_SEEDS:
+        yield f"{name}: was run under {len(seeds)} seeds; {LEAST_SEEDS} are the least"
+    if len({(str(sorted(one.versions.items())), threads(one)) for one in group}) > 1:
+        yield f"{name}: its runs had different versions, or threads; give those of one run"
     for record in group:
         absent = [one for one in record.checks if one.measured is None]
         if absent or not record.checks:
@@ -180,20 +184,13 @@ def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
     for check, figure in _spread(group).items():
         if not math.isfinite(figure):
             yield f"{name}: {check} of an honest run is {figure}; the relation doesn't hold"
+        elif FACTOR * figure >= SIGHT:
+            allowed = f"{FACTOR} times {figure:.2g} of honest runs"
+            yield f"{name}: {check} would allow {allowed}, and see no {SIGHT:.0%}; compare less"
 
 
 def _was_tried(record: Record) -> bool:
     return bool(record.checks) or record.outcome != "unavailable"
-
-
-def blind(table: Tolerances) -> tuple[str, ...]:
-    """Name the relations whose honest runs differ so much that 1 % of a gradient can't be seen."""
-    return tuple(
-        f"{name}: {check} allows {FACTOR * figure:.2g}"
-        for name, row in table.spread.items()
-        for check, figure in row.items()
-        if "gradients" in check and FACTOR * figure >= SIGHT
-    )
 
 
 def _minor(version: str) -> str:

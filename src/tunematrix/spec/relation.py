@@ -22,6 +22,12 @@ SAME, RATIO = "same_", "ratio_"
 LOGITS = "logits"
 """The entry of an arm that isn't an override: which of its logits are compared."""
 
+STAGES = (
+    "base", "trained", "reloaded", "peft", "auto-peft", "auto", "merged", "unmerged", "late",
+    "quantized", "dequantized",
+)  # fmt: skip
+"""Whose logits a cell may have kept."""
+
 ArmName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -118,8 +124,10 @@ class Relation(Section):
             route = ("arms", name, LOGITS)
             if LOGITS not in self.compare:
                 _refuse(route, "names logits, which aren't compared; add logits to compare")
-            if not isinstance(arm[LOGITS], str):
-                _refuse(route, "names a stage; write it as text (trained)")
+            if arm[LOGITS] not in STAGES:
+                _refuse(
+                    route, f"{{name}} is no stage; give one of {', '.join(STAGES)}", arm[LOGITS]
+                )
         return self
 
     @property

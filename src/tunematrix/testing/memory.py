@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,15 +12,15 @@ from tunematrix.testing import backends
 
 @dataclass
 class MemoryUse:
-    """Peaks over what was in use at the start, in bytes; 0 until the stretch is over.
+    """Peaks over what was in use at the start, in bytes; nan, below no bound, until it is over.
 
     Attributes:
         allocator_peak: of the framework's allocator; None where it wasn't asked for.
         process_peak: of the process's resident size.
     """
 
-    allocator_peak: int | None = 0
-    process_peak: int = 0
+    allocator_peak: float | None = math.nan
+    process_peak: float = math.nan
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def track_memory(backend: str = "cpu", *, allocator: bool = True) -> Iterator[Me
     from tunematrix.stack.backends.common import Peak
     from tunematrix.stack.engines.process_memory import ProcessPeak
 
-    use = MemoryUse(allocator_peak=0 if allocator else None)
+    use = MemoryUse(allocator_peak=math.nan if allocator else None)
     tracked = backends.backend(backend).tracked() if allocator else nullcontext(Peak())
     start = ProcessPeak.begin()
     with tracked as peak:

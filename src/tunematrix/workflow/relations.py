@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tunematrix.checks.differences import Side
-from tunematrix.checks.relations import UNKNOWN, agree, undeclared
+from tunematrix.checks.relations import UNRECORDED, agree, undeclared
 from tunematrix.checks.verdict import Verdict
 from tunematrix.errors import TunematrixError
 from tunematrix.evidence.events import LoggedStep
@@ -44,7 +45,9 @@ def run_arm(cell: Cell, workshop: Workshop) -> Record:
         if (workshop.run_folder / folder_name(cell.id)).exists():
             return unjudged(cell, workshop, "it was begun and not ended; its own report says why")
         record = run_cell(cell, workshop, known_failures(cell))
-        path.write_text(json.dumps(record.to_json()), encoding="utf-8")
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(record.to_json()), encoding="utf-8")
+        draft.replace(path)
     return record
 
 
@@ -69,7 +72,18 @@ def run_relation(related: Related, workshop: Workshop, expected: Sequence[Expect
     name = related.id.partition(PLANTED)[0].partition(SEED)[0]
     spread = table.spread.get(name, {}) if table else {}
     verdicts = agree(related.relation, sides, spread.get)
-    return _settled(related, workshop, expected, records, (*verdicts, *_aged(table, records[0])))
+    if set(related.relation.compare) - set(related.relation.tolerance):
+        verdicts += _recorded(table, name, records[0], workshop)
+    return _settled(related, workshop, expected, records, verdicts)
+
+
+def run_planted(related: Related, honest: Related, workshop: Workshop) -> Record:
+    """Return the record of a relation with a planted difference, which the honest one has not."""
+    record = run_relation(honest, workshop, ())
+    if record.outcome != "passed":
+        text = f"not judged: without the difference, it {record.outcome}: {record.reason}"
+        return unjudged(related, workshop, text)
+    return run_relation(related, workshop, ())
 
 
 def clear_tensors(workshop: Workshop, cells: Iterable[str], records: Iterable[Record]) -> None:
@@ -77,7 +91,9 @@ def clear_tensors(workshop: Workshop, cells: Iterable[str], records: Iterable[Re
     failed = (record for record in records if record.outcome in ("failed", "error"))
     kept = {name for record in failed for name in record.arms or (record.cell_id,)}
     for name in set(cells) - kept:
-        RunDir(workshop.run_folder / folder_name(name)).tensors.unlink(missing_ok=True)
+        run_dir = RunDir(workshop.run_folder / folder_name(name))
+        for path in (run_dir.tensors, *run_dir.path.glob(f"rank-*/{run_dir.tensors.name}")):
+            path.unlink(missing_ok=True)
 
 
 def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) -> Record | None:
@@ -107,14 +123,7 @@ def _settled(
     records: Sequence[Record],
     verdicts: tuple[Verdict, ...],
 ) -> Record:
-    unknown = [check.name for check in verdicts if check.bound == UNKNOWN]
-    if unknown and not any(check.outcome == "failed" for check in verdicts):
-        environment = workshop.environment.name
-        seeds = f"nox -s {environment} -- -m relation --seeds {LEAST_SEEDS}"
-        what = f"no tolerance is recorded for {', '.join(unknown)} on {hardware_class(records[0])}"
-        todo = f"record it: {seeds}; tunematrix tolerances -e {environment}"
-        outcome, reason = "unavailable", f"not judged: {what}; {todo}"
-    elif related.planted is not None:
+    if related.planted is not None:
         outcome, reason = _noticed(related.planted, verdicts)
     else:
         outcome, reason = settle(verdicts, None, expected)
@@ -131,9 +140,13 @@ def _settled(
 
 
 def _noticed(planted: Planted, verdicts: Sequence[Verdict]) -> tuple[Outcome, str]:
-    """Return the outcome of a planted difference; one where nothing was measured is none."""
+    """Return the outcome of a planted difference; one that can't be measured is none."""
     failed = [check for check in verdicts if check.outcome == "failed"]
-    measured = [check for check in failed if check.measured is not None]
+    measured = [
+        check
+        for check in failed
+        if isinstance(check.measured, float) and math.isfinite(check.measured)
+    ]
     if measured:
         return "passed", f"noticed: {measured[0].name}: {measured[0].message}"
     unnoticed = f"{planted.fault} in arm {planted.arm} went unnoticed"
@@ -153,13 +166,20 @@ def _side(arm: Arm, record: Record, workshop: Workshop) -> Side:
     )
 
 
-def _aged(table: Tolerances | None, record: Record) -> tuple[Verdict, ...]:
-    """Warn of a table that was recorded with other versions, or another number of threads."""
-    moved = table.age(record.versions, threads(record)) if table else ""
-    if table is None or not moved:
-        return ()
-    text = f"recorded on {table.recorded}, and since then: {moved}; record it again"
-    return (Verdict("tolerances", "warned", table.recorded, "of these versions", "", text),)
+def _recorded(
+    table: Tolerances | None, name: str, record: Record, workshop: Workshop
+) -> tuple[Verdict, ...]:
+    """Warn where nothing was recorded on such hardware, or with other versions or threads."""
+    environment = workshop.environment.name
+    seeds = f"nox -s {environment} -- -m relation --seeds {LEAST_SEEDS}"
+    todo = f"record it: {seeds}; tunematrix tolerances -e {environment}"
+    if table is None or name not in table.spread:
+        what = f"nothing is recorded on {hardware_class(record)}, so {UNRECORDED:g} is allowed"
+        return (Verdict("tolerances", "warned", None, "a row", "", f"{what}; {todo}"),)
+    if moved := table.age(record.versions, threads(record)):
+        text = f"recorded on {table.recorded}, and since then: {moved}; {todo}"
+        return (Verdict("tolerances", "warned", table.recorded, "of these versions", "", text),)
+    return ()
 
 
 @contextmanager

@@ -152,13 +152,13 @@ class Workshop:
         last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
         return _as_problem("".join(last), f"preparing {name} failed (all of it in {shown(log)})")
 
-    def close(self) -> None:
-        """End the driver; remove the folders of older runs, newest few kept."""
+    def close(self, *, prune: bool) -> None:
+        """End the driver; with `prune`, remove the folders of older runs, newest few kept."""
         self._composer.shutdown(wait=False, cancel_futures=True)
         if self._driver is not None:
             self._driver.close()
         runs = sorted((self.folder / "runs").glob("*"), key=lambda path: path.name)
-        for old in runs[:-RUNS_KEPT]:
+        for old in runs[:-RUNS_KEPT] if prune else ():
             shutil.rmtree(old, ignore_errors=True)
 
     def _compose(self, cell: Cell) -> dict[str, Any]:
