@@ -125,9 +125,8 @@ class Relation(Section):
             if LOGITS not in self.compare:
                 _refuse(route, "names logits, which aren't compared; add logits to compare")
             if arm[LOGITS] not in STAGES:
-                _refuse(
-                    route, f"{{name}} is no stage; give one of {', '.join(STAGES)}", arm[LOGITS]
-                )
+                text = f"{{name}} is no stage; give one of {', '.join(STAGES)}"
+                _refuse(route, text, str(arm[LOGITS]))
         return self
 
     @property
