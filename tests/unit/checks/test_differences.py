@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunematrix.checks.differences import SMALL, Side, difference, values
+from tunematrix.checks.differences import SMALL, Side, difference, idle_step, values
 from tunematrix.evidence.tensors import Tensors
 from tunematrix.spec.relation import Quantity
 
@@ -172,6 +172,31 @@ def test_each_quantity(quantity: Quantity, names: set[str]) -> None:
     full = side(KEPT, losses={1: 5.0, 2: 4.0}, stage="merged")
     assert values(quantity, full).keys() == names
     assert values(quantity, side({})) == {}
+
+
+def test_state_without_moments() -> None:
+    """The states of generators aren't what an optimizer keeps, and don't vouch for it."""
+    assert values("state", side({"random/numpy": NORM, "parameter/0/w": WEIGHT})) == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "idle"),
+    [
+        ({}, ""),
+        ({"gradient/1/w": WEIGHT * 0}, "gradient/1"),
+        ({"gradient/0/w": WEIGHT * 0}, ""),
+        ({"gradient/0/w": WEIGHT * 0, "gradient/0/n": -NORM * 0}, "gradient/0"),
+        ({"gradient/10/w": WEIGHT * 0}, "gradient/10"),
+        ({"gradient/1/w": WEIGHT * 0, "gradient/1/n": np.zeros(0)}, "gradient/1"),
+        ({"gradient/1/w": -np.abs(WEIGHT) * np.float32(1e-30)}, ""),
+        ({"gradient/1/w": WEIGHT * np.nan}, ""),
+        ({"gradient/1/w": WEIGHT * 0, "gradient/1/a": WEIGHT * np.nan}, ""),
+        ({"gradient/1/w": WEIGHT * np.nan, "gradient/1/z": WEIGHT * 0}, ""),
+    ],
+)
+def test_idle_steps(changed: Tensors, idle: str) -> None:
+    """All tensors of a step are 0; what is small, negative or no number isn't."""
+    assert idle_step({**GRADIENTS, **changed}) == idle
 
 
 def test_updates_are_differences() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tunematrix.checks.differences import Side
 from tunematrix.checks.relations import agree, undeclared
 from tunematrix.checks.verdict import Verdict
+from tunematrix.evidence.tensors import Tensors
 from tunematrix.spec.relation import Relation, is_relations
 
 ARMS = {"one": {}, "two": {"train.seed": 1}, "three": {"train.seed": 2}}
@@ -23,9 +25,10 @@ def relation(*compare: str, **fields: Any) -> Relation:
 
 
 def side(name: str, scale: float = 1.0, /, **figures: float) -> Side:
-    """An arm whose gradients are those of the first, scaled."""
+    """An arm whose gradients and logits are those of the first, scaled."""
     config = {"train": {"seed": 0, "rate": 0.1}, "method": {"name": "lora", "rank": 8}}
-    return Side(name, config, {"gradient/0/w": FIRST * scale}, "trained", {}, figures)
+    tensors = {"gradient/0/w": FIRST * scale, "logits/trained": FIRST * scale}
+    return Side(name, config, tensors, "trained", {}, figures)
 
 
 def judged(
@@ -67,19 +70,87 @@ def test_bounds_of_theory_go_before_the_table() -> None:
 
 def test_rounding_of_the_quantizer() -> None:
     """So many times its own error of the logits is allowed on top."""
-    claim = relation("gradients", tolerance={"gradients": 0.001}, of_rounding=0.5)
-    found = judged(claim, *three(1.05, logit_error=0.1))["same_gradients"]
+    claim = relation("logits", tolerance={"logits": 0.001}, of_rounding=0.5)
+    found = judged(claim, *three(1.05, logit_error=0.1))["same_logits"]
     assert (found.outcome, found.bound) == ("passed", "<= 0.051")
-    assert judged(claim, *three(1.06, logit_error=0.1))["same_gradients"].outcome == "failed"
-    assert judged(claim, *three(1.05))["same_gradients"].bound == "<= 0.001"
+    assert judged(claim, *three(1.06, logit_error=0.1))["same_logits"].outcome == "failed"
+    assert judged(claim, *three(1.05))["same_logits"].bound == "<= 0.001"
 
 
-def test_nothing_is_recorded() -> None:
-    """It isn't judged: a warning says what was measured."""
-    found = judged(relation("gradients"), *three(1.01), table={"same_gradients": 0.1})
-    assert found["same_gradients"].outcome == "passed"
+def test_rounding_of_the_first_arm_alone() -> None:
+    """An arm that is far off can't loosen by its own error what it is held to."""
+    claim = relation("logits", tolerance={"logits": 0.001}, of_rounding=0.5)
+    one, two, last = three(1.05, logit_error=0.01)
+    far = replace(two, figures={"logit_error": 9.0})
+    found = judged(claim, one, far, last)["same_logits"]
+    assert (found.outcome, found.bound) == ("failed", "<= 0.006")
+
+
+def test_rounding_of_logits_alone() -> None:
+    """The error of logits says nothing about how far gradients may be apart."""
+    tolerance = {"logits": 0.001, "gradients": 0.001}
+    claim = relation("logits", "gradients", tolerance=tolerance, of_rounding=0.5)
+    found = judged(claim, *three(1.05, logit_error=0.1))
+    outcomes = {name: (one.outcome, one.bound) for name, one in found.items()}
+    assert outcomes["same_logits"] == ("passed", "<= 0.051")
+    assert outcomes["same_gradients"] == ("failed", "<= 0.001")
+
+
+@pytest.mark.parametrize(("scale", "outcome"), [(1.004, "passed"), (1.006, "failed")])
+def test_nothing_is_recorded(scale: float, outcome: str) -> None:
+    """What has no row is held to half a percent; what has one, to its row."""
+    found = judged(relation("gradients"), *three(scale), table={"same_gradients": 0.1})
+    assert (found["same_gradients"].outcome, found["same_gradients"].bound) == ("passed", "<= 1")
     mean = found["same_gradients_mean"]
-    assert (mean.outcome, mean.bound) == ("warned", "none recorded")
+    assert (mean.outcome, mean.bound) == (outcome, "<= 0.005")
+    assert mean.message.endswith("; 0.005 is allowed")
+
+
+def test_what_is_allowed_unrecorded_shows_one_percent() -> None:
+    """By the largest and on the mean, in the direction that is the harder one."""
+    found = judged(relation("gradients"), *three(0.99))
+    assert {one.outcome for one in found.values()} == {"failed"}
+
+
+STILL = {
+    "gradients": [FIRST, FIRST * 0],
+    "updates": [FIRST, FIRST * 2, FIRST * 2],
+}
+"""One tensor of each step, of which the last leaves nothing: gradients, or parameters."""
+
+
+@pytest.mark.parametrize("quantity", STILL)
+def test_steps_in_which_nothing_happens(quantity: str) -> None:
+    """Nothing agrees with nothing, whatever is allowed and whatever another step did."""
+    claim = relation(quantity, tolerance={quantity: 9.0})
+
+    def same(tensors: Tensors) -> dict[str, Verdict]:
+        return judged(claim, *(replace(side(name), tensors=tensors) for name in ARMS))
+
+    kind = "gradient" if quantity == "gradients" else "parameter"
+    still = {f"{kind}/{n}/w": one for n, one in enumerate(STILL[quantity])}
+    (verdict,) = same(still).values()
+    assert (verdict.name, verdict.outcome, verdict.measured) == (f"same_{quantity}", "failed", None)
+    assert f"{quantity} other than 0 in {quantity[:-1]}/1 of arm one" in verdict.message
+    # Another tensor of the same step is enough.
+    moving = {f"{kind}/{n}/v": FIRST * (n + 1) for n in range(len(still))}
+    assert {one.outcome for one in same({**still, **moving}).values()} == {"passed"}
+
+
+def test_only_the_first_arm_is_asked_whether_anything_happens() -> None:
+    """An arm that does nothing where the first does something is measured to be far off."""
+    found = judged(relation("gradients", tolerance={"gradients": 0.5}), *three(0.0))
+    assert (found["same_gradients"].outcome, found["same_gradients"].measured) == ("failed", 1.0)
+
+
+@pytest.mark.parametrize("quantity", ["parameters", "state", "logits"])
+def test_what_may_be_zero(quantity: str) -> None:
+    """Only where a step has to do something is 0 nothing: a bias may well be 0."""
+    names = ("parameter/0/w", "parameter/1/w", "state/w/exp_avg", "logits/trained")
+    zeros = dict.fromkeys(names, FIRST * 0)
+    sides = [replace(side(name), tensors=zeros) for name in ARMS]
+    found = judged(relation(quantity, tolerance={quantity: 0.0}), *sides)
+    assert {one.outcome for one in found.values()} == {"passed"}
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf])

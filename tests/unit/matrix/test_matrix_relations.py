@@ -20,6 +20,7 @@ MakeRoot = Callable[..., Path]
 CELL = """
 defaults: [{recipe: sft}, {method: lora}, {quantizer: none}, {backend: cpu}]
 train: {batch_size: 8, accumulation: 1, seed: 0, rate: '${method.rate}'}
+meters: {tensors: false}
 """
 SMALL = {
     "cell.yaml": CELL,
@@ -78,7 +79,8 @@ def test_ids(small: Groups) -> None:
         "a[cpu-int4]": ["a[cpu-int4-one]", "a[cpu-int4-two]"],
     }
     assert [cell.id for cell in found.cells] == list(chain(*arms_of(found).values()))
-    assert found.cells[1].overrides == ("backend=cpu", "train.batch_size=4")
+    kept = ("backend=cpu", "meters.tensors=true")
+    assert [cell.overrides for cell in found.cells[:2]] == [kept, (*kept, "train.batch_size=4")]
 
 
 def test_axes_in_which_arms_differ(small: Groups) -> None:
@@ -95,9 +97,45 @@ def test_arms_go_before_the_overrides_of_the_spec(small: Groups) -> None:
     head = "overrides: {train.batch_size: 2, train.accumulation: 3}\n"
     (related,) = plan(specs(a=relating(head=head)), small, CPU).relations
     assert [arm.cell.overrides for arm in related.arms] == [
-        ("backend=cpu", "train.accumulation=3"),
-        ("backend=cpu", "train.batch_size=4", "train.accumulation=3"),
+        ("backend=cpu", "meters.tensors=true", "train.accumulation=3"),
+        ("backend=cpu", "meters.tensors=true", "train.batch_size=4", "train.accumulation=3"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("compare", "kept"),
+    [
+        ("gradients", True),
+        ("updates", True),
+        ("parameters", True),
+        ("state", True),
+        ("losses", False),
+        ("logits", False),
+        ("losses, updates", True),
+    ],
+)
+def test_what_is_compared_is_kept(small: Groups, compare: str, kept: bool) -> None:
+    """Each arm keeps its tensors without being told; where none are compared, none does."""
+    text = relating().replace("compare: [gradients]", f"compare: [{compare}]")
+    (related,) = plan(specs(a=text), small, CPU).relations
+    assert ["meters.tensors=true" in arm.cell.overrides for arm in related.arms] == [kept, kept]
+
+
+def test_what_a_spec_says_of_its_tensors(small: Groups) -> None:
+    """Its own overrides go before what the comparison needs, and an arm's before those."""
+    head = "overrides: {meters.tensors: false}\n"
+    arms = "  arms:\n    one: {}\n    two: {meters.tensors: true}\n"
+    (related,) = plan(specs(a=relating(arms, head)), small, CPU).relations
+    assert [arm.cell.overrides for arm in related.arms] == [
+        ("backend=cpu",),
+        ("backend=cpu", "meters.tensors=true"),
+    ]
+
+
+def test_a_cell_of_its_own_keeps_nothing(small: Groups) -> None:
+    """Only arms are compared, though a cell run the same else."""
+    found = plan(specs(a=relating(), b=""), small, CPU)
+    assert [cell.overrides for cell in found.cells if cell.id == "b[cpu]"] == [("backend=cpu",)]
 
 
 def test_arms_that_run_the_same_are_one_cell(small: Groups) -> None:
@@ -256,7 +294,8 @@ def test_seeds(small: Groups) -> None:
         *("c[cpu]@0", "a[cpu-one]@0", "a[cpu-two]@0"),
         *("c[cpu]@1", "a[cpu-one]@1", "a[cpu-two]@1"),
     ]
-    assert found.cells[5].overrides == ("backend=cpu", "train.batch_size=4", "train.seed=1")
+    overrides = ("backend=cpu", "meters.tensors=true", "train.batch_size=4", "train.seed=1")
+    assert found.cells[5].overrides == overrides
     assert arms_of(found) == {
         f"{name}[cpu]@{seed}": [f"a[cpu-one]@{seed}", f"a[cpu-two]@{seed}"]
         for seed in (0, 1)

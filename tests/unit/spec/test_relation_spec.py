@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tunematrix.spec import Spec
+from tunematrix.spec.relation import STAGES
 
 Load = Callable[[str], Spec]
 ProblemsOf = Callable[[str], list[str]]
@@ -22,6 +23,15 @@ def test_a_relation(load: Load) -> None:
     assert relation.compare == ("gradients",)
     assert relation.varied == {"train.batch_size"}
     assert (relation.ratio, relation.tolerance, relation.planted) == ({}, {}, ())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_can_be_compared(load: Load, stage: str) -> None:
+    """All that cells keep logits of are known by their names."""
+    text = f"  arms: {{x: {{}}, y: {{logits: {stage}}}}}\n  compare: [logits]\n"
+    relation = load(HEAD + text).relation
+    assert relation is not None
+    assert relation.stage_of("y") == stage
 
 
 def test_stages_are_no_overrides(load: Load) -> None:
@@ -112,8 +122,12 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
             "7: relation.arms.y.logits: names logits, which aren't compared; add logits to comp",
         ),
         (
-            "  arms: {x: {}, y: {logits: [merged]}}\n  compare: [logits]\n",
-            "4: relation.arms.y.logits: names a stage; write it as text (trained)",
+            "  arms: {x: {}, y: {logits: merge}}\n  compare: [logits]\n",
+            "4: relation.arms.y.logits: merge is no stage; give one of base, trained, reloaded, ",
+        ),
+        (
+            "  arms:\n    x: {}\n    y:\n      logits: 3\n  compare: [logits]\n",
+            "7: relation.arms.y.logits: 3 is no stage; give one of base, trained, reloaded, ",
         ),
         (ARMS + SAME + "  colour: red\n", "8: relation.colour: is not a known key; it can be arms"),
     ],

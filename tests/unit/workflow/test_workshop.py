@@ -11,7 +11,7 @@ from tunematrix.environments.table import Environment
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.spec import Spec
-from tunematrix.workflow.workshop import Workshop
+from tunematrix.workflow.workshop import RUNS_KEPT, Workshop
 
 
 def _groups(root: Path, **requires: str) -> Groups:
@@ -51,6 +51,19 @@ def test_a_gpu_that_the_backend_lacks_is_named(tmp_path: Path) -> None:
     assert reason is not None
     assert "2 GPU" in reason
     assert unavailable(cell, _groups(tmp_path / "with", backend="gpu: true")) is None
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_older_runs_are_removed(tmp_path: Path, prune: bool) -> None:
+    """The newest few stay; whoever only helps with a run leaves all of them."""
+    groups = _groups(tmp_path, backend="")
+    workshop = Workshop(Environment("cpu", "", ("one",)), groups, "r", tmp_path, "auto", (), False, print)
+    names = [f"20261224-1011{n:02}-1a2f" for n in range(RUNS_KEPT + 2)]
+    for name in names:
+        (workshop.folder / "runs" / name).mkdir(parents=True)
+    workshop.close(prune=prune)
+    left = sorted(path.name for path in (workshop.folder / "runs").iterdir())
+    assert left == (names[2:] if prune else names)
 
 
 @pytest.mark.parametrize("module", ["no_such_module", "no_such_parent.child", "json.no_child"])
