@@ -45,20 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(flag, dest="tunematrix_" + flag.strip("-").replace("-", "_"), **settings)
 
     option("--environment", default="cpu", metavar="NAME", help="environment whose cells run")
-    option(
-        "--require",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="fail whatever is unavailable in this environment",
-    )
-    option(
-        "--axis",
-        action="append",
-        default=[],
-        metavar="AXIS=OPTION",
-        help="run only cells with this option (comma: or; repeated: and)",
-    )
+    many: dict[str, Any] = {"action": "append", "default": []}
+    required = "fail whatever is unavailable in this environment"
+    option("--require", **many, metavar="NAME", help=required)
+    selected = "run only cells with this option (comma: or; repeated: and)"
+    option("--axis", **many, metavar="AXIS=OPTION", help=selected)
     option(
         "--isolation",
         choices=["auto", "forkserver", "spawn", "foreground"],
@@ -75,8 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fault",
         dest="tunematrix_faults",
-        action="append",
-        default=[],
+        **many,
         metavar="MODULE:NAME",
         help="enter a deliberate sabotage in every cell, to see which check notices",
     )

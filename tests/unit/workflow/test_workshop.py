@@ -57,7 +57,9 @@ def test_a_gpu_that_the_backend_lacks_is_named(tmp_path: Path) -> None:
 def test_older_runs_are_removed(tmp_path: Path, prune: bool) -> None:
     """The newest few stay; whoever only helps with a run leaves all of them."""
     groups = _groups(tmp_path, backend="")
-    workshop = Workshop(Environment("cpu", "", ("one",)), groups, "r", tmp_path, "auto", (), False, print)
+    workshop = Workshop(
+        Environment("cpu", "", ("one",)), groups, "r", tmp_path, "auto", (), False, print
+    )
     names = [f"20261224-1011{n:02}-1a2f" for n in range(RUNS_KEPT + 2)]
     for name in names:
         (workshop.folder / "runs" / name).mkdir(parents=True)

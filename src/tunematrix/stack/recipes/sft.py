@@ -75,18 +75,30 @@ def fine_tune(
     with events.phase("save"):
         engine.save(model, saved)
     del model
+    load_again(config, events, engine, reference, saved, before, after)
+    if config["meters"]["allocator"]:
+        with events.phase("memory"):
+            events.write(engine.allocator_peak(base, data, output_dir / "memory"))
+
+
+def load_again(
+    config: Mapping[str, Any], events: EventLog, engine: Engine, reference: Reference,
+    saved: Path, before: Floats, after: Floats,
+) -> None:  # fmt: skip
+    """Hold what was saved, loaded in all ways that are asked for, to the trained model's logits.
+
+    `before` and `after` training, both are (tokens, vocabulary).
+    """
+    base, probe = reference.base, reference.probe
     change = largest(after - before)
     with events.phase("reload"):
         again = engine.logits(engine.restore(base, saved), probe)
         events.write(Reload(largest(again - after), change))
     if config["meters"]["merge"]:
         with events.phase("merge"):
-            merged = engine.logits(engine.merge(base, saved, output_dir / "merged"), probe)
-            events.write(Merged(largest(merged - after), change))
+            merged = engine.merge(base, saved, saved.with_name("merged"))
+            events.write(Merged(largest(engine.logits(merged, probe) - after), change))
     tensors.keep_ways(config, events, engine, base, probe, saved)
-    if config["meters"]["allocator"]:
-        with events.phase("memory"):
-            events.write(engine.allocator_peak(base, data, output_dir / "memory"))
 
 
 def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:

@@ -22,6 +22,7 @@ from torch.optim.optimizer import (
 
 from tunematrix.evidence.tensors import Array
 from tunematrix.stack.engines.names import canonical
+from tunematrix.stack.engines.torch.shards import whole
 
 Keep: TypeAlias = Callable[[str, Array], None]
 """Takes a name, as in `evidence/tensors.py`, and its tensor."""
@@ -39,15 +40,15 @@ def watch(model: nn.Module, keep: Keep) -> Iterator[None]:
     def before(optimizer: Optimizer, args: object, kwargs: object) -> None:
         for name, parameter in _trained(model):
             if step == 0:
-                keep(f"parameter/0/{name}", whole(parameter))
+                keep(f"parameter/0/{name}", as_array(parameter))
             if parameter.grad is not None:
-                keep(f"gradient/{step}/{name}", whole(parameter.grad))
+                keep(f"gradient/{step}/{name}", as_array(parameter.grad))
 
     def after(optimizer: Optimizer, args: object, kwargs: object) -> None:
         nonlocal step, last
         step, last = step + 1, optimizer
         for name, parameter in _trained(model):
-            keep(f"parameter/{step}/{name}", whole(parameter))
+            keep(f"parameter/{step}/{name}", as_array(parameter))
 
     handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
     try:
@@ -61,11 +62,9 @@ def watch(model: nn.Module, keep: Keep) -> Iterator[None]:
         keep(f"random/{generator}", state)
 
 
-def whole(tensor: torch.Tensor) -> Array:
+def as_array(tensor: torch.Tensor) -> Array:
     """Copy a tensor, sharded or not, as a float32 array."""
-    gather = getattr(tensor, "full_tensor", None)
-    full: torch.Tensor = tensor if gather is None else gather()
-    return full.detach().to("cpu", torch.float32, copy=True).numpy()
+    return whole(tensor.detach()).to("cpu", torch.float32, copy=True).numpy()
 
 
 def generators() -> dict[str, NDArray[np.uint8]]:
@@ -101,4 +100,4 @@ def _keep_state(model: nn.Module, optimizer: Optimizer, keep: Keep) -> None:
     for name, parameter in _trained(model):
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
-                keep(f"state/{name}/{key}", whole(torch.as_tensor(value)))
+                keep(f"state/{name}/{key}", as_array(torch.as_tensor(value)))
