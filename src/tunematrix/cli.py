@@ -23,7 +23,7 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs, project_root, shown
+from tunematrix.paths import adhoc_specs, project_root, shipped_configs, shown
 from tunematrix.report import doctor as diagnosis
 from tunematrix.report import terminal, verified
 from tunematrix.results.record import Record
@@ -181,8 +181,9 @@ def tolerances(
     """
     setting = read_setting(Path.cwd(), environment)
     records = _records(files, setting)
-    folder = setting.groups.roots[-1]
-    if not folder.resolve().is_relative_to(setting.root.resolve()):
+    folder, root = setting.groups.roots[-1].resolve(), setting.root.resolve()
+    is_shipped = folder == shipped_configs().resolve() != root / "configs"
+    if is_shipped or not folder.is_relative_to(root):
         message = "the project has no config folder of its own; name one in tunematrix_configs"
         raise BadInput(message)
     tables = tabulate_all(records, folder)

@@ -18,6 +18,54 @@ def lacking(project: Project) -> Project:
     return project
 
 
+LACKING = """
+import warnings
+
+import pytest
+
+
+@pytest.mark.requires_backend("abacus", lacking=lambda: "no beads")
+def test_lacking():
+    raise AssertionError("ran")
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "arguments", "code"),
+    [
+        ("", (), 5),
+        ("warnings.warn('old')\n", (), 5),
+        ("def test_other(): pass\n", ("-k", "lacking"), 5),
+        ("def test_other(): pass\n", (), 0),
+        ("def test_other(): assert 0\n", (), 1),
+        ("def test_other(): pytest.xfail()\n", (), 0),
+        ("def test_other(): pytest.skip()\n", (), 0),
+    ],
+)
+def test_every_test_lacks_its_backend(
+    project: Project, other: str, arguments: tuple[str, ...], code: int
+) -> None:
+    """A project's own tests are no success where that is all there is of them."""
+    project.write("test_own.py", LACKING + other)
+    run = project.pytest("test_own.py", *arguments)
+    assert run.code == code, run.text
+    assert "UNAVAILABLE test_own.py::test_lacking: backend abacus is una" in run.text
+
+
+def test_a_test_that_is_skipped_is_no_lack(project: Project) -> None:
+    """It is pytest's own affair, which calls that a success."""
+    project.write("test_own.py", "import pytest\n\n\ndef test_one():\n    pytest.skip()\n")
+    assert project.pytest("test_own.py").code == 0
+
+
+def test_what_fails_as_is_known_was_tested(lacking: Project) -> None:
+    """So the run is a success, whatever lacks beside it."""
+    entry = "{when: {quantizer: plain}, raises: ValueError, reason: r, link: 'https://e.org'}"
+    lacking.spec("known", "refuse", f"known_failures: [{entry}]\n")
+    assert lacking.pytest().code == 0
+    assert sorted(set(lacking.outcomes.values())) == ["known_failure", "unavailable"]
+
+
 REASON = "recipe lacking needs no_such_library; install it with: pip install it"
 
 

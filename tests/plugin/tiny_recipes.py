@@ -67,8 +67,9 @@ def keep(config: Config, events: EventLog, output_dir: Path) -> None:
     if train["gradient_checkpointing"]:
         raise ValueError("nothing to checkpoint")
     rounding = 1e-8 * train["accumulation"] * (1 + train["seed"])
-    scale = float(os.environ.get("SCALE", "1")) * (1 + train["weight_decay"]) + rounding
-    if train["max_steps"] > 1:
+    planted = os.environ.get("SCALE", "1")
+    if train["max_steps"] > 1 and planted:
+        scale = float(planted) * (1 + train["weight_decay"]) + rounding
         events.keep("gradient/0/odd", np.arange(1.0, 9.0))
         events.keep("gradient/1/weight", np.arange(1.0, 9.0) * scale)
         events.keep("logits/trained", np.arange(1.0, 9.0) * scale)
@@ -138,6 +139,20 @@ def plant(config: Config) -> Iterator[None]:
 def scale(config: Config) -> Iterator[None]:
     """A fault that a relation must notice: gradients are 1 % too large."""
     os.environ["SCALE"] = "1.01"
+    yield
+
+
+@contextmanager
+def burst(config: Config) -> Iterator[None]:
+    """A fault that leaves nothing to measure: gradients are no numbers."""
+    os.environ["SCALE"] = "nan"
+    yield
+
+
+@contextmanager
+def lose(config: Config) -> Iterator[None]:
+    """A fault that leaves nothing to compare."""
+    os.environ["SCALE"] = ""
     yield
 
 

@@ -185,7 +185,7 @@ def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
     for check, figure in _spread(group).items():
         if not math.isfinite(figure):
             yield f"{name}: {check} of an honest run is {figure}; the relation doesn't hold"
-        elif FACTOR * figure >= SIGHT:
+        elif FACTOR * _short(figure) >= SIGHT:
             allowed = f"{FACTOR} times {figure:.2g} of honest runs"
             yield f"{name}: {check} would allow {allowed}, and see no {SIGHT:.0%}; compare less"
 
@@ -200,5 +200,7 @@ def _minor(version: str) -> str:
 
 def _short(figure: float) -> float:
     """Two digits, rounded up: a table is read by people."""
+    if not figure:
+        return 0.0
     exact = Decimal(repr(figure))
     return float(exact.quantize(Decimal((0, (1,), exact.adjusted() - 1)), ROUND_CEILING))

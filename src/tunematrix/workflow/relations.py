@@ -29,7 +29,7 @@ from tunematrix.results.tolerances import (
     read_tolerances,
     threads,
 )
-from tunematrix.spec.relation import Planted
+from tunematrix.spec.relation import SAME, Planted
 from tunematrix.workflow.cells import known_failures, record_of, run_cell, unjudged
 from tunematrix.workflow.workshop import Workshop
 
@@ -72,14 +72,18 @@ def run_relation(related: Related, workshop: Workshop, expected: Sequence[Expect
     name = related.id.partition(PLANTED)[0].partition(SEED)[0]
     spread = table.spread.get(name, {}) if table else {}
     verdicts = agree(related.relation, sides, spread.get)
-    if set(related.relation.compare) - set(related.relation.tolerance):
-        verdicts += _recorded(table, name, records[0], workshop)
+    by_table = set(related.relation.compare) - set(related.relation.tolerance)
+    if by_table:
+        is_known = {f"{SAME}{quantity}" for quantity in by_table} <= spread.keys()
+        verdicts += _recorded(table if is_known else None, records[0], workshop)
     return _settled(related, workshop, expected, records, verdicts)
 
 
 def run_planted(related: Related, honest: Related, workshop: Workshop) -> Record:
     """Return the record of a relation with a planted difference, which the honest one has not."""
     record = run_relation(honest, workshop, ())
+    if record.outcome in ("unavailable", "known_failure"):
+        return record_of(related, workshop, outcome=record.outcome, reason=record.reason)
     if record.outcome != "passed":
         text = f"not judged: without the difference, it {record.outcome}: {record.reason}"
         return unjudged(related, workshop, text)
@@ -166,14 +170,12 @@ def _side(arm: Arm, record: Record, workshop: Workshop) -> Side:
     )
 
 
-def _recorded(
-    table: Tolerances | None, name: str, record: Record, workshop: Workshop
-) -> tuple[Verdict, ...]:
+def _recorded(table: Tolerances | None, record: Record, workshop: Workshop) -> tuple[Verdict, ...]:
     """Warn where nothing was recorded on such hardware, or with other versions or threads."""
     environment = workshop.environment.name
     seeds = f"nox -s {environment} -- -m relation --seeds {LEAST_SEEDS}"
     todo = f"record it: {seeds}; tunematrix tolerances -e {environment}"
-    if table is None or name not in table.spread:
+    if table is None:
         what = f"nothing is recorded on {hardware_class(record)}, so {UNRECORDED:g} is allowed"
         return (Verdict("tolerances", "warned", None, "a row", "", f"{what}; {todo}"),)
     if moved := table.age(record.versions, threads(record)):

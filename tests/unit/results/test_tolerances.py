@@ -309,6 +309,7 @@ def test_hardware_class(backend: str, machine: dict[str, Any], expected: str) ->
 def test_each_gpu_has_a_table(tmp_path: Path) -> None:
     """One rounds otherwise than the other, in the same kind of machine."""
     gpus = ("H200", "T4")
-    runs = [seeds(backend="cuda", machine={**MACHINE, "gpu": gpu}) for gpu in gpus]
-    found = tabulate_all(sum(runs, []), tmp_path)
+    machines = [{**MACHINE, "gpu": gpu} for gpu in gpus]
+    records = [one for machine in machines for one in seeds(backend="cuda", machine=machine)]
+    found = tabulate_all(records, tmp_path)
     assert [table.hardware for table in found] == ["cuda-h200", "cuda-t4"]
