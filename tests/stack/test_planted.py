@@ -30,7 +30,7 @@ backends = ["cpu"]
 def test_planted_differences_are_noticed(tmp_path: Path) -> None:
     """The relation fails on a measured value, and the checks of the sabotaged cell stay green."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    arguments = ["--environment=cpu", "-m", "planted", str(SPECS)]
+    arguments = ["--environment=cpu", "-m", "planted", "-n", "2", str(SPECS)]
     command = [sys.executable, "-m", "pytest", *arguments]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     lines = (tmp_path / ".tunematrix/cpu/results.jsonl").read_text().splitlines()
