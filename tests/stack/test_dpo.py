@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "dropout": ({"method.implementation.dropout": 0.1}, "turns dropout off"),
     "counting": ({"train.loss_on": "all"}, "train.loss_on=all is not for DPO"),
     "evaluations": ({"train.eval_steps": 2}, "train.eval_steps=2 is not for DPO"),
-    "interruption": ({"train.interrupt_at": 2}, "train.interrupt_at=2 is not for DPO"),
+    "evaluation": ({"train.eval_steps": 2}, "train.eval_steps=2 is not for DPO"),
     "padding": ({"train.padding": "eos"}, "train.padding=eos is not for DPO"),
 }
 

@@ -71,6 +71,7 @@ def test_over_quantizers(run_small: RunSmall, quantizer: str) -> None:
     ran = run_small(**LOADERS, quantizer=quantizer, meters__dequantized=True)
     logits = ran.stage("logits")
     loads = {"reloaded", "peft"} | ({"auto", "auto-peft"} if "bnb" in quantizer else set())
+    loads |= set() if "bnb" in quantizer or "hqq" in quantizer else {"late"}
     others = {"base", "trained", "merged", "unmerged", "quantized", "dequantized"}
     assert set(logits) == others | loads
     trained = logits["trained"]
