@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_mlx_dequantizes(run_small: RunSmall, quantizer: str) -> None:
     ("room", "quantizer"), [(hqq.Hqq, "hqq-int4"), (torchao.TorchAo, "torchao-int8")]
 )
 def test_a_wrong_scale_shows(
-    run_small: RunSmall, monkeypatch: pytest.MonkeyPatch, room: type, quantizer: str
+    run_small: RunSmall, monkeypatch: pytest.MonkeyPatch, room: Any, quantizer: str
 ) -> None:
     """A dequantized weight that is a hundredth off isn't the one that was multiplied by."""
     right = room.dequantized

@@ -17,7 +17,7 @@ from tunematrix.stack.engines.torch import interruption
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall, Small
 
-DROPOUT = {"method__implementation__dropout": 0.1}
+DROPOUT: dict[str, object] = {"method__implementation__dropout": 0.1}
 STEPS = {"train__max_steps": 5, "meters__tensors": True}
 RESUMED = {**STEPS, "train__interrupt_at": 3}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunematrix.stack.engines import starts
-from tunematrix.stack.engines.torch import plain_loop
+from tunematrix.stack.engines.torch import plain_loop, scoring
 from tunematrix.stack.engines.torch.padding import Batch
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_a_loss_that_is_a_hundredth_off_shows(
 ) -> None:
     """Gradients are held close enough to see 1 %."""
     lora = run_small("lora", **DRAWN, **SGD)
-    nats = plain_loop.nats
+    nats = scoring.nats
 
     def larger(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         return 1.01 * nats(logits, batch)

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from tunematrix.checks.differences import SMALL, Side, difference, idle_step, values
-from tunematrix.evidence.tensors import Tensors
+from tunematrix.evidence.tensors import Array, Tensors
 from tunematrix.spec.relation import Quantity
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(8, 16)).astype(np.float32)
 NORM = RANDOM.normal(size=16).astype(np.float32)
-GRADIENTS = {"gradient/0/w": WEIGHT, "gradient/0/n": NORM, "gradient/1/w": WEIGHT / 2}
+GRADIENTS: dict[str, Array] = {
+    "gradient/0/w": WEIGHT,
+    "gradient/0/n": NORM,
+    "gradient/1/w": WEIGHT / 2,
+}
 
 
 def side(tensors: Tensors, **fields: Any) -> Side:

@@ -81,7 +81,7 @@ def test_dtypes_that_nobody_saw(run: Run) -> None:
         assert "trained_dtypes" in run.recording(seen).failed()
     unseen = run.recording(TrainedDtypes(FULL, (), FULL))
     assert "trained_dtypes" in unseen.failed()
-    hidden = [OptimizerStep(i, (0.01,), None, 0.0, 0.0, 1.0) for i in range(4)]
+    hidden = [OptimizerStep(i, (0.01,), None, 0.0, 0.0, moved=1.0) for i in range(4)]
     assert "trained_dtypes" not in unseen.recording(*hidden).failed()
     plain = run.configured(optimizer={"name": "sgd", "momentum": 0.0})
     assert "trained_dtypes" not in plain.recording(TrainedDtypes(FULL, FULL, ())).failed()
