@@ -20,7 +20,7 @@ SPECS = shipped_configs() / "specs"
 PYPROJECT = f"""
 [tool.pytest.ini_options]
 tunematrix_specs = ["{SPECS}"]
-addopts = ["-p", "tunematrix.pytest_plugin", "-p", "no:cacheprovider"]
+addopts = ["-p", "no:cacheprovider"]
 
 [tool.tunematrix.environments.cpu]
 description = "PyTorch on the CPU"
