@@ -56,10 +56,12 @@ class Tolerances(Section):
 
     def age(self, versions: Mapping[str, str], threads: int) -> str:
         """Say what has moved since it was recorded; empty where nothing did that matters."""
+        # An environment may have one of the two alone: what isn't installed computes nothing.
+        both = [name for name in ("torch", "mlx") if name in self.versions and name in versions]
         moved = [
-            f"{name} {old} → {versions.get(name, 'none')}"
-            for name, old in self.versions.items()
-            if name in ("torch", "mlx") and _minor(old) != _minor(versions.get(name, ""))
+            f"{name} {self.versions[name]} → {versions[name]}"
+            for name in both
+            if _minor(self.versions[name]) != _minor(versions[name])
         ]
         moved += [f"threads {self.threads} → {threads}"] if threads != self.threads else []
         return ", ".join(moved)

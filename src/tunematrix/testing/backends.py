@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -38,6 +40,15 @@ def lacking(name: str) -> str:
     from tunematrix.stack.trial import problem_with  # brings the framework with it
 
     return problem_with(backend(name).multiply, "float32")
+
+
+def load_original(folder: Path, name: str) -> Any:
+    """Load a checkpoint in float32 as the backend's own engine does.
+
+    Raises:
+        BadInput: there is no such backend.
+    """
+    return resolve_name(f"{_option(name).data['engine']}:load_original")(folder, backend(name))
 
 
 def backend(name: str) -> Backend:

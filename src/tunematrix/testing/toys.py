@@ -33,20 +33,7 @@ def tiny_model(name: str = "llama", *, backend: str = "cpu", cache_dir: Path | N
     from tunematrix.stack.toyworld import models
 
     folder = models.resolve(f"{models.SCHEME}{NAMES.get(name, name)}", cache_dir or _cache())
-    if backend == "mlx":
-        import mlx.core as mx
-
-        from tunematrix.stack.engines.mlx.loading import load
-
-        return load(folder, mx.float32)[0]
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    device = backends.backend(backend).device
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    return model.to(device)
+    return backends.load_original(folder, backend)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:

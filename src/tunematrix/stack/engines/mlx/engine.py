@@ -39,6 +39,11 @@ from tunematrix.stack.engines.mlx.training import Training
 HEAD = "lm_head"
 
 
+def load_original(folder: Path, backend: Mlx) -> nn.Module:
+    """Load a checkpoint as it is, in float32; MLX has one device, and needs none named."""
+    return load(folder, mx.float32)[0]
+
+
 class Engine:
     """One cell's configuration, made real; the methods are those of `common.Engine`.
 
@@ -66,7 +71,7 @@ class Engine:
 
     def original(self) -> nn.Module:
         """Load the checkpoint as it is, in float32."""
-        return load(self.checkpoint, mx.float32)[0]
+        return load_original(self.checkpoint, self.backend)
 
     def describe(self, model: nn.Module) -> Base:
         """Read a `Base` off an original."""

@@ -50,6 +50,12 @@ LOOPS: Mapping[str, Loop] = {
 }
 
 
+def load_original(folder: Path, backend: TorchBackend) -> PreTrainedModel:
+    """Load a checkpoint as it is, in float32, onto a backend's device."""
+    placement = Placement(backend.device, torch.float32, torch.float32, cache=folder)
+    return from_pretrained(folder, placement).to(backend.device)
+
+
 class Engine:
     """One cell's configuration, made real; the methods are those of `common.Engine`.
 
@@ -85,8 +91,7 @@ class Engine:
 
     def original(self) -> PreTrainedModel:
         """Load the checkpoint as it is, in float32."""
-        placement = replace(self.placement, weights=torch.float32)
-        return from_pretrained(self.checkpoint, placement).to(self.backend.device)
+        return load_original(self.checkpoint, self.backend)
 
     def describe(self, model: PreTrainedModel) -> Base:
         """Read a `Base` off an original."""
