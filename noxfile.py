@@ -133,6 +133,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Try every deliberate fault, and say which check notices it and what slips through.
+
+    What follows -- goes to `tunematrix faults`: -k gradients, --module my_faults.py.
+    """
+    run_in(session, ["cpu"], "-m", "tunematrix", "faults")
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Write the README's table of where the suite has run, from docs/verified/."""
     build(session, "-e", ".", lock=DEV)

@@ -167,10 +167,12 @@ class Harness:
         """
         names: list[str] = self.config.getoption("tunematrix_faults")
         for name in names:
-            module, _, function = name.partition(":")
-            if not (module and function and importable(module)):
+            module, _, function = name.rpartition(":")
+            is_file = module.endswith(".py")
+            if not (function and (Path(module).is_file() if is_file else importable(module))):
                 text = f"--fault {name}: there is no module {module or name}"
-                raise BadInput(f"{text}; write MODULE:NAME of one that Python finds from here")
+                advice = "write MODULE:NAME of one that Python finds from here, or FILE.py:NAME"
+                raise BadInput(f"{text}; {advice}")
         return tuple(names)
 
     @property
