@@ -155,8 +155,13 @@ class Harness:
         selection = parse_selection(expressions, workshop.groups)
         specs = load_specs(self.spec_paths)
         whole = plan(specs, workshop.groups, workshop.environment, selection)
-        seeds = self.config.getoption("tunematrix_seeds")
-        return whole if seeds is None else under_seeds(whole, seeds)
+        return whole if self.seeds is None else under_seeds(whole, self.seeds)
+
+    @property
+    def seeds(self) -> int | None:
+        """Under how many seeds each cell runs; None where it runs once, as its spec says."""
+        seeds: int | None = self.config.getoption("tunematrix_seeds")
+        return seeds
 
     @property
     def faults(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def _table(findings: Sequence[Finding]) -> Table:
         what.append(f"\n{one.summary}", "dim")
         by = Text(one.by or one.fate, COLOURS[one.fate])
         by.append(f"\n{one.where}{' silent' if one.silent and one.by else ''}", "dim")
-        table.add_row(what, by, _figure(one), one.bound)
+        table.add_row(what, by, Text(_figure(one)), Text(one.bound))
     return table
 
 
