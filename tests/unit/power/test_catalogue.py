@@ -49,7 +49,7 @@ def test_what_a_fault_is_called() -> None:
 
 def test_each_shipped_pattern_names_exactly_one(views: Views, plan: Plan) -> None:
     """A pattern that matches nothing would never be tried, and nobody would see."""
-    there = {one.id for one in (*plan.cells, *plan.relations)}
+    there = {cell.id for cell in plan.cells} | {related.id for related in plan.relations}
     for patterns in (*views.classes.values(), views.everything):
         for pattern in patterns:
             assert pattern.replace("[*", "[cpu") in there
