@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import math
 
+from tunematrix.checks.figures import relative, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing
-from tunematrix.evidence.events import AdapterDropout, OptimizerStep, TrainedDtypes
+from tunematrix.evidence.events import AdapterDropout, Attached, OptimizerStep, TrainedDtypes
 from tunematrix.evidence.evidence import Evidence
 
+START_TOLERANCE = {"float32": 1e-5, "bfloat16": 6e-2, "float16": 5e-3}
+"""Of the largest logit, by dtype of the arithmetic: DoRA divides by a norm and multiplies by it."""
 DEVIATIONS = 6.0
 """Standard deviations that chance may take a share from its mean; one run in 500 million does."""
 LEAST_MOVED = 0.5
+FACTOR_TOLERANCE = 1e-2
+"""Of the factor by which dropout makes up for what it drops; half precision rounds each product."""
+
+
+def attached(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Training starts from the base: what was attached changes nothing yet."""
+    seen = evidence.one(Attached)
+    if seen is None:
+        return missing("attached", "logits before training")
+    if seen.drawn:
+        return None  # adapters that relations compare start with values of their own
+    dtype = claim.option("precision")["compute"]
+    bound = tolerance(START_TOLERANCE, [dtype]) * seen.largest
+    message = (
+        f"attaching changed logits by {seen.difference:.3g} before any step, of {seen.largest:.3g} "
+        "at most; an adapter that doesn't start at zero, or a base that was changed on the way"
+    )
+    ok = seen.difference <= bound and seen.largest > 0
+    return decide("attached", ok, seen.difference, f"<= {bound:.3g}", message, unit="logits")
 
 
 def adapter_dropout(evidence: Evidence, claim: Claim) -> Verdict | None:
@@ -30,6 +52,43 @@ def adapter_dropout(evidence: Evidence, claim: Claim) -> Verdict | None:
     bound = f"{wanted:g} within {room:.2g}" if wanted else "0"
     ok = abs(share - wanted) <= room
     return decide("adapter_dropout", ok, share, bound, message, unit="share of inputs")
+
+
+def dropout_factor(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """What dropout lets through makes up for what it drops."""
+    wanted = _dropout(claim)
+    seen = evidence.one(AdapterDropout)
+    if not wanted or seen is None or seen.factor is None:
+        return None  # adapter_dropout says what is missing; mlx-lm's step can't be looked into
+    expected = 1 / (1 - wanted)
+    message = (
+        f"what dropout let through was multiplied by {seen.factor:.5g}, not by {expected:.5g}; "
+        "adapters learn at another scale than they are used at"
+    )
+    ok = relative(seen.factor, expected) <= FACTOR_TOLERANCE
+    bound = f"{expected:.5g} within {FACTOR_TOLERANCE:.0%}"
+    return decide("dropout_factor", ok, seen.factor, bound, message, unit="times")
+
+
+def dropout_independent(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each row and each step draws a mask of its own."""
+    wanted = _dropout(claim)
+    seen = evidence.one(AdapterDropout)
+    if not wanted or seen is None or not seen.compared:
+        return None
+    expected, share = wanted**2 + (1 - wanted) ** 2, seen.alike / seen.compared
+    room = DEVIATIONS * math.sqrt(expected * (1 - expected) / seen.compared)
+    message = (
+        f"{share:.3%} of the masks of two rows or two steps agree, by chance {expected:.3%} do; "
+        "a mask is shared or drawn again under the same seed"
+    )
+    bound = f"{expected:.4g} within {room:.2g}"
+    ok = abs(share - expected) <= room
+    return decide("dropout_independent", ok, share, bound, message, unit="share of pairs")
+
+
+def _dropout(claim: Claim) -> float:
+    return float(claim.option("method")["implementation"].get("dropout", 0.0))
 
 
 def trained_dtypes(evidence: Evidence, claim: Claim) -> Verdict:

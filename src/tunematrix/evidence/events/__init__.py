@@ -29,6 +29,7 @@ from tunematrix.evidence.events.process import (
 from tunematrix.evidence.events.training import (
     AdapterDropout,
     AdapterScale,
+    Attached,
     Changed,
     Compute,
     FirstLoss,
@@ -52,6 +53,7 @@ Event = (
     | Storage
     | LogitError
     | Trainable
+    | Attached
     | MicroBatch
     | OptimizerStep
     | FirstLoss
@@ -79,6 +81,7 @@ Event = (
 __all__ = [
     "AdapterDropout",
     "AdapterScale",
+    "Attached",
     "Changed",
     "Compute",
     "Determinants",

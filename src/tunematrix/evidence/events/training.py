@@ -19,6 +19,21 @@ class Trainable:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """What attaching the method changed before any training, on the probe.
+
+    Attributes:
+        difference: largest absolute logit difference to the loaded base.
+        largest: largest absolute logit of that base.
+        drawn: whether adapters were given values of their own, so that it must be another.
+    """
+
+    difference: float
+    largest: float
+    drawn: bool
+
+
+@dataclass(frozen=True)
 class MicroBatch:
     """One forward pass in training mode.
 
@@ -160,10 +175,17 @@ class AdapterDropout:
     Attributes:
         inputs: elements other than 0 that entered adapted layers.
         zeroed: those of them that reached the adapter's first factor as 0.
+        factor: by how much the others were multiplied; None where it wasn't measured.
+        compared: pairs of elements that should be dropped independently of each other: of two
+            rows of a batch, or of two passes of a layer.
+        alike: those of them of which both or none were dropped.
     """
 
     inputs: int
     zeroed: int
+    factor: float | None = None
+    compared: int = 0
+    alike: int = 0
 
 
 @dataclass(frozen=True)

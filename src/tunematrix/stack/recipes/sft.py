@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import Evaluation, Event, LogitError, Merged, Reload
+from tunematrix.evidence.events import Attached, Evaluation, Event, LogitError, Merged, Reload
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.recipes import tensors
@@ -64,6 +65,9 @@ def fine_tune(
     with events.phase("attach"):
         model = engine.attach(model, base)
         events.write(engine.trainable(model, base))
+        start = engine.logits(model, probe, gradient=True)
+        drawn = starts.is_drawn(config["train"])
+        events.write(Attached(largest(start - before), largest(before), drawn))
     with events.phase("train"):
         engine.train(model, base, data, events, output_dir / "trainer")
     if not leads(config):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunematrix.stack.engines.examples import IGNORED, Example
 from tunematrix.stack.engines.torch.padding import Batch, pad
@@ -31,13 +32,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def logits(model: nn.Module, batch: Batch, *, gradient: bool = False) -> torch.Tensor:
     """Return float32 logits at real positions, (tokens, vocabulary), in evaluation mode.
 
-    `gradient` keeps autograd on: without it, bitsandbytes repacks 4-bit weights on some CPUs
-    and rounds their scales, which would be mistaken for training.
+    `gradient` keeps autograd on, and lets embeddings ask for it: where a layer's input doesn't,
+    bitsandbytes repacks 4-bit weights on some CPUs and rounds their scales, which would be
+    mistaken for training.
     """
-    with evaluating(model), torch.set_grad_enabled(gradient):
+    asked = _asking(model) if gradient else nullcontext()
+    with evaluating(model), torch.set_grad_enabled(gradient), asked:
         out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     real: torch.Tensor = out.detach().float()[batch.attention_mask.bool()]
     return real
+
+
+@contextmanager
+def _asking(model: nn.Module) -> Iterator[None]:
+    """Let what leaves the embeddings ask for a gradient, whether or not they are trained."""
+    embeddings = cast("PreTrainedModel", model).get_input_embeddings()
+    hook = embeddings.register_forward_hook(lambda _, __, out: out.requires_grad_(True))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def loss(

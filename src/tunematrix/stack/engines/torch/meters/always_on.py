@@ -67,7 +67,10 @@ class TrainingMeters:
         linears = list(adapted_linears(model, base))
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
-        dropped = dropout.DropoutMeter(linears)
+        checkpointing = bool(self.config["train"]["gradient_checkpointing"])
+        dropped = dropout.DropoutMeter(
+            linears, repeats=checkpointing, is_ours=lambda: self.batches.busy
+        )
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,29 @@ from tunematrix.evidence.events import AdapterDropout
 
 LOOKS = 2
 """Of the first passes of each layer; later passes are looked at in one layer after the other."""
+FIGURES = 64
+"""Passes of which factors and masks are looked at."""
+ELEMENTS = 4096
+"""Of a row, whose masks are compared."""
+
+
+class Mask:
+    """What dropout did to the first elements of one row.
+
+    Args:
+        alive: which elements were other than 0 before; dropped: which of them are 0 after it.
+    """
+
+    def __init__(self, alive: torch.Tensor, dropped: torch.Tensor) -> None:
+        self.alive = alive.flatten()[:ELEMENTS]
+        self.dropped = dropped.flatten()[:ELEMENTS]
+
+    def alike(self, other: Mask) -> Counter[bool]:
+        """Count the elements alive in both, by whether both or none of the two were dropped."""
+        size = min(len(self.alive), len(other.alive))
+        both = self.alive[:size] & other.alive[:size]
+        same = int((both & (self.dropped[:size] == other.dropped[:size])).sum())
+        return Counter({True: same, False: int(both.sum()) - same})
 
 
 class DropoutMeter:
@@ -24,19 +47,29 @@ class DropoutMeter:
 
     Args:
         layers: adapted layers, in the order in which they take turns.
+        repeats: whether a pass may be computed again, under the same masks.
+        is_ours: whether the pass that is under way is another meter's, and draws what the next
+            one will draw again.
     """
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Module], *, repeats: bool, is_ours: Callable[[], bool]
+    ) -> None:
+        self.is_ours = is_ours
         self.layers = layers
+        self.repeats = repeats
         self.turns = {id(layer): turn for turn, layer in enumerate(layers)}
         self.passes: Counter[int] = Counter()
         self.inputs: list[torch.Tensor] = []
         self.zeroed: list[torch.Tensor] = []
         self.entering: dict[int, torch.Tensor] = {}
+        self.masks: dict[int, Mask] = {}
+        self.products: list[tuple[float, float]] = []
+        self.pairs: Counter[bool] = Counter()
 
     def entered(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         """Remember what enters an adapted layer while training."""
-        if not layer.training:
+        if not layer.training or self.is_ours():
             return
         count, turn = self.passes[id(layer)], self.turns[id(layer)]
         self.passes[id(layer)] += 1
@@ -50,13 +83,31 @@ class DropoutMeter:
         if before is None or args[0].shape != before.shape:
             return
         del self.entering[id(layer)]
-        alive = before != 0
+        alive, after = before != 0, args[0].detach()
+        dropped = alive & (after == 0)
         self.inputs.append(alive.sum())
-        self.zeroed.append((alive & (args[0].detach() == 0)).sum())
+        self.zeroed.append(dropped.sum())
+        if len(self.products) < FIGURES and dropped.any():
+            kept = (before * ~dropped).double().flatten()
+            self.products.append((float(kept @ after.double().flatten()), float(kept @ kept)))
+            self._compare(layer, [Mask(*row) for row in zip(alive, dropped, strict=True)])
+
+    def _compare(self, layer: nn.Module, rows: Sequence[Mask]) -> None:
+        """Hold masks that should have nothing in common against each other."""
+        if len(rows) > 1:
+            self.pairs += rows[0].alike(rows[1])
+        last = self.masks.get(id(layer))
+        if last is not None and not self.repeats:
+            self.pairs += rows[0].alike(last)
+        self.masks[id(layer)] = rows[0]
 
     def event(self) -> AdapterDropout:
         """Say what was counted."""
-        return AdapterDropout(*(sum(int(n) for n in found) for found in (self.inputs, self.zeroed)))
+        inputs, zeroed = (sum(int(n) for n in found) for found in (self.inputs, self.zeroed))
+        squares = sum(square for _, square in self.products)
+        factor = sum(product for product, _ in self.products) / squares if squares else None
+        compared = sum(self.pairs.values())
+        return AdapterDropout(inputs, zeroed, factor, compared, self.pairs[True])
 
 
 @contextmanager
