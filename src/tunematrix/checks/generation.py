@@ -38,7 +38,7 @@ def grammatical(evidence: Evidence, claim: Claim) -> Verdict:
 
 
 def cache(evidence: Evidence, claim: Claim) -> Verdict:
-    """The cache of keys and values changes no token."""
+    """What the library draws with its cache is what the definition draws from whole passes."""
     seen = evidence.all(Generation)
     pairs = [
         (cached, plain)
@@ -47,11 +47,12 @@ def cache(evidence: Evidence, claim: Claim) -> Verdict:
         if cached.cache and not plain.cache and cached.seed == plain.seed and cached.texts
     ]
     if not any(cached.seed is None for cached, _ in pairs):
-        return missing("cache", "the same greedy texts with and without a cache")
+        return missing("cache", "the same greedy texts with a cache and by definition")
     changed = sum(_differing(*pair) for pair in pairs)
     message = (
-        f"{changed} of {sum(len(cached.texts) for cached, _ in pairs)} texts differ without the "
-        "cache; likely positions or a mask that are off by one beside cached keys"
+        f"{changed} of {sum(len(cached.texts) for cached, _ in pairs)} texts differ from those "
+        "drawn by the definition from whole passes, without a cache; likely positions or a mask "
+        "that are off beside cached keys, or a temperature, a penalty or a limit nobody asked for"
     )
     return decide("cache", changed == 0, changed, "0", message, unit="texts")
 

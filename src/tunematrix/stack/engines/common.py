@@ -47,7 +47,8 @@ class Sampling:
     Attributes:
         most: tokens at most; the end token ends a text before.
         temperature: 0 takes the likeliest token.
-        seed: of the draws; cache: whether keys and values of earlier positions are kept.
+        seed: of the draws; cache: whether keys and values of earlier positions are kept, as the
+            library does, or each token is drawn by the definition from a whole pass.
     """
 
     most: int

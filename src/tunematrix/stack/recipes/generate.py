@@ -29,7 +29,10 @@ SEEDS_APART = 1000
 
 @dataclass(frozen=True)
 class Way:
-    """How one text for each prompt is generated; `seed` None takes the likeliest token."""
+    """How one text for each prompt is generated; `seed` None takes the likeliest token.
+
+    Without a cache, by the definition.
+    """
 
     seed: int | None
     cache: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 from mlx import nn
@@ -11,9 +11,6 @@ from mlx_lm.sample_utils import make_sampler
 
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.engines.mlx.scoring import evaluating
-
-Sampler = Callable[[mx.array], mx.array]
-"""Takes log-probabilities, (rows, vocabulary), and chooses a token of each row."""
 
 
 def generate(model: nn.Module, prompt: Sequence[int], sampling: Sampling, end: int) -> list[int]:
@@ -25,7 +22,7 @@ def generate(model: nn.Module, prompt: Sequence[int], sampling: Sampling, end: i
         stepped = generate_step(mx.array(prompt), model, max_tokens=sampling.most, sampler=sampler)
         tokens = (token for token, _ in stepped)
     else:
-        tokens = _recompute(model, prompt, sampler, sampling.most)
+        tokens = _by_definition(model, prompt, sampling)
     found: list[int] = []
     with evaluating(model):
         for token in tokens:
@@ -35,12 +32,16 @@ def generate(model: nn.Module, prompt: Sequence[int], sampling: Sampling, end: i
     return found
 
 
-def _recompute(
-    model: nn.Module, prompt: Sequence[int], sampler: Sampler, most: int
-) -> Iterator[int]:
-    """Yield tokens from whole passes: mlx-lm's own stepping can't do without its cache."""
+def _by_definition(model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    """Yield the likeliest token of each whole pass, or one drawn by softmax(logits / temperature).
+
+    mlx-lm's own stepping can't do without its cache, and draws the same under one seed.
+    """
     ids = list(prompt)
-    for _ in range(most):
+    for _ in range(sampling.most):
         logits = model(mx.array([ids]))[:, -1]
-        ids.append(sampler(logits - mx.logsumexp(logits, keepdims=True)).item())
+        if sampling.temperature:
+            ids.append(mx.random.categorical(logits / sampling.temperature).item())
+        else:
+            ids.append(mx.argmax(logits, axis=-1).item())
         yield ids[-1]

@@ -26,6 +26,7 @@ from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpo
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.torch import (
     dpo_trainer,
+    generating,
     loaders,
     plain_loop,
     ranks,
@@ -223,25 +224,7 @@ class Engine:
         self, model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling
     ) -> list[int]:
         """Continue `prompt`; return the new tokens, the end token included if it came."""
-        torch.manual_seed(sampling.seed)
-        ids = torch.tensor([prompt], device=self.backend.device)
-        chosen = (
-            {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
-            if sampling.temperature
-            else {"do_sample": False}
-        )
-        with scoring.evaluating(model), torch.no_grad():
-            found = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=sampling.most,
-                use_cache=sampling.cache,
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.tokenizer.eos_token_id,
-                **chosen,
-            )
-        tokens: list[int] = found[0, len(prompt) :].tolist()
-        return tokens
+        return generating.generate(model, prompt, sampling, self.tokenizer, self.backend.device)
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
