@@ -53,7 +53,7 @@ def first_micro_batch_again(config: Config) -> Iterator[None]:
         def collect(trainer: Any, batches: Any, number: int, device: Any) -> Any:
             found, _ = original(trainer, batches, number, device)
             same = [dict(found[0]) for _ in found]
-            return same, trainer._get_num_items_in_batch(same, device)  # noqa: SLF001 - as Trainer
+            return same, trainer._get_num_items_in_batch(same, device)
 
         return collect
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def last_row_ignored(config: Config) -> Iterator[None]:
 
 @fault("labels")
 def shifted_beforehand(config: Config) -> Iterator[None]:
-    """Shift the labels in the data, though the loss shifts them: each token learns the next but one.
+    """Shift the labels in the data, though the loss shifts them: each learns the next but one.
 
     Stands for users who take it that they have to (huggingface/transformers#32944).
     """
@@ -127,9 +128,7 @@ def stop_tokens_of_answers_masked(config: Config) -> Iterator[None]:
             found = dict(original(*args, **kwargs))
             if "assistant_masks" in found:
                 bits = [*found["assistant_masks"], 0]
-                found["assistant_masks"] = [
-                    int(bit and after) for bit, after in zip(bits, bits[1:], strict=False)
-                ]
+                found["assistant_masks"] = [int(bit and after) for bit, after in pairwise(bits)]
             return found
 
         return tokenize

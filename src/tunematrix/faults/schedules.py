@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
@@ -123,7 +124,8 @@ def second_group_unscheduled(config: Config) -> Iterator[None]:
     def wrap(original: Any) -> Any:
         def step(schedule: Any, *args: Any) -> None:
             original(schedule, *args)
-            for group, peak in list(zip(schedule.optimizer.param_groups, schedule.base_lrs))[1:]:
+            peaks = zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True)
+            for group, peak in islice(peaks, 1, None):
                 group["lr"] = peak
 
         return step

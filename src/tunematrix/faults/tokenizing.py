@@ -84,7 +84,7 @@ def ids_of_two_words_swapped(config: Config) -> Iterator[None]:
         special = {one["content"] for one in state["added_tokens"]}
         first, second, *_ = (word for word in vocabulary if word not in special and len(word) > 1)
         vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
-        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))  # noqa: SLF001 - there is no other way to set it
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
 
     with _loaded(change):
         yield
