@@ -1,4 +1,4 @@
-"""Faults in what becomes of the settings that one gives: ignored, or overruled by another default."""
+"""Faults in what becomes of settings: they are ignored, or another default overrules them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNor
 from tunematrix.faults.catalogue import Config, fault
 from tunematrix.faults.patching import replaced
 
+Change = Callable[[Any], dict[str, Any]]
+"""Takes settings; returns what overrules them, by its name."""
 TOLD: dict[str, Any] = {"seed": 42, "limit": 1.0, "alpha": 8, "dropout": 0.1}
 """What libraries take by default, or examples give."""
 
@@ -161,19 +163,17 @@ def epsilon_of_its_own(config: Config) -> Iterator[None]:
         yield
 
 
-def _arguments(change: Callable[[Any], dict[str, Any]]) -> AbstractContextManager[None]:
+def _arguments(change: Change) -> AbstractContextManager[None]:
     """Overrule fields of the arguments of each Trainer, before they are looked at."""
     return _overruled(TrainingArguments, change)
 
 
-def _adapters(change: Callable[[Any], dict[str, Any]]) -> AbstractContextManager[None]:
+def _adapters(change: Change) -> AbstractContextManager[None]:
     """Overrule fields of each configuration of adapters, before they are looked at."""
     return _overruled(LoraConfig, change)
 
 
-def _overruled(
-    owner: type, change: Callable[[Any], dict[str, Any]]
-) -> AbstractContextManager[None]:
+def _overruled(owner: Any, change: Change) -> AbstractContextManager[None]:
     def wrap(original: Any) -> Any:
         def post_init(settings: Any) -> None:
             vars(settings).update(change(settings))

@@ -57,7 +57,7 @@ def cut_at_a_limit_of_its_own(config: Config) -> Iterator[None]:
 
 @fault("tokenizer")
 def written_small(config: Config) -> Iterator[None]:
-    """Load the tokenizer with a normalizer that its file doesn't have: words with a capital are lost.
+    """Load the tokenizer with a normalizer that its file hasn't: words with a capital are lost.
 
     Stands for loaders that put a model family's rules in the place of the file's
     (huggingface/transformers#45920).
