@@ -79,7 +79,10 @@ def rank_left_out(config: Config) -> Iterator[None]:
 
 @fault("gradients")
 def scaled_from_the_second_step(config: Config) -> Iterator[None]:
-    """Make gradients 1 % too large from the second step on, after the one that cells audit."""
+    """Make gradients 1 % too large from the second step on, when first steps have been looked at.
+
+    Stands for scales that are right until something is warm: a loss scale, a running divisor.
+    """
     stepped = False
 
     def after(*_: object) -> None:

@@ -26,7 +26,10 @@ DECAYING = ("optimizers[*-full-adamw-constant]", "optimizers[*-full-adamw-linear
 
 @fault("optimizer")
 def learning_rate_zero(config: Config) -> Iterator[None]:
-    """Build AdamW with a rate of 0, as one step under 100 warm-up steps would have it."""
+    """Build AdamW with a rate of 0.
+
+    Stands for runs whose first steps are all there are: one step under 100 warm-up steps has it.
+    """
 
     def wrap(original: Any) -> Any:
         def init(optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -40,7 +43,10 @@ def learning_rate_zero(config: Config) -> Iterator[None]:
 
 @fault("scheduler", seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"))
 def scheduler_ignored(config: Config) -> Iterator[None]:
-    """Never step the schedule: the rate stays where it began."""
+    """Never step the schedule: the rate stays where it began.
+
+    Stands for loops that make a schedule and forget it.
+    """
 
     def wrap(original: Any) -> Any:
         def step(schedule: Any) -> None:
@@ -56,7 +62,10 @@ def scheduler_ignored(config: Config) -> Iterator[None]:
 
 @fault("accumulation", seen_by=("accumulation[*-lora-unequal]", "single-rows[*-lora]"))
 def accumulation_ignored(config: Config) -> Iterator[None]:
-    """Step after each micro-batch, whatever was configured."""
+    """Step after each micro-batch, whatever was configured.
+
+    Stands for settings that a launcher's own configuration overrules.
+    """
 
     def wrap(original: Any) -> Any:
         return lambda **settings: original(**{**settings, "gradient_accumulation_steps": 1})
