@@ -1,21 +1,26 @@
-"""Faults in what the loss is asked to see."""
+"""Faults in which rows training sees, and in what order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import LlamaModel
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from torch.utils.data import RandomSampler, SequentialSampler
+from transformers import LlamaModel, Trainer
+from trl.trainer import sft_trainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
+from tunematrix.faults.catalogue import Config, fault
 from tunematrix.faults.patching import replaced
 
+LOST = 10
+"""One row of so many."""
 
-@contextmanager
-def labels_shuffled(config: Mapping[str, Any]) -> Iterator[None]:
+
+@fault("labels")
+def labels_shuffled(config: Config) -> Iterator[None]:
     """Give each position the label of another: the loss still falls, towards unigrams.
 
     Stands for collators that pad, shift or truncate labels and inputs differently.
@@ -34,8 +39,8 @@ def labels_shuffled(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def rows_in_the_order_of_a_set(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("data", seen_by=("same-interpreters[*]",))
+def rows_in_the_order_of_a_set(config: Config) -> Iterator[None]:
     """Sort the training rows by the hash of their text, which each interpreter salts anew.
 
     Stands for data that went through a set, a dictionary's keys or a parallel map on its way.
@@ -48,8 +53,8 @@ def rows_in_the_order_of_a_set(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def packed_rows_see_each_other(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("data", seen_by=("same-packing[*-full]", "same-packing[*-lora]"))
+def packed_rows_see_each_other(config: Config) -> Iterator[None]:
     """Let the model take packed texts for one: positions run on, and attention crosses borders.
 
     Stands for attention that ignores where packed texts begin, as it does where neither flash
@@ -63,4 +68,113 @@ def packed_rows_see_each_other(config: Mapping[str, Any]) -> Iterator[None]:
         return forward
 
     with replaced(LlamaModel, "forward", wrap):
+        yield
+
+
+@fault("data", seen_by=("data[*-lora-packed]", "same-packing[*-lora]"))
+def texts_cut_by_packing(config: Config) -> Iterator[None]:
+    """Fill packed rows to the brim, so that a text ends in one and goes on in the next.
+
+    Stands for packing that minds no borders, or minds them no longer after an update
+    (huggingface/trl#5075).
+    """
+
+    def wrap(original: Any) -> Any:
+        def pack(dataset: Any, length: int, strategy: str, settings: Any) -> Any:
+            return original(dataset, length, "wrapped", settings)
+
+        return pack
+
+    with replaced(sft_trainer, "pack_dataset", wrap):
+        yield
+
+
+@fault("data")
+def padding_attended(config: Config) -> Iterator[None]:
+    """Tell the model that padding is text.
+
+    Stands for attention masks that are left out, or made from ids where pad and end are one token
+    (huggingface/trl#1623).
+    """
+
+    def wrap(original: Any) -> Any:
+        def collate(collator: Any, examples: Any) -> Any:
+            batch = original(collator, examples)
+            if "attention_mask" in batch:
+                batch["attention_mask"] = torch.ones_like(batch["attention_mask"])
+            return batch
+
+        return collate
+
+    with replaced(DataCollatorForLanguageModeling, "torch_call", wrap):
+        yield
+
+
+@fault("data")
+def rows_not_shuffled(config: Config) -> Iterator[None]:
+    """Take the rows as they come.
+
+    Stands for a shuffle that is asked for and switched off on the way
+    (ant-research/EasyTemporalPointProcess#54), or that groups rows by their length.
+    """
+
+    def wrap(original: Any) -> Any:
+        return lambda trainer, *_: SequentialSampler(trainer.train_dataset)
+
+    with replaced(Trainer, "_get_train_sampler", wrap):
+        yield
+
+
+@fault("data")
+def rows_drawn_with_replacement(config: Config) -> Iterator[None]:
+    """Draw each row anew from all of them: a third is never seen, others twice and more.
+
+    Stands for samplers and workers that don't know of each other's draws (pytorch/pytorch#5059:
+    each worker draws the same numbers).
+    """
+
+    def wrap(original: Any) -> Any:
+        return lambda trainer, *_: RandomSampler(trainer.train_dataset, replacement=True)
+
+    with replaced(Trainer, "_get_train_sampler", wrap):
+        yield
+
+
+@fault("data")
+def every_tenth_row_lost(config: Config) -> Iterator[None]:
+    """Leave each tenth row out while the data is prepared.
+
+    Stands for filters that drop more than they say: rows whose answer a template didn't find
+    (huggingface/trl#1184), rows beyond a shard's end.
+    """
+
+    def wrap(original: Any) -> Any:
+        def prepare(trainer: Any, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            found = original(trainer, dataset, *args, **kwargs)
+            return found.select([i for i in range(len(found)) if i % LOST != LOST - 1])
+
+        return prepare
+
+    with replaced(SFTTrainer, "_prepare_dataset", wrap):
+        yield
+
+
+@fault("data", seen_by=("data[*-lora-prompt-completion]", "data[*-full-prompt-completion]"))
+def answers_of_the_next_row(config: Config) -> Iterator[None]:
+    """Give every tenth prompt the completion of the row after it.
+
+    Stands for columns that were filtered or shuffled apart, and then put together again.
+    """
+
+    def wrap(original: Any) -> Any:
+        def from_list(rows: Any) -> Any:
+            moved = [dict(row) for row in rows]
+            for i in range(0, len(moved) - 1, LOST):
+                if "completion" in moved[i]:
+                    moved[i]["completion"] = rows[i + 1]["completion"]
+            return original(moved)
+
+        return from_list
+
+    with replaced(Dataset, "from_list", wrap):
         yield
