@@ -41,7 +41,6 @@ OF_TRAINING: tuple[Check, ...] = (
     effects.adapter_dropout,
     settings.learning_rate,
     settings.clipping,
-    settings.gradient,
     settings.optimizer_update,
     interruption.interrupted,
     parameters.moved,
@@ -78,7 +77,7 @@ OF_PARITY: tuple[Check, ...] = (
 OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "computes": (settings.device,),
     "trains": OF_TRAINING,
-    "supervised": (loss.first_loss,),
+    "supervised": (loss.first_loss, loss.step_losses, settings.gradient),
     "prefers": OF_PREFERENCES,
     "generates": (quantization.stored_bits, *OF_GENERATION),
     "compares": (quantization.stored_bits, *OF_PARITY),

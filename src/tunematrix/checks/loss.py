@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-from tunematrix.checks import ranks
-from tunematrix.checks.figures import relative, tolerance
+from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
-from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep
+from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep, StepLoss
 from tunematrix.evidence.evidence import Evidence
 
 FIRST_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 2e-3, "float16": 2e-3}
 """Relative. Trainers round what they log, half precision rounds the logits."""
+STEP_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 4e-3, "float16": 4e-3}
+"""Relative. Losses get smaller, and what rounds them doesn't."""
 
 
 def steps_logged(evidence: Evidence, claim: Claim) -> Verdict:
@@ -59,9 +60,9 @@ def first_logged_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
 
 def first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     """The loss that trains is the cross-entropy of the batch, computed from logits by us."""
-    if int(claim.train["logging_steps"]) != 1 or _has_dropout(claim):
+    if int(claim.train["logging_steps"]) != 1:
         return None
-    computed, losses = ranks.first_loss(evidence), logged_losses(evidence)
+    computed, losses = _computed(evidence).get(0), logged_losses(evidence)
     if computed is None or not losses or losses[0][0] != 1:
         return missing("first_loss", "the first step's loss")
     logged = losses[0][1]
@@ -72,6 +73,25 @@ def first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
         f"over {computed.tokens} tokens; likely a wrong divisor or wrong labels"
     )
     return decide("first_loss", error <= bound, error, f"<= {bound:g}", message, unit="relative")
+
+
+def step_losses(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The losses of later steps are the cross-entropy of their batches as well."""
+    if int(claim.train["logging_steps"]) != 1 or int(claim.train["max_steps"]) == 1:
+        return None
+    logged = dict(logged_losses(evidence))
+    later = [one for one in _computed(evidence).values() if one.step]
+    if not later or any(one.step + 1 not in logged for one in later):
+        return missing("step_losses", "losses of later steps, logged and recomputed")
+    errors = [(relative(logged[one.step + 1], one.loss), one) for one in later]
+    error, worst = max(errors, key=lambda found: severity(found[0]))
+    bound = tolerance(STEP_LOSS_TOLERANCE, (claim.option("precision")["compute"],))
+    message = (
+        f"step {worst.step} logged {logged[worst.step + 1]:.5g}, its batches' cross-entropy is "
+        f"{worst.loss:.5g} over {worst.tokens} tokens; likely a loss of other batches or weights "
+        "than those of the step, or one that is averaged otherwise"
+    )
+    return decide("step_losses", error <= bound, error, f"<= {bound:g}", message, unit="relative")
 
 
 def gap_closed(evidence: Evidence, claim: Claim) -> Verdict | None:
@@ -130,8 +150,8 @@ def _evaluation(evidence: Evidence, when: str) -> Evaluation | None:
     return found[-1] if found else None
 
 
-def _has_dropout(claim: Claim) -> bool:
-    return float(claim.option("method")["implementation"].get("dropout", 0.0)) > 0
+def _computed(evidence: Evidence) -> dict[int, StepLoss]:
+    return {one.step: one for one in evidence.all(StepLoss)}
 
 
 def _logged(

@@ -22,6 +22,8 @@ UPDATE_TOLERANCE = {"float32": 5e-4, "bfloat16": 0.1, "float16": 0.1}
 """Relative to the largest update; half-precision parameters round each update."""
 GRADIENT_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 2e-2}
 """Relative to the largest; half-precision arithmetic rounds each product."""
+NORM_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-3, "float16": 1e-3}
+"""Relative. What each product rounds is lost among all of them."""
 CLIP_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
 """Half-precision gradients round when they are scaled down."""
 SCALE_TOLERANCE = 0.02
@@ -81,23 +83,45 @@ def scheduled_rate(claim: Claim, step: int) -> float:
     return peak * shape[claim.option("scheduler")["name"]]
 
 
-def gradient(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """The optimizer gets the gradient of its batches' loss, recomputed where none can be seen."""
+def gradient(evidence: Evidence, claim: Claim) -> Verdict:
+    """The optimizer gets the gradient of its batches' loss, recomputed outside of the trainer."""
     steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
-    if all(step.gradient_norm is not None for step in steps):
-        return None  # captured where the optimizer gets them, and its update starts from those
-    found = [s.gradient_error for s in steps if s.gradient_error is not None]
+    found = [(s.gradient_error, s.step) for s in steps if s.gradient_error is not None]
     if not found or compute is None:
         return missing("gradient", "a recomputed gradient")
-    worst = max(found, key=severity)
-    bound = tolerance(GRADIENT_TOLERANCE, (*compute.products, *compute.trainable))
+    worst, step = max(found, key=lambda one: severity(one[0]))
+    dtypes = (*compute.products, *compute.trainable)
+    bound = tolerance(GRADIENT_TOLERANCE, dtypes)
+    off, room = _norm_error(evidence, claim), tolerance(NORM_TOLERANCE, dtypes)
     message = (
-        f"gradients differ from those of the loss by {worst:.2%} of the largest; micro-batches "
-        "were averaged without their tokens, the backward pass drew another dropout, or gradients "
-        "were rescaled in between"
+        f"gradients of step {step} differ from those of its loss by {worst:.2%} of the largest, "
+        f"their norm before or after clipping by {off:.2%}; "
+        "micro-batches were lost or averaged without their tokens, the backward pass drew another "
+        "dropout, or gradients were rescaled or clipped in between"
     )
-    ok = worst <= bound
-    return decide("gradient", ok, worst, f"<= {bound:g}", message, unit="of the gradient")
+    ok = worst <= bound and off <= room
+    bounds = f"<= {bound:g}, and {room:g} of their norm"
+    return decide("gradient", ok, worst, bounds, message, unit="of the gradient")
+
+
+def _norm_error(evidence: Evidence, claim: Claim) -> float:
+    """Return the worst error of a norm, as logged and as the optimizer got it.
+
+    Clipping hides the scale of a gradient, and what rounds at random hardly changes a norm.
+    """
+    limit = float(claim.train["max_grad_norm"]) or math.inf
+    logged = {s.step - 1: s.gradient_norm for s in evidence.all(LoggedStep)}
+    steps = [s for s in evidence.all(OptimizerStep) if s.expected_norm is not None]
+    pairs = [
+        (measured, wanted)
+        for s in steps
+        for measured, wanted in (
+            (logged.get(s.step), s.expected_norm),
+            (s.gradient_norm, min(s.expected_norm or 0.0, limit)),
+        )
+        if measured is not None
+    ]
+    return max((relative(*pair) for pair in pairs), default=0.0, key=severity)
 
 
 def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunematrix.checks.loss import measured_gap
-from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedEvaluation, LoggedStep
+from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep, StepLoss
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -28,7 +28,7 @@ def test_first_loss_at_its_tolerance(run: Run, dtype: str, share: float) -> None
 
 def test_first_loss_of_a_batch_in_which_nothing_counts(run: Run) -> None:
     """Where every label is masked, a logged loss of 0 equals the computed one and means nothing."""
-    masked = run.recording(FirstLoss(0.0, 0)).edited(LoggedStep, 0, loss=0.0)
+    masked = run.edited(StepLoss, 0, loss=0.0, tokens=0).edited(LoggedStep, 0, loss=0.0)
     verdict = masked.verdicts()["first_loss"]
     assert verdict.outcome == "failed"
     assert "over 0 tokens" in verdict.message
@@ -40,18 +40,36 @@ def test_first_loss_needs_the_first_step(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"train": {"logging_steps": 2}}, {"method": {"implementation": {"dropout": 0.1}}}],
+    ("dtype", "share"), [("float32", 2e-4), ("bfloat16", 4e-3), ("float16", 4e-3)]
 )
-def test_first_loss_where_it_says_nothing(run: Run, settings: dict[str, dict[str, object]]) -> None:
-    """An average over steps, and a loss under dropout, are not the batch's cross-entropy."""
-    assert "first_loss" not in run.configured(**settings).verdicts()
+def test_losses_of_later_steps_at_their_tolerance(run: Run, dtype: str, share: float) -> None:
+    """The worst of the steps that were recomputed decides."""
+    half = run.configured(precision={"compute": dtype})
+    inside = half.edited(LoggedStep, 1, loss=4.0 * (1 - 0.99 * share))
+    outside = half.edited(LoggedStep, 1, loss=4.0 * (1 - 1.01 * share))
+    assert "step_losses" not in inside.failed()
+    assert "step_losses" in outside.failed()
 
 
-def test_first_loss_without_a_dropout_setting(run: Run) -> None:
-    """Methods that have no dropout have none."""
-    plain = run.configured(method={"implementation": {"rank": 8, "alpha": 16}})
-    assert "first_loss" in plain.verdicts()
+def test_losses_of_later_steps_need_their_lines(run: Run) -> None:
+    """One that was recomputed and not logged vouches for nothing, nor does the first alone."""
+    for changed in (
+        run.edited(LoggedStep, 1, loss=None),
+        run.recording(StepLoss(0, 5.0, 34)),
+    ):
+        assert changed.failed() == {"step_losses"}
+        assert changed.verdicts()["step_losses"].measured is None
+
+
+def test_a_single_step_has_no_later_ones(run: Run) -> None:
+    """Then the first loss is all there is."""
+    assert "step_losses" not in run.configured(train={"max_steps": 1}).verdicts()
+
+
+def test_losses_where_a_line_is_about_several_steps(run: Run) -> None:
+    """An average over steps is the cross-entropy of none."""
+    seldom = run.configured(train={"logging_steps": 2}).verdicts()
+    assert not {"first_loss", "step_losses"} & seldom.keys()
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])

@@ -31,12 +31,12 @@ from tunematrix.evidence.events.training import (
     AdapterScale,
     Changed,
     Compute,
-    FirstLoss,
     LoggedEvaluation,
     LoggedStep,
     MicroBatch,
     OptimizerStep,
     Rank,
+    StepLoss,
     Throughput,
     Trainable,
     TrainedDtypes,
@@ -54,7 +54,7 @@ Event = (
     | Trainable
     | MicroBatch
     | OptimizerStep
-    | FirstLoss
+    | StepLoss
     | LoggedStep
     | LoggedEvaluation
     | Compute
@@ -86,7 +86,6 @@ __all__ = [
     "Evaluation",
     "Event",
     "Finished",
-    "FirstLoss",
     "Generation",
     "LoggedEvaluation",
     "LoggedPreference",
@@ -104,6 +103,7 @@ __all__ = [
     "Rank",
     "Reload",
     "Started",
+    "StepLoss",
     "Storage",
     "Throughput",
     "Trainable",

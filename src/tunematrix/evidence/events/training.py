@@ -53,10 +53,12 @@ class OptimizerStep:
             recomputed update; None when this step was not audited.
         gradient_error: largest difference of the gradients that the optimizer got to those
             recomputed from the step's own batches, over the largest, of the worst tensor; None
-            when this step was not audited, or gradients were seen as the optimizer got them.
+            when this step was not audited, or leaves no trace of them.
         stretch: which optimizer took it, from 0; a resumed run has made itself another.
         moved: share of the elements with a gradient other than 0 that differ after the step; None
             when this step was not audited, or its rate was 0.
+        expected_norm: 2-norm over all recomputed gradients, before clipping; None as for
+            `gradient_error`, or where some weren't recomputed.
     """
 
     step: int
@@ -66,17 +68,20 @@ class OptimizerStep:
     gradient_error: float | None = None
     stretch: int = 0
     moved: float | None = None
+    expected_norm: float | None = None
 
 
 @dataclass(frozen=True)
-class FirstLoss:
-    """Cross-entropy of the first step's batch, computed from the logits by definition.
+class StepLoss:
+    """Cross-entropy of a step's batches, computed from the logits by definition.
 
     Attributes:
-        loss: nats per counted token, before any update.
-        tokens: counted tokens of all micro-batches of that step.
+        step: from 0.
+        loss: nats per counted token, under the weights before the step.
+        tokens: counted tokens of all micro-batches of that step, in all processes.
     """
 
+    step: int
     loss: float
     tokens: int
 
@@ -198,7 +203,6 @@ class Rank:
         collectives: what its process group communicates with, "gloo" or "nccl".
         rows: sequences that it trained on.
         first_rows: a digest of each sequence of its first step.
-        first_loss: as `FirstLoss.loss`, over those; first_tokens: as `FirstLoss.tokens`.
         parameters: a digest of all trained parameters at the end, bit by bit.
         held: elements of the trained parameters that it kept while training; whole: of all.
     """
@@ -208,8 +212,6 @@ class Rank:
     collectives: str
     rows: int
     first_rows: tuple[str, ...]
-    first_loss: float
-    first_tokens: int
     parameters: str
     held: int
     whole: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -15,11 +16,13 @@ from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.engines.process_memory import ProcessPeak
+from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     batches,
     compute,
     dropout,
     dtypes,
+    gradients,
     optimizer,
     preferences,
     tensors,
@@ -31,10 +34,12 @@ from tunematrix.stack.engines.torch.methods.common import adapted_linears
 class TrainingMeters:
     """Reads shapes, labels, dtypes, devices, steps and the process's peak while training.
 
+    Args:
+        trained: what the loop trains; model: the same with whole parameters, if it spreads them.
+
     Attributes:
         tokens: real positions that entered the model so far.
         stretch: that of the last optimizer step.
-        first: recomputes the first step's loss, which preference training has of its own.
     """
 
     def __init__(
@@ -43,12 +48,16 @@ class TrainingMeters:
         data: Data,
         tokenizer: PreTrainedTokenizerBase,
         events: EventLog,
+        trained: nn.Module,
+        model: nn.Module,
     ) -> None:
         self.config = config
+        self.trained = trained
         self.events = events
         self.tokens = 0
-        self.first = batches.FirstLosses(self._write)
         self.preferences: preferences.Losses | None = None
+        refresh = partial(ranks.gather, trained, model)
+        self.gradients = gradients.GradientAudit(config, model, refresh, self._write)
         if config["recipe"].get("prefers"):
             self.preferences = preferences.Losses.of(config)
             pairs = preferences.PairAudit(data.texts, tokenizer)
@@ -56,14 +65,15 @@ class TrainingMeters:
         else:
             packed = bool(config["data"]["packing"])
             audit = LabelAudit(data, tokenizer, packed, int(config["train"]["max_length"]))
-            self.batches = batches.BatchMeter(audit, self.first, self._write)
+            self.batches = batches.BatchMeter(audit, self.gradients, self._write)
         self.compute = compute.ComputeMeter()
         self.dtypes = dtypes.DtypeMeter()
         self.stretch = 0
 
     @contextmanager
-    def watch(self, model: nn.Module, base: Base) -> Iterator[None]:
+    def watch(self, base: Base) -> Iterator[None]:
         """Attach every meter, and write what they saw at the end."""
+        model, formula = self.trained, Formula.of(self.config)
         linears = list(adapted_linears(model, base))
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
@@ -73,7 +83,9 @@ class TrainingMeters:
             stack.enter_context(compute.watch(bases, self.compute))
             stack.enter_context(dropout.watch(dropped))
             stack.enter_context(dtypes.watch(self.dtypes))
-            stack.enter_context(optimizer.watch(model, Formula.of(self.config), self._stepped))
+            stack.enter_context(
+                optimizer.watch(model, formula, self.gradients.compare, self._stepped)
+            )
             if self.config["meters"]["tensors"]:
                 stack.enter_context(tensors.watch(model, self.events.keep))
             peak = ProcessPeak.begin()

@@ -24,10 +24,14 @@ from torch.optim.optimizer import (
 
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula
+from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.shards import whole
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
+
+CompareGradients = Callable[[nn.Module, set[int]], Comparison]
+"""Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
 
 
 @dataclass
@@ -110,20 +114,25 @@ class Audit:
 
 @contextmanager
 def watch(
-    model: nn.Module, formula: Formula, write: Callable[[OptimizerStep], None]
+    model: nn.Module,
+    formula: Formula,
+    compare: CompareGradients,
+    write: Callable[[OptimizerStep], None],
 ) -> Iterator[None]:
     """Write one `OptimizerStep` for each step that any optimizer takes meanwhile."""
     audit = Audit(formula, {id(p): name for name, p in model.named_parameters()})
     step, stretch = 0, -1
     last: weakref.ref[Optimizer] | None = None
-    seen: tuple[tuple[float, ...], float] = ((), 0.0)
+    seen: tuple[tuple[float, ...], float, Comparison] = ((), 0.0, Comparison())
 
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         nonlocal seen
         groups = [group for group in optimizer.param_groups if group["params"]]
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
         norms = torch.stack(torch._foreach_norm([whole(g.detach()).float() for g in gradients]))
-        seen = (tuple(float(group["lr"]) for group in groups), norms.norm().item())
+        rates = tuple(float(group["lr"]) for group in groups)
+        known = {id(p) for group in groups for p in group["params"]}
+        seen = (rates, norms.norm().item(), compare(model, known))
         if step < AUDITED_STEPS:
             audit.before(optimizer, step)
 
@@ -134,7 +143,8 @@ def watch(
         moved = audit.moved(optimizer) if audited else None
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
-        write(OptimizerStep(step, seen[0], seen[1], deviation, stretch=stretch, moved=moved))
+        rates, norm, own = seen
+        write(OptimizerStep(step, rates, norm, deviation, own.error, stretch, moved, own.norm))
         step += 1
 
     handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
