@@ -19,6 +19,7 @@ from torch import distributed, nn
 from tunematrix.evidence.events import StepLoss
 from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, SAMPLED_ELEMENTS, audited_steps
 from tunematrix.stack.engines.examples import IGNORED
+from tunematrix.stack.engines.process_memory import hand_back
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.shards import whole
 
@@ -88,6 +89,9 @@ class GradientAudit:
         for (name, parameter), gradient in zip(followed.items(), found, strict=True):
             new = torch.zeros_like(parameter) if gradient is None else gradient
             self.sums[name] = self.sums.get(name, 0.0) + new.detach().float()
+        del logits, nats, found
+        # Kept by malloc, what was freed would show in the process's peak.
+        hand_back()
 
     def compare(self, model: nn.Module, optimized: set[int]) -> Comparison:
         """Hold the gradients of `model` against our own.
