@@ -45,6 +45,7 @@ OF_TRAINING: tuple[Check, ...] = (
     interruption.interrupted,
     parameters.moved,
     effects.moved_share,
+    effects.continuity,
     parameters.frozen,
     settings.adapter_scale,
     parameters.reloaded,

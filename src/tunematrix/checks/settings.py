@@ -111,14 +111,15 @@ def _norm_error(evidence: Evidence, claim: Claim) -> float:
     """
     limit = float(claim.train["max_grad_norm"]) or math.inf
     logged = {s.step - 1: s.gradient_norm for s in evidence.all(LoggedStep)}
-    steps = [s for s in evidence.all(OptimizerStep) if s.expected_norm is not None]
+    steps = [
+        (s.step, s.gradient_norm, s.expected_norm)
+        for s in evidence.all(OptimizerStep)
+        if s.expected_norm is not None
+    ]
     pairs = [
         (measured, wanted)
-        for s in steps
-        for measured, wanted in (
-            (logged.get(s.step), s.expected_norm),
-            (s.gradient_norm, min(s.expected_norm or 0.0, limit)),
-        )
+        for step, got, own in steps
+        for measured, wanted in ((logged.get(step), own), (got, min(own, limit)))
         if measured is not None
     ]
     return max((relative(*pair) for pair in pairs), default=0.0, key=severity)

@@ -15,6 +15,7 @@ from tunematrix.evidence.events import (
     AdapterScale,
     Changed,
     Compute,
+    Continuity,
     Device,
     Evaluation,
     Event,
@@ -122,6 +123,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         0.1,
         "0",
         "10.000% of the adapters' inputs were dropped in training, configured are 0.000%",
+    ),
+    "continuity": (
+        lambda run: run.edited(Continuity, broken=("moments before step 2",)),
+        1,
+        "0",
+        "moments before step 2: something else than the optimizer changed them; likely weights",
     ),
     "moved_share": (
         lambda run: run.edited(OptimizerStep, 1, moved=0.03),
@@ -350,6 +357,7 @@ ABSENT: dict[type[Event], set[str]] = {
         "moved_share",
     },
     Changed: {"moved", "frozen"},
+    Continuity: {"continuity"},
     AdapterScale: {"adapter_scale"},
     AdapterDropout: {"adapter_dropout"},
     TrainedDtypes: {"trained_dtypes"},

@@ -31,6 +31,7 @@ from tunematrix.evidence.events.training import (
     AdapterScale,
     Changed,
     Compute,
+    Continuity,
     LoggedEvaluation,
     LoggedStep,
     MicroBatch,
@@ -59,6 +60,7 @@ Event = (
     | LoggedEvaluation
     | Compute
     | Changed
+    | Continuity
     | AdapterScale
     | AdapterDropout
     | TrainedDtypes
@@ -81,6 +83,7 @@ __all__ = [
     "AdapterScale",
     "Changed",
     "Compute",
+    "Continuity",
     "Determinants",
     "Device",
     "Evaluation",

@@ -148,6 +148,20 @@ class Changed:
 
 
 @dataclass(frozen=True)
+class Continuity:
+    """Whether anything but the optimizer changed what trains.
+
+    Attributes:
+        links: how often parameters were compared: from the start to the first step, from each step
+            to the next, and from the last to the end of training.
+        broken: what differed and where, such as "moments before step 3", from 0.
+    """
+
+    links: int
+    broken: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class AdapterScale:
     """Scaling of the adapter, measured as <base(x) removed, B A x> over <B A x, B A x>.
 

@@ -20,6 +20,7 @@ from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     batches,
     compute,
+    continuity,
     dropout,
     dtypes,
     gradients,
@@ -78,6 +79,7 @@ class TrainingMeters:
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         dropped = dropout.DropoutMeter(linears)
+        unbroken = continuity.ContinuityMeter(model)
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             stack.enter_context(compute.watch(bases, self.compute))
@@ -86,12 +88,14 @@ class TrainingMeters:
             stack.enter_context(
                 optimizer.watch(model, formula, self.gradients.compare, self._stepped)
             )
+            stack.enter_context(continuity.watch(unbroken))
             if self.config["meters"]["tensors"]:
                 stack.enter_context(tensors.watch(model, self.events.keep))
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())
-        for event in (*self.compute.events(model), dropped.event(), self.dtypes.event()):
+        seen = (dropped.event(), self.dtypes.event(), unbroken.event())
+        for event in (*self.compute.events(model), *seen):
             self.events.write(event)
 
     def held_against(self, load: Callable[[], nn.Module]) -> Iterator[Event]:

@@ -1,7 +1,8 @@
 """The optimizer's steps, seen through PyTorch's own hooks, whoever drives them.
 
-The first steps are recomputed here from the captured gradients by formulas of our own, so that
-a scale, a skipped parameter or an ignored setting shows in what the parameters did.
+The first steps are recomputed here from the captured gradients by formulas of our own, and all
+others for a few parameters, so that a scale, a skipped parameter or an ignored setting shows in
+what the parameters did.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tunematrix.stack.engines.torch.shards import whole
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
+EPSILON = torch.finfo(torch.float32).eps
 
 CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 """Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
@@ -45,13 +47,17 @@ class Audit:
     pulled: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def before(self, optimizer: Optimizer, step: int) -> None:
-        """Compute where each parameter must be after this step."""
+        """Compute where each parameter must be after this step; later, of some of them alone."""
+        if step == AUDITED_STEPS:
+            self._sample()
+        followed = self.state if step >= AUDITED_STEPS else None
         self.expected, self.pulled = {}, {}
         budget = AUDITED_ELEMENTS
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 budget -= parameter.numel()
-                if parameter.grad is None or budget < 0:
+                passed = followed is not None and id(parameter) not in followed
+                if parameter.grad is None or budget < 0 or passed:
                     continue
                 old = whole(parameter.detach()).float().clone()
                 gradient = whole(parameter.grad.detach()).float().clone()
@@ -69,7 +75,9 @@ class Audit:
                 if id(parameter) in self.expected:
                     old, new = self.expected[id(parameter)]
                     now = whole(parameter.detach()).float()
-                    errors.append((now - new).abs().max())
+                    # A parameter can't be nearer than float32 is fine, however small its step.
+                    room = EPSILON * new.abs()
+                    errors.append(((now - new).abs() - room).max().clamp(min=0))
                     updates.append((new - old).abs().max())
         if not errors:
             return None
@@ -89,6 +97,12 @@ class Audit:
                     total += int(pulled.sum())
                     different += int((changed & pulled).sum())
         return different / total if total else None
+
+    def _sample(self) -> None:
+        """Go on with the first parameter, the middle one and the last of those followed so far."""
+        kept = list(self.state)
+        chosen = {kept[index] for index in (0, len(kept) // 2, -1) if kept}
+        self.state = {key: self.state[key] for key in kept if key in chosen}
 
     def _update(
         self, key: nn.Parameter, old: torch.Tensor, grad: torch.Tensor, rate: float, count: int
@@ -133,14 +147,12 @@ def watch(
         rates = tuple(float(group["lr"]) for group in groups)
         known = {id(p) for group in groups for p in group["params"]}
         seen = (rates, norms.norm().item(), compare(model, known))
-        if step < AUDITED_STEPS:
-            audit.before(optimizer, step)
+        audit.before(optimizer, step)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         nonlocal step, stretch, last
-        audited = step < AUDITED_STEPS
-        deviation = audit.deviation(optimizer) if audited else None
-        moved = audit.moved(optimizer) if audited else None
+        deviation = audit.deviation(optimizer)
+        moved = audit.moved(optimizer) if step < AUDITED_STEPS else None
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
         rates, norm, own = seen
