@@ -19,9 +19,11 @@ from tunematrix.evidence.events import (
     Changed,
     Compute,
     Continuity,
+    Coverage,
     Determinants,
     Device,
     Evaluation,
+    EvaluationPasses,
     Event,
     Finished,
     Generation,
@@ -152,6 +154,7 @@ def _steps() -> list[Event]:
         events.append(LoggedStep(step + 1, loss, norm))
         if step % 2:
             events.append(LoggedEvaluation(step + 1, loss))
+            events.append(EvaluationPasses(step + 1, loss, loss + 0.01, 8, 8, 0))
     return events
 
 
@@ -185,6 +188,7 @@ def _honest_events() -> tuple[Event, ...]:
         Throughput(20_000, 10.0),
         Changed(FACTORS, (), (), (), 93),
         Continuity(5, ()),
+        Coverage(20, 16, 0, 0.05),
         AdapterScale((1.999, 2.001)),
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),
@@ -307,5 +311,5 @@ def preferring(run: Run) -> Run:
             ),
             Preference("after", 0.97, 64),
         )
-        .without(StepLoss)
+        .without(StepLoss, Coverage, EvaluationPasses)
     )

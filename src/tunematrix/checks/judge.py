@@ -54,6 +54,14 @@ OF_TRAINING: tuple[Check, ...] = (
     loss.steps_logged,
 )
 
+OF_TEXTS: tuple[Check, ...] = (
+    loss.first_loss,
+    loss.step_losses,
+    loss.evaluation_loss,
+    settings.gradient,
+    settings.coverage,
+)
+
 OF_PREFERENCES: tuple[Check, ...] = (
     preference.dpo_first_loss,
     preference.dpo_loss,
@@ -78,7 +86,7 @@ OF_PARITY: tuple[Check, ...] = (
 OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "computes": (settings.device,),
     "trains": OF_TRAINING,
-    "supervised": (loss.first_loss, loss.step_losses, settings.gradient),
+    "supervised": OF_TEXTS,
     "prefers": OF_PREFERENCES,
     "generates": (quantization.stored_bits, *OF_GENERATION),
     "compares": (quantization.stored_bits, *OF_PARITY),

@@ -6,7 +6,13 @@ import math
 
 from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
-from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep, StepLoss
+from tunematrix.evidence.events import (
+    Evaluation,
+    EvaluationPasses,
+    LoggedEvaluation,
+    LoggedStep,
+    StepLoss,
+)
 from tunematrix.evidence.evidence import Evidence
 
 FIRST_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 2e-3, "float16": 2e-3}
@@ -132,6 +138,34 @@ def evaluations(evidence: Evidence, claim: Claim) -> Verdict | None:
     ok = wanted <= found.keys() and not extra and all(map(math.isfinite, found.values()))
     bound = f"{len(wanted)} or more, each finite"
     return decide("evaluations", ok, len(found), bound, message, unit="evaluations")
+
+
+def evaluation_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each evaluation's loss is the cross-entropy of the held-out rows, in evaluation mode."""
+    logged = evidence.all(LoggedEvaluation)
+    if not logged and not int(claim.train.get("eval_steps", 0)):
+        return None
+    seen = {passes.step: passes for passes in evidence.all(EvaluationPasses)}
+    if not logged or any(one.step not in seen or not seen[one.step].rows for one in logged):
+        return missing("evaluation_loss", "what entered the model in each evaluation")
+    errors = [
+        min(
+            (relative(one.loss, own) for own in (seen[one.step].by_rows, seen[one.step].by_tokens)),
+            key=severity,
+        )
+        for one in logged
+    ]
+    error, passes = max(errors, key=severity), seen.values()
+    odd = sum(one.rows - one.faithful for one in passes)
+    training = sum(one.training for one in passes)
+    bound = tolerance(STEP_LOSS_TOLERANCE, (claim.option("precision")["compute"],))
+    message = (
+        f"losses are off by {error:.2g}, {odd} rows aren't held out or labelled otherwise, "
+        f"{training} passes were in training mode; likely dropout that is left on, another mean, "
+        "or rows that were trained on"
+    )
+    ok = error <= bound and not odd and not training
+    return decide("evaluation_loss", ok, error, f"<= {bound:g}", message, unit="relative")
 
 
 def logged_losses(evidence: Evidence) -> list[tuple[int, float]]:

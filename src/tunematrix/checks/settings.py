@@ -10,6 +10,7 @@ from tunematrix.checks.verdict import Claim, Verdict, decide, missing
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
+    Coverage,
     Device,
     LoggedStep,
     MicroBatch,
@@ -28,6 +29,8 @@ CLIP_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
 """Half-precision gradients round when they are scaled down."""
 SCALE_TOLERANCE = 0.02
 PACKED_FILL = 0.7
+IN_ORDER = 0.5
+"""Share of rows; shuffled, one of so many rows as there are is followed by its next."""
 
 
 def device(evidence: Evidence, claim: Claim) -> Verdict:
@@ -180,6 +183,23 @@ def labels(evidence: Evidence, claim: Claim) -> Verdict:
         "the end token; the rest have shuffled, masked or extra labels"
     )
     return decide("labels", share == 1.0, share, "1", message, unit="share of rows")
+
+
+def coverage(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each pass over the data sees every row once, and not in the order of the data."""
+    steps, seen = evidence.all(OptimizerStep), evidence.one(Coverage)
+    if seen is None and steps and all(step.gradient_norm is None for step in steps):
+        return None  # its trainer's batches are looked at in the first steps alone
+    if seen is None or not seen.seen:
+        return missing("coverage", "which rows were trained on")
+    message = (
+        f"{seen.uneven} rows were seen too often or too seldom, {seen.successive:.0%} were "
+        f"followed by the next one of the data ({seen.seen} rows seen, of {seen.rows}); likely a "
+        "sampler that repeats or loses rows, or that doesn't shuffle"
+    )
+    ok = seen.uneven == 0 and seen.successive <= IN_ORDER
+    bound = f"0, and at most {IN_ORDER:.0%} in the order of the data"
+    return decide("coverage", ok, seen.uneven, bound, message, unit="rows")
 
 
 def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:

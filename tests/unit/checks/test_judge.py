@@ -16,8 +16,10 @@ from tunematrix.evidence.events import (
     Changed,
     Compute,
     Continuity,
+    Coverage,
     Device,
     Evaluation,
+    EvaluationPasses,
     Event,
     Finished,
     Generation,
@@ -78,7 +80,7 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     "logit_error": (
         lambda run: run.recording(LogitError(0.9)),
         0.9,
-        "<= 0.25001",
+        "0.025 to 0.25001",
         "the quantizer loses more than it should",
     ),
     "trainable": (
@@ -123,6 +125,18 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         0.1,
         "0",
         "10.000% of the adapters' inputs were dropped in training, configured are 0.000%",
+    ),
+    "coverage": (
+        lambda run: run.edited(Coverage, uneven=3),
+        3,
+        "0, and at most 50% in the order of the data",
+        "3 rows were seen too often or too seldom, 5% were followed by the next one of the data",
+    ),
+    "evaluation_loss": (
+        lambda run: run.edited(EvaluationPasses, 0, training=2),
+        0.0,
+        "<= 0.0002",
+        "0 rows aren't held out or labelled otherwise, 2 passes were in training mode; likely",
     ),
     "continuity": (
         lambda run: run.edited(Continuity, broken=("moments before step 2",)),
@@ -338,7 +352,7 @@ ABSENT: dict[type[Event], set[str]] = {
     MicroBatch: {"labels", "micro_batches", "gradient_checkpointing"},
     Compute: {"precision", "clipping", "gradient", "optimizer_update", "reload"},
     StepLoss: {"first_loss", "step_losses"},
-    LoggedEvaluation: {"evaluations"},
+    LoggedEvaluation: {"evaluations", "evaluation_loss"},
     LoggedStep: {
         "first_loss",
         "step_losses",
@@ -358,6 +372,8 @@ ABSENT: dict[type[Event], set[str]] = {
     },
     Changed: {"moved", "frozen"},
     Continuity: {"continuity"},
+    Coverage: {"coverage"},
+    EvaluationPasses: {"evaluation_loss"},
     AdapterScale: {"adapter_scale"},
     AdapterDropout: {"adapter_dropout"},
     TrainedDtypes: {"trained_dtypes"},
@@ -381,6 +397,7 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (OptimizerStep, "expected_norm"),
     (StepLoss, "loss"),
     (LoggedEvaluation, "loss"),
+    (Coverage, "successive"),
     (LoggedStep, "loss"),
     (LoggedStep, "gradient_norm"),
     (AdapterScale, "measured"),
@@ -475,6 +492,8 @@ def test_every_deciding_float_is_spoilt(run: Run) -> None:
     undecided = {("Phase", "seconds"), ("Finished", "seconds"), ("Evaluation", "floor")}
     # Of sampled texts alone; test_generation_checks.py has them.
     undecided |= {("Generation", "nats"), ("Generation", "entropy")}
+    # Either of the two may be what a trainer means; test_loss_checks.py has them.
+    undecided |= {("EvaluationPasses", "by_rows"), ("EvaluationPasses", "by_tokens")}
     found = {
         (type(event).__name__, field.name)
         for event in run.evidence.events

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tunematrix.checks.loss import measured_gap
-from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep, StepLoss
+from tunematrix.evidence.events import (
+    Evaluation,
+    EvaluationPasses,
+    Event,
+    LoggedEvaluation,
+    LoggedStep,
+    StepLoss,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -207,15 +214,14 @@ def test_half_a_gap_is_none(run: Run, when: str) -> None:
 @pytest.mark.parametrize("steps", [(2,), (1, 2), (2, 4, 5), (1, 2, 3, 4)])
 def test_evaluations_at_other_steps(run: Run, steps: tuple[int, ...]) -> None:
     """Too few, too many, or after steps that weren't asked for."""
-    events = (LoggedEvaluation(step, 1.5) for step in steps)
-    assert run.recording(*events).failed() == {"evaluations"}
+    assert run.recording(*_evaluated(*steps)).failed() == {"evaluations"}
 
 
 def test_an_evaluation_at_the_end(run: Run) -> None:
     """Some trainers do one after the last step, whatever its number."""
     every_third = run.configured(train={"eval_steps": 3})
     for steps in ((3,), (3, 4)):
-        assert not every_third.recording(*(LoggedEvaluation(s, 1.5) for s in steps)).failed()
+        assert not every_third.recording(*_evaluated(*steps)).failed()
 
 
 def test_evaluations_that_nobody_asked_for(run: Run) -> None:
@@ -223,3 +229,33 @@ def test_evaluations_that_nobody_asked_for(run: Run) -> None:
     unasked = run.configured(train={"eval_steps": 0})
     assert unasked.failed() == {"evaluations"}
     assert "evaluations" not in unasked.without(LoggedEvaluation).verdicts()
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"by_rows": 4.5}, False),
+        ({"by_rows": 4.5, "by_tokens": 4.0}, True),
+        ({"by_rows": math.nan, "by_tokens": math.nan}, False),
+        ({"by_rows": math.inf, "by_tokens": math.inf}, False),
+        ({"faithful": 7}, False),
+        ({"rows": 0, "faithful": 0}, False),
+        ({"step": 3}, False),
+    ],
+)
+def test_losses_of_evaluations(run: Run, fields: dict[str, Any], passes: bool) -> None:
+    """By rows or by tokens, whichever the trainer means; over held-out rows and no others."""
+    changed = run.edited(EvaluationPasses, 0, **fields)
+    assert changed.failed() == (set() if passes else {"evaluation_loss"})
+
+
+def _evaluated(*steps: int) -> list[Event]:
+    """Return honest evaluations after these steps."""
+    return [
+        event
+        for step in steps
+        for event in (
+            LoggedEvaluation(step, 1.5),
+            EvaluationPasses(step, 1.5, 1.5, 8, 8, 0),
+        )
+    ]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,6 +9,7 @@ from tunematrix.checks.settings import scheduled_rate
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
+    Coverage,
     Device,
     LoggedStep,
     MicroBatch,
@@ -361,3 +362,24 @@ def test_a_gradient_of_nothing(run: Run) -> None:
     none = run.edited(OptimizerStep, 3, gradient_norm=0.0).edited(LoggedStep, 3, gradient_norm=0.0)
     assert none.failed() == {"clipping"}
     assert none.verdicts()["clipping"].measured == 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"successive": 0.5}, True),
+        ({"successive": 0.51}, False),
+        ({"uneven": 1}, False),
+        ({"seen": 0}, False),
+    ],
+)
+def test_rows_seen_in_their_turn(run: Run, fields: dict[str, Any], passes: bool) -> None:
+    """Each as often as the others, in an order that isn't the data's."""
+    assert ("coverage" not in run.edited(Coverage, **fields).failed()) is passes
+
+
+def test_coverage_is_owed_where_every_batch_is_looked_at(run: Run) -> None:
+    """Where gradients are hidden, only the first batches are."""
+    hidden = _without_gradients(run).without(Coverage)
+    assert "coverage" not in hidden.verdicts()
+    assert "coverage" in run.without(Coverage).failed()

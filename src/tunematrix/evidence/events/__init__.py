@@ -32,6 +32,8 @@ from tunematrix.evidence.events.training import (
     Changed,
     Compute,
     Continuity,
+    Coverage,
+    EvaluationPasses,
     LoggedEvaluation,
     LoggedStep,
     MicroBatch,
@@ -61,6 +63,8 @@ Event = (
     | Compute
     | Changed
     | Continuity
+    | Coverage
+    | EvaluationPasses
     | AdapterScale
     | AdapterDropout
     | TrainedDtypes
@@ -84,9 +88,11 @@ __all__ = [
     "Changed",
     "Compute",
     "Continuity",
+    "Coverage",
     "Determinants",
     "Device",
     "Evaluation",
+    "EvaluationPasses",
     "Event",
     "Finished",
     "Generation",

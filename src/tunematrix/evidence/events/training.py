@@ -115,6 +115,43 @@ class LoggedEvaluation:
 
 
 @dataclass(frozen=True)
+class EvaluationPasses:
+    """What entered the model in an evaluation of the trainer's own, and its loss by definition.
+
+    Attributes:
+        step: as in `LoggedEvaluation`.
+        by_rows, by_tokens: nats per token, in evaluation mode; means of the batches' means, weighed
+            by their rows, and by their counted tokens.
+        rows: sequences in it; faithful: those that are held out, and labelled as they should be.
+        training: passes for which the model was in training mode.
+    """
+
+    step: int
+    by_rows: float
+    by_tokens: float
+    rows: int
+    faithful: int
+    training: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which training rows were seen.
+
+    Attributes:
+        rows: in the data; seen: rows that were trained on, each time counted.
+        uneven: distinct rows that were seen more or less often than whole passes over the data
+            explain.
+        successive: share of seen rows that were followed by the next one of the data.
+    """
+
+    rows: int
+    seen: int
+    uneven: int
+    successive: float
+
+
+@dataclass(frozen=True)
 class Compute:
     """Dtypes that were really used.
 

@@ -147,7 +147,7 @@ class Engine:
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
         meters = TrainingMeters(self.config, data, self.tokenizer, events, trained, model)
-        run_loop = self.loop()(trained, training, events.write)
+        run_loop = self.loop()(trained, training, meters.logged)
         with meters.watch(base):
             started = perf_counter()
             run_loop()

@@ -10,7 +10,14 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import Event, MicroBatch, OptimizerStep
+from tunematrix.evidence.events import (
+    Event,
+    LoggedEvaluation,
+    LoggedPreference,
+    LoggedStep,
+    MicroBatch,
+    OptimizerStep,
+)
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
@@ -21,8 +28,10 @@ from tunematrix.stack.engines.torch.meters import (
     batches,
     compute,
     continuity,
+    coverage,
     dropout,
     dtypes,
+    evaluations,
     gradients,
     optimizer,
     preferences,
@@ -57,6 +66,8 @@ class TrainingMeters:
         self.events = events
         self.tokens = 0
         self.preferences: preferences.Losses | None = None
+        self.coverage: coverage.CoverageMeter | None = None
+        self.evaluations: evaluations.EvaluationMeter | None = None
         refresh = partial(ranks.gather, trained, model)
         self.gradients = gradients.GradientAudit(config, model, refresh, self._write)
         if config["recipe"].get("prefers"):
@@ -64,12 +75,20 @@ class TrainingMeters:
             pairs = preferences.PairAudit(data.texts, tokenizer)
             self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
         else:
-            packed = bool(config["data"]["packing"])
-            audit = LabelAudit(data, tokenizer, packed, int(config["train"]["max_length"]))
-            self.batches = batches.BatchMeter(audit, self.gradients, self._write)
+            self._supervise(data, tokenizer)
         self.compute = compute.ComputeMeter()
         self.dtypes = dtypes.DtypeMeter()
         self.stretch = 0
+
+    def _supervise(self, data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
+        packed, longest = bool(self.config["data"]["packing"]), self.config["train"]["max_length"]
+        self.coverage = coverage.CoverageMeter([e.ids[: int(longest)] for e in data.examples])
+        known = partial(LabelAudit, tokenizer=tokenizer, packed=packed, longest=int(longest))
+        rows = known(data.examples, data.texts, saw=self.coverage.saw)
+        self.batches = batches.BatchMeter(rows, self.gradients, self._write)
+        self.evaluations = evaluations.EvaluationMeter(
+            known(data.held_out, data.held_out_texts), str(self.config["backend"]["device"])
+        )
 
     @contextmanager
     def watch(self, base: Base) -> Iterator[None]:
@@ -82,6 +101,8 @@ class TrainingMeters:
         unbroken = continuity.ContinuityMeter(model)
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
+            if self.evaluations is not None:
+                stack.enter_context(evaluations.watch(model, self.evaluations))
             stack.enter_context(compute.watch(bases, self.compute))
             stack.enter_context(dropout.watch(dropped))
             stack.enter_context(dtypes.watch(self.dtypes))
@@ -97,6 +118,14 @@ class TrainingMeters:
         seen = (dropped.event(), self.dtypes.event(), unbroken.event())
         for event in (*self.compute.events(model), *seen):
             self.events.write(event)
+        if self.coverage is not None:
+            self.events.write(self.coverage.event(ranks.count()))
+
+    def logged(self, line: LoggedStep | LoggedEvaluation | LoggedPreference) -> None:
+        """Write what the trainer logged; beside an evaluation's loss, what was seen of it."""
+        self.events.write(line)
+        if isinstance(line, LoggedEvaluation) and self.evaluations is not None:
+            self.events.write(self.evaluations.told(line.step))
 
     def held_against(self, load: Callable[[], nn.Module]) -> Iterator[Event]:
         """Yield what has to be held against the base, which `load` loads where it is needed."""
