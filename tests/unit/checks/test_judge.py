@@ -179,7 +179,7 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     "gradient": (
         lambda run: run.edited(OptimizerStep, 1, gradient_error=0.15),
         0.15,
-        "<= 0.002, and 0.0001 of their norm",
+        "<= 0.002, and 0.001 of their norm",
         "of step 1 differ from those of its loss by 15.00% of the largest, their norm before or",
     ),
     "interrupted": (

@@ -30,7 +30,6 @@ from tunematrix.stack.engines.torch.shards import whole
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
-EPSILON = torch.finfo(torch.float32).eps
 
 CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 """Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
@@ -38,19 +37,28 @@ CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 
 @dataclass
 class Audit:
-    """Follows a few parameters with an optimizer of its own, in float32."""
+    """Follows a few parameters with an optimizer of its own, in float32.
+
+    Attributes:
+        formula: what each step must do; names: of parameters, by id.
+        state: moments; expected: where parameters were and must be; pulled: what has a gradient.
+        finest: dtype whose rounding is allowed for whatever the parameter's; None allows its own.
+            The first steps show whether that is too coarse to train in; later ones needn't.
+    """
 
     formula: Formula
     names: Mapping[int, str]
     state: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     pulled: dict[int, torch.Tensor] = field(default_factory=dict)
+    finest: torch.dtype | None = torch.float32
 
     def before(self, optimizer: Optimizer, step: int) -> None:
         """Compute where each parameter must be after this step; later, of some of them alone."""
         if step == AUDITED_STEPS:
             self._sample()
         followed = self.state if step >= AUDITED_STEPS else None
+        self.finest = torch.float32 if step < AUDITED_STEPS else None
         self.expected, self.pulled = {}, {}
         budget = AUDITED_ELEMENTS
         for group in optimizer.param_groups:
@@ -75,8 +83,8 @@ class Audit:
                 if id(parameter) in self.expected:
                     old, new = self.expected[id(parameter)]
                     now = whole(parameter.detach()).float()
-                    # A parameter can't be nearer than float32 is fine, however small its step.
-                    room = EPSILON * new.abs()
+                    # A parameter can't be nearer than its dtype is fine, however small its step.
+                    room = torch.finfo(self.finest or parameter.dtype).eps * new.abs()
                     errors.append(((now - new).abs() - room).max().clamp(min=0))
                     updates.append((new - old).abs().max())
         if not errors:
