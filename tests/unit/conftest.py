@@ -18,12 +18,14 @@ from tunematrix.evidence.events import (
     AdapterScale,
     Changed,
     Compute,
+    Continuity,
+    Coverage,
     Determinants,
     Device,
     Evaluation,
+    EvaluationPasses,
     Event,
     Finished,
-    FirstLoss,
     Generation,
     LoggedEvaluation,
     LoggedPreference,
@@ -40,6 +42,7 @@ from tunematrix.evidence.events import (
     Rank,
     Reload,
     Started,
+    StepLoss,
     Storage,
     Throughput,
     Trainable,
@@ -140,17 +143,18 @@ def _steps() -> list[Event]:
     for step, (loss, norm) in enumerate(((5.0, 3.0), (4.0, 2.0), (3.0, 0.8), (2.0, 0.5))):
         audited = 2 if step < 2 else 0
         events += [MicroBatch(step, 2, 10, 18, audited, audited, 1) for _ in range(2)]
-        if step == 0:
-            events.append(FirstLoss(loss, 34))
+        if step < 2:
+            events.append(StepLoss(step, loss, 34))
         deviation = 7e-7 if step < 2 else None
         moved = 0.99 if step < 2 else None
+        error = 1e-6 if step < 2 else None
         stretch = 1 if step >= 2 else 0
-        events.append(
-            OptimizerStep(step, (0.01,), min(norm, 1.0), deviation, stretch=stretch, moved=moved)
-        )
+        clipped, own = min(norm, 1.0), norm if step < 2 else None
+        events.append(OptimizerStep(step, (0.01,), clipped, deviation, error, stretch, moved, own))
         events.append(LoggedStep(step + 1, loss, norm))
         if step % 2:
             events.append(LoggedEvaluation(step + 1, loss))
+            events.append(EvaluationPasses(step + 1, loss, loss + 0.01, 8, 8, 0))
     return events
 
 
@@ -183,6 +187,8 @@ def _honest_events() -> tuple[Event, ...]:
         Device({"cpu": 48}, ("cpu",)),
         Throughput(20_000, 10.0),
         Changed(FACTORS, (), (), (), 93),
+        Continuity(5, ()),
+        Coverage(20, 16, 0, 0.05),
         AdapterScale((1.999, 2.001)),
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),
@@ -262,8 +268,8 @@ class Run:
 @pytest.fixture
 def ranks(run: Run) -> Run:
     """The same run, by two processes that shared its rows."""
-    first = Rank(0, 2, "gloo", 16, ("a", "b"), 4.0, 30, "digest", 4096, 4096)
-    second = Rank(1, 2, "gloo", 16, ("c", "d"), 8.0, 10, "digest", 4096, 4096)
+    first = Rank(0, 2, "gloo", 16, ("a", "b"), "digest", 4096, 4096)
+    second = Rank(1, 2, "gloo", 16, ("c", "d"), "digest", 4096, 4096)
     launcher = {"processes": 2, "shards": False, "collectives": {"cpu": "gloo", "cuda": "nccl"}}
     return run.recording(first, second).configured(launcher=launcher)
 
@@ -305,5 +311,5 @@ def preferring(run: Run) -> Run:
             ),
             Preference("after", 0.97, 64),
         )
-        .without(FirstLoss)
+        .without(StepLoss, Coverage, EvaluationPasses)
     )

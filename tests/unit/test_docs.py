@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tunematrix.evidence.events import OptimizerStep
 from tunematrix.harness import read_setting
 from tunematrix.matrix.plan import plan
 from tunematrix.report.verified import as_markdown, placed, verified_runs
@@ -36,8 +35,7 @@ def _rows(file: str) -> dict[str, list[str]]:
 
 def test_checks(run: Run, preferring: Run, ranks: Run) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
-    unseen = run.edited(OptimizerStep, gradient_norm=None, gradient_error=0.0)
-    runs = (run, preferring, run.leaving(stderr="deprecated"), unseen, ranks)
+    runs = (run, preferring, run.leaving(stderr="deprecated"), ranks)
     judged = {name for judged in runs for name in judged.verdicts()}
     of_relations = {SAME + name for name in get_args(Quantity)}
     of_relations |= {RATIO + name for name in get_args(Figure)}

@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 
 from tunematrix.checks.figures import relative, tolerance
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing
-from tunematrix.evidence.events import AdapterDropout, Attached, OptimizerStep, TrainedDtypes
+from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
+from tunematrix.evidence.events import (
+    AdapterDropout,
+    Attached,
+    Continuity,
+    OptimizerStep,
+    TrainedDtypes,
+)
 from tunematrix.evidence.evidence import Evidence
 
 START_TOLERANCE = {"float32": 1e-5, "bfloat16": 6e-2, "float16": 5e-3}
@@ -133,3 +139,18 @@ def moved_share(evidence: Evidence, claim: Claim) -> Verdict:
         "moved_share", LEAST_MOVED <= least <= 1, least, f">= {LEAST_MOVED:g}", message,
         unit="share of elements",
     )  # fmt: skip
+
+
+def continuity(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """From one step to the next, nothing else changes what trains, or what its optimizer keeps."""
+    steps, seen = evidence.all(OptimizerStep), evidence.one(Continuity)
+    if seen is None and steps and all(step.gradient_norm is None for step in steps):
+        return None  # what its trainer does between steps can't be seen
+    if seen is None or seen.links <= int(claim.train["max_steps"]):
+        return missing("continuity", "what trains between all steps")
+    message = (
+        f"{listed(seen.broken)}: something else than the optimizer changed them; likely weights "
+        "that are tied, cast, clipped or averaged in between, or a checkpoint that lacks something"
+    )
+    broken = len(seen.broken)
+    return decide("continuity", not broken, broken, "0", message, unit="breaks")

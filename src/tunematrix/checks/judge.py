@@ -44,17 +44,25 @@ OF_TRAINING: tuple[Check, ...] = (
     effects.dropout_independent,
     settings.learning_rate,
     settings.clipping,
-    settings.gradient,
     settings.optimizer_update,
     interruption.interrupted,
     parameters.moved,
     effects.moved_share,
+    effects.continuity,
     parameters.frozen,
     settings.adapter_scale,
     parameters.reloaded,
     parameters.merged,
     loss.evaluations,
     loss.steps_logged,
+)
+
+OF_TEXTS: tuple[Check, ...] = (
+    loss.first_loss,
+    loss.step_losses,
+    loss.evaluation_loss,
+    settings.gradient,
+    settings.coverage,
 )
 
 OF_PREFERENCES: tuple[Check, ...] = (
@@ -81,7 +89,7 @@ OF_PARITY: tuple[Check, ...] = (
 OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "computes": (settings.device,),
     "trains": OF_TRAINING,
-    "supervised": (loss.first_loss,),
+    "supervised": OF_TEXTS,
     "prefers": OF_PREFERENCES,
     "generates": (quantization.stored_bits, *OF_GENERATION),
     "compares": (quantization.stored_bits, *OF_PARITY),

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 
-from tunematrix.checks import ranks
-from tunematrix.checks.figures import relative, tolerance
+from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
-from tunematrix.evidence.events import Evaluation, LoggedEvaluation, LoggedStep
+from tunematrix.evidence.events import (
+    Evaluation,
+    EvaluationPasses,
+    LoggedEvaluation,
+    LoggedStep,
+    StepLoss,
+)
 from tunematrix.evidence.evidence import Evidence
 
 FIRST_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 2e-3, "float16": 2e-3}
 """Relative. Trainers round what they log, half precision rounds the logits."""
+STEP_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 4e-3, "float16": 4e-3}
+"""Relative. Losses get smaller, and what rounds them doesn't."""
 
 
 def steps_logged(evidence: Evidence, claim: Claim) -> Verdict:
@@ -59,9 +66,9 @@ def first_logged_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
 
 def first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     """The loss that trains is the cross-entropy of the batch, computed from logits by us."""
-    if int(claim.train["logging_steps"]) != 1 or _has_dropout(claim):
+    if int(claim.train["logging_steps"]) != 1:
         return None
-    computed, losses = ranks.first_loss(evidence), logged_losses(evidence)
+    computed, losses = _computed(evidence).get(0), logged_losses(evidence)
     if computed is None or not losses or losses[0][0] != 1:
         return missing("first_loss", "the first step's loss")
     logged = losses[0][1]
@@ -72,6 +79,25 @@ def first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
         f"over {computed.tokens} tokens; likely a wrong divisor or wrong labels"
     )
     return decide("first_loss", error <= bound, error, f"<= {bound:g}", message, unit="relative")
+
+
+def step_losses(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The losses of later steps are the cross-entropy of their batches as well."""
+    if int(claim.train["logging_steps"]) != 1 or int(claim.train["max_steps"]) == 1:
+        return None
+    logged = dict(logged_losses(evidence))
+    later = [one for one in _computed(evidence).values() if one.step]
+    if not later or any(one.step + 1 not in logged for one in later):
+        return missing("step_losses", "losses of later steps, logged and recomputed")
+    errors = [(relative(logged[one.step + 1], one.loss), one) for one in later]
+    error, worst = max(errors, key=lambda found: severity(found[0]))
+    bound = tolerance(STEP_LOSS_TOLERANCE, (claim.option("precision")["compute"],))
+    message = (
+        f"step {worst.step} logged {logged[worst.step + 1]:.5g}, its batches' cross-entropy is "
+        f"{worst.loss:.5g} over {worst.tokens} tokens; likely a loss of other batches or weights "
+        "than those of the step, or one that is averaged otherwise"
+    )
+    return decide("step_losses", error <= bound, error, f"<= {bound:g}", message, unit="relative")
 
 
 def gap_closed(evidence: Evidence, claim: Claim) -> Verdict | None:
@@ -114,6 +140,34 @@ def evaluations(evidence: Evidence, claim: Claim) -> Verdict | None:
     return decide("evaluations", ok, len(found), bound, message, unit="evaluations")
 
 
+def evaluation_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each evaluation's loss is the cross-entropy of the held-out rows, in evaluation mode."""
+    logged = evidence.all(LoggedEvaluation)
+    if not logged and not int(claim.train.get("eval_steps", 0)):
+        return None
+    seen = {passes.step: passes for passes in evidence.all(EvaluationPasses)}
+    if not logged or any(one.step not in seen or not seen[one.step].rows for one in logged):
+        return missing("evaluation_loss", "what entered the model in each evaluation")
+    errors = [
+        min(
+            (relative(one.loss, own) for own in (seen[one.step].by_rows, seen[one.step].by_tokens)),
+            key=severity,
+        )
+        for one in logged
+    ]
+    error, passes = max(errors, key=severity), seen.values()
+    odd = sum(one.rows - one.faithful for one in passes)
+    training = sum(one.training for one in passes)
+    bound = tolerance(STEP_LOSS_TOLERANCE, (claim.option("precision")["compute"],))
+    message = (
+        f"losses are off by {error:.2g}, {odd} rows aren't held out or labelled otherwise, "
+        f"{training} passes were in training mode; likely dropout that is left on, another mean, "
+        "or rows that were trained on"
+    )
+    ok = error <= bound and not odd and not training
+    return decide("evaluation_loss", ok, error, f"<= {bound:g}", message, unit="relative")
+
+
 def logged_losses(evidence: Evidence) -> list[tuple[int, float]]:
     """Return (step from 1, nats per token) of each logged line that has a loss."""
     return [(s.step, s.loss) for s in evidence.all(LoggedStep) if s.loss is not None]
@@ -130,8 +184,8 @@ def _evaluation(evidence: Evidence, when: str) -> Evaluation | None:
     return found[-1] if found else None
 
 
-def _has_dropout(claim: Claim) -> bool:
-    return float(claim.option("method")["implementation"].get("dropout", 0.0)) > 0
+def _computed(evidence: Evidence) -> dict[int, StepLoss]:
+    return {one.step: one for one in evidence.all(StepLoss)}
 
 
 def _logged(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
-from tunematrix.evidence.events import FirstLoss, Rank
+from tunematrix.evidence.events import Rank
 from tunematrix.evidence.evidence import Evidence
 
 
@@ -33,16 +33,6 @@ def ranks(evidence: Evidence, claim: Claim) -> Verdict | None:
 def by_number(evidence: Evidence) -> dict[int, Rank]:
     """Return what each process said last, in the order of their numbers."""
     return {one.rank: one for one in sorted(evidence.all(Rank), key=lambda one: one.rank)}
-
-
-def first_loss(evidence: Evidence) -> FirstLoss | None:
-    """Return the first step's cross-entropy over the rows of all processes."""
-    found = by_number(evidence)
-    if not found:
-        return evidence.one(FirstLoss)
-    tokens = sum(one.first_tokens for one in found.values())
-    nats = sum(one.first_loss * one.first_tokens for one in found.values())
-    return FirstLoss(nats / max(tokens, 1), tokens)
 
 
 def _presence(found: Mapping[int, Rank], wanted: int, collectives: str) -> Iterator[str]:

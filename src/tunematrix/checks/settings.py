@@ -10,6 +10,7 @@ from tunematrix.checks.verdict import Claim, Verdict, decide, missing
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
+    Coverage,
     Device,
     LoggedStep,
     MicroBatch,
@@ -22,10 +23,15 @@ UPDATE_TOLERANCE = {"float32": 5e-4, "bfloat16": 0.1, "float16": 0.1}
 """Relative to the largest update; half-precision parameters round each update."""
 GRADIENT_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 2e-2}
 """Relative to the largest; half-precision arithmetic rounds each product."""
+NORM_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-3, "float16": 2e-3}
+"""Relative. What each product rounds is lost among all of them, but not what a trainer rounds that
+takes norms in half precision, and scales them down: see `CLIP_TOLERANCE`."""
 CLIP_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
 """Half-precision gradients round when they are scaled down."""
 SCALE_TOLERANCE = 0.02
 PACKED_FILL = 0.7
+IN_ORDER = 0.5
+"""Share of rows; shuffled, one of so many rows as there are is followed by its next."""
 
 
 def device(evidence: Evidence, claim: Claim) -> Verdict:
@@ -81,23 +87,49 @@ def scheduled_rate(claim: Claim, step: int) -> float:
     return peak * shape[claim.option("scheduler")["name"]]
 
 
-def gradient(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """The optimizer gets the gradient of its batches' loss, recomputed where none can be seen."""
+def gradient(evidence: Evidence, claim: Claim) -> Verdict:
+    """The optimizer gets the gradient of its batches' loss, recomputed outside of the trainer."""
     steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
-    if all(step.gradient_norm is not None for step in steps):
-        return None  # captured where the optimizer gets them, and its update starts from those
-    found = [s.gradient_error for s in steps if s.gradient_error is not None]
+    found = [(s.gradient_error, s.step) for s in steps if s.gradient_error is not None]
     if not found or compute is None:
         return missing("gradient", "a recomputed gradient")
-    worst = max(found, key=severity)
-    bound = tolerance(GRADIENT_TOLERANCE, (*compute.products, *compute.trainable))
-    message = (
-        f"gradients differ from those of the loss by {worst:.2%} of the largest; micro-batches "
-        "were averaged without their tokens, the backward pass drew another dropout, or gradients "
-        "were rescaled in between"
+    worst, step = max(found, key=lambda one: severity(one[0]))
+    dtypes = (*compute.products, *compute.trainable)
+    bound = tolerance(GRADIENT_TOLERANCE, dtypes)
+    off = _norm_error(evidence, claim)
+    room = max(
+        tolerance(NORM_TOLERANCE, compute.products), tolerance(CLIP_TOLERANCE, compute.trainable)
     )
-    ok = worst <= bound
-    return decide("gradient", ok, worst, f"<= {bound:g}", message, unit="of the gradient")
+    message = (
+        f"gradients of step {step} differ from those of its loss by {worst:.2%} of the largest, "
+        f"their norm before or after clipping by {off:.2%}; "
+        "micro-batches were lost or averaged without their tokens, the backward pass drew another "
+        "dropout, or gradients were rescaled or clipped in between"
+    )
+    ok = worst <= bound and off <= room
+    bounds = f"<= {bound:g}, and {room:g} of their norm"
+    return decide("gradient", ok, worst, bounds, message, unit="of the gradient")
+
+
+def _norm_error(evidence: Evidence, claim: Claim) -> float:
+    """Return the worst error of a norm, as logged and as the optimizer got it.
+
+    Clipping hides the scale of a gradient, and what rounds at random hardly changes a norm.
+    """
+    limit = float(claim.train["max_grad_norm"]) or math.inf
+    logged = {s.step - 1: s.gradient_norm for s in evidence.all(LoggedStep)}
+    steps = [
+        (s.step, s.gradient_norm, s.expected_norm)
+        for s in evidence.all(OptimizerStep)
+        if s.expected_norm is not None
+    ]
+    pairs = [
+        (measured, wanted)
+        for step, got, own in steps
+        for measured, wanted in ((logged.get(step), own), (got, min(own, limit)))
+        if measured is not None
+    ]
+    return max((relative(*pair) for pair in pairs), default=0.0, key=severity)
 
 
 def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:
@@ -155,6 +187,23 @@ def labels(evidence: Evidence, claim: Claim) -> Verdict:
         "the end token; the rest have shuffled, masked or extra labels"
     )
     return decide("labels", share == 1.0, share, "1", message, unit="share of rows")
+
+
+def coverage(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each pass over the data sees every row once, and not in the order of the data."""
+    steps, seen = evidence.all(OptimizerStep), evidence.one(Coverage)
+    if seen is None and steps and all(step.gradient_norm is None for step in steps):
+        return None  # its trainer's batches are looked at in the first steps alone
+    if seen is None or not seen.seen:
+        return missing("coverage", "which rows were trained on")
+    message = (
+        f"{seen.uneven} rows were seen too often or too seldom, {seen.successive:.0%} were "
+        f"followed by the next one of the data ({seen.seen} rows seen, of {seen.rows}); likely a "
+        "sampler that repeats or loses rows, or that doesn't shuffle"
+    )
+    ok = seen.uneven == 0 and seen.successive <= IN_ORDER
+    bound = f"0, and at most {IN_ORDER:.0%} in the order of the data"
+    return decide("coverage", ok, seen.uneven, bound, message, unit="rows")
 
 
 def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:

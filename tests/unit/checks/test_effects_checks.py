@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.evidence.events import AdapterDropout, OptimizerStep, TrainedDtypes
+from tunematrix.evidence.events import AdapterDropout, Continuity, OptimizerStep, TrainedDtypes
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -99,3 +99,13 @@ def test_steps_without_a_share(run: Run) -> None:
     steps = run.evidence.all(OptimizerStep)
     bare = [OptimizerStep(s.step, s.learning_rates, s.gradient_norm, s.deviation) for s in steps]
     assert "moved_share" in run.recording(*bare).failed()
+
+
+def test_continuity_is_owed_by_those_who_show_their_steps(run: Run) -> None:
+    """Every link has to be there; a trainer whose gradients nobody sees owes none."""
+    assert run.edited(Continuity, links=4).verdicts()["continuity"].measured is None
+    assert "continuity" in run.without(Continuity).failed()
+    hidden = run.without(Continuity)
+    for position in range(4):
+        hidden = hidden.edited(OptimizerStep, position, gradient_norm=None)
+    assert "continuity" not in hidden.verdicts()

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tunematrix.checks.loss import measured_gap
-from tunematrix.evidence.events import Evaluation, FirstLoss, LoggedEvaluation, LoggedStep
+from tunematrix.evidence.events import (
+    Evaluation,
+    EvaluationPasses,
+    Event,
+    LoggedEvaluation,
+    LoggedStep,
+    StepLoss,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -28,7 +35,7 @@ def test_first_loss_at_its_tolerance(run: Run, dtype: str, share: float) -> None
 
 def test_first_loss_of_a_batch_in_which_nothing_counts(run: Run) -> None:
     """Where every label is masked, a logged loss of 0 equals the computed one and means nothing."""
-    masked = run.recording(FirstLoss(0.0, 0)).edited(LoggedStep, 0, loss=0.0)
+    masked = run.edited(StepLoss, 0, loss=0.0, tokens=0).edited(LoggedStep, 0, loss=0.0)
     verdict = masked.verdicts()["first_loss"]
     assert verdict.outcome == "failed"
     assert "over 0 tokens" in verdict.message
@@ -40,18 +47,36 @@ def test_first_loss_needs_the_first_step(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"train": {"logging_steps": 2}}, {"method": {"implementation": {"dropout": 0.1}}}],
+    ("dtype", "share"), [("float32", 2e-4), ("bfloat16", 4e-3), ("float16", 4e-3)]
 )
-def test_first_loss_where_it_says_nothing(run: Run, settings: dict[str, dict[str, object]]) -> None:
-    """An average over steps, and a loss under dropout, are not the batch's cross-entropy."""
-    assert "first_loss" not in run.configured(**settings).verdicts()
+def test_losses_of_later_steps_at_their_tolerance(run: Run, dtype: str, share: float) -> None:
+    """The worst of the steps that were recomputed decides."""
+    half = run.configured(precision={"compute": dtype})
+    inside = half.edited(LoggedStep, 1, loss=4.0 * (1 - 0.99 * share))
+    outside = half.edited(LoggedStep, 1, loss=4.0 * (1 - 1.01 * share))
+    assert "step_losses" not in inside.failed()
+    assert "step_losses" in outside.failed()
 
 
-def test_first_loss_without_a_dropout_setting(run: Run) -> None:
-    """Methods that have no dropout have none."""
-    plain = run.configured(method={"implementation": {"rank": 8, "alpha": 16}})
-    assert "first_loss" in plain.verdicts()
+def test_losses_of_later_steps_need_their_lines(run: Run) -> None:
+    """One that was recomputed and not logged vouches for nothing, nor does the first alone."""
+    for changed in (
+        run.edited(LoggedStep, 1, loss=None),
+        run.recording(StepLoss(0, 5.0, 34)),
+    ):
+        assert changed.failed() == {"step_losses"}
+        assert changed.verdicts()["step_losses"].measured is None
+
+
+def test_a_single_step_has_no_later_ones(run: Run) -> None:
+    """Then the first loss is all there is."""
+    assert "step_losses" not in run.configured(train={"max_steps": 1}).verdicts()
+
+
+def test_losses_where_a_line_is_about_several_steps(run: Run) -> None:
+    """An average over steps is the cross-entropy of none."""
+    seldom = run.configured(train={"logging_steps": 2}).verdicts()
+    assert not {"first_loss", "step_losses"} & seldom.keys()
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
@@ -189,15 +214,14 @@ def test_half_a_gap_is_none(run: Run, when: str) -> None:
 @pytest.mark.parametrize("steps", [(2,), (1, 2), (2, 4, 5), (1, 2, 3, 4)])
 def test_evaluations_at_other_steps(run: Run, steps: tuple[int, ...]) -> None:
     """Too few, too many, or after steps that weren't asked for."""
-    events = (LoggedEvaluation(step, 1.5) for step in steps)
-    assert run.recording(*events).failed() == {"evaluations"}
+    assert run.recording(*_evaluated(*steps)).failed() == {"evaluations"}
 
 
 def test_an_evaluation_at_the_end(run: Run) -> None:
     """Some trainers do one after the last step, whatever its number."""
     every_third = run.configured(train={"eval_steps": 3})
     for steps in ((3,), (3, 4)):
-        assert not every_third.recording(*(LoggedEvaluation(s, 1.5) for s in steps)).failed()
+        assert not every_third.recording(*_evaluated(*steps)).failed()
 
 
 def test_evaluations_that_nobody_asked_for(run: Run) -> None:
@@ -205,3 +229,33 @@ def test_evaluations_that_nobody_asked_for(run: Run) -> None:
     unasked = run.configured(train={"eval_steps": 0})
     assert unasked.failed() == {"evaluations"}
     assert "evaluations" not in unasked.without(LoggedEvaluation).verdicts()
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"by_rows": 4.5}, False),
+        ({"by_rows": 4.5, "by_tokens": 4.0}, True),
+        ({"by_rows": math.nan, "by_tokens": math.nan}, False),
+        ({"by_rows": math.inf, "by_tokens": math.inf}, False),
+        ({"faithful": 7}, False),
+        ({"rows": 0, "faithful": 0}, False),
+        ({"step": 3}, False),
+    ],
+)
+def test_losses_of_evaluations(run: Run, fields: dict[str, Any], passes: bool) -> None:
+    """By rows or by tokens, whichever the trainer means; over held-out rows and no others."""
+    changed = run.edited(EvaluationPasses, 0, **fields)
+    assert changed.failed() == (set() if passes else {"evaluation_loss"})
+
+
+def _evaluated(*steps: int) -> list[Event]:
+    """Return honest evaluations after these steps."""
+    return [
+        event
+        for step in steps
+        for event in (
+            LoggedEvaluation(step, 1.5),
+            EvaluationPasses(step, 1.5, 1.5, 8, 8, 0),
+        )
+    ]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tunematrix.evidence.events import FirstLoss, LoggedStep, Rank
+from tunematrix.evidence.events import Rank
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -62,12 +62,3 @@ def test_the_last_word_of_a_rank_counts(ranks: Run) -> None:
     """Training that was interrupted and resumed leaves two records a rank."""
     first, second = ranks.evidence.all(Rank)
     assert "ranks" not in ranks.recording(first, second, first, second).failed()
-
-
-def test_first_loss_is_that_of_all_processes(ranks: Run) -> None:
-    """Each share counts by its tokens: 4 over 30 and 8 over 10 are 5, which was logged."""
-    logged = ranks.evidence.all(LoggedStep)[0]
-    assert logged.loss == 5.0
-    assert "first_loss" not in ranks.failed()
-    assert "first_loss" not in ranks.recording(FirstLoss(4.0, 30)).failed()
-    assert "first_loss" in ranks.edited(Rank, 1, first_tokens=30).failed()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,6 +9,7 @@ from tunematrix.checks.settings import scheduled_rate
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
+    Coverage,
     Device,
     LoggedStep,
     MicroBatch,
@@ -154,9 +155,9 @@ def test_steps_that_were_not_audited(run: Run) -> None:
 )
 def test_recomputed_gradients_by_dtype(run: Run, dtype: str, share: float) -> None:
     """The arithmetic's dtype says how well a gradient can be known; so does the parameters'."""
-    hidden = _without_gradients(run).edited(Compute, products=(dtype,))
+    rounded = run.edited(Compute, products=(dtype,))
     for factor, passes in ((0.99, True), (1.01, False)):
-        changed = hidden.edited(OptimizerStep, 1, gradient_error=factor * share)
+        changed = rounded.edited(OptimizerStep, 1, gradient_error=factor * share)
         assert ("gradient" not in changed.failed()) is passes
 
 
@@ -173,9 +174,31 @@ def test_gradients_that_were_neither_seen_nor_recomputed(run: Run) -> None:
 def _without_gradients(run: Run) -> Run:
     """Return a run whose trainer shows no gradients, as mlx-lm's; a meter took them again."""
     hidden = run.configured(train={"max_grad_norm": 0.0}, backend={"max_grad_norm": 0.0})
+    own = {"gradient_norm": None, "gradient_error": 1e-6, "expected_norm": None}
     for position in range(4):
-        hidden = hidden.edited(OptimizerStep, position, gradient_norm=None, gradient_error=1e-6)
+        hidden = hidden.edited(OptimizerStep, position, **own)
     return hidden
+
+
+@pytest.mark.parametrize(
+    ("products", "trained", "share"),
+    [
+        ("float32", "float32", 1e-3),
+        ("bfloat16", "float32", 3e-3),
+        ("bfloat16", "bfloat16", 1e-2),
+        ("float16", "float32", 2e-3),
+    ],
+)
+def test_norms_of_recomputed_gradients_by_dtype(
+    run: Run, products: str, trained: str, share: float
+) -> None:
+    """As it was logged and as the optimizer got it: where one is cut, only the other shows."""
+    rounded = run.edited(Compute, products=(products,), trainable=(trained,))
+    for factor, passes in ((0.99, True), (1.01, False)):
+        logged = rounded.edited(LoggedStep, 0, gradient_norm=3.0 * (1 + factor * share))
+        assert ("gradient" not in logged.failed()) is passes
+        got = rounded.edited(OptimizerStep, 0, gradient_norm=1 - factor * share)
+        assert ("gradient" not in got.failed()) is passes
 
 
 def test_a_gradient_cut_too_short(run: Run) -> None:
@@ -193,11 +216,12 @@ def test_a_gradient_scaled_after_it_was_logged(run: Run) -> None:
 def test_unclipped_gradients(run: Run) -> None:
     """With clipping off, the first two gradients must arrive whole."""
     unclipped = run.configured(train={"max_grad_norm": 0})
-    assert unclipped.failed() == {"clipping"}
+    assert unclipped.failed() == {"clipping", "gradient"}
     whole = unclipped.edited(OptimizerStep, 0, gradient_norm=3.0)
     whole = whole.edited(OptimizerStep, 1, gradient_norm=2.0)
     assert whole.failed() == set()
-    assert whole.edited(OptimizerStep, 1, gradient_norm=1.98).failed() == {"clipping"}
+    short = whole.edited(OptimizerStep, 1, gradient_norm=1.98)
+    assert short.failed() == {"clipping", "gradient"}
 
 
 def test_steps_that_were_not_logged_have_the_limit_alone(run: Run) -> None:
@@ -215,7 +239,7 @@ def test_gradient_norms_that_were_never_logged(run: Run) -> None:
         for position in range(4):
             blind = blind.edited(LoggedStep, position, gradient_norm=None)
         assert blind.verdicts()["clipping"].measured is None
-        assert blind.failed() == {"clipping"}
+        assert "clipping" in blind.failed()
 
 
 @pytest.mark.parametrize(
@@ -346,3 +370,24 @@ def test_a_gradient_of_nothing(run: Run) -> None:
     none = run.edited(OptimizerStep, 3, gradient_norm=0.0).edited(LoggedStep, 3, gradient_norm=0.0)
     assert none.failed() == {"clipping"}
     assert none.verdicts()["clipping"].measured == 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"successive": 0.5}, True),
+        ({"successive": 0.51}, False),
+        ({"uneven": 1}, False),
+        ({"seen": 0}, False),
+    ],
+)
+def test_rows_seen_in_their_turn(run: Run, fields: dict[str, Any], passes: bool) -> None:
+    """Each as often as the others, in an order that isn't the data's."""
+    assert ("coverage" not in run.edited(Coverage, **fields).failed()) is passes
+
+
+def test_coverage_is_owed_where_every_batch_is_looked_at(run: Run) -> None:
+    """Where gradients are hidden, only the first batches are."""
+    hidden = _without_gradients(run).without(Coverage)
+    assert "coverage" not in hidden.verdicts()
+    assert "coverage" in run.without(Coverage).failed()

@@ -21,7 +21,7 @@ MakeCell = Callable[..., RunDir]
 RAISED = Raised("train", ("ValueError", "Exception"), "no such label")
 CLOSED = Raised("train", ("RuntimeError",), "[../third_party/gloo/gloo/pair.cc:5] Read error")
 ABORTED = Raised("train", ("torch.distributed.DistBackendError",), "unhandled")
-RANK = Rank(0, 2, "gloo", 16, ("a", "b"), 4.0, 30, "digest", 4096, 4096)
+RANK = Rank(0, 2, "gloo", 16, ("a", "b"), "digest", 4096, 4096)
 
 
 @pytest.fixture

@@ -32,12 +32,15 @@ from tunematrix.evidence.events.training import (
     Attached,
     Changed,
     Compute,
-    FirstLoss,
+    Continuity,
+    Coverage,
+    EvaluationPasses,
     LoggedEvaluation,
     LoggedStep,
     MicroBatch,
     OptimizerStep,
     Rank,
+    StepLoss,
     Throughput,
     Trainable,
     TrainedDtypes,
@@ -56,11 +59,14 @@ Event = (
     | Attached
     | MicroBatch
     | OptimizerStep
-    | FirstLoss
+    | StepLoss
     | LoggedStep
     | LoggedEvaluation
     | Compute
     | Changed
+    | Continuity
+    | Coverage
+    | EvaluationPasses
     | AdapterScale
     | AdapterDropout
     | TrainedDtypes
@@ -84,12 +90,14 @@ __all__ = [
     "Attached",
     "Changed",
     "Compute",
+    "Continuity",
+    "Coverage",
     "Determinants",
     "Device",
     "Evaluation",
+    "EvaluationPasses",
     "Event",
     "Finished",
-    "FirstLoss",
     "Generation",
     "LoggedEvaluation",
     "LoggedPreference",
@@ -107,6 +115,7 @@ __all__ = [
     "Rank",
     "Reload",
     "Started",
+    "StepLoss",
     "Storage",
     "Throughput",
     "Trainable",

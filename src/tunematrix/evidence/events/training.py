@@ -68,10 +68,12 @@ class OptimizerStep:
             recomputed update; None when this step was not audited.
         gradient_error: largest difference of the gradients that the optimizer got to those
             recomputed from the step's own batches, over the largest, of the worst tensor; None
-            when this step was not audited, or gradients were seen as the optimizer got them.
+            when this step was not audited, or leaves no trace of them.
         stretch: which optimizer took it, from 0; a resumed run has made itself another.
         moved: share of the elements with a gradient other than 0 that differ after the step; None
             when this step was not audited, or its rate was 0.
+        expected_norm: 2-norm over all recomputed gradients, before clipping; None as for
+            `gradient_error`, or where some weren't recomputed.
     """
 
     step: int
@@ -81,17 +83,20 @@ class OptimizerStep:
     gradient_error: float | None = None
     stretch: int = 0
     moved: float | None = None
+    expected_norm: float | None = None
 
 
 @dataclass(frozen=True)
-class FirstLoss:
-    """Cross-entropy of the first step's batch, computed from the logits by definition.
+class StepLoss:
+    """Cross-entropy of a step's batches, computed from the logits by definition.
 
     Attributes:
-        loss: nats per counted token, before any update.
-        tokens: counted tokens of all micro-batches of that step.
+        step: from 0.
+        loss: nats per counted token, under the weights before the step.
+        tokens: counted tokens of all micro-batches of that step, in all processes.
     """
 
+    step: int
     loss: float
     tokens: int
 
@@ -125,6 +130,43 @@ class LoggedEvaluation:
 
 
 @dataclass(frozen=True)
+class EvaluationPasses:
+    """What entered the model in an evaluation of the trainer's own, and its loss by definition.
+
+    Attributes:
+        step: as in `LoggedEvaluation`.
+        by_rows, by_tokens: nats per token, in evaluation mode; means of the batches' means, weighed
+            by their rows, and by their counted tokens.
+        rows: sequences in it; faithful: those that are held out, and labelled as they should be.
+        training: passes for which the model was in training mode.
+    """
+
+    step: int
+    by_rows: float
+    by_tokens: float
+    rows: int
+    faithful: int
+    training: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which training rows were seen.
+
+    Attributes:
+        rows: in the data; seen: rows that were trained on, each time counted.
+        uneven: distinct rows that were seen more or less often than whole passes over the data
+            explain.
+        successive: share of seen rows that were followed by the next one of the data.
+    """
+
+    rows: int
+    seen: int
+    uneven: int
+    successive: float
+
+
+@dataclass(frozen=True)
 class Compute:
     """Dtypes that were really used.
 
@@ -155,6 +197,20 @@ class Changed:
     zero: tuple[str, ...]
     altered: tuple[str, ...]
     frozen: int
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """Whether anything but the optimizer changed what trains.
+
+    Attributes:
+        links: how often parameters were compared: from the start to the first step, from each step
+            to the next, and from the last to the end of training.
+        broken: what differed and where, such as "moments before step 3", from 0.
+    """
+
+    links: int
+    broken: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -220,7 +276,6 @@ class Rank:
         collectives: what its process group communicates with, "gloo" or "nccl".
         rows: sequences that it trained on.
         first_rows: a digest of each sequence of its first step.
-        first_loss: as `FirstLoss.loss`, over those; first_tokens: as `FirstLoss.tokens`.
         parameters: a digest of all trained parameters at the end, bit by bit.
         held: elements of the trained parameters that it kept while training; whole: of all.
     """
@@ -230,8 +285,6 @@ class Rank:
     collectives: str
     rows: int
     first_rows: tuple[str, ...]
-    first_loss: float
-    first_tokens: int
     parameters: str
     held: int
     whole: int

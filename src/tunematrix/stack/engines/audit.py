@@ -10,8 +10,15 @@ AUDITED_STEPS = 3
 """Optimizer steps, from the first, that are recomputed."""
 AUDITED_ELEMENTS = 2_000_000
 """Of all parameters; the rest of a larger model isn't followed."""
+SAMPLED_ELEMENTS = 200_000
+"""Of a larger model's gradients: more would show in the memory that training is said to take."""
 MEMORY_STEPS = 2
 """Of the separate pass for the allocator's peak."""
+
+
+def audited_steps(total: int) -> frozenset[int]:
+    """Return the steps, from 0, whose loss and gradient are recomputed: some early and late."""
+    return frozenset({0, min(1, total - 1), total // 2, total - 1})
 
 
 @dataclass(frozen=True)

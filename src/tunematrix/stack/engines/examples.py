@@ -32,7 +32,7 @@ class Data:
         rows: training rows as TRL takes them; examples: the same, tokenized by us.
         texts: what the loss may count, one text per training row.
         held_out: examples never trained on; floor: their exact mean nats per counted token.
-        held_out_rows: the same examples as TRL takes them.
+        held_out_rows: the same examples as TRL takes them; held_out_texts: as `texts`, of them.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -41,6 +41,7 @@ class Data:
     held_out: Sequence[Example]
     floor: float
     held_out_rows: Sequence[Mapping[str, Any]] = ()
+    held_out_texts: frozenset[str] = frozenset()
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, context: str, counted: str) -> Example:

@@ -35,8 +35,7 @@ class ProcessPeak:
         What was freed before is handed back first: kept by malloc, it would hide as much growth.
         """
         gc.collect()
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # glibc alone has it
+        hand_back()
         try:
             CLEAR.write_text("5")
         except OSError:
@@ -48,6 +47,12 @@ class ProcessPeak:
         if self.cleared:
             return Memory("process_peak", _status("VmHWM") - self.start, "VmHWM, cleared")
         return Memory("process_peak", _high_water() - self.start, "ru_maxrss, growth")
+
+
+def hand_back() -> None:
+    """Give freed memory back to the system, where malloc can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc alone has it
 
 
 def _status(field: str) -> int:

@@ -39,6 +39,7 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
         held_out=examples,
         floor=nats / tokens,
         held_out_rows=held_out,
+        held_out_texts=frozenset(corpus.supervised_texts(form, row, eos) for row in held_out),
     )
 
 

@@ -145,11 +145,11 @@ class Engine:
     ) -> None:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
-        meters = TrainingMeters(self.config, data, self.tokenizer, events)
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
-        run_loop = self.loop()(trained, training, events.write)
-        with meters.watch(trained, base):
+        meters = TrainingMeters(self.config, data, self.tokenizer, events, trained, model)
+        run_loop = self.loop()(trained, training, meters.logged)
+        with meters.watch(base):
             started = perf_counter()
             run_loop()
             self.backend.synchronize()
@@ -158,7 +158,7 @@ class Engine:
         kept = ranks.held(trained)
         ranks.gather(trained, model)
         if ranks.are_many():
-            events.write(ranks.report(model, kept, meters.batches, meters.first.loss()))
+            events.write(ranks.report(model, kept, meters.batches))
         events.write(parameters.compare(before, model, self.quantizer))
         for event in meters.held_against(lambda: self.load(base)):
             events.write(event)

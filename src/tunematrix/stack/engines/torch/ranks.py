@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tunematrix.evidence.events import FirstLoss, Rank
+from tunematrix.evidence.events import Rank
 from tunematrix.stack.engines.torch.meters import parameters
 from tunematrix.stack.engines.torch.meters.batches import BatchMeter
 from tunematrix.stack.engines.torch.shards import own, whole
@@ -75,7 +75,7 @@ def held(model: nn.Module) -> int:
     return sum(own(p).numel() for p in model.parameters() if p.requires_grad)
 
 
-def report(model: nn.Module, kept: int, batches: BatchMeter, first: FirstLoss) -> Rank:
+def report(model: nn.Module, kept: int, batches: BatchMeter) -> Rank:
     """Say what this process did; `model` is whole again, and `kept` is what it held."""
     return Rank(
         rank=number(),
@@ -83,8 +83,6 @@ def report(model: nn.Module, kept: int, batches: BatchMeter, first: FirstLoss) -
         collectives=str(distributed.get_backend()),
         rows=batches.rows,
         first_rows=tuple(batches.first_rows),
-        first_loss=first.loss,
-        first_tokens=first.tokens,
         parameters=parameters.digest(model),
         held=kept,
         whole=held(model),

@@ -15,7 +15,7 @@ from mlx import nn
 from mlx.optimizers import Optimizer
 from mlx_lm.tuner import trainer
 
-from tunematrix.evidence.events import FirstLoss, MicroBatch, OptimizerStep
+from tunematrix.evidence.events import MicroBatch, OptimizerStep, StepLoss
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.audit import AUDITED_STEPS, Formula
 from tunematrix.stack.engines.mlx.meters import tensors, tracing
@@ -128,9 +128,8 @@ class TrainingMeters:
         errors = None
         if step < AUDITED_STEPS:
             errors = self.update.errors(self.model, self.optimizer, step)
-        if step == 0:
             tokens = self.update.tokens
-            self.events.write(FirstLoss(self.update.nats / max(tokens, 1), tokens))
+            self.events.write(StepLoss(step, self.update.nats / max(tokens, 1), tokens))
         self.events.write(
             OptimizerStep(
                 step=step,

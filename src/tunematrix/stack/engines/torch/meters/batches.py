@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from tunematrix.evidence.events import FirstLoss, MicroBatch
-from tunematrix.stack.engines.examples import IGNORED
+from tunematrix.evidence.events import MicroBatch
 
 
 class Labels(Protocol):
@@ -95,34 +94,6 @@ class BatchMeter:
             self.current = None
 
 
-@dataclass
-class FirstLosses:
-    """Recomputes the cross-entropy of the first step.
-
-    Attributes:
-        write: takes it; seen: summed nats and counted tokens of each pass so far.
-    """
-
-    write: Callable[[FirstLoss], None]
-    seen: list[tuple[float, int]] = field(default_factory=list)
-
-    def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
-        """Recompute a pass of the first step."""
-        if step == 0:
-            self.seen.append(cross_entropy(model, inputs))
-
-    def stepped(self, step: int) -> None:
-        """Write the first step's loss."""
-        if step == 0 and self.seen:
-            self.write(self.loss())
-
-    def loss(self) -> FirstLoss:
-        """Return the cross-entropy of the first step's passes."""
-        total = sum(nats for nats, _ in self.seen)
-        tokens = sum(tokens for _, tokens in self.seen)
-        return FirstLoss(total / max(tokens, 1), tokens)
-
-
 @contextmanager
 def watch(model: nn.Module, linear: nn.Module, meter: BatchMeter) -> Iterator[None]:
     """Let `meter` see every training pass meanwhile.
@@ -140,20 +111,6 @@ def watch(model: nn.Module, linear: nn.Module, meter: BatchMeter) -> Iterator[No
         meter.flush()
         for handle in handles:
             handle.remove()
-
-
-def cross_entropy(model: nn.Module, inputs: dict[str, Any]) -> tuple[float, int]:
-    """Return (summed nats, counted tokens) of a batch, from the logits, by the definition."""
-    names = ("input_ids", "attention_mask", "position_ids")
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        logits = model(**{n: inputs[n] for n in names if n in inputs}).logits.double()
-    # Weights that autocast has lowered without a gradient would be taken for the training pass.
-    torch.clear_autocast_cache()
-    labels = inputs["labels"][:, 1:]
-    chosen = logits[:, :-1].gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    nats = torch.logsumexp(logits[:, :-1], dim=-1) - chosen
-    counted = labels != IGNORED
-    return float(nats[counted].sum()), int(counted.sum())
 
 
 def _digests(inputs: torch.Tensor, mask: torch.Tensor | None) -> list[str]:

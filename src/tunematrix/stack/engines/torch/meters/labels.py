@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.examples import IGNORED, Data
+from tunematrix.stack.engines.examples import IGNORED, Example
 
 Row = tuple[int, ...]
 Marks = tuple[bool, ...]
@@ -21,19 +21,26 @@ class LabelAudit:
     end-of-sequence token included: what we tokenize ourselves vouches for nothing else.
 
     Args:
-        data: the rows; tokenizer: to decode them with.
+        examples: the rows; texts: what they may count; tokenizer: to decode them with.
         packed: whether a row of a batch holds several of them, one after the other.
         longest: tokens that a row may have; the trainer cuts longer ones.
+        saw: takes the ids of each row that is as it should be.
     """
 
     def __init__(
-        self, data: Data, tokenizer: PreTrainedTokenizerBase, packed: bool, longest: int
+        self,
+        examples: Sequence[Example],
+        texts: Collection[str],
+        tokenizer: PreTrainedTokenizerBase,
+        packed: bool,
+        longest: int,
+        saw: Callable[[Row], None] = lambda row: None,
     ) -> None:
-        self.packed = packed
+        self.packed, self.saw = packed, saw
         self.rows: dict[Row, set[Marks]] = {}
-        for example in data.examples:
+        for example in examples:
             counted = [i for i, counts in zip(example.ids, example.counted, strict=True) if counts]
-            if tokenizer.decode(counted, skip_special_tokens=False) in data.texts:
+            if tokenizer.decode(counted, skip_special_tokens=False) in texts:
                 marks = self.rows.setdefault(example.ids[:longest], set())
                 marks.add(example.counted[:longest])
 
@@ -64,9 +71,13 @@ class LabelAudit:
         """Return whether the real positions are a training row, and the labels its own."""
         seen = [index for index, flag in enumerate(real) if flag]
         marks = tuple(labels[index] != IGNORED for index in seen)
-        if marks not in self.rows.get(tuple(inputs[index] for index in seen), ()):
+        row = tuple(inputs[index] for index in seen)
+        if marks not in self.rows.get(row, ()):
             return False
         unreal = (label for label, flag in zip(labels, real, strict=True) if not flag)
-        return all(label == IGNORED for label in unreal) and all(
+        known = all(label == IGNORED for label in unreal) and all(
             labels[index] in (IGNORED, inputs[index]) for index in seen
         )
+        if known:
+            self.saw(row)
+        return known

@@ -1,7 +1,8 @@
 """The optimizer's steps, seen through PyTorch's own hooks, whoever drives them.
 
-The first steps are recomputed here from the captured gradients by formulas of our own, so that
-a scale, a skipped parameter or an ignored setting shows in what the parameters did.
+The first steps are recomputed here from the captured gradients by formulas of our own, and all
+others for a few parameters, so that a scale, a skipped parameter or an ignored setting shows in
+what the parameters did.
 """
 
 from __future__ import annotations
@@ -24,30 +25,47 @@ from torch.optim.optimizer import (
 
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula
+from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.shards import whole
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
 
+CompareGradients = Callable[[nn.Module, set[int]], Comparison]
+"""Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
+
 
 @dataclass
 class Audit:
-    """Follows a few parameters with an optimizer of its own, in float32."""
+    """Follows a few parameters with an optimizer of its own, in float32.
+
+    Attributes:
+        formula: what each step must do; names: of parameters, by id.
+        state: moments; expected: where parameters were and must be; pulled: what has a gradient.
+        finest: dtype whose rounding is allowed for whatever the parameter's; None allows its own.
+            The first steps show whether that is too coarse to train in; later ones needn't.
+    """
 
     formula: Formula
     names: Mapping[int, str]
     state: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     pulled: dict[int, torch.Tensor] = field(default_factory=dict)
+    finest: torch.dtype | None = torch.float32
 
     def before(self, optimizer: Optimizer, step: int) -> None:
-        """Compute where each parameter must be after this step."""
+        """Compute where each parameter must be after this step; later, of some of them alone."""
+        if step == AUDITED_STEPS:
+            self._sample()
+        followed = self.state if step >= AUDITED_STEPS else None
+        self.finest = torch.float32 if step < AUDITED_STEPS else None
         self.expected, self.pulled = {}, {}
         budget = AUDITED_ELEMENTS
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 budget -= parameter.numel()
-                if parameter.grad is None or budget < 0:
+                passed = followed is not None and id(parameter) not in followed
+                if parameter.grad is None or budget < 0 or passed:
                     continue
                 old = whole(parameter.detach()).float().clone()
                 gradient = whole(parameter.grad.detach()).float().clone()
@@ -65,7 +83,9 @@ class Audit:
                 if id(parameter) in self.expected:
                     old, new = self.expected[id(parameter)]
                     now = whole(parameter.detach()).float()
-                    errors.append((now - new).abs().max())
+                    # A parameter can't be nearer than its dtype is fine, however small its step.
+                    room = torch.finfo(self.finest or parameter.dtype).eps * new.abs()
+                    errors.append(((now - new).abs() - room).max().clamp(min=0))
                     updates.append((new - old).abs().max())
         if not errors:
             return None
@@ -85,6 +105,12 @@ class Audit:
                     total += int(pulled.sum())
                     different += int((changed & pulled).sum())
         return different / total if total else None
+
+    def _sample(self) -> None:
+        """Go on with the first parameter, the middle one and the last of those followed so far."""
+        kept = list(self.state)
+        chosen = {kept[index] for index in (0, len(kept) // 2, -1) if kept}
+        self.state = {key: self.state[key] for key in kept if key in chosen}
 
     def _update(
         self, key: nn.Parameter, old: torch.Tensor, grad: torch.Tensor, rate: float, count: int
@@ -110,31 +136,35 @@ class Audit:
 
 @contextmanager
 def watch(
-    model: nn.Module, formula: Formula, write: Callable[[OptimizerStep], None]
+    model: nn.Module,
+    formula: Formula,
+    compare: CompareGradients,
+    write: Callable[[OptimizerStep], None],
 ) -> Iterator[None]:
     """Write one `OptimizerStep` for each step that any optimizer takes meanwhile."""
     audit = Audit(formula, {id(p): name for name, p in model.named_parameters()})
     step, stretch = 0, -1
     last: weakref.ref[Optimizer] | None = None
-    seen: tuple[tuple[float, ...], float] = ((), 0.0)
+    seen: tuple[tuple[float, ...], float, Comparison] = ((), 0.0, Comparison())
 
     def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         nonlocal seen
         groups = [group for group in optimizer.param_groups if group["params"]]
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
         norms = torch.stack(torch._foreach_norm([whole(g.detach()).float() for g in gradients]))
-        seen = (tuple(float(group["lr"]) for group in groups), norms.norm().item())
-        if step < AUDITED_STEPS:
-            audit.before(optimizer, step)
+        rates = tuple(float(group["lr"]) for group in groups)
+        known = {id(p) for group in groups for p in group["params"]}
+        seen = (rates, norms.norm().item(), compare(model, known))
+        audit.before(optimizer, step)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         nonlocal step, stretch, last
-        audited = step < AUDITED_STEPS
-        deviation = audit.deviation(optimizer) if audited else None
-        moved = audit.moved(optimizer) if audited else None
+        deviation = audit.deviation(optimizer)
+        moved = audit.moved(optimizer) if step < AUDITED_STEPS else None
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
-        write(OptimizerStep(step, seen[0], seen[1], deviation, stretch=stretch, moved=moved))
+        rates, norm, own = seen
+        write(OptimizerStep(step, rates, norm, deviation, own.error, stretch, moved, own.norm))
         step += 1
 
     handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]

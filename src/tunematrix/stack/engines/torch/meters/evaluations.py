@@ -1,0 +1,84 @@
+"""The trainer's own evaluations on the way: their rows, their mode, and their loss as it should be.
+
+What a trainer calls its loss is a mean over its batches, by their rows or by their tokens; both are
+recomputed from the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunematrix.evidence.events import EvaluationPasses
+from tunematrix.stack.engines.torch import ranks
+from tunematrix.stack.engines.torch.meters.batches import Labels
+from tunematrix.stack.engines.torch.meters.gradients import ENTERING, cross_entropy
+
+SUMS = ("rows", "faithful", "training", "tokens", "nats", "means")
+
+
+class EvaluationMeter:
+    """Looks at each pass with labels that takes no gradient.
+
+    Attributes:
+        labels: knows the held-out rows.
+        sums: over the passes so far; `means` are mean nats per counted token, weighed by rows.
+        busy: whether the meter itself is calling the model.
+    """
+
+    def __init__(self, labels: Labels, device: str) -> None:
+        self.labels, self.device = labels, device
+        self.busy = False
+        self._clear()
+
+    def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Look at one pass."""
+        if self.busy or torch.is_grad_enabled() or kwargs.get("labels") is None:
+            return
+        self.sums["training"] += model.training
+        self.sums["faithful"] += self.labels.faithful(kwargs)
+        entering = {name: kwargs[name] for name in ENTERING if kwargs.get(name) is not None}
+        self.busy, training = True, model.training
+        model.eval()
+        nats, tokens = cross_entropy(model(**entering, use_cache=False).logits, kwargs["labels"])
+        model.train(training)
+        self.busy = False
+        rows = len(kwargs["input_ids"])
+        mean = float(nats) / max(tokens, 1)
+        for name, figure in (("rows", rows), ("tokens", tokens), ("nats", float(nats))):
+            self.sums[name] += figure
+        self.sums["means"] += mean * rows
+
+    def told(self, step: int) -> EvaluationPasses:
+        """Return what was seen since the last time, at an evaluation after `step` steps.
+
+        Every process has to ask.
+        """
+        sums = {name: ranks.total(figure, self.device) for name, figure in self.sums.items()}
+        found = EvaluationPasses(
+            step=step,
+            by_rows=sums["means"] / max(sums["rows"], 1),
+            by_tokens=sums["nats"] / max(sums["tokens"], 1),
+            rows=int(sums["rows"]),
+            faithful=int(sums["faithful"]),
+            training=int(sums["training"]),
+        )
+        self._clear()
+        return found
+
+    def _clear(self) -> None:
+        self.sums = dict.fromkeys(SUMS, 0.0)
+
+
+@contextmanager
+def watch(model: nn.Module, meter: EvaluationMeter) -> Iterator[None]:
+    """Let `meter` see every pass without a gradient meanwhile."""
+    handle = model.register_forward_pre_hook(meter.enter, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

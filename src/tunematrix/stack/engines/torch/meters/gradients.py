@@ -1,0 +1,204 @@
+"""Losses and gradients of some steps, recomputed from the batches that entered the model.
+
+Nothing of the trainer takes part: the cross-entropy is written out, the gradient comes from
+`torch.autograd.grad`, the divisor is counted and the clipping done here. So a backward pass, a
+divisor, a micro-batch or a limit that isn't what it should be shows in what the optimizer gets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from tunematrix.evidence.events import StepLoss
+from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, SAMPLED_ELEMENTS, audited_steps
+from tunematrix.stack.engines.examples import IGNORED
+from tunematrix.stack.engines.process_memory import hand_back
+from tunematrix.stack.engines.torch import ranks
+from tunematrix.stack.engines.torch.shards import whole
+
+SMALL = 1e-3
+"""A tensor whose largest gradient is a smaller share of the step's largest than this is held to
+that share: the bias of attention's keys has a gradient that is nothing but rounding."""
+CLIPPED = 1e-6
+"""What PyTorch adds to a norm before it divides by it."""
+ENTERING = ("input_ids", "attention_mask", "position_ids", "output_router_logits")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The gradients of a step beside our own; None where none were taken.
+
+    Attributes:
+        error: largest difference, over the largest value, of the worst tensor.
+        norm: of our own before they are cut, if all are followed.
+    """
+
+    error: float | None = None
+    norm: float | None = None
+
+
+class GradientAudit:
+    """Recomputes the first steps, the middle one and the last; calls the model itself.
+
+    Where more than `AUDITED_ELEMENTS` train, it follows tensors of `SAMPLED_ELEMENTS` together, and
+    can't tell how short the gradient was to be cut.
+
+    Args:
+        config: the cell's; write: takes each step's loss.
+        model: what computes, with whole parameters, whatever its trainer made of it.
+        refresh: brings the parameters of `model` up to date.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        model: nn.Module,
+        refresh: Callable[[], None],
+        write: Callable[[StepLoss], None],
+    ) -> None:
+        self.steps = audited_steps(int(config["train"]["max_steps"]))
+        self.limit = float(config["train"]["max_grad_norm"]) or math.inf
+        self.model, self.refresh, self.write = model, refresh, write
+        self.sums: dict[str, torch.Tensor] = {}
+        self.nats, self.tokens = 0.0, 0
+
+    def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
+        """Add one training pass: the draws that it is about to make are made here as well."""
+        if step not in self.steps:
+            return
+        self.refresh()
+        followed = dict(_followed(self.model))
+        entering = {name: inputs[name] for name in ENTERING if inputs.get(name) is not None}
+        device = inputs["input_ids"].device
+        with _same_draws(device), torch.enable_grad(), _without_checkpointing(self.model):
+            logits = self.model(**entering, use_cache=False).logits
+            nats, tokens = cross_entropy(logits, inputs["labels"])
+            with torch.autocast(device.type, enabled=False):
+                found = torch.autograd.grad(nats, list(followed.values()), allow_unused=True)
+        # Weights that autocast has lowered here would be taken for those of the training pass.
+        torch.clear_autocast_cache()
+        self.nats += float(nats.detach())
+        self.tokens += tokens
+        for (name, parameter), gradient in zip(followed.items(), found, strict=True):
+            new = torch.zeros_like(parameter) if gradient is None else gradient
+            self.sums[name] = self.sums.get(name, 0.0) + new.detach().float()
+        del logits, nats, found
+        # Kept by malloc, what was freed would show in the process's peak.
+        hand_back()
+
+    def compare(self, model: nn.Module, optimized: set[int]) -> Comparison:
+        """Hold the gradients of `model` against our own.
+
+        `optimized` has the ids of those parameters that the optimizer knows. Every process has to
+        ask.
+        """
+        if not self.sums:
+            return Comparison()
+        own = self._due()
+        names = {name: p for name, p in model.named_parameters() if name in own}
+        got = {
+            name: whole(p.grad.detach()).float()
+            for name, p in names.items()
+            if p.grad is not None and id(p) in optimized
+        }
+        norm = self._norm(own)
+        factor = min(1.0, _cut(norm, self.limit) if norm is not None else _projected(got, own))
+        floor = SMALL * factor * max(float(g.abs().max()) for g in own.values())
+        errors = [
+            _share(got.get(name, torch.zeros_like(due)) - factor * due, factor * due, floor)
+            for name, due in own.items()
+        ]
+        # A tensor's maximum keeps a nan, Python's may lose it.
+        return Comparison(float(torch.tensor(errors).max()), norm)
+
+    def stepped(self, step: int) -> None:
+        """Write a step's loss, over all processes, and forget the step."""
+        if self.sums:
+            device = next(self.model.parameters()).device.type
+            tokens = ranks.total(self.tokens, device)
+            nats = ranks.total(self.nats, device)
+            self.write(StepLoss(step, nats / max(tokens, 1), int(tokens)))
+        self.sums, self.nats, self.tokens = {}, 0.0, 0
+
+    def _due(self) -> dict[str, torch.Tensor]:
+        """Return the gradient of the mean nats over all counted tokens of all processes."""
+        device = next(iter(self.sums.values())).device.type
+        tokens = ranks.total(self.tokens, device)
+        if ranks.are_many():
+            for gradient in self.sums.values():
+                distributed.all_reduce(gradient)
+        return {name: gradient / tokens for name, gradient in self.sums.items()}
+
+    def _norm(self, own: Mapping[str, torch.Tensor]) -> float | None:
+        if sum(1 for p in self.model.parameters() if p.requires_grad) > len(own):
+            return None
+        return float(torch.stack([gradient.norm() for gradient in own.values()]).norm())
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return (summed nats, counted tokens) of a batch, by the definition."""
+    targets, scores = labels[:, 1:], logits[:, :-1].float()
+    counted = targets != IGNORED
+    chosen = scores.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    nats = (scores.logsumexp(dim=-1) - chosen)[counted].sum()
+    return nats, int(counted.sum())
+
+
+def _followed(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    whole_model = sum(p.numel() for _, p in trained) <= AUDITED_ELEMENTS
+    budget = AUDITED_ELEMENTS if whole_model else SAMPLED_ELEMENTS
+    for name, parameter in trained:
+        # A tensor that is too large is passed over, not those behind it.
+        if parameter.numel() <= budget:
+            budget -= parameter.numel()
+            yield name, parameter
+
+
+def _cut(norm: float, limit: float) -> float:
+    """Return what clipping multiplies a gradient with where it is longer than `limit`."""
+    return limit / (norm + CLIPPED)
+
+
+def _projected(got: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> float:
+    """Return how often our own gradients go into the part of `got` that points their way."""
+    product = sum(float((own[name] * g).sum()) for name, g in got.items())
+    square = sum(float((g * g).sum()) for g in own.values())
+    return product / square if square else math.nan
+
+
+def _share(error: torch.Tensor, due: torch.Tensor, floor: float) -> float:
+    largest, size = float(error.abs().max()), max(float(due.abs().max()), floor)
+    return largest / size if size else (0.0 if largest == 0 else math.inf)
+
+
+@contextmanager
+def _same_draws(device: torch.device) -> Iterator[None]:
+    """Leave all that is drawn meanwhile to be drawn again."""
+    module = None if device.type == "cpu" else torch.get_device_module(device)
+    with torch.random.fork_rng(devices=[]):
+        state = module and module.get_rng_state()
+        yield
+        if module is not None:
+            module.set_rng_state(state)
+
+
+@contextmanager
+def _without_checkpointing(model: nn.Module) -> Iterator[None]:
+    """Let a small model keep its activations: recomputing them is not to change a gradient."""
+    small = sum(p.numel() for p in model.parameters()) <= AUDITED_ELEMENTS
+    on = [m for m in model.modules() if small and getattr(m, "gradient_checkpointing", False)]
+    for module in on:
+        module.gradient_checkpointing = False
+    try:
+        yield
+    finally:
+        for module in on:
+            module.gradient_checkpointing = True
