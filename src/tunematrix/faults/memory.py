@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 MEGABYTES = 200
 
 
-@contextmanager
+@fault("memory", seen_by=("memory[*]",))
 def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
     """Allocate 200 MB before each backward pass, when most is in use, and free them again.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from accelerate.data_loader import BatchSamplerShard
 from torch.nn.parallel import DistributedDataParallel
 
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch import ranks
 
 
-@contextmanager
+@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
 def gradients_not_averaged(config: Mapping[str, Any]) -> Iterator[None]:
     """Let each process step by its own gradients, as a forgotten no_sync would.
 
@@ -31,7 +31,7 @@ def gradients_not_averaged(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
 def rows_not_shared_out(config: Mapping[str, Any]) -> Iterator[None]:
     """Give every process all batches: the work of several, and the result of one."""
 
@@ -45,7 +45,7 @@ def rows_not_shared_out(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("distribution", seen_by=("distributed[*-fsdp-lora-unequal]",))
 def nothing_sharded(config: Mapping[str, Any]) -> Iterator[None]:
     """Train whole copies instead of shares, as accelerate does on a CPU that is told fsdp."""
     with replaced(ranks, "sharded", lambda _: lambda model: model):

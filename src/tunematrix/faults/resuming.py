@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 LEFT = 1e-4
 
 
-@contextmanager
+@fault("resume")
 def moments_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
     """Resume with fresh moments, under the schedule's right rates.
 
@@ -30,12 +30,17 @@ def moments_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def random_state_not_restored(config: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Resume with whatever the random generators hold: other dropout masks are drawn."""
-    return replaced(Trainer, "_load_rng_state", _nothing)
+@fault("resume", seen_by=("same-resumed-lora[*]",))
+def random_state_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
+    """Resume with whatever the random generators hold: other dropout masks are drawn.
+
+    Stands for checkpoints that keep no generators, or whose file has another name.
+    """
+    with replaced(Trainer, "_load_rng_state", _nothing):
+        yield
 
 
-@contextmanager
+@fault("checkpoint", seen_by=("same-resumed-lora[*]",))
 def adapter_tensor_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
     """Leave one of the adapter's tensors out of each of Trainer's checkpoints.
 
@@ -56,7 +61,7 @@ def adapter_tensor_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("gradients", seen_by=("same-evaluation[*]",))
 def evaluation_leaves_gradients(config: Mapping[str, Any]) -> Iterator[None]:
     """Let each evaluation leave gradients behind, to which the next step adds its own.
 
