@@ -133,6 +133,30 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Try every deliberate fault, and say which check notices it and what slips through.
+
+    What follows -- goes to `tunematrix faults`: -k gradients, --module my_faults.py.
+    """
+    run_in(session, ["cpu"], "-m", "tunematrix", "faults")
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Train every cell under many seeds: `nox -s soak -- 20`; no outcome may depend on one.
+
+    What follows the number goes to pytest: -k, -n 2. The table shows how near each check came to
+    its bound in the worst run; .tunematrix/soak.json holds the same.
+    """
+    number, *others = session.posargs or ["20"]
+    if not number.isdigit():
+        session.error(f"{number} is no number of seeds: nox -s soak -- 20")
+    session.posargs[:] = others
+    cells = ["--axis=recipe=sft,dpo", "-m=not relation", f"--override-ini=testpaths={SPECS}"]
+    run_in(session, ["cpu"], "-m", "pytest", "-v", "--require=cpu", f"--seeds={number}", *cells)
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Write the README's table of where the suite has run, from docs/verified/."""
     build(session, "-e", ".", lock=DEV)

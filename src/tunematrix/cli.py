@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,10 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs, project_root, shipped_configs, shown
+from tunematrix.paths import adhoc_specs, project_root, shipped_configs, shown, state
+from tunematrix.power.catalogue import CATALOGUE, SCORE, cells_at_once
+from tunematrix.power.catalogue import FOLDER as FAULTS_FOLDER
+from tunematrix.power.catalogue import discover as list_faults
 from tunematrix.report import doctor as diagnosis
 from tunematrix.report import terminal, verified
 from tunematrix.results.record import Record
@@ -193,6 +197,38 @@ def tolerances(
             print(f"{len(table.spread)} relations are in {shown(path)}")
     if as_json:
         print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def faults(
+    context: typer.Context,
+    module: Annotated[
+        list[Path] | None, typer.Option("--module", help="A Python file with faults of your own.")
+    ] = None,
+    environment: EnvironmentOption = "cpu",
+    workers: Annotated[
+        int, typer.Option("-n", help="How many faults to try at once; 0: what this machine takes.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Try every fault of the catalogue, and say which check notices it and what slips through.
+
+    Everything else goes to pytest: -k NAME_OR_CLASS, -x. The score is in .tunematrix/faults.json.
+    """
+    setting = read_setting(Path.cwd(), environment)
+    folder = state(setting.root)
+    list_faults(module or (), folder / FAULTS_FOLDER / CATALOGUE)
+    arguments = ["-v", f"--environment={environment}", _place(setting), *context.args]
+    arguments += ["-p", "tunematrix.power.plugin", str(folder / FAULTS_FOLDER / CATALOGUE)]
+    if (at_once := workers or cells_at_once()) > 1:
+        arguments += ["-n", str(at_once), "--maxschedchunk=1"]
+    command = [sys.executable, "-m", "pytest", *arguments]
+    if not as_json:
+        os.execv(sys.executable, command)
+    end = subprocess.run(command, stdout=sys.stderr, check=False)
+    if (score := folder / SCORE).is_file():
+        print(score.read_text(encoding="utf-8"), end="")
+    sys.exit(end.returncode)
 
 
 @app.command()

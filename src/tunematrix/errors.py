@@ -55,6 +55,15 @@ class Unavailable(MachineProblem):
     """A device or a library is missing here, or is there and can't be used."""
 
 
+class FaultBroken(RuntimeError):
+    """A deliberate sabotage raised itself, so that the run says nothing about the stack."""
+
+    def __init__(self, name: str, when: str, error: BaseException) -> None:
+        what = f"{type(error).__name__}: {error}"
+        text = f"the fault {name} raised {when} ({what}); mend it, since the stack wasn't tried"
+        super().__init__(text)
+
+
 class RanksEnded(RuntimeError):
     """Processes that a cell was launched in ended early; which is to blame, their logs say.
 

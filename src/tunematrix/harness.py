@@ -155,8 +155,13 @@ class Harness:
         selection = parse_selection(expressions, workshop.groups)
         specs = load_specs(self.spec_paths)
         whole = plan(specs, workshop.groups, workshop.environment, selection)
-        seeds = self.config.getoption("tunematrix_seeds")
-        return whole if seeds is None else under_seeds(whole, seeds)
+        return whole if self.seeds is None else under_seeds(whole, self.seeds)
+
+    @property
+    def seeds(self) -> int | None:
+        """Under how many seeds each cell runs; None where it runs once, as its spec says."""
+        seeds: int | None = self.config.getoption("tunematrix_seeds")
+        return seeds
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -167,10 +172,12 @@ class Harness:
         """
         names: list[str] = self.config.getoption("tunematrix_faults")
         for name in names:
-            module, _, function = name.partition(":")
-            if not (module and function and importable(module)):
+            module, _, function = name.rpartition(":")
+            is_file = module.endswith(".py")
+            if not (function and (Path(module).is_file() if is_file else importable(module))):
                 text = f"--fault {name}: there is no module {module or name}"
-                raise BadInput(f"{text}; write MODULE:NAME of one that Python finds from here")
+                advice = "write MODULE:NAME of one that Python finds from here, or FILE.py:NAME"
+                raise BadInput(f"{text}; {advice}")
         return tuple(names)
 
     @property

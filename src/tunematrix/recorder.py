@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,12 +11,18 @@ import pytest
 
 from tunematrix.errors import BadInput, ExitCode, MachineProblem
 from tunematrix.harness import Harness
+from tunematrix.paths import state
+from tunematrix.report import soak as report_soak
 from tunematrix.report import terminal
 from tunematrix.report.changes import compared
+from tunematrix.results.margins import soak
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.workflow.cells import excluded
 from tunematrix.workflow.relations import clear_tensors
+
+SOAK = "soak.json"
+"""Below `.tunematrix/`: what a run under several seeds came to."""
 
 
 def record_of(report: pytest.TestReport) -> Record | None:
@@ -64,6 +71,9 @@ class Recorder:
             if record.spec in ran:
                 self._append(record)
         self._clear(name for one in self.records for name in one.arms or (one.cell_id,))
+        if self.harness.seeds is not None and self.records:
+            path = state(self.harness.root) / SOAK
+            path.write_text(json.dumps(soak(self.records).to_json(), indent=1) + "\n")
         if self.problem:
             session.exitstatus = ExitCode.MACHINE
         elif exitstatus == ExitCode.PASSED and self.records and not self.tested:
@@ -81,6 +91,10 @@ class Recorder:
             terminalreporter.write(terminal.render(shown, width, colour=colour))
             if locked := self.harness.locked:
                 terminalreporter.write_line(self._compared(locked))
+            if self.harness.seeds is not None:
+                terminalreporter.section("tunematrix soak")
+                found = report_soak.summary(soak(self.records))
+                terminalreporter.write(terminal.render(found, width, colour=colour))
         elif exitstatus == ExitCode.NOTHING_TESTED:
             plan = self.harness.plan
             for exclusion in () if plan.cells else plan.exclusions:

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Protocol, TypeAlias
@@ -28,6 +28,7 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.run import ranks
 from tunematrix.run.process_tree import follow_parent
+from tunematrix.run.sabotage import entered
 
 _DISTRIBUTIONS = (
     "accelerate",
@@ -179,9 +180,7 @@ def _run_recipe(cell: CellFile, events: EventLog) -> None:
             f"launcher.processes={asked} has no effect under launcher {launcher['name']}, which "
             "starts none; use ddp or fsdp"
         )
-    with ExitStack() as faults:
-        for name in cell.faults:
-            faults.enter_context(resolve_name(name)(cell.config))
+    with entered(cell.faults, cell.config):
         recipe: Recipe = instantiate(cell.config["recipe"]["implementation"], _convert_="all")
         recipe(cell.config, events, Path(cell.output_dir))
 

@@ -1,0 +1,157 @@
+"""Which faults there are, and which cells and relations can see each."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from pydantic import ValidationError
+
+from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.groups import Groups
+from tunematrix.matrix.plan import Plan
+from tunematrix.matrix.relations import Related
+from tunematrix.spec.bounds import Names, Section
+from tunematrix.spec.explain import explained
+from tunematrix.spec.problems import refuse
+from tunematrix.spec.yaml_tree import read_tree
+
+FILE = "faults.yaml"
+FOLDER = "faults"
+CATALOGUE = "catalogue.json"
+SCORE = "faults.json"
+"""Below `.tunematrix/`: the score, and a folder with the list of what there is."""
+GIGABYTES = 3.0
+"""What a process that forks cells takes, with its cell."""
+Unit = Cell | Related
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One fault of the catalogue.
+
+    Attributes:
+        module: its module's name, or its file; name: its own.
+        fault_class: what it breaks; summary: the first line of its docstring.
+        seen_by: patterns of cells and relations that can see it, if not those of its class.
+    """
+
+    module: str
+    name: str
+    fault_class: str
+    summary: str
+    seen_by: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """`module.name`, the module without its packages or folders."""
+        module = Path(self.module).stem if self.is_file else self.module.rpartition(".")[2]
+        return f"{module}.{self.name}"
+
+    @property
+    def target(self) -> str:
+        """What `--fault` takes."""
+        return f"{self.module}:{self.name}"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it comes from a file, and not from a package."""
+        return self.module.endswith(".py")
+
+
+class Views(Section):
+    """Patterns of ids, the cheapest first.
+
+    Attributes:
+        classes: class of faults to the cells and relations that can see it.
+        everything: where else to try.
+    """
+
+    classes: Mapping[str, Names]
+    everything: Names
+
+
+def discover(files: Sequence[Path], out: Path) -> tuple[Entry, ...]:
+    """Import all faults in a process of their own and list them in a file, those of `files` first.
+
+    Raises:
+        BadInput: a file isn't there, can't be imported, or has no fault.
+    """
+    for file in files:
+        if not file.is_file():
+            raise BadInput(f"--module {file}: there is no such file; give a Python file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    names = [str(file.resolve()) if file.suffix == ".py" else str(file) for file in files]
+    command = [sys.executable, "-m", "tunematrix.power.listing", str(out), *names]
+    end = subprocess.run(command, capture_output=True, text=True, check=False)
+    if end.returncode != 0:
+        last = end.stderr.strip().splitlines()[-1:]
+        raise BadInput(": ".join(["the faults can't be listed", *last]))
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    refused = [f"{row['module']}: {row['error']}" for row in rows if "error" in row]
+    with_faults = {row["module"] for row in rows}
+    refused += [
+        f"{name}: has no fault; write a context manager that takes the configuration"
+        for name in names
+        if name not in with_faults
+    ]
+    if refused:
+        raise BadInput("\n".join(["these modules of faults can't be used:", *refused]))
+    return read_entries(out)
+
+
+def read_entries(path: Path) -> tuple[Entry, ...]:
+    """Read what `discover` has listed."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(Entry(**{**row, "seen_by": tuple(row["seen_by"])}) for row in rows)
+
+
+def read_views(groups: Groups) -> Views:
+    """Read which classes are seen where: a project's own table, or the shipped one.
+
+    Raises:
+        BadInput: it is malformed.
+    """
+    path = next(root / FILE for root in reversed(groups.roots) if (root / FILE).is_file())
+    tree = read_tree(path)
+    refuse(tree.problems)
+    try:
+        return Views.model_validate(tree.data)
+    except ValidationError as error:
+        refuse(explained(tree, Views, error))
+        raise
+
+
+def units_of(entry: Entry, views: Views, plan: Plan) -> tuple[Unit, ...]:
+    """Return where a fault is tried, in this order, until one notices.
+
+    Raises:
+        BadInput: it names only cells and relations that there aren't.
+    """
+    units: dict[str, Unit] = {cell.id: cell for cell in plan.cells}
+    units |= {related.id: related for related in plan.relations}
+    named = entry.seen_by or views.classes.get(entry.fault_class, ())
+    first = [unit for pattern in named for unit in _matching(pattern, units)]
+    if entry.seen_by and not first:
+        advice = did_you_mean(named[0], units)
+        raise BadInput(f"{entry.id}: no cell or relation is called {' or '.join(named)}; {advice}")
+    rest = (unit for pattern in views.everything for unit in _matching(pattern, units))
+    return tuple(dict.fromkeys((*first, *rest)))
+
+
+def cells_at_once() -> int:
+    """Return how many processes that fork cells this machine has cores and memory for."""
+    memory = int(psutil.virtual_memory().available / (GIGABYTES * 1e9))
+    return max(1, min(psutil.cpu_count() or 1, memory))
+
+
+def _matching(pattern: str, units: Mapping[str, Unit]) -> Iterable[Unit]:
+    wanted = re.compile(re.escape(pattern).replace(r"\*", r"[^-\]]*"))
+    return (unit for name, unit in units.items() if wanted.fullmatch(name))

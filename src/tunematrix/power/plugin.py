@@ -1,0 +1,143 @@
+"""pytest's hooks for the catalogue of faults: each is an item, and the score comes at the end.
+
+Loaded by `tunematrix faults` alone, with the list of faults as the one file to collect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunematrix.errors import ExitCode
+from tunematrix.harness import KEY
+from tunematrix.matrix.plan import Plan
+from tunematrix.matrix.plan import plan as make_plan
+from tunematrix.paths import state
+from tunematrix.power.catalogue import (
+    CATALOGUE,
+    FOLDER,
+    SCORE,
+    Entry,
+    Unit,
+    Views,
+    read_entries,
+    read_views,
+    units_of,
+)
+from tunematrix.power.trials import try_fault
+from tunematrix.report import faults as shown
+from tunematrix.report import terminal
+from tunematrix.results.findings import Finding, shortfalls, to_json
+from tunematrix.spec.loader import load_specs
+
+FINDING = "tunematrix_finding"
+LETTERS = {"detected": ".", "missed": "M", "unreached": "U", "crashed": "C", "broken": "B"}
+
+
+class CatalogueFile(pytest.File):
+    """The list of faults."""
+
+    def collect(self) -> Iterable[FaultItem]:
+        """Yield an item for each of them."""
+        plan, views = self._plan(), read_views(self.config.stash[KEY].workshop.groups)
+        for entry in read_entries(self.path):
+            yield FaultItem.of(self, entry, plan, views)
+
+    def _plan(self) -> Plan:
+        setting = self.config.stash[KEY].setting
+        return make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
+
+
+class FaultItem(pytest.Item):
+    """One fault."""
+
+    entry: Entry
+    units: tuple[Unit, ...]
+    finding: Finding | None = None
+
+    @classmethod
+    def of(cls, parent: CatalogueFile, entry: Entry, plan: Plan, views: Views) -> FaultItem:
+        """Make the item of a fault."""
+        item: FaultItem = cls.from_parent(parent, name=entry.id)
+        item.entry, item.units = entry, units_of(entry, views, plan)
+        item.extra_keyword_matches.add(entry.fault_class)
+        return item
+
+    def runtest(self) -> None:
+        """Try it; whatever comes of it is a finding, and no failure of a test."""
+        self.finding = try_fault(self.entry, self.units, self.config.stash[KEY].workshop)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Point to nothing but its name."""
+        return self.path, None, self.name
+
+
+class Findings:
+    """All findings of a run, those of xdist's workers too, and the file that holds them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: list[Finding] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the score anew after each fault, so that nothing is lost."""
+        data = vars(report).get(FINDING)
+        if data is not None:
+            self.found.append(Finding.from_json(data))
+            draft = (self.folder / SCORE).with_suffix(".draft")
+            draft.write_text(json.dumps(to_json(self.found), indent=1) + "\n", encoding="utf-8")
+            draft.replace(self.folder / SCORE)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """The run fails where less was detected than is promised."""
+        is_short = shortfalls(self.found) or any(one.fate == "broken" for one in self.found)
+        if exitstatus == ExitCode.PASSED and is_short:
+            session.exitstatus = ExitCode.FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show which check noticed which fault, and the score."""
+        if self.found:
+            terminalreporter.section("tunematrix faults")
+            screen = terminalreporter._tw
+            text = terminal.render(
+                shown.summary(self.found), screen.fullwidth, colour=screen.hasmarkup
+            )
+            terminalreporter.write(text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep findings where they are written."""
+    if not hasattr(config, "workerinput") and not config.getoption("collectonly"):
+        folder = state(config.rootpath)
+        folder.mkdir(exist_ok=True)
+        config.pluginmanager.register(Findings(folder), "tunematrix-findings")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> CatalogueFile | None:
+    """Take the list of faults, and nothing else."""
+    if file_path == state(parent.config.rootpath) / FOLDER / CATALOGUE:
+        return CatalogueFile.from_parent(parent, path=file_path)
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Send the finding along with the report, also from an xdist worker to its controller."""
+    report = yield
+    if isinstance(item, FaultItem) and call.when == "call" and item.finding is not None:
+        vars(report)[FINDING] = item.finding.to_json()
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Name what became of a fault, and what noticed it."""
+    data = vars(report).get(FINDING)
+    if data is None:
+        return None
+    finding = Finding.from_json(data)
+    return finding.fate, LETTERS[finding.fate], shown.line(finding)

@@ -1,0 +1,98 @@
+"""Which check noticed which fault, and the score by class, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tunematrix.results.findings import (
+    FATES,
+    Fate,
+    Finding,
+    Score,
+    by_class,
+    score,
+    shortfalls,
+    silent,
+)
+
+COLOURS: dict[Fate, str] = {
+    "detected": "green",
+    "missed": "bold red",
+    "unreached": "yellow",
+    "crashed": "magenta",
+    "broken": "magenta",
+}
+
+
+def summary(findings: Sequence[Finding]) -> Group:
+    """Return what became of each fault, the score by class, and what is short of its promise."""
+    ordered = [one for rows in by_class(findings).values() for one in rows]
+    parts: list[Table | Text] = [_table(ordered), _classes(findings), _totals(findings)]
+    others = (one for one in ordered if one.fate != "detected")
+    parts += [Text(f"{one.fate} {one.id}: {_why(one)}", COLOURS[one.fate]) for one in others]
+    parts += [Text(text, "bold red") for text in shortfalls(findings)]
+    return Group(*parts)
+
+
+def line(finding: Finding) -> str:
+    """Return what became of a fault in a few words."""
+    quiet = " (silent)" if finding.silent and finding.fate == "detected" else ""
+    by = f" by {finding.by} in {finding.where}{quiet}" if finding.by else ""
+    return f"{finding.fate.upper()}{by} {finding.seconds:.0f} s"
+
+
+def _table(findings: Sequence[Finding]) -> Table:
+    table = Table(box=SIMPLE, title="faults", title_justify="left")
+    for name in ("fault", "noticed by", "measured", "bound"):
+        table.add_column(name, overflow="fold")
+    for one in findings:
+        what = Text(one.id)
+        what.append(f"\n{one.summary}", "dim")
+        by = Text(one.by or one.fate, COLOURS[one.fate])
+        by.append(f"\n{one.where}{' silent' if one.silent and one.by else ''}", "dim")
+        table.add_row(what, by, Text(_figure(one)), Text(one.bound))
+    return table
+
+
+def _classes(findings: Sequence[Finding]) -> Table:
+    table = Table(box=SIMPLE, title="by class", title_justify="left")
+    for name in ("class", "detected", "silent ones"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, rows in by_class(findings).items():
+        table.add_row(name, _share(score(rows)), _share(score(silent(rows))))
+    table.add_row("all", _share(score(findings)), _share(score(silent(findings))), style="bold")
+    return table
+
+
+def _totals(findings: Sequence[Finding]) -> Text:
+    text = Text()
+    for fate in FATES:
+        if count := sum(one.fate == fate for one in findings):
+            text.append(f"{count} {fate}   ", COLOURS[fate])
+    seconds = sum(one.seconds for one in findings)
+    text.append(f"{seconds / 60:.1f} minutes of cells", "dim")
+    return text
+
+
+def _why(finding: Finding) -> str:
+    if finding.fate in ("crashed", "broken"):
+        return finding.reason
+    if not finding.tried:
+        return "none of the cells that could see it passes here without it"
+    what = {"missed": "nothing noticed it in", "unreached": "it changed nothing in"}
+    return f"{what[finding.fate]} {', '.join(finding.tried)}"
+
+
+def _figure(finding: Finding) -> str:
+    value = finding.measured
+    shown = f"{value:.3g}" if isinstance(value, float) else str(value if value is not None else "")
+    return f"{shown} {finding.unit}".strip()
+
+
+def _share(found: Score) -> str:
+    return f"{found.detected}/{found.of}" if found.of else "–"

@@ -1,0 +1,40 @@
+"""Which outcomes a seed changed, and how near each check came to its bound, for a terminal."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tunematrix.results.margins import Soak
+
+TIGHT = 0.2
+"""Below this share of its bound, what is left is marked."""
+
+
+def summary(found: Soak) -> Group:
+    """Return the table of margins, the tightest first, and every outcome that changed."""
+    table = Table(box=SIMPLE, title="nearest approach to each bound", title_justify="left")
+    for name in ("check", "left", "measured", "bound", "of", "where"):
+        right = name in ("left", "measured", "of")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for one in found.margins:
+        left = Text(f"{one.slack:.0%}", "bold red" if one.slack < TIGHT else "")
+        figure = f"{one.measured:.3g} {one.unit}".strip()
+        # As Text: ids have brackets, which rich would take for markup.
+        row = (one.check, left, figure, one.bound, str(one.runs), one.cell)
+        table.add_row(*(Text(part) if isinstance(part, str) else part for part in row))
+    parts: list[Table | Text] = [table]
+    for name, outcomes in found.changed.items():
+        told = "; ".join(f"{one} under {_listed(seeds)}" for one, seeds in outcomes.items())
+        parts.append(Text(f"changed: {name}: {told}", "bold red"))
+    total = f"{found.runs} runs of {found.cells} cells and relations, {found.seeds} seeds: "
+    parts.append(Text(f"{total}{len(found.changed)} outcomes changed", "bold"))
+    return Group(*parts)
+
+
+def _listed(seeds: list[str], most: int = 5) -> str:
+    word = "seed" if len(seeds) == 1 else "seeds"
+    more = f" and {len(seeds) - most} more" if len(seeds) > most else ""
+    return f"{word} {', '.join(seeds[:most])}{more}"

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from tunematrix.report import faults, soak, terminal
+from tunematrix.results.findings import Finding
+from tunematrix.results.margins import Margin, Soak
+
+DETECTED = Finding(
+    "data.shuffled", "data", "Shuffle.", "detected", True, "labels", "lora[cpu-lora-none]",
+    3.0, "0", "rows", ("lora[cpu-lora-none]",),
+)  # fmt: skip
+MISSED = Finding("data.lost", "data", "Lose.", "missed", True, tried=("lora[cpu]", "full[cpu]"))
+BROKEN = Finding("mine.bad", "other", "", "broken", True, reason="the fault mine.bad raised")
+
+
+def shown(*findings: Finding) -> str:
+    """What the terminal shows, on one line."""
+    text = terminal.render(faults.summary(findings), 140, colour=False)
+    return " ".join(text.split())
+
+
+def test_what_noticed_a_fault_and_what_it_measured() -> None:
+    """With the cell, whose brackets are no markup."""
+    text = shown(DETECTED)
+    assert "data.shuffled labels 3 rows 0" in text
+    assert "lora[cpu-lora-none] silent" in text
+
+
+def test_where_a_missed_one_slipped_past() -> None:
+    """So that its reader knows where to look."""
+    assert "missed data.lost: nothing noticed it in lora[cpu], full[cpu]" in shown(MISSED)
+
+
+def test_a_broken_fault_says_why() -> None:
+    """Its author has to mend it."""
+    assert "broken mine.bad: the fault mine.bad raised" in shown(BROKEN)
+
+
+def test_the_score_by_class_and_what_is_short() -> None:
+    """All of them, and the silent ones apart."""
+    text = shown(DETECTED, MISSED)
+    assert "data 1/2 1/2" in text
+    assert "1 of 2 detected of all, 95% promised" in text
+
+
+def test_one_line_of_progress() -> None:
+    """Said as each ends."""
+    told = faults.line(DETECTED)
+    assert told == "DETECTED by labels in lora[cpu-lora-none] (silent) 0 s"
+
+
+def test_soak_shows_ids_and_changes() -> None:
+    """Ids in full, and the seeds of each outcome."""
+    margin = Margin("reload", "lora[cpu-lora-none]@3", 0.9, "<= 1", "logits", 0.1, 20)
+    changed = {"full[cpu]": {"passed": ["0", "1"], "failed": ["2"]}}
+    text = terminal.render(soak.summary(Soak(20, 2, 40, changed, (margin,))), 140, colour=False)
+    assert "lora[cpu-lora-none]@3" in text
+    assert "changed: full[cpu]: passed under seeds 0, 1; failed under seed 2" in text
+    assert "1 outcomes changed" in text
