@@ -151,7 +151,7 @@ def inputs_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("adapter", seen_by=("dora[*-none]", "merge[*-dora]", "transfer[*-dora]"))
+@fault("adapter", seen_by=("dora[*-dora-none]", "merge[*-dora]", "transfer[*-dora]"))
 def dora_norm_of_the_base(config: Mapping[str, Any]) -> Iterator[None]:
     """Let DoRA normalise by the norm of the base alone, without the adapter's part.
 
@@ -168,7 +168,7 @@ def dora_norm_of_the_base(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("adapter", seen_by=("dora[*-none]", "merge[*-dora]", "transfer[*-dora]"))
+@fault("adapter", seen_by=("dora[*-dora-none]", "merge[*-dora]", "transfer[*-dora]"))
 def dora_norm_in_the_gradient(config: Mapping[str, Any]) -> Iterator[None]:
     """Let DoRA's gradient flow through its norm, which the paper holds constant.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from peft import PeftModel, peft_model
 from peft.config import PeftConfigMixin
+from peft.utils.other import ModulesToSaveWrapper
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, modeling_utils
 
@@ -137,16 +138,31 @@ def head_saved_as_tied(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint", seen_by=("modules-to-save[*-lora-none]",))
-def whole_modules_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
-    """Save an adapter's factors alone, without the modules that were trained beside them.
+def whole_modules_saved_untrained(config: Mapping[str, Any]) -> Iterator[None]:
+    """Save modules that were trained whole, beside an adapter, as they were before.
 
-    Stands for state dicts that are filtered by what an adapter's names begin with.
+    Stands for wrappers that keep two copies of a module, and hand over the one that rests.
     """
 
-    def factors(tensors: Tensors) -> Tensors:
-        return {name: tensor for name, tensor in tensors.items() if "lora_" in name}
+    def wrap(original: Any) -> Any:
+        def save(model: Any, *args: Any, **kwargs: Any) -> None:
+            wrappers = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
+            pairs = [
+                (trained, before)
+                for wrapper in wrappers
+                for copy in wrapper.modules_to_save.values()
+                for trained, before in zip(
+                    copy.parameters(), wrapper.original_module.parameters(), strict=True
+                )
+            ]
+            now = [(trained, trained.detach().clone()) for trained, _ in pairs]
+            _put(pairs)
+            original(model, *args, **kwargs)
+            _put(now)
 
-    with _saving(factors):
+        return save
+
+    with replaced(PeftModel, "save_pretrained", wrap):
         yield
 
 
@@ -197,7 +213,7 @@ def _rewritten(owner: Any, file: str, change: Callable[[dict[str, Any]], None]) 
         yield
 
 
-def _put(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def _put(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
     with torch.no_grad():
         for parameter, value in pairs:
             parameter.copy_(value)

@@ -177,7 +177,7 @@ def one_layer_left_whole(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("quantizer", seen_by=("generate[*-torchao-int8]", "custom-lora[*-torchao-int8]"))
+@fault("quantizer", seen_by=("generate[*-torchao-int8]", "custom-lora[*-custom-lora-torchao-int8]"))
 def head_quantized_as_well(config: Mapping[str, Any]) -> Iterator[None]:
     """Let torchao quantize the output head, which was to stay as it is.
 

@@ -95,10 +95,10 @@ def moments_of_other_tensors(config: Mapping[str, Any]) -> Iterator[None]:
         def load(optimizer: Any, saved: Any) -> None:
             state = dict(saved["state"])
             shapes = {key: kept["exp_avg"].shape for key, kept in state.items()}
-            first, other = next(
-                pair for pair in combinations(state, 2) if shapes[pair[0]] == shapes[pair[1]]
-            )
-            state[first], state[other] = state[other], state[first]
+            alike = [pair for pair in combinations(state, 2) if len({shapes[k] for k in pair}) == 1]
+            # An optimizer that is moved to its device loads a state that is still empty.
+            for first, other in alike[:1]:
+                state[first], state[other] = state[other], state[first]
             original(optimizer, {**saved, "state": state})
 
         return load
