@@ -1,4 +1,4 @@
-"""Faults in what goes on beside training: processes, threads, generators, an early end."""
+"""Faults in what goes on beside training: processes, threads, generators, the number of steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 SECONDS = "60"
-STEPS = 5
 SEED = 42
 
 
@@ -51,20 +50,6 @@ def thread_dies_unheard(config: Mapping[str, Any]) -> Iterator[None]:
         thread.join()
 
     with replaced(Trainer, "train", _before(start)):
-        yield
-
-
-@fault("process")
-def ends_before_its_end(config: Mapping[str, Any]) -> Iterator[None]:
-    """End the process with 0 after five steps, as if all had been done.
-
-    Stands for runs cut short that look like success: a handler that exits, a loop that returns.
-    """
-
-    def leave() -> None:
-        os._exit(0)
-
-    with replaced(Trainer, "training_step", _at(STEPS, leave)):
         yield
 
 
