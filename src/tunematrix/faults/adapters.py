@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -13,13 +12,14 @@ from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTuner
 from transformers import AutoModelForCausalLM, Trainer
 
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch.methods import lora
 
 NUDGE = 1e-6
 
 
-@contextmanager
+@fault("adapter")
 def adapter_on_one_layer(config: Mapping[str, Any]) -> Iterator[None]:
     """Attach to the first layer alone.
 
@@ -37,7 +37,7 @@ def adapter_on_one_layer(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("adapter")
 def base_weights_changed(config: Mapping[str, Any]) -> Iterator[None]:
     """Nudge one frozen weight by a millionth in each training step.
 
@@ -57,7 +57,7 @@ def base_weights_changed(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("adapter", seen_by=("merge[*-lora]", "same-loaded[*-toy-llama-lora]"))
 def one_layer_not_merged(config: Mapping[str, Any]) -> Iterator[None]:
     """Leave the first layer's adapter out of each merge.
 
@@ -78,7 +78,7 @@ def one_layer_not_merged(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("adapter", seen_by=("merge[*-lora]", "same-merged[*-none]"))
 def nothing_merged(config: Mapping[str, Any]) -> Iterator[None]:
     """Let a merge take nothing over, and unload the adapter all the same.
 
@@ -96,7 +96,7 @@ def nothing_merged(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("checkpoint", seen_by=("same-loaded-auto[*-toy-llama-lora]",))
 def one_tensor_not_loaded(config: Mapping[str, Any]) -> Iterator[None]:
     """Let both AutoModels leave one lora_B as it was initialised.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
+from bitsandbytes import functional
+from transformers import Trainer
 
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 MEGABYTES = 200
 
 
-@contextmanager
+@fault("memory", seen_by=("memory[*]",))
 def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
     """Allocate 200 MB before each backward pass, when most is in use, and free them again.
 
@@ -30,4 +32,121 @@ def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
         return backward
 
     with replaced(torch.Tensor, "backward", wrap):
+        yield
+
+
+@fault("memory", seen_by=("memory[*]",))
+def activations_kept(config: Mapping[str, Any]) -> Iterator[None]:
+    """Keep every activation that autograd saves, of all steps.
+
+    Stands for metrics that hold on to a loss and the graph behind it
+    (huggingface/transformers#6939).
+    """
+    kept: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    def wrap(original: Any) -> Any:
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                return original(*args, **kwargs)
+
+        return compute
+
+    with replaced(Trainer, "compute_loss", wrap):
+        yield
+
+
+@fault("memory", seen_by=("memory[*]",))
+def weights_copied(config: Mapping[str, Any]) -> Iterator[None]:
+    """Keep a copy of all weights while training, frozen ones included.
+
+    Stands for averages of weights, and for best models that are kept in memory.
+    """
+    kept: list[torch.Tensor] = []
+
+    def wrap(original: Any) -> Any:
+        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            kept.extend(parameter.detach().clone() for parameter in trainer.model.parameters())
+            return original(trainer, *args, **kwargs)
+
+        return train
+
+    with replaced(Trainer, "train", wrap):
+        yield
+
+
+@fault("memory", seen_by=("memory[*]", "lora[*-lora-none]"))
+def frozen_weights_get_gradients(config: Mapping[str, Any]) -> Iterator[None]:
+    """Ask for gradients of the base as well, once the optimizer has been made without it.
+
+    Stands for a base that is unfrozen too late to train: its gradients take as much memory as it
+    does, add up from step to step, and take part in clipping.
+    """
+
+    def wrap(original: Any) -> Any:
+        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+            frozen = [p for p in model.parameters() if not p.requires_grad]
+            for parameter in (p for p in frozen if p.is_floating_point()):
+                parameter.requires_grad_(True)
+            return original(trainer, model, *args, **kwargs)
+
+        return step
+
+    with replaced(Trainer, "training_step", wrap):
+        yield
+
+
+@fault("memory", seen_by=("memory-bnb[*]",))
+def dequantized_weights_kept(config: Mapping[str, Any]) -> Iterator[None]:
+    """Keep the weights that bitsandbytes dequantizes for the backward pass.
+
+    Stands for caches that make 4 bits of 32 again as soon as training begins.
+    """
+    kept: dict[int, torch.Tensor] = {}
+
+    def wrap(original: Any) -> Any:
+        def dequantize(packed: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            found: torch.Tensor = original(packed, *args, **kwargs)
+            kept[packed.data_ptr()] = found
+            return found
+
+        return dequantize
+
+    with replaced(functional, "dequantize_4bit", wrap):
+        yield
+
+
+@fault("memory", seen_by=("checkpointing[*-lora-none]",))
+def recomputed_and_kept(config: Mapping[str, Any]) -> Iterator[None]:
+    """Keep the activations that checkpointing computes a second time.
+
+    Stands for checkpointing that costs its time and spares nothing, since something else refers to
+    what it lets go.
+    """
+    kept: list[torch.Tensor] = []
+
+    def wrap(original: Any) -> Any:
+        def init(hooks: Any, pack: Any, unpack: Any) -> None:
+            def keep(tensor: torch.Tensor) -> Any:
+                kept.append(tensor)
+                return pack(tensor)
+
+            original(hooks, keep, unpack)
+
+        return init
+
+    def step(original: Any) -> Any:
+        def train(*args: Any, **kwargs: Any) -> Any:
+            kept.clear()
+            return original(*args, **kwargs)
+
+        return train
+
+    with (
+        replaced(torch.autograd.graph.saved_tensors_hooks, "__init__", wrap),
+        replaced(Trainer, "training_step", step),
+    ):
         yield

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from hqq.models.hf.base import AutoHQQHFModel
 
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch import Engine
 
 EXCESS = 1.01
 
 
-@contextmanager
+@fault("quantizer", seen_by=("lora[*-lora-hqq-int4]",))
 def nothing_quantized(config: Mapping[str, Any]) -> Iterator[None]:
     """Let hqq's loader return without having replaced a layer.
 
@@ -24,7 +24,7 @@ def nothing_quantized(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
+@fault("quantizer", seen_by=("same-dequantized[*-hqq-int4]",))
 def one_layer_computes_more(config: Mapping[str, Any]) -> Iterator[None]:
     """Let one quantized layer give 1 % more than its weights do.
 

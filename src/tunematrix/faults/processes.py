@@ -1,0 +1,148 @@
+"""Faults in what goes on beside training: processes, threads, generators, the number of steps."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, set_seed
+
+from tunematrix.faults.catalogue import fault
+from tunematrix.faults.patching import replaced
+
+SECONDS = "60"
+SEED = 42
+
+
+@fault("process")
+def process_left_behind(config: Mapping[str, Any]) -> Iterator[None]:
+    """Start a process with training, in a session of its own, and never end it.
+
+    Stands for servers, loggers and data loaders that outlive the run that started them.
+    """
+
+    def start() -> None:
+        subprocess.Popen(["sleep", SECONDS], start_new_session=True)  # ended by whoever finds it
+
+    with replaced(Trainer, "train", _before(start)):
+        yield
+
+
+@fault("process")
+def thread_dies_unheard(config: Mapping[str, Any]) -> Iterator[None]:
+    """Raise an error in a thread beside training, which goes on.
+
+    Stands for uploads, loggers and prefetchers that fail where nobody waits for them.
+    """
+
+    def fail() -> None:
+        raise ConnectionError("the upload was refused")
+
+    def start() -> None:
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+
+    with replaced(Trainer, "train", _before(start)):
+        yield
+
+
+@fault("process")
+def stops_one_step_early(config: Mapping[str, Any]) -> Iterator[None]:
+    """Train one optimizer step less than was asked for.
+
+    Stands for steps that are counted from 1 in one place, and from 0 in another.
+    """
+
+    def wrap(original: Any) -> Any:
+        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            trainer.args.max_steps -= 1
+            return original(trainer, *args, **kwargs)
+
+        return train
+
+    with replaced(Trainer, "train", wrap):
+        yield
+
+
+@fault("process", seen_by=("dropout[*-lora]", "same-resumed-lora[*]"))
+def reseeded_at_each_step(config: Mapping[str, Any]) -> Iterator[None]:
+    """Seed all generators before each step, so that dropout draws one and the same mask for ever.
+
+    Stands for callbacks and metrics that seed for their own sake.
+    """
+
+    def seed() -> None:
+        set_seed(SEED)
+
+    with replaced(Trainer, "training_step", _before(seed)):
+        yield
+
+
+@fault("process", seen_by=("lora[*-lora-none]", "same-interpreters[*]"))
+def threads_taken(config: Mapping[str, Any]) -> Iterator[None]:
+    """Compute with a thread more than was asked for, from the first step on.
+
+    Stands for libraries that set the number of threads for all of a process as they are loaded:
+    results differ in their last digits, and neighbours on the machine wait.
+    """
+
+    def take() -> None:
+        torch.set_num_threads(torch.get_num_threads() + 1)
+
+    with replaced(Trainer, "train", _before(take)):
+        yield
+
+
+@fault("process", seen_by=("same-interpreters[*]", "lora[*-lora-none]"))
+def seeded_by_the_clock(config: Mapping[str, Any]) -> Iterator[None]:
+    """Seed all generators by what the machine happens to give, as training begins.
+
+    Stands for trainers that make a seed of their own where they were given none to use: dropout's
+    masks are others in each run, and the loss about the same.
+    """
+
+    def seed() -> None:
+        drawn = int.from_bytes(os.urandom(4), "big")
+        random.seed(drawn)
+        np.random.seed(drawn)
+        torch.manual_seed(drawn)
+
+    with replaced(Trainer, "training_step", _at(1, seed)):
+        yield
+
+
+def _before(act: Callable[[], None]) -> Any:
+    """Return what does something before each call."""
+
+    def wrap(original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            act()
+            return original(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def _at(number: int, act: Callable[[], None]) -> Any:
+    """Return what does something before one of the calls, counted from 1."""
+    calls = 0
+
+    def wrap(original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                act()
+            return original(*args, **kwargs)
+
+        return call
+
+    return wrap
