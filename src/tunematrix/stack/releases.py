@@ -13,6 +13,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import PretrainedConfig
@@ -23,6 +24,8 @@ IDLE = {"completion_only_loss": (None, False), "assistant_only_loss": (False,)}
 """Values of newer fields that ask for nothing, so that a release without the field obeys them."""
 TEXT = "text"
 """The column of a dataset with texts, which older releases have to be told."""
+IGNORED = -100
+_COMPLETIONS = "_tunematrix_completions"
 
 
 @cache
@@ -72,6 +75,40 @@ def take_optimizer(trainer: Any, optimizer: tuple[type, dict[str, Any]]) -> None
     else:
         # Asked for the class that a name in its arguments stands for, it gets ours.
         trainer.get_optimizer_cls_and_kwargs = lambda *_: optimizer
+
+
+def tell_completions(trainer: Any, model: nn.Module) -> None:
+    """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts."""
+    original = getattr(trainer, "concatenated_inputs", None)
+    if original is None:
+        return
+
+    def told(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        batch: dict[str, Any] = original(*args, **kwargs)
+        labels = batch.get("concatenated_labels")
+        counted = batch["completion_attention_mask"] if labels is None else labels != IGNORED
+        vars(model)[_COMPLETIONS] = counted.sum(dim=1)
+        return batch
+
+    trainer.concatenated_inputs = told
+
+
+def inputs_of(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return what a model gets in one pass, by name; labels too, where its trainer keeps them.
+
+    What counts is then at the end of a row, where a completion stands: (rows, columns).
+    """
+    given = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
+    sizes: torch.Tensor | None = vars(model).get(_COMPLETIONS)
+    if given.get("labels") is not None or sizes is None:
+        return given
+    mask = given["attention_mask"]
+    # Counted from the last real position of each row, that one being 1.
+    place = mask.flip(1).cumsum(1).flip(1)
+    counts = (mask == 1) & (place <= sizes.to(place.device).unsqueeze(1))
+    return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
