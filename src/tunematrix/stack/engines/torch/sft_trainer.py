@@ -95,7 +95,7 @@ def arguments(training: Training) -> dict[str, Any]:
         weight_decay=float(settings["weight_decay"]),
         gradient_checkpointing=bool(settings["gradient_checkpointing"]),
         gradient_checkpointing_kwargs=(
-            {"use_reentrant": False} if settings["gradient_checkpointing"] else None
+            training.checkpointing_kwargs() if settings["gradient_checkpointing"] else None
         ),
         max_length=int(settings["max_length"]),
         bf16=training.compute == "bfloat16",
