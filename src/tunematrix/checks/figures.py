@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-
 LOGGED_DECIMALS = 4
 LOGGED_STEP = 1e-4
 """What the last of them counts."""

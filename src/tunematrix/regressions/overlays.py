@@ -74,7 +74,7 @@ def _install(pins: Pins, folder: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if ended.returncode != 0:
         raise NotInstalled(_last_words(ended.stderr or ended.stdout))
-    there = {normalized(one.metadata["Name"]): one.version for one in _distributions(folder)}
+    there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
     if absent := [name for name in pins if normalized(name) not in there]:
         raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")
 
@@ -94,10 +94,6 @@ def _installer(folder: Path) -> Sequence[str]:
 def _has_pip() -> bool:
     command = [sys.executable, "-m", "pip", "--version"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _distributions(folder: Path) -> Iterator[object]:
-    yield from distributions(path=[str(folder)])
 
 
 def _last_words(text: str) -> str:

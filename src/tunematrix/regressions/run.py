@@ -1,4 +1,4 @@
-"""Regressions → findings: each set of releases is run once, with the cells of all rows it serves."""
+"""Regressions → findings: each set of releases is run once, with the cells of all its rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunematrix.environments.locks import normalized
+from tunematrix.errors import ExitCode
 from tunematrix.evidence.events import Raised
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir
@@ -157,7 +158,7 @@ class Bench:
         return next((event for event in events if isinstance(event, Raised)), None)
 
 
-def examine(regressions: Sequence[Regression], bench: Bench) -> tuple[Finding, ...]:
+def try_out(regressions: Sequence[Regression], bench: Bench) -> tuple[Finding, ...]:
     """Run both sides of each regression, and say what that shows."""
     wanted = _by_pins(regressions)
     sides: dict[str, Side] = {}
@@ -174,11 +175,19 @@ def write(findings: Iterable[Finding], root: Path) -> Path:
     path = state(root) / "regressions.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".unfinished")
-    draft.write_text(json.dumps(as_json(findings), indent=2) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(to_json(findings), indent=2) + "\n", encoding="utf-8")
     return draft.replace(path)
 
 
-def as_json(findings: Iterable[Finding]) -> dict[str, Any]:
+def exit_code(findings: Iterable[Finding]) -> ExitCode:
+    """Return 0 if all were detected, 6 if all that could be installed were, else 1."""
+    observed = {one.observed for one in findings}
+    if observed <= {"detected"}:
+        return ExitCode.PASSED
+    return ExitCode.MACHINE if observed <= {"detected", "unavailable"} else ExitCode.FAILED
+
+
+def to_json(findings: Iterable[Finding]) -> dict[str, Any]:
     """Return plain data; docs/regressions.md says what the keys mean."""
     return {"schema_version": SCHEMA_VERSION, "rows": [asdict(one) for one in findings]}
 
@@ -257,4 +266,3 @@ def _last_line(place: Path) -> str:
     text = (place / "pytest.log").read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
-

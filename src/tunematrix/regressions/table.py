@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -63,9 +63,7 @@ class Row(Section):
     shows: NonEmpty
     bundles: Names = ()
     faulty: Pins
-    fixed: Annotated[
-        Pins | None, BeforeValidator(lambda given: None if given == NONE else given)
-    ]
+    fixed: Annotated[Pins | None, BeforeValidator(lambda given: None if given == NONE else given)]
     cells: Annotated[Names, Field(min_length=1)]
     control: Names = ()
     expected: Expected
@@ -113,18 +111,18 @@ class Regression:
 
 
 def read_regressions(
-    roots: Sequence[Path], groups: Groups, environment: Environment, wanted: Sequence[str] = ()
+    groups: Groups, environment: Environment, wanted: Sequence[str] = ()
 ) -> tuple[Regression, ...]:
     """Read the rows of all config folders, in their order; only `wanted` ones, where some are.
 
     Raises:
         BadInput: something in them is wrong, or no row is called so; the text says where.
     """
-    files = [root / FILE for root in roots if (root / FILE).is_file()]
+    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
     found = [one for file in files for one in _read(file, groups, environment)]
     names = [one.row.id for one in found]
     if not names:
-        folders = ", ".join(shown(root) for root in roots)
+        folders = ", ".join(shown(root) for root in groups.roots)
         raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadInput(f"{', '.join(map(shown, files))}: {twice[0]} is there twice; rename one")
@@ -196,7 +194,8 @@ def _points(
     for file in dict.fromkeys(node.partition("::")[0] for node in named):
         path = (tree.path.parent / file).resolve()
         planned = plan(load_specs([path]), groups, environment)
-        there = {one.id: _point(path, one) for one in (*planned.cells, *planned.relations)}
+        there = {cell.id: _of_cell(path, cell) for cell in planned.cells}
+        there |= {one.id: _of_relation(path, one) for one in planned.relations}
         for node, route in named.items():
             if node.startswith(f"{file}::"):
                 name = node.partition("::")[2]
@@ -209,14 +208,17 @@ def _points(
     return found
 
 
-def _point(path: Path, planned: Cell | Related) -> Point:
-    of_relation = isinstance(planned, Related)
-    arms = [arm.cell for arm in planned.arms] if isinstance(planned, Related) else []
-    cells: Iterable[Cell] = arms or ([planned] if isinstance(planned, Cell) else [])
-    axes = [cell.axes for cell in cells]
+def _of_cell(path: Path, cell: Cell) -> Point:
+    known = (one for one in cell.spec.known_failures if one.matches(cell.axes))
+    excused = frozenset(one.check for one in known if one.check and not one.is_of_relation)
+    return Point(f"{path}::{cell.id}", cell.id, excused=excused)
+
+
+def _of_relation(path: Path, related: Related) -> Point:
+    arms = [arm.cell for arm in related.arms]
     excused = frozenset(
         one.check
-        for one in planned.spec.known_failures
-        if one.check and one.is_of_relation == of_relation and any(map(one.matches, axes))
+        for one in related.spec.known_failures
+        if one.check and one.is_of_relation and any(one.matches(arm.axes) for arm in arms)
     )
-    return Point(f"{path}::{planned.id}", planned.id, tuple(arm.id for arm in arms), excused)
+    return Point(f"{path}::{related.id}", related.id, tuple(arm.id for arm in arms), excused)

@@ -116,7 +116,9 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     try:
         from transformers.modeling_layers import GradientCheckpointingLayer
     except ImportError:
-        names = {name for m in model.modules() for name in getattr(m, "_no_split_modules", ()) or ()}
+        names = {
+            name for m in model.modules() for name in getattr(m, "_no_split_modules", ()) or ()
+        }
         return [m for m in model.modules() if type(m).__name__ in names]
     return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
 

@@ -59,7 +59,7 @@ class BatchMeter:
         trains = model.training and torch.is_grad_enabled()
         if self.busy or not trains:
             return
-        given = releases.inputs_of(model, args, kwargs)
+        given = dict(releases.inputs_of(model, args, kwargs))
         if given.get("labels") is None:
             return
         self.flush()
