@@ -27,7 +27,6 @@ OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
 
 CHECKPOINTING: Mapping[str, dict[str, bool] | None] = {
     "non-reentrant": {"use_reentrant": False},
-    "reentrant": {"use_reentrant": True},
     "library": None,
 }
 
