@@ -24,6 +24,8 @@ from tunematrix.environments.locks import normalized
 from tunematrix.errors import Unavailable
 from tunematrix.regressions.table import Pins
 
+LEADING = ("transformers", "trl", "peft", "torchao", "hqq", "accelerate")
+"""Distributions whose releases tell rows apart."""
 LINES = 12
 """Of what an installer says last, which are shown."""
 
@@ -61,8 +63,11 @@ def digest(pins: Pins) -> str:
 
 
 def told(pins: Pins) -> str:
-    """Return pins as a requirements file has them, in one line."""
-    return " ".join(f"{name}=={version}" for name, version in pins.items())
+    """Name the releases that matter, and how many others only have to fit them."""
+    leading = [f"{name} {pins[name]}" for name in LEADING if name in pins]
+    others = len(pins) - len(leading)
+    names = leading or [f"{name} {version}" for name, version in pins.items()]
+    return " ".join([*names, f"and {others} more"] if leading and others else names)
 
 
 def _install(pins: Pins, folder: Path) -> None:
@@ -84,16 +89,20 @@ def _installer(folder: Path) -> Sequence[str]:
     uv = shutil.which("uv")
     if uv is not None:
         start = [uv, "pip", "install", f"--python={sys.executable}", "--no-progress"]
-    elif _has_pip():
-        start = [sys.executable, "-m", "pip", "install", "--no-input", "--progress-bar=off"]
+    elif python := _with_pip():
+        start = [python, "-m", "pip", "install", "--no-input", "--progress-bar=off"]
     else:
         raise NotInstalled('there is neither uv nor pip: python -m pip install "nox[uv]"')
     return [*start, f"--target={folder}", "--no-deps"]
 
 
-def _has_pip() -> bool:
-    command = [sys.executable, "-m", "pip", "--version"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _with_pip() -> str | None:
+    """Return a Python with pip: this one, or the one that its virtualenv was made from."""
+    for python in (Path(sys.executable), Path(sys.base_prefix) / "bin" / "python3"):
+        command = [str(python), "-m", "pip", "--version"]
+        if python.exists() and not subprocess.run(command, capture_output=True).returncode:
+            return str(python)
+    return None
 
 
 def _last_words(text: str) -> str:

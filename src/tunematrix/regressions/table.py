@@ -113,27 +113,21 @@ class Regression:
 def read_regressions(
     groups: Groups, environment: Environment, wanted: Sequence[str] = ()
 ) -> tuple[Regression, ...]:
-    """Read the rows of all config folders, in their order; only `wanted` ones, where some are.
+    """Read the table of the project, or the shipped one where it has none of its own.
+
+    Args:
+        groups: the config groups, whose folders may hold a table.
+        environment: whose cells the rows name.
+        wanted: ids of the rows to read; all if none is named.
 
     Raises:
         BadInput: something in them is wrong, or no row is called so; the text says where.
     """
     files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
-    found = [one for file in files for one in _read(file, groups, environment)]
-    names = [one.row.id for one in found]
-    if not names:
+    if not files:
         folders = ", ".join(shown(root) for root in groups.roots)
         raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadInput(f"{', '.join(map(shown, files))}: {twice[0]} is there twice; rename one")
-    for name in wanted:
-        if name not in names:
-            raise BadInput(f"no regression is called {name}; {did_you_mean(name, names)}")
-    return tuple(one for one in found if not wanted or one.row.id in wanted)
-
-
-def _read(file: Path, groups: Groups, environment: Environment) -> tuple[Regression, ...]:
-    tree = read_tree(file)
+    tree = read_tree(files[-1])
     refuse(tree.problems)
     try:
         table = Table.model_validate(tree.data)
@@ -141,7 +135,12 @@ def _read(file: Path, groups: Groups, environment: Environment) -> tuple[Regress
         refuse(explained(tree, Table, error))
         raise
     refuse(_problems(tree, table))
-    points = _points(tree, table, groups, environment)
+    names = [row.id for row in table.rows]
+    for name in wanted:
+        if name not in names:
+            raise BadInput(f"no regression is called {name}; {did_you_mean(name, names)}")
+    chosen = {place: row for place, row in enumerate(table.rows) if not wanted or row.id in wanted}
+    points = _points(tree, chosen, groups, environment)
     return tuple(
         Regression(
             row,
@@ -150,7 +149,7 @@ def _read(file: Path, groups: Groups, environment: Environment) -> tuple[Regress
             tuple(points[node] for node in row.cells),
             tuple(points[node] for node in row.control),
         )
-        for row in table.rows
+        for row in chosen.values()
     )
 
 
@@ -161,7 +160,10 @@ def _pins(table: Table, row: Row, own: Pins) -> Pins:
 
 
 def _problems(tree: Tree, table: Table) -> Iterator[Problem]:
+    names = [row.id for row in table.rows]
     for index, row in enumerate(table.rows):
+        if row.id in names[:index]:
+            yield tree.problem(("rows", index, "id"), f"{row.id} is there twice; rename one")
         for place, name in enumerate(row.bundles):
             if name not in table.bundles:
                 text = f"{name} is not a bundle; {did_you_mean(name, table.bundles)}"
@@ -180,12 +182,12 @@ def _problems(tree: Tree, table: Table) -> Iterator[Problem]:
 
 
 def _points(
-    tree: Tree, table: Table, groups: Groups, environment: Environment
+    tree: Tree, rows: Mapping[int, Row], groups: Groups, environment: Environment
 ) -> Mapping[str, Point]:
-    """Look up every cell and relation that a table names, by the names it gives them."""
+    """Look up every cell and relation that rows name, by the names they give them."""
     named = {
         node: ("rows", index, key, place)
-        for index, row in enumerate(table.rows)
+        for index, row in rows.items()
         for key in ("cells", "control")
         for place, node in enumerate(getattr(row, key))
     }

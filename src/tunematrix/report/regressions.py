@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tunematrix.regressions.overlays import LEADING
 from tunematrix.regressions.run import Finding
 from tunematrix.regressions.verdicts import Observed
 
@@ -27,8 +28,6 @@ COLOURS: Mapping[Observed, str] = {
     "broken": "bold yellow",
     "unavailable": "magenta",
 }
-LEADING = ("transformers", "trl", "peft", "torchao", "hqq", "accelerate")
-"""Distributions whose releases tell rows apart; the rest only has to fit them."""
 
 
 def differing(finding: Finding) -> str:
@@ -36,7 +35,8 @@ def differing(finding: Finding) -> str:
     faulty, fixed = finding.packages["faulty"] or {}, finding.packages["fixed"]
     if fixed is None:
         return "today's releases, none is fixed"
-    names = [name for name in LEADING if faulty.get(name) != fixed.get(name)]
+    other = [n for n in dict.fromkeys((*faulty, *fixed)) if faulty.get(n) != fixed.get(n)]
+    names = [name for name in LEADING if name in other] or other
     lines = [f"{n} {faulty.get(n, 'as it is')} → {fixed.get(n, 'as it is')}" for n in names]
     return "\n".join(lines)
 

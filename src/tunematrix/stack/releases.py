@@ -116,11 +116,15 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     try:
         from transformers.modeling_layers import GradientCheckpointingLayer
     except ImportError:
-        names = {
-            name for m in model.modules() for name in getattr(m, "_no_split_modules", ()) or ()
-        }
-        return [m for m in model.modules() if type(m).__name__ in names]
+        return kept_whole(model)
     return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
+def kept_whole(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that a model's own class says may not be split over devices."""
+    told = [getattr(module, "_no_split_modules", None) or () for module in model.modules()]
+    names = {name for found in told for name in found}
+    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def configuration_class(name: str) -> Callable[..., PretrainedConfig]:
