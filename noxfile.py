@@ -157,6 +157,17 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def regressions(session: nox.Session) -> None:
+    """Run the suite against old releases that had real faults, and those that mended them.
+
+    What follows -- are rows of configs/regressions/table.yaml: `nox -s regressions -- R1 R4`.
+    """
+    # What installs overlays: the uv that Nox has.
+    os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+    run_in(session, ["cpu"], "-m", "tunematrix", "regressions")
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Write the README's table of where the suite has run, from docs/verified/."""
     build(session, "-e", ".", lock=DEV)

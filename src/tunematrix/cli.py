@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,10 @@ from tunematrix.paths import adhoc_specs, project_root, shipped_configs, shown, 
 from tunematrix.power.catalogue import CATALOGUE, SCORE, cells_at_once
 from tunematrix.power.catalogue import FOLDER as FAULTS_FOLDER
 from tunematrix.power.catalogue import discover as list_faults
+from tunematrix.regressions.run import Bench, exit_code, to_json, try_out, write
+from tunematrix.regressions.table import read_regressions
 from tunematrix.report import doctor as diagnosis
+from tunematrix.report import regressions as past
 from tunematrix.report import terminal, verified
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
@@ -171,6 +175,25 @@ def doctor(
     else:
         Console().print(diagnosis.tables(found))
     sys.exit(ExitCode.FAILED if found.problems else ExitCode.PASSED)
+
+
+@app.command()
+def regressions(
+    rows: Annotated[list[str] | None, typer.Argument(help="Rows; all if none is named.")] = None,
+    environment: EnvironmentOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Run the suite against releases that had real faults, and against those that mended them."""
+    setting = read_setting(Path.cwd(), environment)
+    found = read_regressions(setting.groups, setting.environment, rows or ())
+    say = partial(print, file=sys.stderr, flush=True)
+    findings = try_out(found, Bench(setting.root, environment, (_place(setting),), say))
+    write(findings, setting.root)
+    if as_json:
+        print(json.dumps(to_json(findings), indent=2))
+    else:
+        Console().print(past.tables(findings))
+    sys.exit(exit_code(findings))
 
 
 @app.command()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from tunematrix.errors import BadInput
 
+STATE = "TUNEMATRIX_STATE"
+"""Variable with the folder that a run keeps everything in."""
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -30,8 +33,12 @@ def project_root(start: Path) -> Path:
 
 
 def state(root: Path) -> Path:
-    """Return the folder in which a project's records, runs and caches are kept."""
-    return root / ".tunematrix"
+    """Return the folder in which a project's records, runs and caches are kept.
+
+    Runs whose records must not mix with the project's own are given another, by `STATE`.
+    """
+    told = os.environ.get(STATE)
+    return Path(told) if told else root / ".tunematrix"
 
 
 def adhoc_specs(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -42,6 +43,14 @@ def refuse(config: Config, events: EventLog, output_dir: Path) -> None:
     (output_dir / "half.txt").write_text("half")
     with events.phase("train"):
         raise ValueError("integers take no gradient")
+
+
+def lean_on_wobble(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Does what the release of a library makes it do."""
+    wobble = importlib.import_module("wobble")
+
+    with events.phase("load"):
+        wobble.load()
 
 
 def crash(config: Config, events: EventLog, output_dir: Path) -> None:

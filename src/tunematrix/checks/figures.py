@@ -5,10 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+LOGGED_DECIMALS = 4
+LOGGED_STEP = 1e-4
+"""What the last of them counts."""
+
 
 def relative(measured: float, wanted: float) -> float:
     """Return the relative error of `measured`; nan where `wanted` is 0 and vouches for nothing."""
     return abs(measured - wanted) / abs(wanted) if wanted else math.nan
+
+
+def logged_error(logged: float, wanted: float) -> float:
+    """Return the relative error of a logged loss, beyond what the log itself has rounded off.
+
+    Trainers before transformers 5 log four decimals.
+    """
+    rounded = LOGGED_STEP / 2 if logged == round(logged, LOGGED_DECIMALS) else 0.0
+    excess = abs(logged - wanted) - rounded
+    return relative(wanted + max(excess, 0.0), wanted) if not math.isnan(excess) else math.nan
 
 
 def severity(error: float) -> tuple[bool, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tunematrix.checks.figures import relative, severity, tolerance
+from tunematrix.checks.figures import logged_error, relative, severity, tolerance
 from tunematrix.checks.loss import logged_losses
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing, unbounded
 from tunematrix.evidence.events import (
@@ -37,7 +37,7 @@ def dpo_first_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     if not losses or losses[0][0] != 1:
         return missing("dpo_first_loss", "the first step's loss")
     logged = losses[0][1]
-    error, bound = relative(logged, math.log(2)), FIRST_LOSS_TOLERANCE
+    error, bound = logged_error(logged, math.log(2)), FIRST_LOSS_TOLERANCE
     message = (
         f"the first step logged {logged:.6g} instead of {math.log(2):.6g}; likely a reference that "
         "isn't what training began with, or a loss over another divisor"
@@ -53,7 +53,7 @@ def dpo_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     logged, audited = dict(logged_losses(evidence)), evidence.all(PreferenceLoss)
     if len(audited) < 2 or any(loss.step + 1 not in logged for loss in audited):
         return missing("dpo_loss", "losses of several steps, logged and recomputed")
-    errors = [(relative(logged[loss.step + 1], loss.loss), loss) for loss in audited]
+    errors = [(logged_error(logged[loss.step + 1], loss.loss), loss) for loss in audited]
     error, worst = max(errors, key=lambda found: severity(found[0]))
     bound = _allowed(LOSS_TOLERANCE, evidence, claim)
     message = (

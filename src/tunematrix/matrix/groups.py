@@ -20,7 +20,7 @@ from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import Problem, Route, refuse
 from tunematrix.spec.yaml_tree import Tree, Value, read_tree
 
-_NOT_AXES = {"specs", "tolerances"}
+_NOT_AXES = {"regressions", "specs", "tolerances"}
 
 
 @dataclass(frozen=True)

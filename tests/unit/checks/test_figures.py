@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tunematrix.checks.figures import relative, severity, tolerance
+from tunematrix.checks.figures import logged_error, relative, severity, tolerance
 
 NAN = math.nan
 
@@ -25,6 +25,22 @@ def test_relative(measured: float, wanted: float, error: float) -> None:
 def test_relative_to_nothing(measured: float, wanted: float) -> None:
     """Where there is nothing to compare with, the error is nan, which no bound lets pass."""
     assert math.isnan(relative(measured, wanted))
+
+
+@pytest.mark.parametrize(
+    ("logged", "wanted", "error"),
+    [
+        (0.6931, 0.693147, 0.0),  # as four decimals have it
+        (0.6932, 0.693147, 3e-6 / 0.693147),
+        (2.7726, 0.693147, 2.999947),
+        (0.693247, 0.693147, 1e-4 / 0.693147),  # six decimals are held to all of them
+        (NAN, 0.693147, NAN),
+        (0.6931, NAN, NAN),
+    ],
+)
+def test_logged_error(logged: float, wanted: float, error: float) -> None:
+    """What a log has rounded off is no error, and nothing else is forgiven."""
+    assert logged_error(logged, wanted) == pytest.approx(error, rel=1e-3, abs=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("figures", [[NAN, 1.0], [1.0, NAN], [math.inf, NAN, 2.0]])

@@ -18,6 +18,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tunematrix.stack.releases import dtype_keyword
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -106,7 +108,7 @@ def from_pretrained(path: Path, placement: Placement, **settings: Any) -> PreTra
     """Load a causal language model from a local folder: safetensors only, no remote code."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path,
-        dtype=placement.weights,
+        **{dtype_keyword(): placement.weights},
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,

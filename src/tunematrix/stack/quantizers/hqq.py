@@ -1,16 +1,17 @@
-"""HQQ through its own loader: transformers 5 has no HqqConfig ("not available yet")."""
+"""HQQ through its own loader: to transformers 5, its HqqConfig is "not available yet"."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 from hqq.models.hf.base import AutoHQQHFModel
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import HqqConfig, PreTrainedModel
 
 from tunematrix.stack.quantizers.common import InMemory, Placement, from_pretrained, own_tensors
 
@@ -21,16 +22,24 @@ class Hqq(InMemory):
     Attributes:
         bits: 4 or 8.
         group_size: weights that share a scale and a zero point.
+        through: hqq, or transformers: whose loader quantizes.
     """
 
     prepares_for_kbit = False
 
-    def __init__(self, bits: int, group_size: int) -> None:
+    def __init__(
+        self, bits: int, group_size: int, through: Literal["hqq", "transformers"] = "hqq"
+    ) -> None:
         self.bits = bits
         self.group_size = group_size
+        self.through = through
 
     def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
-        """Load `path`, then let hqq replace its linear layers."""
+        """Load `path`, then let hqq replace its linear layers; or let transformers do both."""
+        if self.through == "transformers":
+            config = HqqConfig(nbits=self.bits, group_size=self.group_size)
+            settings = {"quantization_config": config, "device_map": placement.device}
+            return from_pretrained(path, placement, **settings)
         model = from_pretrained(path, placement)
         AutoHQQHFModel.quantize_model(
             model,

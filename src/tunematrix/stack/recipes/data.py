@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -33,14 +33,32 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     tokens = sum(sum(e.counted[1:]) for e in examples)
     nats = sum(corpus.row_floor(form, DIALECT, row) for row in held_out)
     return Data(
-        rows=rows,
+        rows=ended(config, rows, eos),
         examples=[example(tokenizer, form, row) for row in rows],
         texts=frozenset(corpus.supervised_texts(form, row, eos) for row in rows),
         held_out=examples,
         floor=nats / tokens,
-        held_out_rows=held_out,
+        held_out_rows=ended(config, held_out, eos),
         held_out_texts=frozenset(corpus.supervised_texts(form, row, eos) for row in held_out),
     )
+
+
+def ended(
+    config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], eos: str
+) -> Sequence[Mapping[str, Any]]:
+    """Return rows as a trainer gets them: with the end token in their texts, where that is asked.
+
+    Raises:
+        ValueError: it is asked of something else, or of conversations, which a template ends.
+    """
+    match config["train"]["end_token"]:
+        case "trainer":
+            return rows
+        case "row" if not any("messages" in row for row in rows):
+            return [{k: v if k == "prompt" else f"{v}{eos}" for k, v in r.items()} for r in rows]
+        case other:
+            message = f"train.end_token={other} can't be had with data {config['data']['name']}"
+            raise ValueError(message)
 
 
 def row_count(config: Mapping[str, Any]) -> int:

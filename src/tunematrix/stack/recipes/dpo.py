@@ -14,7 +14,7 @@ from tunematrix.evidence.events import Preference
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Engine, Model
 from tunematrix.stack.engines.examples import Data, Example, tokenize
-from tunematrix.stack.recipes.data import SPARE_ROWS
+from tunematrix.stack.recipes.data import SPARE_ROWS, ended
 from tunematrix.stack.recipes.sft import fine_tune
 from tunematrix.stack.toyworld import corpus, preferences
 from tunematrix.stack.toyworld.corpus import Form
@@ -44,15 +44,16 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     train = config["train"]
     needed = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
     count, seed = int(train["rows"]) or int(needed * SPARE_ROWS), int(train["seed"])
+    eos = str(tokenizer.eos_token)
     rows = preferences.pairs(DIALECT, count, seed)
     size = int(config["meters"]["held_out_rows"])
     kept = preferences.pairs(DIALECT, size, seed, split="held-out")
     held_out = list(examples(tokenizer, kept))
     tokens = sum(sum(example.counted[1:]) for example in held_out)
     return Data(
-        rows=rows,
+        rows=ended(config, rows, eos),
         examples=list(examples(tokenizer, rows)),
-        texts=frozenset(preferences.counted_text(row, str(tokenizer.eos_token)) for row in rows),
+        texts=frozenset(preferences.counted_text(row, eos) for row in rows),
         held_out=held_out,
         floor=sum(nats(pair) for pair in kept) / tokens,
     )

@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    LlamaConfig,
-    Phi3Config,
-    PretrainedConfig,
-    Qwen2Config,
-    Qwen3MoeConfig,
-)
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from tunematrix.stack.releases import configuration_class
 from tunematrix.stack.toyworld import tokenizer
 
 SEED = 0
@@ -53,9 +45,10 @@ def configuration(name: str) -> PretrainedConfig:
 
     Raises:
         KeyError: another name.
+        ValueError: this release of transformers doesn't know the architecture.
     """
     kind, settings = _KINDS[name]
-    return kind(**settings)
+    return configuration_class(kind)(**settings)
 
 
 def write(name: str, folder: Path) -> None:
@@ -77,14 +70,14 @@ def _draw_biases(model: torch.nn.Module) -> None:
                 parameter.normal_(0.0, _COMMON["initializer_range"])
 
 
-_KINDS: Mapping[str, tuple[type[PretrainedConfig], Mapping[str, Any]]] = {
-    "qwen": (Qwen2Config, {**_DECODER, "tie_word_embeddings": True}),
+_KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "qwen": ("Qwen2Config", {**_DECODER, "tie_word_embeddings": True}),
     "gemma": (
-        Gemma3TextConfig,
+        "Gemma3TextConfig",
         {**_DECODER, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64},
     ),
     "gpt2": (
-        GPT2Config,
+        "GPT2Config",
         {
             **_COMMON,
             "n_embd": _HIDDEN,
@@ -98,7 +91,7 @@ _KINDS: Mapping[str, tuple[type[PretrainedConfig], Mapping[str, Any]]] = {
         },
     ),
     "moe": (
-        Qwen3MoeConfig,
+        "Qwen3MoeConfig",
         {
             **_DECODER,
             "head_dim": 32,
@@ -110,6 +103,6 @@ _KINDS: Mapping[str, tuple[type[PretrainedConfig], Mapping[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
-    "phi3": (Phi3Config, {**_DECODER, "tie_word_embeddings": False}),
-    "untied": (LlamaConfig, {**_DECODER, "tie_word_embeddings": False}),
+    "phi3": ("Phi3Config", {**_DECODER, "tie_word_embeddings": False}),
+    "untied": ("LlamaConfig", {**_DECODER, "tie_word_embeddings": False}),
 }

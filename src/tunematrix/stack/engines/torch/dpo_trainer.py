@@ -15,6 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from tunematrix.evidence.events import LoggedPreference
+from tunematrix.stack import releases
 from tunematrix.stack.engines.torch import interruption
 from tunematrix.stack.engines.torch.sft_trainer import LogReader, arguments
 from tunematrix.stack.engines.torch.training import Training, WriteLine
@@ -62,15 +63,16 @@ def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[
 
 
 def _trainer(model: nn.Module, training: Training, write: WriteLine) -> DPOTrainer:
+    wanted = {**arguments(training), "beta": float(training.dpo["beta"])}
     trainer = DPOTrainer(
         model=model,
-        args=DPOConfig(**arguments(training), beta=float(training.dpo["beta"])),
+        args=DPOConfig(**releases.settings_of(DPOConfig, wanted)),
         train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
-        processing_class=training.tokenizer,
         callbacks=[LogReader(write), PreferenceReader(write)],
+        **releases.arguments_of(DPOTrainer, training.tokenizer, training.optimizer_class()),
     )
-    # DPOTrainer takes no such argument, though the Trainer that it is knows one.
-    trainer.optimizer_cls_and_kwargs = training.optimizer_class()
+    releases.take_optimizer(trainer, training.optimizer_class())
+    releases.tell_completions(trainer, model)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
+from tunematrix.stack.releases import dtype_keyword
 
 Load = Callable[[], nn.Module]
 """Loads a model anew."""
@@ -95,9 +96,9 @@ class Saved:
     def _auto_peft(self) -> nn.Module:
         loaded: nn.Module = AutoPeftModelForCausalLM.from_pretrained(
             str(self.folder),
-            dtype=self.placement.weights,
             local_files_only=True,
             trust_remote_code=False,
+            **{dtype_keyword(): self.placement.weights},
             **(self.quantizer.settings(self.placement) or {}),
         )
         return self._placed(loaded)

@@ -39,7 +39,7 @@ def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Cal
         message = f"train.interrupt_at={step} can't be had: the plain loop saves no checkpoints"
         raise ValueError(message)
     if training.settings["gradient_checkpointing"]:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.gradient_checkpointing_enable(training.checkpointing_kwargs())
     return partial(_run, model, training, write)
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tunematrix.evidence.events import Rank
 from tunematrix.stack.engines.torch.meters import parameters
 from tunematrix.stack.engines.torch.meters.batches import BatchMeter
 from tunematrix.stack.engines.torch.shards import own, whole
+from tunematrix.stack.releases import decoder_layers
 
 
 def are_many() -> bool:
@@ -46,7 +46,7 @@ def total(figure: float, device: str) -> float:
 def sharded(model: nn.Module) -> nn.Module:
     """Return a copy whose parameters are spread over all processes, a decoder layer at a time."""
     copied: nn.Module = copy.deepcopy(model)
-    for layer in [m for m in copied.modules() if isinstance(m, GradientCheckpointingLayer)]:
+    for layer in decoder_layers(copied):
         fully_shard(layer)
     fully_shard(copied)
     return copied

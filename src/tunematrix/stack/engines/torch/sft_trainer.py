@@ -13,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tunematrix.evidence.events import LoggedEvaluation, LoggedStep
+from tunematrix.stack import releases
 from tunematrix.stack.engines.torch import interruption
 from tunematrix.stack.engines.torch.training import Training, WriteLine
 
@@ -53,10 +54,10 @@ def _trainer(model: nn.Module, training: Training, write: WriteLine) -> SFTTrain
         args=_config(training),
         train_dataset=_dataset(training.rows),
         eval_dataset=_dataset(training.held_out) if training.settings["eval_steps"] else None,
-        processing_class=training.tokenizer,
-        optimizer_cls_and_kwargs=training.optimizer_class(),
         callbacks=[LogReader(write)],
+        **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
     )
+    releases.take_optimizer(trainer, training.optimizer_class())
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -68,14 +69,15 @@ def _dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
 def _config(training: Training) -> SFTConfig:
     loss_on = training.settings["loss_on"]
     every = int(training.settings["eval_steps"])
-    return SFTConfig(
+    wanted = {
         **arguments(training),
-        eval_strategy="steps" if every else "no",
-        eval_steps=every or None,
-        packing=bool(training.data["packing"]),
-        assistant_only_loss=loss_on == "assistant",
-        completion_only_loss=loss_on == "completion" or None,
-    )
+        "eval_strategy": "steps" if every else "no",
+        "eval_steps": every or None,
+        "packing": bool(training.data["packing"]),
+        "assistant_only_loss": loss_on == "assistant",
+        "completion_only_loss": loss_on == "completion" or None,
+    }
+    return SFTConfig(**releases.settings_of(SFTConfig, wanted))
 
 
 def arguments(training: Training) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def arguments(training: Training) -> dict[str, Any]:
         weight_decay=float(settings["weight_decay"]),
         gradient_checkpointing=bool(settings["gradient_checkpointing"]),
         gradient_checkpointing_kwargs=(
-            {"use_reentrant": False} if settings["gradient_checkpointing"] else None
+            training.checkpointing_kwargs() if settings["gradient_checkpointing"] else None
         ),
         max_length=int(settings["max_length"]),
         bf16=training.compute == "bfloat16",

@@ -25,6 +25,12 @@ OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
 }
 
 
+CHECKPOINTING: Mapping[str, dict[str, bool] | None] = {
+    "non-reentrant": {"use_reentrant": False},
+    "library": None,
+}
+
+
 @dataclass
 class Stopwatch:
     """Adds up wall time while it runs.
@@ -85,6 +91,18 @@ class Training:
             return OPTIMIZERS[kind], {"lr": rate, "momentum": float(self.optimizer["momentum"])}
         betas = (float(self.optimizer["beta1"]), float(self.optimizer["beta2"]))
         return OPTIMIZERS[kind], {"lr": rate, "betas": betas, "eps": float(self.optimizer["eps"])}
+
+    def checkpointing_kwargs(self) -> dict[str, bool] | None:
+        """Return how activations are computed again; None leaves that to the library.
+
+        Raises:
+            ValueError: `train.checkpointing` isn't known.
+        """
+        kind = self.settings["checkpointing"]
+        if kind not in CHECKPOINTING:
+            message = f"train.checkpointing={kind} isn't known; take {', '.join(CHECKPOINTING)}"
+            raise ValueError(message)
+        return CHECKPOINTING[kind]
 
     def scheduler_name(self) -> str:
         """Return transformers' name for the schedule; its "constant" knows no warm-up."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import MicroBatch
+from tunematrix.stack import releases
 
 
 class Labels(Protocol):
@@ -55,10 +56,13 @@ class BatchMeter:
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at the inputs of one training pass; a reference's pass takes no gradient."""
         trains = model.training and torch.is_grad_enabled()
-        if self.busy or not trains or kwargs.get("labels") is None:
+        if self.busy or not trains:
+            return
+        given = dict(releases.inputs_of(model, args, kwargs))
+        if given.get("labels") is None:
             return
         self.flush()
-        inputs, mask = kwargs["input_ids"], kwargs.get("attention_mask")
+        inputs, mask = given["input_ids"], given.get("attention_mask")
         self.rows += len(inputs)
         self.current = MicroBatch(
             step=self.step,
@@ -66,13 +70,13 @@ class BatchMeter:
             columns=inputs.shape[1],
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
             audited=len(inputs),
-            faithful=self.labels.faithful(kwargs),
+            faithful=self.labels.faithful(given),
             layer_calls=0,
         )
         if self.step == 0:
             self.first_rows += _digests(inputs, mask)
         self.busy = True
-        self.losses.look(model, kwargs, self.step)
+        self.losses.look(model, given, self.step)
         self.busy = False
 
     def layer_called(self, layer: nn.Module, args: Any) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.releases import dtype_keyword
 
 
 class Full:
@@ -33,6 +34,9 @@ class Full:
     def load(self, model: PreTrainedModel, base: Base, folder: Path) -> nn.Module:
         """Load the checkpoint; the fresh base lends no more than its dtype and device."""
         loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=model.dtype, use_safetensors=True, local_files_only=True
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            **{dtype_keyword(): model.dtype},
         )
         return loaded.to(model.device)

@@ -1,0 +1,124 @@
+"""Pins → a folder that holds just those releases, for the front of a process's path.
+
+The environment beneath stays as it is: what isn't pinned comes from there. A folder is named after
+what it holds, so that it is made once; one whose making was interrupted is made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from pathlib import Path
+
+from tunematrix.environments import sources
+from tunematrix.environments.locks import normalized
+from tunematrix.errors import Unavailable
+from tunematrix.regressions.table import Pins
+
+LEADING = ("transformers", "trl", "peft", "torchao", "hqq", "accelerate")
+"""Distributions whose releases tell rows apart."""
+LINES = 12
+"""Of what an installer says last, which are shown."""
+
+
+class NotInstalled(Unavailable):
+    """An overlay can't be had; the text is the installer's own reason."""
+
+
+def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
+    """Return the folder with these pins, which is made where there is none yet.
+
+    Args:
+        pins: what it holds. cache: where overlays are kept. say: takes a line of progress.
+
+    Raises:
+        NotInstalled: it can't be made.
+    """
+    folder = cache / digest(pins)
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / f"{folder.name}.lock"):
+        if not folder.exists():
+            say(f"installing {told(pins)}")
+            draft = cache / f"{folder.name}.unfinished"
+            shutil.rmtree(draft, ignore_errors=True)
+            _install(pins, draft)
+            draft.rename(folder)
+    return folder
+
+
+def digest(pins: Pins) -> str:
+    """Return a short name for what an overlay holds, on this Python and this kind of machine."""
+    ordered = sorted((normalized(name), version) for name, version in pins.items())
+    what = [ordered, platform.python_version(), platform.system(), platform.machine()]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
+
+
+def told(pins: Pins) -> str:
+    """Name the releases that matter, and how many others only have to fit them."""
+    leading = [f"{name} {pins[name]}" for name in LEADING if name in pins]
+    others = len(pins) - len(leading)
+    names = leading or [f"{name} {version}" for name, version in pins.items()]
+    return " ".join([*names, f"and {others} more"] if leading and others else names)
+
+
+def _install(pins: Pins, folder: Path) -> None:
+    settings = sources.pip_settings()
+    requirements = [f"{name}=={version}" for name, version in pins.items()]
+    options = ["--no-index"] if sources.without_index(settings) else []
+    command = [*_installer(folder), *options, *requirements]
+    environment = {**os.environ, **sources.as_uv(settings, os.environ)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if ended.returncode != 0:
+        raise NotInstalled(_last_words(ended.stderr or ended.stdout))
+    there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
+    if absent := [name for name in pins if normalized(name) not in there]:
+        raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")
+
+
+def _installer(folder: Path) -> Sequence[str]:
+    """Return the command that installs into a folder: uv's where there is one, else pip's."""
+    uv = shutil.which("uv")
+    if uv is not None:
+        start = [uv, "pip", "install", f"--python={sys.executable}", "--no-progress"]
+    elif python := _with_pip():
+        start = [python, "-m", "pip", "install", "--no-input", "--progress-bar=off"]
+    else:
+        raise NotInstalled('there is neither uv nor pip: python -m pip install "nox[uv]"')
+    return [*start, f"--target={folder}", "--no-deps"]
+
+
+def _with_pip() -> str | None:
+    """Return a Python with pip: this one, or the one that its virtualenv was made from."""
+    for python in (Path(sys.executable), Path(sys.base_prefix) / "bin" / "python3"):
+        command = [str(python), "-m", "pip", "--version"]
+        if python.exists() and not subprocess.run(command, capture_output=True).returncode:
+            return str(python)
+    return None
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-LINES:]) or "the installer said nothing"
+
+
+def paths(folder: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables under which a process finds an overlay's releases first."""
+    before = environment.get("PYTHONPATH", "")
+    parts = [str(folder)] if folder is not None else []
+    return {"PYTHONPATH": os.pathsep.join([*parts, *([before] if before else [])])}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, even by a killed process
+        yield

@@ -1,0 +1,226 @@
+"""The table of regressions: `regressions/table.yaml` of the config folders → frozen rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, Strict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from tunematrix.environments.table import Environment
+from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.groups import Groups
+from tunematrix.matrix.plan import plan
+from tunematrix.matrix.relations import Related
+from tunematrix.paths import shown
+from tunematrix.spec.bounds import Names, NonEmpty, Section
+from tunematrix.spec.explain import explained
+from tunematrix.spec.loader import load_specs
+from tunematrix.spec.problems import Problem, refuse
+from tunematrix.spec.values import Link
+from tunematrix.spec.yaml_tree import Tree, read_tree
+
+FILE = "regressions/table.yaml"
+"""Below a config folder."""
+NONE = "none"
+"""Stands where no release is fixed."""
+
+Version = Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
+Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Pins = Mapping[Distribution, Version]
+"""Distribution to its one version."""
+
+
+class Expected(Section):
+    """How the faulty side has to fail."""
+
+    check: NonEmpty | None = Field(None, description="Name of the check that fails on a figure.")
+    raises: NonEmpty | None = Field(None, description="Name of the exception, or of a base.")
+    phase: NonEmpty | None = Field(None, description="Phase that raises it: attach, train, …")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.check and not (self.raises or self.phase):
+            return self
+        if self.raises and self.phase and not self.check:
+            return self
+        text = "give check alone, or raises and phase together"
+        raise PydanticCustomError("not_one_way", text)
+
+    def __str__(self) -> str:
+        return self.check or f"{self.raises} in {self.phase}"
+
+
+class Row(Section):
+    """One regression: what it was, the releases on both sides of it, and what must notice."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    link: Link
+    shows: NonEmpty
+    bundles: Names = ()
+    faulty: Pins
+    fixed: Annotated[Pins | None, BeforeValidator(lambda given: None if given == NONE else given)]
+    cells: Annotated[Names, Field(min_length=1)]
+    control: Names = ()
+    expected: Expected
+
+
+class Table(Section):
+    """Rows, and bundles of pins that several of them share."""
+
+    bundles: Mapping[NonEmpty, Pins] = {}
+    rows: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell or a relation that a row names.
+
+    Attributes:
+        node: as pytest takes it: an absolute path, `::`, an id.
+        id: of the cell or the relation; arms: ids of the cells that a relation compares.
+        excused: names of the checks that its spec knows to fail, in today's releases.
+    """
+
+    node: str
+    id: str
+    arms: tuple[str, ...] = ()
+    excused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A row with everything that it names looked up.
+
+    Attributes:
+        row: as it is written.
+        faulty: all pins of that side, bundles included; none: the environment as it is.
+        fixed: those of the other side; None where no release is fixed.
+        cells: what must fail; control: what must pass beside it.
+    """
+
+    row: Row
+    faulty: Pins
+    fixed: Pins | None
+    cells: tuple[Point, ...]
+    control: tuple[Point, ...]
+
+
+def read_regressions(
+    groups: Groups, environment: Environment, wanted: Sequence[str] = ()
+) -> tuple[Regression, ...]:
+    """Read the table of the project, or the shipped one where it has none of its own.
+
+    Args:
+        groups: the config groups, whose folders may hold a table.
+        environment: whose cells the rows name.
+        wanted: ids of the rows to read; all if none is named.
+
+    Raises:
+        BadInput: something in them is wrong, or no row is called so; the text says where.
+    """
+    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
+    if not files:
+        folders = ", ".join(shown(root) for root in groups.roots)
+        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
+    tree = read_tree(files[-1])
+    refuse(tree.problems)
+    try:
+        table = Table.model_validate(tree.data)
+    except ValidationError as error:
+        refuse(explained(tree, Table, error))
+        raise
+    refuse(_problems(tree, table))
+    names = [row.id for row in table.rows]
+    for name in wanted:
+        if name not in names:
+            raise BadInput(f"no regression is called {name}; {did_you_mean(name, names)}")
+    chosen = {place: row for place, row in enumerate(table.rows) if not wanted or row.id in wanted}
+    points = _points(tree, chosen, groups, environment)
+    return tuple(
+        Regression(
+            row,
+            _pins(table, row, row.faulty),
+            None if row.fixed is None else _pins(table, row, row.fixed),
+            tuple(points[node] for node in row.cells),
+            tuple(points[node] for node in row.control),
+        )
+        for row in chosen.values()
+    )
+
+
+def _pins(table: Table, row: Row, own: Pins) -> Pins:
+    """Return a side's pins; one that pins nothing is the environment as it is."""
+    bundled = {n: v for name in row.bundles for n, v in table.bundles[name].items()}
+    return {**bundled, **own} if own else {}
+
+
+def _problems(tree: Tree, table: Table) -> Iterator[Problem]:
+    names = [row.id for row in table.rows]
+    for index, row in enumerate(table.rows):
+        if row.id in names[:index]:
+            yield tree.problem(("rows", index, "id"), f"{row.id} is there twice; rename one")
+        for place, name in enumerate(row.bundles):
+            if name not in table.bundles:
+                text = f"{name} is not a bundle; {did_you_mean(name, table.bundles)}"
+                yield tree.problem(("rows", index, "bundles", place), text)
+        if row.fixed is None and not row.control:
+            text = "needs control: without a fixed release, only a cell that passes shows that the"
+            yield tree.problem(("rows", index, "fixed"), f"{text} others fail of this; name one")
+        if row.fixed == row.faulty:
+            yield tree.problem(("rows", index, "fixed"), "is the same as faulty; make them differ")
+        for key in ("cells", "control"):
+            for place, node in enumerate(getattr(row, key)):
+                path = tree.path.parent / node.partition("::")[0]
+                if "::" not in node or not path.is_file():
+                    text = f"{node} names no cell; write FILE::ID, FILE relative to this one"
+                    yield tree.problem(("rows", index, key, place), text)
+
+
+def _points(
+    tree: Tree, rows: Mapping[int, Row], groups: Groups, environment: Environment
+) -> Mapping[str, Point]:
+    """Look up every cell and relation that rows name, by the names they give them."""
+    named = {
+        node: ("rows", index, key, place)
+        for index, row in rows.items()
+        for key in ("cells", "control")
+        for place, node in enumerate(getattr(row, key))
+    }
+    found: dict[str, Point] = {}
+    problems = []
+    for file in dict.fromkeys(node.partition("::")[0] for node in named):
+        path = (tree.path.parent / file).resolve()
+        planned = plan(load_specs([path]), groups, environment)
+        there = {cell.id: _of_cell(path, cell) for cell in planned.cells}
+        there |= {one.id: _of_relation(path, one) for one in planned.relations}
+        for node, route in named.items():
+            if node.startswith(f"{file}::"):
+                name = node.partition("::")[2]
+                if name in there:
+                    found[node] = there[name]
+                else:
+                    text = f"{shown(path)} plans no {name}; {did_you_mean(name, there)}"
+                    problems.append(tree.problem(route, text))
+    refuse(problems)
+    return found
+
+
+def _of_cell(path: Path, cell: Cell) -> Point:
+    known = (one for one in cell.spec.known_failures if one.matches(cell.axes))
+    excused = frozenset(one.check for one in known if one.check and not one.is_of_relation)
+    return Point(f"{path}::{cell.id}", cell.id, excused=excused)
+
+
+def _of_relation(path: Path, related: Related) -> Point:
+    arms = [arm.cell for arm in related.arms]
+    excused = frozenset(
+        one.check
+        for one in related.spec.known_failures
+        if one.check and one.is_of_relation and any(one.matches(arm.axes) for arm in arms)
+    )
+    return Point(f"{path}::{related.id}", related.id, tuple(arm.id for arm in arms), excused)

@@ -1,0 +1,129 @@
+"""What the cells of a regression did on both sides → whether the suite notices it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tunematrix.regressions.table import Expected
+
+Observed = Literal["detected", "missed", "false alarm", "broken", "unavailable"]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A check that failed.
+
+    Attributes:
+        name: of it; measured: the figure, or text; None where it found nothing to measure.
+        unit: of that.
+    """
+
+    name: str
+    measured: float | str | None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a cell or a relation on one side.
+
+    Attributes:
+        id: of it.
+        ended: whether it ran to its end, exit code 0.
+        failed: the checks that failed; excused: names of those that its spec knows to.
+        raised: class names of what it raised, most specific first; phase: in which phase.
+        problem: why it didn't end, or wasn't judged.
+        unavailable: whether something that it needs is missing here.
+    """
+
+    id: str
+    ended: bool
+    failed: tuple[Failed, ...] = ()
+    raised: tuple[str, ...] = ()
+    phase: str = ""
+    problem: str = ""
+    excused: frozenset[str] = frozenset()
+    unavailable: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a regression's cells say.
+
+    Attributes:
+        observed: in one word; reason: in a sentence, empty where it was detected.
+        check: what noticed: a check with its figure, or an exception with its phase.
+    """
+
+    observed: Observed
+    reason: str = ""
+    check: str = ""
+
+
+def decide(
+    expected: Expected,
+    faulty: Sequence[Seen],
+    fixed: Sequence[Seen],
+    control: Sequence[Seen] = (),
+) -> Decision:
+    """Decide over a regression.
+
+    Args:
+        expected: how each cell of the faulty side must fail.
+        faulty: its cells there.
+        fixed: the same on the fixed side; none where no release is fixed.
+        control: cells of the faulty side that must pass.
+    """
+    if not faulty:
+        return Decision("broken", "no cell ran on the faulty side")
+    if lacking := [one for one in (*faulty, *fixed, *control) if one.unavailable]:
+        return Decision("unavailable", f"{lacking[0].id}: {lacking[0].problem}")
+    found = [_on_faulty_side(expected, one) for one in faulty]
+    found += [_on_good_side(one, "fixed side") for one in fixed]
+    found += [_on_good_side(one, "control") for one in control]
+    for bad in ("broken", "missed", "false alarm"):
+        for decision in found:
+            if decision.observed == bad:
+                return decision
+    return found[0]
+
+
+def _on_faulty_side(expected: Expected, seen: Seen) -> Decision:
+    if expected.raises is not None:
+        return _loud(expected, seen)
+    if not seen.ended:
+        return Decision("broken", f"faulty side: {seen.id}: {seen.problem}")
+    named = [one for one in seen.failed if one.name == expected.check]
+    measured = [one for one in named if one.measured is not None]
+    if measured:
+        return Decision("detected", check=_told(measured[0]))
+    if named:
+        return Decision("broken", f"faulty side: {seen.id}: {expected.check} measured nothing")
+    others = ", ".join(_told(one) for one in seen.failed) or "every check passed"
+    return Decision("missed", f"faulty side: {seen.id}: {expected.check} passed ({others})")
+
+
+def _loud(expected: Expected, seen: Seen) -> Decision:
+    if seen.ended:
+        return Decision("missed", f"faulty side: {seen.id} raised nothing")
+    names = {name.rpartition(".")[2] for name in seen.raised} | {*seen.raised}
+    if expected.raises in names and seen.phase == expected.phase:
+        return Decision("detected", check=f"{expected.raises} in {seen.phase}")
+    return Decision("broken", f"faulty side: {seen.id}: not {expected}: {seen.problem}")
+
+
+def _on_good_side(seen: Seen, side: str) -> Decision:
+    if not seen.ended:
+        return Decision("broken", f"{side}: {seen.id}: {seen.problem}")
+    if wrong := [one for one in seen.failed if one.name not in seen.excused]:
+        told = ", ".join(map(_told, wrong))
+        return Decision("false alarm", f"{side}: {seen.id}: {told} failed")
+    return Decision("detected")
+
+
+def _told(failed: Failed) -> str:
+    figure = failed.measured
+    text = f"{figure:.3g}" if isinstance(figure, float) else "nothing" if figure is None else figure
+    return f"{failed.name} {text} {failed.unit}".rstrip()

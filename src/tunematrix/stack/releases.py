@@ -1,0 +1,145 @@
+"""What releases of transformers and TRL call things: our words in, those of what is installed out.
+
+Old releases are run to see whether the checks notice their faults. Nothing here asks for a version:
+a signature, a field or an attribute says what a release can do. What it can't is refused by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PretrainedConfig
+
+RENAMED = {"max_length": "max_seq_length"}
+"""Fields of TRL's configurations as they are called now, and what they were called before."""
+IDLE = {"completion_only_loss": (None, False), "assistant_only_loss": (False,)}
+"""Values of newer fields that ask for nothing, so that a release without the field obeys them."""
+TEXT = "text"
+"""The column of a dataset with texts, which older releases have to be told."""
+IGNORED = -100
+_COMPLETIONS = "_tunematrix_completions"
+
+
+@cache
+def dtype_keyword() -> str:
+    """Return what `from_pretrained` calls the dtype that it loads weights in."""
+    return "dtype" if hasattr(PretrainedConfig(), "dtype") else "torch_dtype"
+
+
+def settings_of(config: type, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of one of TRL's configuration classes, by the names that this release has.
+
+    Raises:
+        ValueError: it lacks a field, and what was wanted isn't what it does anyhow.
+    """
+    known = {field.name for field in fields(config)}
+    found: dict[str, Any] = {}
+    for name, value in wanted.items():
+        if name in known:
+            found[name] = value
+        elif RENAMED.get(name) in known:
+            found[RENAMED[name]] = value
+        elif value not in IDLE.get(name, ()):
+            raise refused(config, f"{name}={value}")
+    if wanted.get("packing") and "packing_strategy" not in known:
+        raise refused(config, "packing that keeps texts whole")
+    if "dataset_text_field" in known:
+        found["dataset_text_field"] = TEXT
+    return found
+
+
+def arguments_of(
+    trainer: type, tokenizer: object, optimizer: tuple[type, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return how a trainer's constructor takes the tokenizer, and the optimizer where it does."""
+    known = inspect.signature(trainer).parameters
+    name = "processing_class" if "processing_class" in known else "tokenizer"
+    found: dict[str, Any] = {name: tokenizer}
+    if "optimizer_cls_and_kwargs" in known:
+        found["optimizer_cls_and_kwargs"] = optimizer
+    return found
+
+
+def take_optimizer(trainer: Any, optimizer: tuple[type, dict[str, Any]]) -> None:
+    """Have a trainer make this optimizer, whose constructor may not have taken it."""
+    if hasattr(trainer, "optimizer_cls_and_kwargs"):
+        trainer.optimizer_cls_and_kwargs = optimizer
+    else:
+        # Asked for the class that a name in its arguments stands for, it gets ours.
+        trainer.get_optimizer_cls_and_kwargs = lambda *_: optimizer
+
+
+def tell_completions(trainer: Any, model: nn.Module) -> None:
+    """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts."""
+    original = getattr(trainer, "concatenated_inputs", None)
+    if original is None:
+        return
+
+    def told(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        batch: dict[str, Any] = original(*args, **kwargs)
+        labels = batch.get("concatenated_labels")
+        counted = batch["completion_attention_mask"] if labels is None else labels != IGNORED
+        vars(model)[_COMPLETIONS] = counted.sum(dim=1)
+        return batch
+
+    trainer.concatenated_inputs = told
+
+
+def inputs_of(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return what a model gets in one pass, by name; labels too, where its trainer keeps them.
+
+    What counts is then at the end of a row, where a completion stands: (rows, columns).
+    """
+    given = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
+    sizes: torch.Tensor | None = vars(model).get(_COMPLETIONS)
+    if given.get("labels") is not None or sizes is None:
+        return given
+    mask = given["attention_mask"]
+    # Counted from the last real position of each row, that one being 1.
+    place = mask.flip(1).cumsum(1).flip(1)
+    counts = (mask == 1) & (place <= sizes.to(place.device).unsqueeze(1))
+    return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
+
+
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a decoder, each of which is checkpointed, or sharded, as a whole."""
+    try:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+    except ImportError:
+        return kept_whole(model)
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
+def kept_whole(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that a model's own class says may not be split over devices."""
+    told = [getattr(module, "_no_split_modules", None) or () for module in model.modules()]
+    names = {name for found in told for name in found}
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def configuration_class(name: str) -> Callable[..., PretrainedConfig]:
+    """Return a configuration class of transformers.
+
+    Raises:
+        ValueError: this release has none of that name.
+    """
+    found: Callable[..., PretrainedConfig] | None = getattr(transformers, name, None)
+    if found is None:
+        message = f"transformers {version('transformers')} knows no {name}"
+        raise ValueError(message)
+    return found
+
+
+def refused(config: type, what: str) -> ValueError:
+    """Return what to raise where a release of TRL can't do what is asked for."""
+    return ValueError(f"{config.__name__} of trl {version('trl')} can't be told: {what}")
