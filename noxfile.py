@@ -132,39 +132,21 @@ def bench(session: nox.Session) -> None:
     run_in(session, ["cpu"], "tests/bench/bench.py")
 
 
-@nox.session(default=False)
-def faults(session: nox.Session) -> None:
-    """Try every deliberate fault, and say which check notices it and what slips through.
+def define_measure(verb: str, doc: str) -> None:
+    """Make a session of one of tunematrix's verbs that measure the suite; its arguments follow."""
 
-    What follows -- goes to `tunematrix faults`: -k gradients, --module my_faults.py.
-    """
-    run_in(session, ["cpu"], "-m", "tunematrix", "faults")
+    def measure(session: nox.Session) -> None:
+        # What installs old releases: the uv that Nox has.
+        os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+        run_in(session, ["cpu"], "-m", "tunematrix", verb)
 
-
-@nox.session(default=False)
-def soak(session: nox.Session) -> None:
-    """Train every cell under many seeds: `nox -s soak -- 20`; no outcome may depend on one.
-
-    What follows the number goes to pytest: -k, -n 2. The table shows how near each check came to
-    its bound in the worst run; .tunematrix/soak.json holds the same.
-    """
-    number, *others = session.posargs or ["20"]
-    if not number.isdigit():
-        session.error(f"{number} is no number of seeds: nox -s soak -- 20")
-    session.posargs[:] = others
-    cells = ["--axis=recipe=sft,dpo", "-m=not relation", f"--override-ini=testpaths={SPECS}"]
-    run_in(session, ["cpu"], "-m", "pytest", "-v", "--require=cpu", f"--seeds={number}", *cells)
+    measure.__doc__ = doc
+    nox.session(name=verb, default=False)(measure)
 
 
-@nox.session(default=False)
-def regressions(session: nox.Session) -> None:
-    """Run the suite against old releases that had real faults, and those that mended them.
-
-    What follows -- are rows of configs/regressions/table.yaml: `nox -s regressions -- R1 R4`.
-    """
-    # What installs overlays: the uv that Nox has.
-    os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
-    run_in(session, ["cpu"], "-m", "tunematrix", "regressions")
+define_measure("faults", "Try deliberate faults, and say which check notices: -- -k gradients.")
+define_measure("regressions", "Try old releases that had real faults, and those without: -- R1 R4.")
+define_measure("soak", "Train all cells under many seeds, -- 20: no outcome may depend on one.")
 
 
 @nox.session(default=False)
