@@ -49,13 +49,13 @@ def activations_kept(config: Mapping[str, Any]) -> Iterator[None]:
         return tensor
 
     def wrap(original: Any) -> Any:
-        def compute(*args: Any, **kwargs: Any) -> Any:
+        def step(*args: Any, **kwargs: Any) -> Any:
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
                 return original(*args, **kwargs)
 
-        return compute
+        return step
 
-    with replaced(Trainer, "compute_loss", wrap):
+    with replaced(Trainer, "training_step", wrap):
         yield
 
 

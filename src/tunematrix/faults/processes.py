@@ -85,22 +85,7 @@ def reseeded_at_each_step(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("process", seen_by=("lora[*-lora-none]", "same-interpreters[*]"))
-def threads_taken(config: Mapping[str, Any]) -> Iterator[None]:
-    """Compute with a thread more than was asked for, from the first step on.
-
-    Stands for libraries that set the number of threads for all of a process as they are loaded:
-    results differ in their last digits, and neighbours on the machine wait.
-    """
-
-    def take() -> None:
-        torch.set_num_threads(torch.get_num_threads() + 1)
-
-    with replaced(Trainer, "train", _before(take)):
-        yield
-
-
-@fault("process", seen_by=("same-interpreters[*]", "lora[*-lora-none]"))
+@fault("process", seen_by=("same-interpreters[*]",))
 def seeded_by_the_clock(config: Mapping[str, Any]) -> Iterator[None]:
     """Seed all generators by what the machine happens to give, as training begins.
 
