@@ -103,13 +103,13 @@ def _trained_in(dtype: torch.dtype) -> Callable[[Any], Any]:
 
 
 def test_adapters_that_follow_their_bases_dtype(run_cell: RunCell) -> None:
-    """Adapters in bfloat16 learn here as well, so that no other check needs to notice."""
+    """Adapters in bfloat16 learn here as well; that they were cast is all that can be noticed."""
     axes = {"precision": "bf16"}
     _, failed = run_cell(**axes)
     assert failed == set()
     with replaced(Trainer, "create_optimizer", _trained_in(torch.bfloat16)):
         _, failed = run_cell(**axes)
-    assert failed == {"trained_dtypes"}
+    assert failed == {"trained_dtypes", "continuity"}
 
 
 def test_updates_that_are_rounded_away(run_cell: RunCell) -> None:
