@@ -10,6 +10,7 @@ from tunematrix.evidence.events import (
     AdapterDropout,
     Attached,
     Continuity,
+    Draws,
     OptimizerStep,
     TrainedDtypes,
 )
@@ -34,10 +35,10 @@ def attached(evidence: Evidence, claim: Claim) -> Verdict | None:
     dtype = claim.option("precision")["compute"]
     bound = tolerance(START_TOLERANCE, [dtype]) * seen.largest
     message = (
-        f"attaching changed logits by {seen.difference:.3g} before any step, of {seen.largest:.3g} "
-        "at most; an adapter that doesn't start at zero, or a base that was changed on the way"
+        f"attaching changed logits by {seen.difference:.3g} before any step; an adapter that "
+        "doesn't start at zero, or a base that was changed on the way"
     )
-    ok = seen.difference <= bound and seen.largest > 0
+    ok = seen.difference <= bound and 0 < seen.largest < math.inf
     return decide("attached", ok, seen.difference, f"<= {bound:.3g}", message, unit="logits")
 
 
@@ -64,8 +65,10 @@ def dropout_factor(evidence: Evidence, claim: Claim) -> Verdict | None:
     """What dropout lets through makes up for what it drops."""
     wanted = _dropout(claim)
     seen = evidence.one(AdapterDropout)
-    if not wanted or seen is None or seen.factor is None:
-        return None  # adapter_dropout says what is missing; mlx-lm's step can't be looked into
+    if not wanted or (seen is not None and seen.factor is None):
+        return None  # mlx-lm's step can't be looked into
+    if seen is None or seen.factor is None:
+        return missing("dropout_factor", "what entered the adapters")
     expected = 1 / (1 - wanted)
     message = (
         f"what dropout let through was multiplied by {seen.factor:.5g}, not by {expected:.5g}; "
@@ -80,8 +83,10 @@ def dropout_independent(evidence: Evidence, claim: Claim) -> Verdict | None:
     """Each row and each step draws a mask of its own."""
     wanted = _dropout(claim)
     seen = evidence.one(AdapterDropout)
-    if not wanted or seen is None or not seen.compared:
+    if not wanted or (seen is not None and not seen.compared):
         return None
+    if seen is None:
+        return missing("dropout_independent", "what entered the adapters")
     expected, share = wanted**2 + (1 - wanted) ** 2, seen.alike / seen.compared
     room = DEVIATIONS * math.sqrt(expected * (1 - expected) / seen.compared)
     message = (
@@ -95,6 +100,17 @@ def dropout_independent(evidence: Evidence, claim: Claim) -> Verdict | None:
 
 def _dropout(claim: Claim) -> float:
     return float(claim.option("method")["implementation"].get("dropout", 0.0))
+
+
+def seed(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Training draws from the seed that was asked for."""
+    seen, wanted = evidence.one(Draws), int(claim.train["seed"])
+    if seen is None and all(step.gradient_norm is None for step in evidence.all(OptimizerStep)):
+        return None  # mlx's generators don't tell
+    if seen is None:
+        return missing("seed", "the seed that training began with")
+    message = f"training began with seed {seen.seed}; a library's default, or a seed of its own"
+    return decide("seed", seen.seed == wanted, seen.seed, str(wanted), message)
 
 
 def trained_dtypes(evidence: Evidence, claim: Claim) -> Verdict:

@@ -38,6 +38,7 @@ OF_TRAINING: tuple[Check, ...] = (
     ranks.ranks,
     settings.gradient_checkpointing,
     settings.precision,
+    effects.seed,
     effects.trained_dtypes,
     effects.adapter_dropout,
     effects.dropout_factor,

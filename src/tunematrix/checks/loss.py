@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tunematrix.checks.figures import relative, severity, tolerance
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing, within
+from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing, within
 from tunematrix.evidence.events import (
     Evaluation,
     EvaluationPasses,
@@ -22,18 +22,22 @@ STEP_LOSS_TOLERANCE = {"float32": 2e-4, "bfloat16": 4e-3, "float16": 4e-3}
 
 
 def steps_logged(evidence: Evidence, claim: Claim) -> Verdict:
-    """As many training lines as asked for were logged."""
+    """As many training lines as asked for were logged, and each that the settings ask for."""
     count = len(evidence.all(LoggedStep))
     wanted = claim.spec.min_steps_logged
     every, steps = int(claim.train["logging_steps"]), int(claim.train["max_steps"])
+    lost = {*range(every, steps + 1, every)} - {step for step, _ in logged_losses(evidence)}
     cause = (
         f"train.max_steps={steps} is below train.logging_steps={every}, so no line is ever "
         "written: raise the one or lower the other"
         if steps < every
-        else f"training was to log every {every} of {steps} steps; it ended early, or its log "
-        "wasn't read"
+        else f"training was to log every {every} of {steps} steps and didn't after "
+        f"{listed([str(step) for step in sorted(lost)]) or 'any'}; it ended early, its log wasn't "
+        "read, or lost lines"
     )
-    return decide("steps_logged", count >= wanted, count, f">= {wanted}", cause, unit="lines")
+    due = max(wanted, steps // every)
+    ok = count >= wanted and not lost
+    return decide("steps_logged", ok, count, f">= {due}", cause, unit="lines")
 
 
 def finite_loss(evidence: Evidence, claim: Claim) -> Verdict | None:

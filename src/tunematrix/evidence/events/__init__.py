@@ -34,6 +34,7 @@ from tunematrix.evidence.events.training import (
     Compute,
     Continuity,
     Coverage,
+    Draws,
     EvaluationPasses,
     LoggedEvaluation,
     LoggedStep,
@@ -57,6 +58,7 @@ Event = (
     | LogitError
     | Trainable
     | Attached
+    | Draws
     | MicroBatch
     | OptimizerStep
     | StepLoss
@@ -94,6 +96,7 @@ __all__ = [
     "Coverage",
     "Determinants",
     "Device",
+    "Draws",
     "Evaluation",
     "EvaluationPasses",
     "Event",

@@ -19,6 +19,17 @@ class Trainable:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Where random numbers come from as training begins.
+
+    Attributes:
+        seed: that the default generator was last given.
+    """
+
+    seed: int
+
+
+@dataclass(frozen=True)
 class Attached:
     """What attaching the method changed before any training, on the probe.
 

@@ -8,9 +8,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.stack.engines.examples import Data, Example, tokenize
-from tunematrix.stack.toyworld import corpus
+from tunematrix.stack.toyworld import corpus, models
 from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
+from tunematrix.stack.toyworld.tokenizer import written_context
 
 DIALECT: Dialect = "B"
 SPARE_ROWS = 1.25
@@ -29,12 +30,13 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
     eos = str(tokenizer.eos_token)
     size = int(config["meters"]["held_out_rows"])
     held_out = corpus.rows(form, DIALECT, size, seed=int(train["seed"]), split="held-out")
-    examples = [example(tokenizer, form, row) for row in held_out]
+    is_ours = str(config["model"]["path"]).startswith(models.SCHEME)
+    examples = [example(tokenizer, form, row, is_ours=is_ours) for row in held_out]
     tokens = sum(sum(e.counted[1:]) for e in examples)
     nats = sum(corpus.row_floor(form, DIALECT, row) for row in held_out)
     return Data(
         rows=ended(config, rows, eos),
-        examples=[example(tokenizer, form, row) for row in rows],
+        examples=[example(tokenizer, form, row, is_ours=is_ours) for row in rows],
         texts=frozenset(corpus.supervised_texts(form, row, eos) for row in rows),
         held_out=examples,
         floor=nats / tokens,
@@ -83,12 +85,22 @@ def row_count(config: Mapping[str, Any]) -> int:
     return asked
 
 
-def example(tokenizer: PreTrainedTokenizerBase, form: Form, row: Mapping[str, Any]) -> Example:
-    """Tokenize one row without TRL, so that the two can be held against each other."""
+def example(
+    tokenizer: PreTrainedTokenizerBase, form: Form, row: Mapping[str, Any], *, is_ours: bool = True
+) -> Example:
+    """Tokenize one row without TRL, so that the two can be held against each other.
+
+    `is_ours` says that the tokenizer is the toy world's.
+    """
     counted = corpus.supervised_texts(form, row, str(tokenizer.eos_token))
     if form == "chat":
-        context = tokenizer.apply_chat_template(
-            row["messages"][:-1], tokenize=False, add_generation_prompt=True
+        # A template that was exchanged on the way would be in both; ours is known.
+        context = (
+            written_context(row["messages"][:-1])
+            if is_ours
+            else tokenizer.apply_chat_template(
+                row["messages"][:-1], tokenize=False, add_generation_prompt=True
+            )
         )
         return tokenize(tokenizer, str(context), counted)
     return tokenize(tokenizer, str(row.get("prompt", "")), counted)

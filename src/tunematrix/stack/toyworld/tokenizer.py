@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -33,6 +33,13 @@ CHAT_TEMPLATE = (
 )
 
 LONGEST_TEXT = 512  # tokens
+
+
+def written_context(messages: Sequence[Mapping[str, str]]) -> str:
+    """Write what an answer follows, by the same rules and without the template."""
+    told = "".join(f"<|{message['role']}|>{message['content']}" for message in messages)
+    return f"{told}<|assistant|>"
+
 
 _PIECE = r" ?\w+|[^\w\s]|\s"
 

@@ -36,7 +36,7 @@ def logits(model: nn.Module, batch: Batch, *, gradient: bool = False) -> torch.T
     bitsandbytes repacks 4-bit weights on some CPUs and rounds their scales, which would be
     mistaken for training.
     """
-    asked = _asking(model) if gradient else nullcontext()
+    asked = asking(model) if gradient else nullcontext()
     with evaluating(model), torch.set_grad_enabled(gradient), asked:
         out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     real: torch.Tensor = out.detach().float()[batch.attention_mask.bool()]
@@ -44,7 +44,7 @@ def logits(model: nn.Module, batch: Batch, *, gradient: bool = False) -> torch.T
 
 
 @contextmanager
-def _asking(model: nn.Module) -> Iterator[None]:
+def asking(model: nn.Module) -> Iterator[None]:
     """Let what leaves the embeddings ask for a gradient, whether or not they are trained."""
     embeddings = cast("PreTrainedModel", model).get_input_embeddings()
     hook = embeddings.register_forward_hook(lambda _, __, out: out.requires_grad_(True))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from tunematrix.evidence.events import MicroBatch
+from tunematrix.evidence.events import Draws, MicroBatch
 from tunematrix.stack import releases
 
 
@@ -46,7 +46,7 @@ class BatchMeter:
 
     labels: Labels
     losses: Losses
-    write: Callable[[MicroBatch], None]
+    write: Callable[[MicroBatch | Draws], None]
     step: int = 0
     current: MicroBatch | None = None
     rows: int = 0
@@ -73,6 +73,8 @@ class BatchMeter:
             faithful=self.labels.faithful(given),
             layer_calls=0,
         )
+        if self.rows == len(inputs):
+            self.write(Draws(torch.initial_seed()))
         if self.step == 0:
             self.first_rows += _digests(inputs, mask)
         self.busy = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from tunematrix.evidence.events import StepLoss
 from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, SAMPLED_ELEMENTS, audited_steps
 from tunematrix.stack.engines.examples import IGNORED
 from tunematrix.stack.engines.process_memory import hand_back
-from tunematrix.stack.engines.torch import ranks
+from tunematrix.stack.engines.torch import ranks, scoring
 from tunematrix.stack.engines.torch.shards import whole
 
 SMALL = 1e-3
@@ -66,6 +66,7 @@ class GradientAudit:
         self.steps = audited_steps(int(config["train"]["max_steps"]))
         self.limit = float(config["train"]["max_grad_norm"]) or math.inf
         self.model, self.refresh, self.write = model, refresh, write
+        self.drops = float(config["method"]["implementation"].get("dropout", 0.0)) > 0
         self.sums: dict[str, torch.Tensor] = {}
         self.nats, self.tokens = 0.0, 0
 
@@ -77,7 +78,7 @@ class GradientAudit:
         followed = dict(_followed(self.model))
         entering = {name: inputs[name] for name in ENTERING if inputs.get(name) is not None}
         device = inputs["input_ids"].device
-        with _same_draws(device), torch.enable_grad(), _without_checkpointing(self.model):
+        with _same_draws(device), torch.enable_grad(), self._as_used():
             logits = self.model(**entering, use_cache=False).logits
             nats, tokens = cross_entropy(logits, inputs["labels"])
             with torch.autocast(device.type, enabled=False):
@@ -92,6 +93,16 @@ class GradientAudit:
         del logits, nats, found
         # Kept by malloc, what was freed would show in the process's peak.
         hand_back()
+
+    @contextmanager
+    def _as_used(self) -> Iterator[None]:
+        """Compute as the model will when training is over, which dropout alone may differ from."""
+        with ExitStack() as stack:
+            stack.enter_context(_without_checkpointing(self.model))
+            if not self.drops:
+                stack.enter_context(scoring.evaluating(self.model))
+                stack.enter_context(scoring.asking(self.model))
+            yield
 
     def compare(self, model: nn.Module, optimized: set[int]) -> Comparison:
         """Hold the gradients of `model` against our own.
