@@ -38,7 +38,8 @@ def test_shipped_groups(shipped: Groups) -> None:
     root = shipped_configs()
     files = {path.relative_to(root).as_posix() for path in root.glob("*/*.yaml")}
     options = {option.file for axis in shipped.axes.values() for option in axis.values()}
-    assert options == {file for file in files if not file.startswith(("specs/", "tolerances/"))}
+    others = ("regressions/", "specs/", "tolerances/")
+    assert options == {file for file in files if not file.startswith(others)}
 
 
 def test_numbers_are_read_as_hydra_reads_them(shipped: Groups) -> None:

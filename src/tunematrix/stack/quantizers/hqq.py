@@ -30,6 +30,9 @@ class Hqq(InMemory):
     def __init__(
         self, bits: int, group_size: int, through: Literal["hqq", "transformers"] = "hqq"
     ) -> None:
+        if through not in ("hqq", "transformers"):
+            message = f"quantizer.implementation.through={through} is neither hqq nor transformers"
+            raise ValueError(message)
         self.bits = bits
         self.group_size = group_size
         self.through = through

@@ -1,0 +1,68 @@
+"""Settings by which specs ask for what older releases do: they take effect, or are refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from transformers import PreTrainedModel
+
+from tunematrix.stack.quantizers.hqq import Hqq
+from tunematrix.stack.recipes.data import ended
+
+if TYPE_CHECKING:
+    from tests.stack.conftest import RunSmall
+
+
+def told(end_token: str) -> dict[str, Any]:
+    """Return a configuration that asks for it."""
+    return {"train": {"end_token": end_token}, "data": {"name": "text"}}
+
+
+def test_rows_that_end_themselves() -> None:
+    """Texts, completions and both of a pair end with the token, prompts don't."""
+    rows = [{"text": "a"}, {"prompt": "b", "completion": "c"}]
+    assert ended(told("trainer"), rows, "<e>") is rows
+    assert ended(told("row"), rows, "<e>") == [
+        {"text": "a<e>"},
+        {"prompt": "b", "completion": "c<e>"},
+    ]
+
+
+@pytest.mark.parametrize(("way", "row"), [("row", "messages"), ("nobody", "text")])
+def test_ends_that_cannot_be_had(way: str, row: str) -> None:
+    """A template ends conversations, and a misspelt way is no way."""
+    with pytest.raises(ValueError, match=f"end_token={way} can't be had with data text"):
+        ended(told(way), [{row: "a"}], "<e>")
+
+
+def test_one_end_token_is_enough(run_small: RunSmall) -> None:
+    """A trainer that ends texts by itself adds none to a row that has one."""
+    assert run_small(train__end_token="row").failed == set()
+
+
+def test_checkpointing_as_the_library_has_it(
+    run_small: RunSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is told then; and what isn't known is refused."""
+    seen: list[object] = []
+    enable = PreTrainedModel.gradient_checkpointing_enable
+
+    def spying(model: PreTrainedModel, gradient_checkpointing_kwargs: object = None) -> object:
+        seen.append(gradient_checkpointing_kwargs)
+        return enable(model, gradient_checkpointing_kwargs)
+
+    monkeypatch.setattr(PreTrainedModel, "gradient_checkpointing_enable", spying)
+    on = {"train__gradient_checkpointing": True}
+    for kind in ("library", "non-reentrant"):
+        assert run_small("custom-lora", **on, train__checkpointing=kind).failed == set()
+    assert seen == [None, {"use_reentrant": False}]
+    with pytest.raises(ValueError, match="checkpointing=twice isn't known"):
+        run_small("custom-lora", **on, train__checkpointing="twice")
+
+
+def test_who_quantizes() -> None:
+    """Hqq's own loader or transformers', and nobody else."""
+    assert Hqq(4, 64).through == "hqq"
+    with pytest.raises(ValueError, match="through=torch is neither"):
+        Hqq(4, 64, through="torch")  # type: ignore[arg-type]  # as a config may have it
