@@ -89,9 +89,12 @@ def sums_for_means(config: Mapping[str, Any]) -> Iterator[None]:
     Stands for hooks that leave the division to somebody else.
     """
 
-    def hook(state: object, bucket: Any) -> Any:
-        sent = distributed.all_reduce(bucket.buffer(), async_op=True).get_future()
-        return sent.then(lambda done: done.value()[0])
+    # Without annotations, which are read as the hook is registered.
+    hook = lambda _, bucket: (  # noqa: E731
+        distributed.all_reduce(bucket.buffer(), async_op=True)
+        .get_future()
+        .then(lambda done: done.value()[0])
+    )
 
     with replaced(DistributedDataParallel, "__init__", _hooked(hook)):
         yield
@@ -104,10 +107,7 @@ def averaged_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
     Stands for compression that a configuration switches on for the sake of the network.
     """
 
-    def hook(state: object, bucket: Any) -> Any:
-        return default_hooks.bf16_compress_hook(distributed.group.WORLD, bucket)
-
-    with replaced(DistributedDataParallel, "__init__", _hooked(hook)):
+    with replaced(DistributedDataParallel, "__init__", _hooked(default_hooks.bf16_compress_hook)):
         yield
 
 
@@ -203,7 +203,7 @@ def one_rank_without_its_first_step(config: Mapping[str, Any]) -> Iterator[None]
         yield
 
 
-def _hooked(hook: Callable[[object, Any], Any]) -> Callable[[Any], Any]:
+def _hooked(hook: Callable[..., Any]) -> Callable[[Any], Any]:
     """Return what lets parallel models average by `hook`."""
 
     def wrap(original: Any) -> Any:
