@@ -133,6 +133,13 @@ def test_decoder_layers(llama: LlamaForCausalLM) -> None:
     assert releases.decoder_layers(adapted) == releases.kept_whole(adapted)
 
 
+def test_clipping_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit stays; none stays 0 where the norm is logged anyhow, and is infinite elsewhere."""
+    assert [releases.clipping_limit(limit) for limit in (0.0, 1.0)] == [0.0, 1.0]
+    monkeypatch.delattr(Trainer, "_get_grad_norm")
+    assert [releases.clipping_limit(limit) for limit in (0.0, 1.0)] == [float("inf"), 1.0]
+
+
 def test_a_configuration_that_is_not_there() -> None:
     """The release is named."""
     assert releases.configuration_class("LlamaConfig") is LlamaConfig

@@ -107,7 +107,10 @@ def averaged_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
     Stands for compression that a configuration switches on for the sake of the network.
     """
 
-    with replaced(DistributedDataParallel, "__init__", _hooked(default_hooks.bf16_compress_hook)):
+    compress = lambda _, bucket: (  # noqa: E731
+        default_hooks.bf16_compress_hook(distributed.group.WORLD, bucket)
+    )
+    with replaced(DistributedDataParallel, "__init__", _hooked(compress)):
         yield
 
 

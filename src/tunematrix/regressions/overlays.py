@@ -24,8 +24,8 @@ from tunematrix.environments.locks import normalized
 from tunematrix.errors import Unavailable
 from tunematrix.regressions.table import Pins
 
-LEADING = ("transformers", "trl", "peft", "torchao", "hqq", "accelerate")
-"""Distributions whose releases tell rows apart."""
+LEADING = ("transformers", "trl", "peft", "torchao", "hqq")
+"""Distributions whose releases tell rows apart, the weightiest first."""
 LINES = 12
 """Of what an installer says last, which are shown."""
 

@@ -30,13 +30,17 @@ COLOURS: Mapping[Observed, str] = {
 }
 
 
+MOST = 2
+"""Distributions that a row names; the others follow from those."""
+
+
 def differing(finding: Finding) -> str:
     """Return what changed from the faulty side to the fixed one: `trl 0.13.0 → 0.14.0`."""
     faulty, fixed = finding.packages["faulty"] or {}, finding.packages["fixed"]
     if fixed is None:
         return "today's releases, none is fixed"
     other = [n for n in dict.fromkeys((*faulty, *fixed)) if faulty.get(n) != fixed.get(n)]
-    names = [name for name in LEADING if name in other] or other
+    names = [name for name in LEADING if name in other][:MOST] or other
     lines = [f"{n} {faulty.get(n, 'as it is')} → {fixed.get(n, 'as it is')}" for n in names]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ a signature, a field or an attribute says what a release can do. What it can't i
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -111,6 +112,15 @@ def inputs_of(
     return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
 
 
+def clipping_limit(limit: float) -> float:
+    """Return what a Trainer is told that logs the norm of each gradient; 0 clips nothing.
+
+    Newer ones then clip to infinity, which gives the norm. Older ones do and log nothing.
+    """
+    logs_anyhow = hasattr(transformers.Trainer, "_get_grad_norm")
+    return limit if limit > 0 or logs_anyhow else math.inf
+
+
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """Return the layers of a decoder, each of which is checkpointed, or sharded, as a whole."""
     try:
@@ -125,6 +135,15 @@ def kept_whole(model: nn.Module) -> list[nn.Module]:
     told = [getattr(module, "_no_split_modules", None) or () for module in model.modules()]
     names = {name for found in told for name in found}
     return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def merge_safely(model: Any) -> None:
+    """Merge the adapter of a PEFT model in place; newer releases refuse to merge what isn't finite.
+
+    Older ones can do that only where they take the adapter off as well.
+    """
+    can = "safe_merge" in inspect.signature(model.base_model.merge_adapter).parameters
+    model.merge_adapter(**({"safe_merge": True} if can else {}))
 
 
 def configuration_class(name: str) -> Callable[..., PretrainedConfig]:

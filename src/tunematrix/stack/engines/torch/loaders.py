@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
-from tunematrix.stack.releases import dtype_keyword
+from tunematrix.stack.releases import dtype_keyword, merge_safely
 
 Load = Callable[[], nn.Module]
 """Loads a model anew."""
@@ -82,7 +82,7 @@ class Saved:
         attached = self.restore()
         assert isinstance(attached, PeftModel)
         self.quantizer.ready_to_merge(attached)
-        attached.merge_adapter(safe_merge=True)
+        merge_safely(attached)
         attached.unmerge_adapter()
         return attached
 

@@ -91,7 +91,7 @@ def arguments(training: Training) -> dict[str, Any]:
         learning_rate=float(settings["learning_rate"]),
         lr_scheduler_type=training.scheduler_name(),
         warmup_steps=int(settings["warmup_steps"]),
-        max_grad_norm=float(settings["max_grad_norm"]),
+        max_grad_norm=releases.clipping_limit(float(settings["max_grad_norm"])),
         weight_decay=float(settings["weight_decay"]),
         gradient_checkpointing=bool(settings["gradient_checkpointing"]),
         gradient_checkpointing_kwargs=(
