@@ -136,8 +136,7 @@ def define_measure(verb: str, doc: str) -> None:
     """Make a session of one of tunematrix's verbs that measure the suite; its arguments follow."""
 
     def measure(session: nox.Session) -> None:
-        # What installs old releases: the uv that Nox has.
-        os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+        os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)  # where Nox has its uv
         run_in(session, ["cpu"], "-m", "tunematrix", verb)
 
     measure.__doc__ = doc

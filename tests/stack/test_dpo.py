@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoTokenizer
-from trl import DPOTrainer
+from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from tunematrix.evidence.events import MicroBatch, Preference, PreferenceLoss
@@ -26,7 +26,6 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.spec.model import Spec
 from tunematrix.stack.engines.mlx import Engine as MlxEngine
-from tunematrix.stack.engines.torch import dpo_trainer
 from tunematrix.stack.recipes import dpo
 from tunematrix.stack.toyworld import models, preferences
 
@@ -41,9 +40,12 @@ Plant = Callable[[], AbstractContextManager[None]]
 
 def _beta_doubled() -> AbstractContextManager[None]:
     def wrap(original: Any) -> Any:
-        return lambda **settings: original(**{**settings, "beta": 2 * settings["beta"]})
+        def init(config: Any, *args: Any, **settings: Any) -> None:
+            original(config, *args, **{**settings, "beta": 2 * settings["beta"]})
 
-    return replaced(dpo_trainer, "DPOConfig", wrap)
+        return init
+
+    return replaced(DPOConfig, "__init__", wrap)
 
 
 def _copy_to_reference(model: PeftModel, share: float) -> None:

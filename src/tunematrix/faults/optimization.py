@@ -11,10 +11,10 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch.optim import adam
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import Trainer
+from trl import SFTConfig
 
 from tunematrix.faults.catalogue import Config, fault
 from tunematrix.faults.patching import replaced
-from tunematrix.stack.engines.torch import sft_trainer
 
 OTHER_BETA = 0.99
 SETTLED = 10_000
@@ -68,9 +68,12 @@ def accumulation_ignored(config: Config) -> Iterator[None]:
     """
 
     def wrap(original: Any) -> Any:
-        return lambda **settings: original(**{**settings, "gradient_accumulation_steps": 1})
+        def init(config: Any, *args: Any, **settings: Any) -> None:
+            original(config, *args, **{**settings, "gradient_accumulation_steps": 1})
 
-    with replaced(sft_trainer, "SFTConfig", wrap):
+        return init
+
+    with replaced(SFTConfig, "__init__", wrap):
         yield
 
 

@@ -110,7 +110,8 @@ class Findings:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep findings where they are written."""
+    """Keep findings where they are written, and what cells save until it has been compared."""
+    config.option.tunematrix_keep_output = True
     if not hasattr(config, "workerinput") and not config.getoption("collectonly"):
         folder = state(config.rootpath)
         folder.mkdir(exist_ok=True)

@@ -62,7 +62,9 @@ def arguments_of(
 ) -> dict[str, Any]:
     """Return how a trainer's constructor takes the tokenizer, and the optimizer where it does."""
     known = inspect.signature(trainer).parameters
-    name = "processing_class" if "processing_class" in known else "tokenizer"
+    # A constructor that somebody has wrapped may name neither.
+    is_old = "tokenizer" in known and "processing_class" not in known
+    name = "tokenizer" if is_old else "processing_class"
     found: dict[str, Any] = {name: tokenizer}
     if "optimizer_cls_and_kwargs" in known:
         found["optimizer_cls_and_kwargs"] = optimizer
