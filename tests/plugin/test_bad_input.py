@@ -69,7 +69,7 @@ def test_the_verbs_say_the_same(wrong: Project, verb: Verb) -> None:
         (
             ["--fault=no_such_module:fault"],
             "--fault no_such_module:fault: there is no module no_such_module; "
-            "write MODULE:NAME of one that Python finds from here",
+            "write MODULE:NAME of one that Python finds from here, or FILE.py:NAME",
         ),
         (
             ["--override-ini=tunematrix_configs=missing"],

@@ -279,7 +279,7 @@ def planted(new_project: NewProject) -> tuple[Project, Run]:
 
 
 def test_planted_differences(planted: tuple[Project, Run]) -> None:
-    """Noticed is passed; unnoticed is failed; an arm whose own checks notice is neither."""
+    """Noticed is passed; unnoticed is failed, though the arm's own checks may have noticed."""
     project, run = planted
     found = {
         name.partition("]!")[2]: (record["outcome"], record["reason"])
@@ -287,12 +287,12 @@ def test_planted_differences(planted: tuple[Project, Run]) -> None:
         if name.startswith("a[plain-plain]!")
     }
     assert {name: outcome for name, (outcome, _) in found.items()} == {
-        "scale": "passed", "idle": "failed", "shout": "error", "gone": "error",
+        "scale": "passed", "idle": "failed", "shout": "failed", "gone": "error",
         "burst": "failed", "lose": "failed",
     }  # fmt: skip
     assert found["scale"][1].startswith("noticed: same_gradients: 0.01 of the tensor's largest, ")
     assert found["idle"][1] == "tiny_recipes:idle in arm two went unnoticed"
-    assert found["shout"][1].startswith("the checks of the sabotaged arm must stay green: arm two")
+    assert found["shout"][1] == "tiny_recipes:shout in arm two went unnoticed"
     assert run.code == 1
     assert " -m planted" in run.text
 

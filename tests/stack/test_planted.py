@@ -29,7 +29,7 @@ backends = ["cpu"]
 
 
 def test_planted_differences_are_noticed(tmp_path: Path) -> None:
-    """The relation fails on a measured value, and the checks of the sabotaged cell stay green.
+    """The relation fails on a measured value, whatever the sabotaged cell's own checks say.
 
     Quantizers make no other differences: `nox -s cpu -- -m planted` has them as well.
     """

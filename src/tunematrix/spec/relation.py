@@ -39,7 +39,7 @@ def is_relations(check: str) -> bool:
 class Planted(Section):
     """A difference that the relation must notice, in one of its arms."""
 
-    arm: NonEmpty = Field(description="The arm that it is planted in; its own checks stay green.")
+    arm: NonEmpty = Field(description="The arm that it is planted in.")
     fault: str = Field(
         pattern=r"^[\w.]+:\w+$", description="Context manager to enter there, MODULE:NAME."
     )

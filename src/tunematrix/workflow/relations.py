@@ -105,16 +105,17 @@ def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) ->
     for arm, record in zip(related.arms, records, strict=True):
         exits = [check for check in record.checks if check.name == "exit"]
         ended_well = all(check.outcome == "passed" for check in exits)
-        if record.outcome in GOOD and ended_well:
-            continue
+        # A sabotage that the arm's own checks notice has to be noticed by the relation as well.
         sabotaged = record.outcome == "failed" and arm.cell.faults
-        what = "the checks of the sabotaged arm must stay green" if sabotaged else "not judged"
+        if (record.outcome in GOOD or sabotaged) and ended_well:
+            continue
         as_is = record.outcome in ("unavailable", "known_failure")
+        which = f"arm {arm.name} ({record.cell_id})"
         return record_of(
             related,
             workshop,
             outcome=record.outcome if as_is else "error",
-            reason=f"{what}: arm {arm.name} ({record.cell_id}) {record.outcome}: {record.reason}",
+            reason=f"not judged: {which} {record.outcome}: {record.reason}",
             link=record.link,
         )
     return None

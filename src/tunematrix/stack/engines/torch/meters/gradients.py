@@ -66,7 +66,8 @@ class GradientAudit:
         self.steps = audited_steps(int(config["train"]["max_steps"]))
         self.limit = float(config["train"]["max_grad_norm"]) or math.inf
         self.model, self.refresh, self.write = model, refresh, write
-        self.drops = float(config["method"]["implementation"].get("dropout", 0.0)) > 0
+        drops = float(config["method"]["implementation"].get("dropout", 0.0)) > 0
+        self.as_used = not (drops or config["quantizer"].get("trains_otherwise"))
         self.sums: dict[str, torch.Tensor] = {}
         self.nats, self.tokens = 0.0, 0
 
@@ -96,10 +97,10 @@ class GradientAudit:
 
     @contextmanager
     def _as_used(self) -> Iterator[None]:
-        """Compute as the model will when training is over, which dropout alone may differ from."""
+        """Compute as the model will when training is over, unless something says it can't."""
         with ExitStack() as stack:
             stack.enter_context(_without_checkpointing(self.model))
-            if not self.drops:
+            if self.as_used:
                 stack.enter_context(scoring.evaluating(self.model))
                 stack.enter_context(scoring.asking(self.model))
             yield
