@@ -72,8 +72,7 @@ class Recorder:
                 self._append(record)
         self._clear(name for one in self.records for name in one.arms or (one.cell_id,))
         if self.harness.seeds is not None and self.records:
-            path = state(self.harness.root) / SOAK
-            path.write_text(json.dumps(soak(self.records).to_json(), indent=1) + "\n")
+            self._write_soak()
         if self.problem:
             session.exitstatus = ExitCode.MACHINE
         elif exitstatus == ExitCode.PASSED and self.records and not self.tested:
@@ -106,6 +105,14 @@ class Recorder:
             terminalreporter.write_line("nothing was tested: every cell was unavailable", red=True)
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
+
+    def _write_soak(self) -> None:
+        path = state(self.harness.root) / SOAK
+        try:
+            text = json.dumps(soak(self.records).to_json(), indent=1) + "\n"
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            self.problem = self.problem or f"can't write {path}: {error.strerror}; free some space"
 
     def _compared(self, locked: Path) -> str:
         """Say what differs from the locked environment; old records there break nothing here."""

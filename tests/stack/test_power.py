@@ -10,6 +10,13 @@ from typing import Any
 
 import pytest
 
+from tunematrix.faults.catalogue import CLASSES
+from tunematrix.harness import read_setting
+from tunematrix.matrix.plan import plan as make_plan
+from tunematrix.paths import PACKAGE
+from tunematrix.power.catalogue import discover
+from tunematrix.spec.loader import load_specs
+
 PYPROJECT = """
 [tool.pytest.ini_options]
 tunematrix_configs = ["conf"]
@@ -168,3 +175,15 @@ def test_a_module_that_can_not_be_used(project: Path, text: str, told: str) -> N
     assert end.returncode == 4, end.stdout + end.stderr
     assert told in end.stderr
     assert "Traceback" not in end.stderr
+
+
+def test_each_shipped_fault_names_cells_that_there_are(tmp_path: Path) -> None:
+    """A name with a slip of the pen is passed over where another one fits, and nobody would see."""
+    setting = read_setting(PACKAGE, "cpu")
+    suite = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
+    there = {cell.id for cell in suite.cells} | {related.id for related in suite.relations}
+    entries = discover([], tmp_path / "catalogue.json")
+    named = {(entry.id, pattern) for entry in entries for pattern in entry.seen_by}
+    assert {one for one in named if one[1].replace("[*", "[cpu") not in there} == set()
+    assert {entry.fault_class for entry in entries} == {*CLASSES}
+    assert all(entry.summary for entry in entries)

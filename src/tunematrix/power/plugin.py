@@ -28,13 +28,14 @@ from tunematrix.power.catalogue import (
     read_views,
     units_of,
 )
-from tunematrix.power.trials import try_fault
+from tunematrix.power.trials import Trials
 from tunematrix.report import faults as shown
 from tunematrix.report import terminal
 from tunematrix.results.findings import Finding, shortfalls, to_json
 from tunematrix.spec.loader import load_specs
 
 FINDING = "tunematrix_finding"
+TRIALS = pytest.StashKey[Trials]()
 LETTERS = {"detected": ".", "missed": "M", "unreached": "U", "crashed": "C", "broken": "B"}
 
 
@@ -69,7 +70,8 @@ class FaultItem(pytest.Item):
 
     def runtest(self) -> None:
         """Try it; whatever comes of it is a finding, and no failure of a test."""
-        self.finding = try_fault(self.entry, self.units, self.config.stash[KEY].workshop)
+        trials = self.config.stash.setdefault(TRIALS, Trials(self.config.stash[KEY].workshop))
+        self.finding = trials.try_fault(self.entry, self.units)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Point to nothing but its name."""
@@ -115,6 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and not config.getoption("collectonly"):
         folder = state(config.rootpath)
         folder.mkdir(exist_ok=True)
+        (folder / SCORE).unlink(missing_ok=True)  # or it would be taken for this run's
         config.pluginmanager.register(Findings(folder), "tunematrix-findings")
 
 

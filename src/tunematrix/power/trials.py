@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tunematrix.checks.verdict import Verdict
 from tunematrix.evidence.events import LoggedStep
@@ -28,80 +28,86 @@ OF_THE_LOSS = ("final_loss", "gap_closed", "finite_loss")
 
 
 @dataclass
-class _Heard:
-    """What is known of a fault so far."""
+class Trials:
+    """Tries faults in one workshop.
 
-    changed: bool = False
-    silent: bool = True
-    crash: str = ""
-    tried: tuple[str, ...] = ()
-
-
-def try_fault(entry: Entry, units: Sequence[Unit], workshop: Workshop) -> Finding:
-    """Run units under a fault until a check fails on a measured value, and say what became of it.
-
-    Each unit is run honestly as well, once for all faults; one that fails then isn't used.
+    Attributes:
+        usable: by the id of a unit, whether it passes without a fault; asked once for all faults.
     """
-    started, heard = time.perf_counter(), _Heard()
 
-    def found(fate: str, **more: object) -> Finding:
-        fields = {"silent": heard.silent, "tried": heard.tried, **more}
-        seconds = time.perf_counter() - started
-        named = (entry.id, entry.fault_class, entry.summary)
-        return Finding(*named, fate=fate, seconds=seconds, **fields)  # type: ignore[arg-type]
+    workshop: Workshop
+    usable: dict[str, bool] = field(default_factory=dict)
 
-    for unit in units:
-        if not _is_usable(unit, workshop):
-            continue
-        heard.tried += (unit.id,)
-        sabotaged = _sabotaged(unit, entry)
-        for record, verdicts in _run(sabotaged, workshop):
+    def try_fault(self, entry: Entry, units: Sequence[Unit]) -> Finding:
+        """Run units under a fault until a check fails on a measured value; say what became of it.
+
+        Each unit is run honestly as well, and one that fails then isn't used.
+        """
+        started = time.perf_counter()
+        finding = Finding(entry.id, entry.fault_class, entry.summary, "unreached", silent=True)
+        for unit in filter(self._is_usable, units):
+            sabotaged = _sabotaged(unit, entry)
+            finding = replace(finding, tried=(*finding.tried, unit.id))
+            finding = self._tried(finding, sabotaged)
+            _tidy(sabotaged, self.workshop)
+            if finding.fate in ("detected", "broken"):
+                break
+        return replace(finding, seconds=time.perf_counter() - started)
+
+    def _is_usable(self, unit: Unit) -> bool:
+        if unit.id not in self.usable:
+            self.usable[unit.id] = all(
+                record.outcome == "passed" for record in _run(unit, self.workshop)
+            )
+        return self.usable[unit.id]
+
+    def _tried(self, finding: Finding, sabotaged: Unit) -> Finding:
+        """Return the finding after one more unit: a crash there outweighs what was missed."""
+        for record in _run(sabotaged, self.workshop):
             if BROKEN in record.reason:
-                return found("broken", reason=record.reason)
-            ended_well = not any(v.name == "exit" and v.outcome == "failed" for v in verdicts)
-            heard.crash = heard.crash or ("" if ended_well else f"{unit.id}: {record.reason}")
-            _listen(heard, record, verdicts, workshop)
-            if ended_well and (seen := next(filter(_measured, verdicts), None)):
-                _tidy(sabotaged, workshop)
-                what = (seen.name, record.cell_id.partition(PLANTED)[0])
-                figure = {"measured": seen.measured, "bound": seen.bound, "unit": seen.unit}
-                return found("detected", by=what[0], where=what[1], reason=seen.message, **figure)
-        _tidy(sabotaged, workshop)
-    if heard.crash:
-        return found("crashed", reason=heard.crash)
-    return found("missed" if heard.changed else "unreached")
+                return replace(finding, fate="broken", reason=record.reason)
+            finding = _listened(finding, record, self.workshop)
+            where = record.cell_id.partition(PLANTED)[0]
+            if any(check.name == "exit" for check in record.failed_checks):
+                reason = finding.reason or f"{where}: {record.reason}"
+                finding = replace(finding, fate="crashed", reason=reason)
+            elif seen := next(filter(_measured, record.checks), None):
+                return replace(
+                    finding,
+                    fate="detected",
+                    by=seen.name,
+                    where=where,
+                    measured=seen.measured,
+                    bound=seen.bound,
+                    unit=seen.unit,
+                    reason=seen.message,
+                )
+        return finding
 
 
-def _is_usable(unit: Unit, workshop: Workshop) -> bool:
-    """Whether it passes without a fault; run once for all faults."""
-    if any(run_arm(cell, workshop).outcome != "passed" for cell in _cells(unit)):
-        return False
-    return not isinstance(unit, Related) or run_relation(unit, workshop, ()).outcome == "passed"
-
-
-def _run(unit: Unit, workshop: Workshop) -> Iterator[tuple[Record, Sequence[Verdict]]]:
-    """Yield a record of each cell, and of the relation in the end if all of its arms passed."""
-    outcomes = []
+def _run(unit: Unit, workshop: Workshop) -> Iterator[Record]:
+    """Yield the record of each cell, and of the relation in the end if all of its arms passed."""
+    outcomes = set()
     for cell in _cells(unit):
         record = run_arm(cell, workshop)
-        outcomes.append(record.outcome)
-        yield record, record.checks
-    if isinstance(unit, Related) and set(outcomes) == {"passed"}:
-        record = run_relation(unit, workshop, ())
-        yield record, record.checks
+        outcomes.add(record.outcome)
+        yield record
+    if isinstance(unit, Related) and outcomes == {"passed"}:
+        yield run_relation(unit, workshop, ())
 
 
-def _listen(heard: _Heard, record: Record, verdicts: Sequence[Verdict], workshop: Workshop) -> None:
+def _listened(finding: Finding, record: Record, workshop: Workshop) -> Finding:
     """Note whether a run differs from its honest one, and whether its loss tells."""
     if record.arms:
-        return  # its arms have been looked at
+        return finding  # its arms have been looked at
     sabotaged = _run_dir(record.cell_id, workshop)
     honest = _run_dir(record.cell_id.partition(PLANTED)[0], workshop)
-    heard.changed = heard.changed or differ(honest, sabotaged)
-    told = any(v.name in OF_THE_LOSS and v.outcome == "failed" for v in verdicts)
+    if finding.fate == "unreached" and differ(honest, sabotaged):
+        finding = replace(finding, fate="missed")
+    told = any(check.name in OF_THE_LOSS for check in record.failed_checks)
     before, after = _final_loss(honest), _final_loss(sabotaged)
     louder = before is not None and after is not None and not after <= LOUDER * before
-    heard.silent = heard.silent and not told and not louder
+    return replace(finding, silent=finding.silent and not told and not louder)
 
 
 def _final_loss(run_dir: RunDir) -> float | None:

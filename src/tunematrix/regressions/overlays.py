@@ -6,7 +6,6 @@ what it holds, so that it is made once; one whose making was interrupted is made
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,14 +13,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
 from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
 from tunematrix.errors import Unavailable
+from tunematrix.paths import locked
 from tunematrix.regressions.table import Pins
 
 LEADING = ("transformers", "trl", "peft", "torchao", "hqq")
@@ -44,8 +43,7 @@ def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
         NotInstalled: it can't be made.
     """
     folder = cache / digest(pins)
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f"{folder.name}.lock"):
+    with locked(cache / f"{folder.name}.lock"):
         if not folder.exists():
             say(f"installing {told(pins)}")
             draft = cache / f"{folder.name}.unfinished"
@@ -115,10 +113,3 @@ def paths(folder: Path | None, environment: Mapping[str, str]) -> dict[str, str]
     before = environment.get("PYTHONPATH", "")
     parts = [str(folder)] if folder is not None else []
     return {"PYTHONPATH": os.pathsep.join([*parts, *([before] if before else [])])}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, even by a killed process
-        yield

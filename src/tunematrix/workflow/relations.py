@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from tunematrix.checks.differences import Side
 from tunematrix.checks.relations import UNRECORDED, agree, undeclared
@@ -20,6 +17,7 @@ from tunematrix.evidence.tensors import read_tensors
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.relations import PLANTED, Arm, Related
 from tunematrix.matrix.seeds import SEED
+from tunematrix.paths import locked
 from tunematrix.results.outcome import Expected, settle
 from tunematrix.results.record import Outcome, Record
 from tunematrix.results.tolerances import (
@@ -39,7 +37,7 @@ GOOD = ("passed", "known_failure")
 def run_arm(cell: Cell, workshop: Workshop) -> Record:
     """Return the record of a cell that a relation compares; it is run once, whoever comes first."""
     path = workshop.run_folder / "arms" / f"{folder_name(cell.id)}.json"
-    with _locked(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         if path.exists():
             return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
         if (workshop.run_folder / folder_name(cell.id)).exists():
@@ -183,11 +181,3 @@ def _recorded(table: Tolerances | None, record: Record, workshop: Workshop) -> t
         text = f"recorded on {table.recorded}, and since then: {moved}; {todo}"
         return (Verdict("tolerances", "warned", table.recorded, "of these versions", "", text),)
     return ()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, even by a killed process
-        yield

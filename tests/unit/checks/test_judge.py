@@ -155,7 +155,7 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     "coverage": (
         lambda run: run.edited(Coverage, uneven=3),
         3,
-        "0, and at most 50% in the order of the data",
+        "0",
         "3 rows were seen too often or too seldom, 5% were followed by the next one of the data",
     ),
     "evaluation_loss": (
@@ -205,7 +205,7 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     "gradient": (
         lambda run: run.edited(OptimizerStep, 1, gradient_error=0.15),
         0.15,
-        "<= 0.002, and 0.001 of their norm",
+        "<= 0.002",
         "of step 1 differ from those of its loss by 15.00% of the largest, their norm before or",
     ),
     "interrupted": (

@@ -386,6 +386,15 @@ def test_rows_seen_in_their_turn(run: Run, fields: dict[str, Any], passes: bool)
     assert ("coverage" not in run.edited(Coverage, **fields).failed()) is passes
 
 
+def test_what_decides_is_what_is_shown(run: Run) -> None:
+    """Not the one of two figures that was within its bound."""
+    by_norm = run.edited(OptimizerStep, 0, expected_norm=3.3).verdicts()["gradient"]
+    assert (by_norm.outcome, by_norm.unit) == ("failed", "of the norm")
+    assert by_norm.measured == pytest.approx(0.3 / 3.3)
+    in_order = run.edited(Coverage, successive=1.0).verdicts()["coverage"]
+    assert (in_order.outcome, in_order.measured, in_order.bound) == ("failed", 1.0, "<= 0.5")
+
+
 def test_coverage_is_owed_where_every_batch_is_looked_at(run: Run) -> None:
     """Where gradients are hidden, only the first batches are."""
     hidden = _without_gradients(run).without(Coverage)

@@ -15,7 +15,7 @@ from torch.optim.optimizer import (
 )
 
 from tunematrix.evidence.events import Continuity
-from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, SAMPLED_ELEMENTS
+from tunematrix.stack.engines.torch.meters.gradients import followed
 from tunematrix.stack.engines.torch.shards import own
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -69,15 +69,9 @@ class ContinuityMeter:
         found = [state[key] for state in states for key in sorted(state)]
         return _sums([value for value in found if isinstance(value, torch.Tensor)])
 
-    def _followed(self) -> Iterator[nn.Parameter]:
+    def _followed(self) -> list[nn.Parameter]:
         # Asked for again each time, since sharding replaces parameters when a trainer begins.
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        few = sum(p.numel() for p in trained) <= AUDITED_ELEMENTS
-        budget = AUDITED_ELEMENTS if few else SAMPLED_ELEMENTS
-        for parameter in trained:
-            if parameter.numel() <= budget:
-                budget -= parameter.numel()
-                yield parameter
+        return [parameter for _, parameter in followed(self.model)]
 
 
 @contextmanager

@@ -76,19 +76,19 @@ class GradientAudit:
         if step not in self.steps:
             return
         self.refresh()
-        followed = dict(_followed(self.model))
+        parameters = dict(followed(self.model))
         entering = {name: inputs[name] for name in ENTERING if inputs.get(name) is not None}
         device = inputs["input_ids"].device
         with _same_draws(device), torch.enable_grad(), self._as_used():
             logits = self.model(**entering, use_cache=False).logits
             nats, tokens = cross_entropy(logits, inputs["labels"])
             with torch.autocast(device.type, enabled=False):
-                found = torch.autograd.grad(nats, list(followed.values()), allow_unused=True)
+                found = torch.autograd.grad(nats, list(parameters.values()), allow_unused=True)
         # Weights that autocast has lowered here would be taken for those of the training pass.
         torch.clear_autocast_cache()
         self.nats += float(nats.detach())
         self.tokens += tokens
-        for (name, parameter), gradient in zip(followed.items(), found, strict=True):
+        for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
             new = torch.zeros_like(parameter) if gradient is None else gradient
             self.sums[name] = self.sums.get(name, 0.0) + new.detach().float()
         del logits, nats, found
@@ -163,7 +163,8 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
     return nats, int(counted.sum())
 
 
-def _followed(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def followed(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the trained parameters that are looked at, by their names: of a large model, some."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     whole_model = sum(p.numel() for _, p in trained) <= AUDITED_ELEMENTS
     budget = AUDITED_ELEMENTS if whole_model else SAMPLED_ELEMENTS
