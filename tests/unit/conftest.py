@@ -17,6 +17,7 @@ from tunematrix.evidence.events import (
     AdapterDropout,
     AdapterScale,
     Attached,
+    BaseWeights,
     Changed,
     Compute,
     Continuity,
@@ -55,6 +56,8 @@ from tunematrix.spec import Spec
 
 FACTORS = tuple(f"{name}.lora_{factor}" for name in ("q_proj", "up_proj") for factor in "AB")
 
+WEIGHTS = (("q_proj", 0.0913, 0.0912), ("up_proj", 0.0931, 0.0930))
+
 CONFIG: dict[str, Any] = {
     "recipe": {
         "name": "everything",
@@ -65,6 +68,7 @@ CONFIG: dict[str, Any] = {
         "compares": True,
         "transfers": True,
     },
+    "model": {"name": "toy-llama", "path": "toyworld://base"},
     "backend": {"name": "cpu", "device": "cpu", "max_grad_norm": 1.0},
     "launcher": {"name": "single", "processes": 1},
     "method": {
@@ -88,6 +92,7 @@ CONFIG: dict[str, Any] = {
             "supergroup_bits": 32,
             "tensor_bits": 8736,
             "logit_error": 0.25,
+            "rounding": {"code": "nf4", "bits": 4, "group_size": 64},
         },
     },
     "precision": {
@@ -180,6 +185,7 @@ def _honest_events() -> tuple[Event, ...]:
         Evaluation("before", 5.4, 0.4),
         Phase("reference", 1.5),
         Storage(layers, 318_088),
+        BaseWeights(WEIGHTS, (("q_proj", 2e-7, 2e-7), ("up_proj", 3e-7, 1e-7)), (("norm", 0.0),)),
         LogitError(0.166),
         Trainable(FACTORS, FACTORS),
         Attached(0.0, 14.0, drawn=False),

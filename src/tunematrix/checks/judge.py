@@ -28,8 +28,14 @@ OF_THE_PROCESS: tuple[Check, ...] = (
     process.warned_standard_error,
 )
 
-OF_TRAINING: tuple[Check, ...] = (
+OF_A_BASE: tuple[Check, ...] = (
     quantization.stored_bits,
+    quantization.base_weights,
+    quantization.base_products,
+)
+
+OF_TRAINING: tuple[Check, ...] = (
+    *OF_A_BASE,
     quantization.logit_error,
     parameters.trainable,
     effects.attached,
@@ -92,8 +98,8 @@ OF_A_RECIPE: Mapping[str, tuple[Check, ...]] = {
     "trains": OF_TRAINING,
     "supervised": OF_TEXTS,
     "prefers": OF_PREFERENCES,
-    "generates": (quantization.stored_bits, *OF_GENERATION),
-    "compares": (quantization.stored_bits, *OF_PARITY),
+    "generates": (*OF_A_BASE, *OF_GENERATION),
+    "compares": (*OF_A_BASE, *OF_PARITY),
     "transfers": (parity.transfer,),
 }
 """What a recipe owes for each thing that its config says of it."""

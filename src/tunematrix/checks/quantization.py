@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from tunematrix.checks.figures import relative, severity
+from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing
-from tunematrix.evidence.events import LogitError, Storage
+from tunematrix.evidence.events import BaseWeights, LogitError, Storage
 from tunematrix.evidence.evidence import Evidence
 
 BITS_TOLERANCE = 0.01
+TOY = "toyworld://"
 LEAST_ERROR = 0.1
 """Of what a quantizer may lose in theory. Measured 0.2 and more of it, in each of ten; weights of 8
 bits that pass for 4 lose 0.08 at most."""
+OF_ROUNDING = (0.95, 1.03)
+"""A weight's error, of what plain rounding to the same format makes: 0.97 to 1.02 were measured
+over eight quantizers. hqq looks for better zero points, and its own band is in its config."""
+OF_ROUNDING_ANY = (0.5, 1.25)
+"""The same for a model whose weights are not known to be as even as the toy world's."""
+UNIT = {"float32": 1e-6, "bfloat16": 2**-8, "float16": 2**-11}
+"""The largest relative error of a weight that was only cast; float32's leaves room for arithmetic.
+Scales and zero points are cast as well: two of them."""
+PRODUCT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
+"""Of a product in this dtype; a quarter of it was measured."""
 DTYPE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
 
@@ -70,6 +82,76 @@ def theoretical_bits(theory: Mapping[str, float], shape: tuple[int, int], plain:
         for part, size in sizes.items()
     )
     return float(theory["weight_bits"]) + sum(shared)
+
+
+def base_weights(evidence: Evidence, claim: Claim) -> Verdict:
+    """Each weight of the loaded base is the checkpoint's, rounded plainly to its format."""
+    seen = evidence.one(BaseWeights)
+    if seen is None or not (seen.layers or seen.others):
+        return missing("base_weights", "weights that the checkpoint has as well")
+    unit = tolerance(UNIT, _dtypes(claim))
+    rounding = claim.option("quantizer").get("theory", {}).get("rounding")
+    low, high = _band(claim)
+    rows = [(name, error, 0.0, unit) for name, error in seen.others]
+    if rounding is not None or claim.option("quantizer").get("theory") == {}:
+        rows += [
+            (name, error, low * due, math.hypot(high * due, 2 * unit if due else unit))
+            for name, error, due in seen.layers
+        ]
+    name, error, least, most = max(rows, key=lambda row: _excess(*row[1:]))
+    message = (
+        f"{name} of the loaded base is off its checkpoint by {error:.4g} of its norm; rounding it "
+        f"plainly to this format would make {least:.4g} to {most:.4g}: another format, other "
+        "scales, or a loader that changes weights"
+    )
+    ok = _excess(error, least, most) <= 1
+    bound = f"{least:.4g} to {most:.4g} for {name}, the worst of {len(rows)} tensors"
+    return decide("base_weights", ok, error, bound, message, unit="relative")
+
+
+def base_products(evidence: Evidence, claim: Claim) -> Verdict:
+    """Each linear layer multiplies by the weight it stands for, forwards and backwards."""
+    seen = evidence.one(BaseWeights)
+    if seen is None:
+        return missing("base_products", "products of the base's layers")
+    theory = claim.option("quantizer").get("theory", {})
+    bound = tolerance(PRODUCT, _dtypes(claim)) * float(theory.get("product_rounding", 1))
+    bits = theory.get("activation_bits")
+    forward = bound if bits is None else max(bound, 2.0 ** (2 - int(bits)))
+    rows = [("product", name, error, forward) for name, error, _ in seen.products]
+    rows += [("gradient", name, error, bound) for name, _, error in seen.products]
+    if not rows:
+        return decide("base_products", True, None, "of layers that the checkpoint names", "")
+    what, name, error, most = max(rows, key=lambda row: severity(row[2] / row[3]))
+    message = (
+        f"the {what} of {name} is off by {error:.3g} from that of the weight it stands for: a "
+        "kernel that multiplies by something else, or computes in another dtype"
+    )
+    ok = error <= most
+    return decide("base_products", ok, error, f"<= {most:.3g}", message, unit="relative")
+
+
+def _band(claim: Claim) -> tuple[float, float]:
+    """Return the least and the largest error of a weight, of what plain rounding makes."""
+    if not str(claim.option("model")["path"]).startswith(TOY):
+        return OF_ROUNDING_ANY
+    rounding = claim.option("quantizer").get("theory", {}).get("rounding") or {}
+    low, high = rounding.get("ratio", OF_ROUNDING)
+    return float(low), float(high)
+
+
+def _excess(error: float, least: float, most: float) -> float:
+    """Return how much of its band an error uses up: above 1 outside of it, infinite below."""
+    if error == 0 == least:
+        return 0.0
+    return error / most if most and least <= error < math.inf else math.inf
+
+
+def _dtypes(claim: Claim) -> tuple[str, str]:
+    """Return the dtypes that weights are kept and multiplied in."""
+    if claim.option("method").get("trains_base"):
+        return "float32", "float32"  # autocast lowers the arithmetic, and only of training
+    return str(claim.option("precision")["weights"]), str(claim.option("precision")["compute"])
 
 
 def logit_error(evidence: Evidence, claim: Claim) -> Verdict:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tunematrix.checks.quantization import plain_bits, theoretical_bits
-from tunematrix.evidence.events import LogitError, Storage
+from tunematrix.evidence.events import BaseWeights, LogitError, Storage
 from tunematrix.paths import shipped_configs
 
 if TYPE_CHECKING:
@@ -176,3 +176,68 @@ def test_a_quantizer_without_a_theory_is_not_believed(run: Run) -> None:
     verdict = replace(run, config=config).verdicts()["stored_bits"]
     assert verdict.outcome == "failed"
     assert "quantizer/mine.yaml" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("error", "path", "passes"),
+    [
+        (0.0912, "toyworld://base", True),
+        (0.0860, "toyworld://base", False),
+        (0.0940, "toyworld://base", False),
+        (0.0940, "models/mine", True),
+        (0.1141, "models/mine", False),
+        (float("nan"), "models/mine", False),
+    ],
+)
+def test_weights_are_rounded_as_their_format_has_it(
+    run: Run, error: float, path: str, passes: bool
+) -> None:
+    """3 % more than plain rounding, 5 % less; a user's own model is given more room."""
+    cell = run.configured(model={"path": path})
+    found = cell.edited(BaseWeights, layers=(("q_proj", error, 0.0912),)).failed()
+    assert ("base_weights" not in found) is passes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "passes"),
+    [
+        ("float32", 2e-7, True),
+        ("float32", 1e-4, False),
+        ("bfloat16", 3e-3, True),
+        ("bfloat16", 5e-3, False),
+        ("float16", 4e-4, True),
+        ("float16", 6e-4, False),
+    ],
+)
+def test_what_is_not_quantized_is_only_cast(
+    run: Run, dtype: str, error: float, passes: bool
+) -> None:
+    """Norms, embeddings and the head stay the checkpoint's."""
+    cell = run.configured(precision={"weights": dtype, "compute": dtype})
+    found = cell.edited(BaseWeights, others=(("norm", 0.0), ("head", error))).failed()
+    assert ("base_weights" not in found) is passes
+
+
+def test_an_infinite_error_and_no_tensor_at_all(run: Run) -> None:
+    """A head that can't be compared fails; so does a base of which nothing was compared."""
+    assert "base_weights" in run.edited(BaseWeights, others=(("head", float("inf")),)).failed()
+    nothing = run.edited(BaseWeights, layers=(), products=(), others=())
+    assert nothing.verdicts()["base_weights"].measured is None
+
+
+def test_products_of_rounded_activations(run: Run) -> None:
+    """LLM.int8 rounds what it multiplies, forwards alone."""
+    theory = {**run.config["quantizer"]["theory"], "activation_bits": 8}
+    cell = run.configured(quantizer={"theory": theory})
+    forward = cell.edited(BaseWeights, products=(("q_proj", 7e-3, 2e-7),))
+    backward = cell.edited(BaseWeights, products=(("q_proj", 7e-3, 7e-3),))
+    assert "base_products" not in forward.failed()
+    assert "base_products" in backward.failed()
+
+
+def test_a_quantizer_of_which_no_format_is_known(run: Run) -> None:
+    """Its weights aren't judged; what it leaves alone is."""
+    theory = {k: v for k, v in run.config["quantizer"]["theory"].items() if k != "rounding"}
+    cell = run.configured(quantizer={"theory": theory})
+    assert "base_weights" not in cell.edited(BaseWeights, layers=(("a", 9.0, 0.0),)).failed()
+    assert "base_weights" in cell.edited(BaseWeights, others=(("norm", 0.1),)).failed()

@@ -7,6 +7,7 @@ names or in the `Attributes:` lists; every number is what was measured, never wh
 from __future__ import annotations
 
 from tunematrix.evidence.events.model import (
+    BaseWeights,
     Evaluation,
     Generation,
     LogitError,
@@ -55,6 +56,7 @@ Event = (
     | Finished
     | Device
     | Storage
+    | BaseWeights
     | LogitError
     | Trainable
     | Attached
@@ -90,6 +92,7 @@ __all__ = [
     "AdapterDropout",
     "AdapterScale",
     "Attached",
+    "BaseWeights",
     "Changed",
     "Compute",
     "Continuity",

@@ -20,6 +20,26 @@ class Storage:
 
 
 @dataclass(frozen=True)
+class BaseWeights:
+    """What a freshly loaded base's weights are beside its checkpoint's, read from the file itself.
+
+    Errors are relative, in norms; a tensor that can't be compared at all has an infinite one.
+
+    Attributes:
+        layers: of each linear layer that the checkpoint holds under its own name: name, the error
+            of the weight it stands for, and the error that rounding it plainly to the quantizer's
+            format makes (0 where nothing is quantized).
+        products: of the same layers: name, the error of their products with the weight they stand
+            for, and of the gradients that they hand back.
+        others: of every other parameter that the checkpoint holds: name and error.
+    """
+
+    layers: tuple[tuple[str, float, float], ...]
+    products: tuple[tuple[str, float, float], ...]
+    others: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class LogitError:
     """Relative error of the loaded base's logits against the fp32 original.
 

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tunematrix.evidence.events import Device, Memory, Storage, Trainable
+from tunematrix.evidence.events import (
+    BaseWeights,
+    Device,
+    Memory,
+    Storage,
+    Trainable,
+)
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.examples import Data, Example
@@ -88,6 +94,9 @@ class Engine(Protocol):
 
     def storage(self, model: Model, base: Base) -> Storage:
         """Count the bytes of a freshly loaded model: some libraries repack at the first pass."""
+
+    def weights(self, model: Model, base: Base) -> BaseWeights:
+        """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
 
     def located(self, model: Model, examples: Sequence[Example]) -> Device:
         """Say where parameters are, and where a forward pass over `examples` computes."""

@@ -49,6 +49,7 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         base = engine.describe(engine.original())
         model = engine.load(base)
         events.write(engine.storage(model, base))
+        events.write(engine.weights(model, base))
         events.write(engine.located(model, examples))
     with events.phase("generate"):
         for way in ways(int(config["train"]["seed"])):

@@ -33,6 +33,7 @@ def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
         base = engine.describe(original)
         model = original if in_full else engine.load(base)
         events.write(engine.storage(model, base))
+        events.write(engine.weights(model, base))
         events.write(engine.located(model, probe))
     with events.phase("logits"):
         events.write(of_logits(engine.logits(model, probe), recorded))

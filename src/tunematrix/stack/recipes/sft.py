@@ -59,6 +59,7 @@ def fine_tune(
     with events.phase("load"):
         model = engine.load(base)
         events.write(engine.storage(model, base))
+        events.write(engine.weights(model, base))
         before = engine.logits(model, probe, gradient=True)
         events.write(logit_error(before, reference))
     tensors.keep_dequantized(config, events, engine, base, probe, before)

@@ -19,7 +19,14 @@ from mlx_lm.tuner import trainer
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import load_adapters
 
-from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
+from tunematrix.evidence.events import (
+    BaseWeights,
+    Device,
+    Memory,
+    Storage,
+    Throughput,
+    Trainable,
+)
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import allocator_peak
@@ -30,7 +37,7 @@ from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpo
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring
 from tunematrix.stack.engines.mlx.loading import Quantizer, load
-from tunematrix.stack.engines.mlx.meters import parameters, scale, tracing, trained
+from tunematrix.stack.engines.mlx.meters import parameters, scale, tracing, trained, weights
 from tunematrix.stack.engines.mlx.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
@@ -95,6 +102,11 @@ class Engine:
     def storage(self, model: nn.Module, base: Base) -> Storage:
         """Count the bytes of a freshly loaded model."""
         return parameters.storage(model, base)
+
+    def weights(self, model: nn.Module, base: Base) -> BaseWeights:
+        """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
+        rounding = self.config["quantizer"].get("theory", {}).get("rounding")
+        return weights.measure(model, base, self.checkpoint, rounding)
 
     def located(self, model: nn.Module, examples: Sequence[Example]) -> Device:
         """Say where a forward pass over `examples` computes, and so where parameters are."""

@@ -16,7 +16,14 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
-from tunematrix.evidence.events import Device, Memory, Storage, Throughput, Trainable
+from tunematrix.evidence.events import (
+    BaseWeights,
+    Device,
+    Memory,
+    Storage,
+    Throughput,
+    Trainable,
+)
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import TorchBackend, allocator_peak
@@ -33,7 +40,7 @@ from tunematrix.stack.engines.torch import (
     scoring,
     sft_trainer,
 )
-from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage
+from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage, weights
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
 from tunematrix.stack.engines.torch.methods.common import Method, describe
@@ -105,6 +112,12 @@ class Engine:
     def storage(self, model: nn.Module, base: Base) -> Storage:
         """Count the bytes of a freshly loaded model."""
         return storage.measure(model, base, self.quantizer)
+
+    def weights(self, model: PreTrainedModel, base: Base) -> BaseWeights:
+        """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
+        rounding = self.config["quantizer"].get("theory", {}).get("rounding")
+        layers = weights.Layers(self.quantizer, self.placement.weights, rounding)
+        return weights.measure(model, base, self.checkpoint, layers)
 
     def located(self, model: nn.Module, examples: Sequence[Example]) -> Device:
         """Say where parameters are, and where a forward pass over `examples` computes."""

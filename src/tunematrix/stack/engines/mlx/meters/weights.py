@@ -1,0 +1,85 @@
+"""A freshly loaded base beside its checkpoint's own tensors: weights, products, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from tunematrix.evidence.events import BaseWeights
+from tunematrix.stack.engines import rounding
+from tunematrix.stack.engines.common import Base
+
+ROWS = 16
+SEED = 0
+
+
+def measure(
+    model: nn.Module, base: Base, checkpoint: Path, form: Mapping[str, Any] | None
+) -> BaseWeights:
+    """Hold each tensor of the checkpoint against what was loaded; `form`: how it is rounded.
+
+    Draws from keys of its own, so that what follows draws what it would have drawn.
+    """
+    files = sorted(checkpoint.glob("*.safetensors"))
+    originals = {name: t for file in files for name, t in mx.load(str(file)).items()}
+    modules, key = dict(model.named_modules()), mx.random.key(SEED)
+    layers, products = [], []
+    for name in base.linears:
+        if (found := originals.get(f"{name}.weight")) is None:
+            continue
+        wanted, stored = found.astype(mx.float32), _stored(modules[name])
+        layers.append((name, _relative(stored - wanted, wanted), _rounding(wanted, form)))
+        key, own = mx.random.split(key)
+        products.append((name, *_products(modules[name], stored, own)))
+    return BaseWeights(tuple(layers), tuple(products), tuple(_others(model, base, originals)))
+
+
+def _others(
+    model: nn.Module, base: Base, originals: Mapping[str, mx.array]
+) -> Iterator[tuple[str, float]]:
+    """Yield the errors of norms and biases, and of embeddings: stored as linear layers are."""
+    packed = {n: m for n, m in model.named_modules() if isinstance(m, nn.QuantizedEmbedding)}
+    layers = {f"{name}.weight" for name in (*base.linears, *packed)}
+    for name, parameter in tree_flatten(model.parameters()):
+        if name in layers or (found := originals.get(name)) is None:
+            continue
+        wanted = found.astype(mx.float32)
+        yield name, _relative(parameter.astype(mx.float32) - wanted, wanted)
+
+
+def _stored(layer: nn.Module) -> mx.array:
+    """Return the weight that a layer stands for, (out, in)."""
+    if not isinstance(layer, nn.QuantizedLinear):
+        return layer.weight.astype(mx.float32)
+    return mx.dequantize(
+        layer.weight, layer.scales, layer.biases, layer.group_size, layer.bits
+    ).astype(mx.float32)
+
+
+def _products(layer: nn.Module, weight: mx.array, key: mx.array) -> tuple[float, float]:
+    """Return the relative errors of a layer's products, and of the gradients they hand back."""
+    one, other = mx.random.split(key)
+    dtype = layer.scales.dtype if "scales" in layer else layer.weight.dtype
+    rows = mx.random.normal((ROWS, weight.shape[1]), key=one).astype(dtype)
+    above = mx.random.normal((ROWS, weight.shape[0]), key=other).astype(dtype)
+    (out,), (gradient,) = mx.vjp(lambda x: [layer(x)], [rows], [above])
+    due, back = rows.astype(mx.float32) @ weight.T, above.astype(mx.float32) @ weight
+    if "bias" in layer:
+        due += layer.bias
+    return _relative(out.astype(mx.float32) - due, due), _relative(gradient - back, back)
+
+
+def _rounding(weight: mx.array, form: Mapping[str, Any] | None) -> float:
+    return rounding.error(np.array(weight), form)
+
+
+def _relative(difference: mx.array, of: mx.array) -> float:
+    return rounding.relative(
+        np.array(difference.astype(mx.float32)), np.array(of.astype(mx.float32))
+    )

@@ -1,0 +1,124 @@
+"""A freshly loaded base beside its checkpoint's own tensors: weights, products, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunematrix.evidence.events import BaseWeights
+from tunematrix.stack.engines import rounding
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.quantizers.common import Quantizer
+
+ROWS = 16
+SEED = 0
+PLAIN = (torch.Tensor, nn.Parameter)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """How linear layers are stored.
+
+    Attributes:
+        quantizer: knows what weight one stands for.
+        dtype: of what enters and leaves one.
+        rounding: the quantizer's format; None where none is declared.
+    """
+
+    quantizer: Quantizer
+    dtype: torch.dtype
+    rounding: Mapping[str, Any] | None
+
+
+def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -> BaseWeights:
+    """Hold each tensor that has its own name in the checkpoint against what was loaded.
+
+    To be called before any forward pass: some libraries repack then. Draws from a generator of
+    its own, so that what follows draws what it would have drawn.
+    """
+    originals = Originals(checkpoint)
+    draws = torch.Generator().manual_seed(SEED)
+    layers, products = [], []
+    for name in base.linears:
+        layer, wanted = model.get_submodule(name), originals.find(f"{name}.weight")
+        if wanted is None:
+            continue  # such as experts, which transformers puts together as it loads
+        # bitsandbytes says what its layer has replaced; GPT-2 keeps weights the other way round.
+        turned = issubclass(getattr(layer, "source_cls", None) or type(layer), Conv1D)
+        wanted = wanted.T.contiguous() if turned else wanted
+        stored = _stored(layer, how.quantizer)
+        error = _relative(stored.cpu() - wanted, wanted)
+        layers.append((name, error, rounding.error(wanted.numpy(), how.rounding)))
+        products.append((name, *_products(layer, stored, how.dtype, draws)))
+    return BaseWeights(tuple(layers), tuple(products), tuple(_others(model, base, originals)))
+
+
+class Originals:
+    """The tensors of a checkpoint's files, in float32 on the CPU."""
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(folder.glob("*.safetensors"))
+        self.tensors = {name: t for file in files for name, t in load_file(file).items()}
+
+    def find(self, name: str) -> torch.Tensor | None:
+        """Return the tensor of a parameter, which the file may name without its model's prefix."""
+        while name not in self.tensors and "." in name:
+            name = name.partition(".")[2]
+        found = self.tensors.get(name)
+        return None if found is None else found.float()
+
+
+def _stored(layer: nn.Module, quantizer: Quantizer) -> torch.Tensor:
+    """Return the weight that a layer stands for, (out, in); also of one that was left whole."""
+    weight: Any = getattr(layer, "weight", None)
+    if type(weight) not in PLAIN or not weight.is_floating_point():
+        return quantizer.dequantized(layer).detach().float()
+    weight = weight.detach().float()
+    return weight.T if isinstance(layer, Conv1D) else weight
+
+
+def _others(
+    model: PreTrainedModel, base: Base, originals: Originals
+) -> Iterator[tuple[str, float]]:
+    """Yield the errors of embeddings, norms, biases and the head."""
+    layers = {f"{name}.weight" for name in base.linears}
+    tied = next(n for n, p in model.named_parameters() if p is model.get_input_embeddings().weight)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in layers:
+            continue
+        head = name.startswith("lm_head.")
+        wanted = originals.find(tied if head and originals.find(name) is None else name)
+        if wanted is None:
+            continue
+        if type(parameter) not in PLAIN or parameter.shape != wanted.shape:
+            yield name, float("inf")
+        else:
+            yield name, _relative(parameter.detach().float().cpu() - wanted, wanted)
+
+
+def _products(
+    layer: nn.Module, weight: torch.Tensor, dtype: torch.dtype, draws: torch.Generator
+) -> tuple[float, float]:
+    """Return the relative errors of a layer's products, and of the gradients they hand back."""
+    rows = torch.randn(ROWS, weight.shape[1], generator=draws).to(weight.device, dtype)
+    above = torch.randn(ROWS, weight.shape[0], generator=draws).to(weight.device, dtype)
+    rows.requires_grad_(True)
+    with torch.enable_grad():
+        out = layer(rows)
+        bias = layer.bias
+        (gradient,) = torch.autograd.grad(out, rows, above.to(out.dtype))
+    due = rows.detach().float() @ weight.T + (0 if bias is None else bias.detach().float())
+    back = above.float() @ weight
+    return _relative(out.detach().float() - due, due), _relative(gradient.float() - back, back)
+
+
+def _relative(difference: torch.Tensor, of: torch.Tensor) -> float:
+    return rounding.relative(difference.cpu().numpy(), of.cpu().numpy())
