@@ -15,6 +15,7 @@ from tunematrix.checks.verdict import Claim, Verdict
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import (
     AdapterDropout,
+    AdapterFormula,
     AdapterScale,
     Attached,
     BaseWeights,
@@ -44,6 +45,7 @@ from tunematrix.evidence.events import (
     PreferenceLoss,
     Rank,
     Reload,
+    SavedSettings,
     Started,
     StepLoss,
     Storage,
@@ -150,7 +152,7 @@ def _steps() -> list[Event]:
     events: list[Event] = []
     for step, (loss, norm) in enumerate(((5.0, 3.0), (4.0, 2.0), (3.0, 0.8), (2.0, 0.5))):
         audited = 2 if step < 2 else 0
-        events += [MicroBatch(step, 2, 10, 18, audited, audited, 1) for _ in range(2)]
+        events += [MicroBatch(step, 2, 10, 18, audited, audited, 1, 1, 0) for _ in range(2)]
         if step < 2:
             events.append(StepLoss(step, loss, 34))
         deviation = 7e-7 if step < 2 else None
@@ -162,7 +164,7 @@ def _steps() -> list[Event]:
         events.append(LoggedStep(step + 1, loss, norm))
         if step % 2:
             events.append(LoggedEvaluation(step + 1, loss))
-            events.append(EvaluationPasses(step + 1, loss, loss + 0.01, 8, 8, 0))
+            events.append(EvaluationPasses(step + 1, loss, loss + 0.01, 8, 8, 8, 0))
     return events
 
 
@@ -201,6 +203,8 @@ def _honest_events() -> tuple[Event, ...]:
         Continuity(5, ()),
         Coverage(20, 16, 0, 0.05),
         AdapterScale((1.999, 2.001)),
+        AdapterFormula((("q_proj", 2e-7, 3e-7), ("up_proj", 2e-7, 2e-7))),
+        SavedSettings("merged", ()),
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),
         Reload(1e-5, 13.0),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-from tunematrix.checks.figures import relative, tolerance
+from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
 from tunematrix.evidence.events import (
     AdapterDropout,
+    AdapterFormula,
     Attached,
+    Compute,
     Continuity,
     Draws,
     OptimizerStep,
@@ -20,9 +22,31 @@ START_TOLERANCE = {"float32": 1e-5, "bfloat16": 6e-2, "float16": 5e-3}
 """Of the largest logit, by dtype of the arithmetic: DoRA divides by a norm and multiplies by it."""
 DEVIATIONS = 6.0
 """Standard deviations that chance may take a share from its mean; one run in 500 million does."""
+FORMULA_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 4e-3}
 LEAST_MOVED = 0.5
 FACTOR_TOLERANCE = 1e-2
 """Of the factor by which dropout makes up for what it drops; half precision rounds each product."""
+
+
+def adapter_formula(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each trained adapter computes, forwards and backwards, what its method's formula says."""
+    if claim.option("method").get("trains_base"):
+        return None
+    seen, compute = evidence.one(AdapterFormula), evidence.one(Compute)
+    if seen is None or compute is None or not seen.layers:
+        return missing("adapter_formula", "an adapted layer")
+    rows = [("output", name, error) for name, error, _ in seen.layers]
+    rows += [("gradient", name, error) for name, _, error in seen.layers]
+    what, name, error = max(rows, key=lambda row: severity(row[2]))
+    precision = claim.option("precision")
+    dtypes = (precision["weights"], precision["compute"], *compute.trainable)
+    bound = tolerance(FORMULA_TOLERANCE, dtypes)
+    message = (
+        f"the {what} of {name} is off by {error:.3g} from its formula's; a factor that is left "
+        "out, a norm that takes a gradient, or an adapter that enters otherwise"
+    )
+    ok = error <= bound
+    return decide("adapter_formula", ok, error, f"<= {bound:g}", message, unit="relative")
 
 
 def attached(evidence: Evidence, claim: Claim) -> Verdict | None:

@@ -43,6 +43,7 @@ OF_TRAINING: tuple[Check, ...] = (
     settings.micro_batches,
     ranks.ranks,
     settings.gradient_checkpointing,
+    settings.activations,
     settings.precision,
     effects.seed,
     effects.trained_dtypes,
@@ -58,8 +59,10 @@ OF_TRAINING: tuple[Check, ...] = (
     effects.continuity,
     parameters.frozen,
     settings.adapter_scale,
+    effects.adapter_formula,
     parameters.reloaded,
     parameters.merged,
+    parameters.saved_settings,
     loss.evaluations,
     loss.steps_logged,
 )

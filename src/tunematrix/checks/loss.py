@@ -161,14 +161,17 @@ def evaluation_loss(evidence: Evidence, claim: Claim) -> Verdict | None:
     ]
     error, passes = max(errors, key=severity), seen.values()
     odd = sum(one.rows - one.faithful for one in passes)
+    left = 0 if claim.option("data")["packing"] else sum(one.held_out > one.rows for one in passes)
     training = sum(one.training for one in passes)
     bound = tolerance(STEP_LOSS_TOLERANCE, (claim.option("precision")["compute"],))
     message = (
         f"losses are off by {error:.2g}, {odd} rows aren't held out or labelled otherwise, "
-        f"{training} passes were in training mode; likely dropout that is left on, another mean, "
-        "or rows that were trained on"
+        f"{left} evaluations left rows out, {training} passes were in training mode; likely "
+        "dropout that is left on, another mean, or rows that were trained on"
     )
-    ok = error <= bound and not odd and not training
+    if wrong := odd + left + training:
+        return decide("evaluation_loss", False, wrong, "0", message, unit="rows and passes")
+    ok = error <= bound
     return decide("evaluation_loss", ok, error, f"<= {bound:g}", message, unit="relative")
 
 

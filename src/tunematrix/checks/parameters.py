@@ -6,7 +6,15 @@ import math
 
 from tunematrix.checks.figures import tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing, unbounded
-from tunematrix.evidence.events import Changed, Compute, Merged, OptimizerStep, Reload, Trainable
+from tunematrix.evidence.events import (
+    Changed,
+    Compute,
+    Merged,
+    OptimizerStep,
+    Reload,
+    SavedSettings,
+    Trainable,
+)
 from tunematrix.evidence.evidence import Evidence
 
 RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
@@ -99,3 +107,16 @@ def merged(evidence: Evidence, claim: Claim) -> Verdict | None:
     )
     ok = share <= bound.max and changed < math.inf
     return decide("merge", ok, share, f"<= {bound.max:g}", message, unit="of what training changed")
+
+
+def saved_settings(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """A saved model's configuration says what its base's says."""
+    seen = evidence.all(SavedSettings)
+    if not seen:
+        return None  # an adapter's folder has none of its own
+    changed = [f"{one.folder}/{text}" for one in seen for text in one.changed]
+    message = (
+        f"{listed(changed)}; who loads it gets another model, or one that doesn't stop: a "
+        "setting that wasn't saved, or that training changed"
+    )
+    return decide("saved_settings", not changed, len(changed), "0", message, unit="settings")

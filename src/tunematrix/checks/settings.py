@@ -249,6 +249,25 @@ def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Verdict:
     )  # fmt: skip
 
 
+def activations(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Activations are let go: after their pass, and where they are computed again, before that."""
+    passes = evidence.all(MicroBatch)
+    if not passes:
+        return missing("activations", "a training pass")
+    batches = [b for b in passes if b.kept is not None]
+    if not batches:
+        return None  # MLX has no way to ask
+    # Python frees some of it late, and then it isn't held in the passes after that.
+    kept = min(b.kept or 0 for b in batches) if claim.train["gradient_checkpointing"] else 0
+    stale = min(b.stale or 0 for b in batches)
+    message = (
+        f"in each of {len(batches)} passes {kept} of the first layer's inputs were kept though "
+        f"they are computed again, and {stale} beyond the pass; something refers to them"
+    )
+    ok = not kept and not stale
+    return decide("activations", ok, kept + stale, "0", message, unit="tensors")
+
+
 def precision(evidence: Evidence, claim: Claim) -> Verdict:
     """The base's layers multiply in the dtype that the precision promises."""
     seen = evidence.one(Compute)

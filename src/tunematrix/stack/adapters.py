@@ -86,6 +86,12 @@ class Adapter:
         return tuple(sorted({module for module, _ in self.tensors}))
 
 
+def factor(settings: Mapping[str, Any]) -> float:
+    """Return the configured s: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)."""
+    rank = float(settings["rank"])
+    return float(settings["alpha"]) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+
+
 def main() -> None:
     """Convert, and say what was made."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

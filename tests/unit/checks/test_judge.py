@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from tunematrix.checks.judge import OF_A_RECIPE, OF_THE_PROCESS, OF_THE_SPEC
 from tunematrix.evidence.events import (
     AdapterDropout,
+    AdapterFormula,
     AdapterScale,
     Attached,
     BaseWeights,
@@ -35,6 +36,7 @@ from tunematrix.evidence.events import (
     OptimizerStep,
     Parity,
     Reload,
+    SavedSettings,
     StepLoss,
     Storage,
     Throughput,
@@ -123,6 +125,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "1",
         "ran [1, 2] times per micro-batch, not 1; checkpointing was ignored",
     ),
+    "activations": (
+        lambda run: run.recording(*(replace(b, stale=3) for b in run.evidence.all(MicroBatch))),
+        3,
+        "0",
+        "in each of 8 passes 0 of the first layer's inputs were kept though they are computed",
+    ),
     "precision": (
         lambda run: run.edited(Compute, products=("bfloat16", "float32")),
         "bfloat16, float32",
@@ -173,9 +181,9 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     ),
     "evaluation_loss": (
         lambda run: run.edited(EvaluationPasses, 0, training=2),
-        0.0,
-        "<= 0.0002",
-        "0 rows aren't held out or labelled otherwise, 2 passes were in training mode; likely",
+        2,
+        "0",
+        "0 rows aren't held out or labelled otherwise, 0 evaluations left rows out, 2 passes were",
     ),
     "continuity": (
         lambda run: run.edited(Continuity, broken=("moments before step 2",)),
@@ -252,6 +260,20 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         1,
         "0",
         "1 of 93 frozen tensors changed (q_proj#0); likely a base that wasn't frozen",
+    ),
+    "adapter_formula": (
+        lambda run: run.recording(AdapterFormula((("q_proj", 2e-7, 0.2), ("up_proj", 0.1, 0.1)))),
+        0.2,
+        "<= 0.0001",
+        "the gradient of q_proj is off by 0.2 from its formula's; a factor that is left out",
+    ),
+    "saved_settings": (
+        lambda run: run.recording(
+            SavedSettings("model", ("generation_config.json: eos_token_id 1 → null",))
+        ),
+        1,
+        "0",
+        "model/generation_config.json: eos_token_id 1 → null; who loads it gets another model",
     ),
     "adapter_scale": (
         lambda run: run.recording(AdapterScale((1.0, 2.0))),
@@ -391,8 +413,15 @@ ABSENT: dict[type[Event], set[str]] = {
     BaseWeights: {"base_weights", "base_products"},
     LogitError: {"logit_error"},
     Trainable: {"trainable"},
-    MicroBatch: {"labels", "micro_batches", "gradient_checkpointing"},
-    Compute: {"precision", "clipping", "gradient", "optimizer_update", "reload"},
+    MicroBatch: {"labels", "micro_batches", "gradient_checkpointing", "activations"},
+    Compute: {
+        "adapter_formula",
+        "clipping",
+        "gradient",
+        "optimizer_update",
+        "precision",
+        "reload",
+    },
     StepLoss: {"first_loss", "step_losses"},
     LoggedEvaluation: {"evaluations", "evaluation_loss"},
     LoggedStep: {
@@ -417,6 +446,7 @@ ABSENT: dict[type[Event], set[str]] = {
     Coverage: {"coverage"},
     EvaluationPasses: {"evaluation_loss"},
     AdapterScale: {"adapter_scale"},
+    AdapterFormula: {"adapter_formula"},
     AdapterDropout: {"adapter_dropout", "dropout_factor", "dropout_independent"},
     TrainedDtypes: {"trained_dtypes"},
     Reload: {"reload"},

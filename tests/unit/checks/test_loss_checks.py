@@ -239,6 +239,7 @@ def test_evaluations_that_nobody_asked_for(run: Run) -> None:
         ({"by_rows": math.nan, "by_tokens": math.nan}, False),
         ({"by_rows": math.inf, "by_tokens": math.inf}, False),
         ({"faithful": 7}, False),
+        ({"held_out": 9}, False),
         ({"rows": 0, "faithful": 0}, False),
         ({"step": 3}, False),
     ],
@@ -256,6 +257,6 @@ def _evaluated(*steps: int) -> list[Event]:
         for step in steps
         for event in (
             LoggedEvaluation(step, 1.5),
-            EvaluationPasses(step, 1.5, 1.5, 8, 8, 0),
+            EvaluationPasses(step, 1.5, 1.5, 8, 8, 8, 0),
         )
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -315,11 +316,8 @@ def test_labels_of_audited_rows_only(run: Run) -> None:
 def test_checkpointing_runs_layers_twice(run: Run) -> None:
     """Asked for, once is too few; not asked for, twice is too many; thrice is never right."""
     asked = run.configured(train={"gradient_checkpointing": True})
-    twice = [
-        MicroBatch(b.step, b.rows, b.columns, b.tokens, b.audited, b.faithful, 2)
-        for b in run.evidence.all(MicroBatch)
-    ]
-    assert asked.failed() == {"gradient_checkpointing"}
+    twice = _passes(run, layer_calls=2, kept=0)
+    assert asked.failed() == {"gradient_checkpointing", "activations"}
     assert asked.recording(*twice).failed() == set()
     assert run.recording(*twice).failed() == {"gradient_checkpointing"}
     assert asked.recording(*twice).edited(MicroBatch, layer_calls=3).failed()
@@ -400,3 +398,34 @@ def test_coverage_is_owed_where_every_batch_is_looked_at(run: Run) -> None:
     hidden = _without_gradients(run).without(Coverage)
     assert "coverage" not in hidden.verdicts()
     assert "coverage" in run.without(Coverage).failed()
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields", "passes"),
+    [
+        (True, {"layer_calls": 2, "kept": 0}, True),
+        (True, {"layer_calls": 2, "kept": 1}, False),
+        (False, {"kept": 2}, True),
+        (False, {"stale": 1}, False),
+    ],
+)
+def test_activations_are_let_go(
+    run: Run, asked: bool, fields: dict[str, Any], passes: bool
+) -> None:
+    """Kept where nothing is computed again, and never beyond the pass."""
+    cell = run.configured(train={"gradient_checkpointing": asked})
+    found = cell.recording(*_passes(run, **fields))
+    assert ("activations" not in found.failed()) is passes
+    # Python frees some of it late: one pass that has let go says that nothing refers to it.
+    assert "activations" not in found.edited(MicroBatch, 0, kept=0, stale=0).failed()
+
+
+def test_activations_that_nobody_can_see(run: Run) -> None:
+    """MLX has no way to ask, and then nothing is said of it."""
+    blind = run.recording(*_passes(run, kept=None, stale=None))
+    assert "activations" not in blind.verdicts()
+
+
+def _passes(run: Run, **fields: Any) -> list[MicroBatch]:
+    """Return all of a run's passes with other fields."""
+    return [replace(batch, **fields) for batch in run.evidence.all(MicroBatch)]

@@ -14,6 +14,7 @@ from tunematrix.evidence.events.model import (
     Merged,
     Parity,
     Reload,
+    SavedSettings,
     Storage,
     Transfer,
 )
@@ -29,6 +30,7 @@ from tunematrix.evidence.events.process import (
 )
 from tunematrix.evidence.events.training import (
     AdapterDropout,
+    AdapterFormula,
     AdapterScale,
     Attached,
     Changed,
@@ -73,12 +75,14 @@ Event = (
     | EvaluationPasses
     | AdapterScale
     | AdapterDropout
+    | AdapterFormula
     | TrainedDtypes
     | Evaluation
     | Memory
     | Throughput
     | Rank
     | Reload
+    | SavedSettings
     | Merged
     | Generation
     | Parity
@@ -90,6 +94,7 @@ Event = (
 
 __all__ = [
     "AdapterDropout",
+    "AdapterFormula",
     "AdapterScale",
     "Attached",
     "BaseWeights",
@@ -120,6 +125,7 @@ __all__ = [
     "Raised",
     "Rank",
     "Reload",
+    "SavedSettings",
     "Started",
     "StepLoss",
     "Storage",

@@ -79,6 +79,19 @@ class Reload:
 
 
 @dataclass(frozen=True)
+class SavedSettings:
+    """What a saved model's configuration files say otherwise than its base's.
+
+    Attributes:
+        folder: name of what was saved: "model" or "merged".
+        changed: "FILE: KEY OLD → NEW" of each.
+    """
+
+    folder: str
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Merged:
     """The saved adapter merged into a fresh base, saved, loaded again, run on the same inputs.
 

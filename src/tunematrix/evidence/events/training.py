@@ -55,6 +55,8 @@ class MicroBatch:
         audited: rows whose labels were decoded; 0 when this batch was not sampled.
         faithful: audited rows whose counted labels are exactly the text the data form supervises.
         layer_calls: calls of one decoder layer's insides during forward and backward.
+        kept: inputs of those insides in memory when the forward pass has ended; stale: in memory
+            when the next pass begins. None where the framework doesn't show it.
     """
 
     step: int
@@ -64,6 +66,8 @@ class MicroBatch:
     audited: int
     faithful: int
     layer_calls: int
+    kept: int | None = None
+    stale: int | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class EvaluationPasses:
         by_rows, by_tokens: nats per token, in evaluation mode; means of the batches' means, weighed
             by their rows, and by their counted tokens.
         rows: sequences in it; faithful: those that are held out, and labelled as they should be.
+        held_out: sequences that it was given to evaluate.
         training: passes for which the model was in training mode.
     """
 
@@ -157,6 +162,7 @@ class EvaluationPasses:
     by_tokens: float
     rows: int
     faithful: int
+    held_out: int
     training: int
 
 
@@ -233,6 +239,18 @@ class AdapterScale:
     """
 
     measured: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class AdapterFormula:
+    """Each trained adapter beside its method's formula, for rows drawn at random.
+
+    Attributes:
+        layers: of each, its name, the error of its output, and the largest error of the gradients
+            of its trained tensors and its input; relative, in norms.
+    """
+
+    layers: tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class Engine(Protocol):
     constructor takes a composed configuration and does nothing that draws random numbers.
     """
 
+    checkpoint: Path
+    """The base model's folder."""
     tokenizer: PreTrainedTokenizerBase
     adapter_format: Format
     """The one in which it saves adapters."""

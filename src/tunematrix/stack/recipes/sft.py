@@ -15,6 +15,7 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.recipes import saved as saved_settings
 from tunematrix.stack.recipes import tensors
 from tunematrix.stack.recipes.common import leads, open_engine
 from tunematrix.stack.recipes.data import prepare
@@ -79,6 +80,7 @@ def fine_tune(
         tensors.keep_stages(config, events, base=before, trained=after)
     with events.phase("save"):
         engine.save(model, saved)
+        _compare_settings(engine, saved, events)
     del model
     load_again(config, events, engine, reference, saved, before, after)
     if config["meters"]["allocator"]:
@@ -102,8 +104,14 @@ def load_again(
     if config["meters"]["merge"]:
         with events.phase("merge"):
             merged = engine.merge(base, saved, saved.with_name("merged"))
+            _compare_settings(engine, saved.with_name("merged"), events)
             events.write(Merged(largest(engine.logits(merged, probe) - after), change))
     tensors.keep_ways(config, events, engine, base, probe, saved)
+
+
+def _compare_settings(engine: Engine, folder: Path, events: EventLog) -> None:
+    if (found := saved_settings.compare(engine.checkpoint, folder)) is not None:
+        events.write(found)
 
 
 def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:

@@ -28,7 +28,7 @@ from tunematrix.evidence.events import (
     Trainable,
 )
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.adapters import Format
+from tunematrix.stack.adapters import Format, factor
 from tunematrix.stack.backends.common import allocator_peak
 from tunematrix.stack.backends.mlx import Mlx
 from tunematrix.stack.engines import starts
@@ -37,7 +37,14 @@ from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpo
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring
 from tunematrix.stack.engines.mlx.loading import Quantizer, load
-from tunematrix.stack.engines.mlx.meters import parameters, scale, tracing, trained, weights
+from tunematrix.stack.engines.mlx.meters import (
+    formula,
+    parameters,
+    scale,
+    tracing,
+    trained,
+    weights,
+)
 from tunematrix.stack.engines.mlx.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
@@ -172,6 +179,9 @@ class Engine:
             events.write(dropout)
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.dtype))
+        if not self.config["method"]["trains_base"]:
+            scaled = factor(self.config["method"]["implementation"])
+            events.write(formula.measure(model, base, self.dtype, scaled))
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained into `folder`."""

@@ -25,7 +25,7 @@ from tunematrix.evidence.events import (
     Trainable,
 )
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.adapters import Format
+from tunematrix.stack.adapters import Format, factor
 from tunematrix.stack.backends.common import TorchBackend, allocator_peak
 from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
@@ -40,7 +40,14 @@ from tunematrix.stack.engines.torch import (
     scoring,
     sft_trainer,
 )
-from tunematrix.stack.engines.torch.meters import compute, parameters, scale, storage, weights
+from tunematrix.stack.engines.torch.meters import (
+    compute,
+    formula,
+    parameters,
+    scale,
+    storage,
+    weights,
+)
 from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
 from tunematrix.stack.engines.torch.methods.common import Method, describe
@@ -177,6 +184,9 @@ class Engine:
             events.write(event)
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.placement.weights))
+        if not self.config["method"]["trains_base"]:
+            scaled = factor(self.config["method"]["implementation"])
+            events.write(formula.measure(model, base, self.placement.weights, scaled))
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained into `folder`."""

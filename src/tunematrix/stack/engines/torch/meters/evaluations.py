@@ -25,13 +25,13 @@ class EvaluationMeter:
     """Looks at each pass with labels that takes no gradient.
 
     Attributes:
-        labels: knows the held-out rows.
+        labels: knows the held-out rows; held_out: how many there are.
         sums: over the passes so far; `means` are mean nats per counted token, weighed by rows.
         busy: whether the meter itself is calling the model.
     """
 
-    def __init__(self, labels: Labels, device: str) -> None:
-        self.labels, self.device = labels, device
+    def __init__(self, labels: Labels, held_out: int, device: str) -> None:
+        self.labels, self.held_out, self.device = labels, held_out, device
         self.busy = False
         self._clear()
 
@@ -65,6 +65,7 @@ class EvaluationMeter:
             by_tokens=sums["nats"] / max(sums["tokens"], 1),
             rows=int(sums["rows"]),
             faithful=int(sums["faithful"]),
+            held_out=self.held_out,
             training=int(sums["training"]),
         )
         self._clear()

@@ -1,0 +1,78 @@
+"""Each adapted layer beside its formula: LoRA's, or DoRA's with the norm that it holds constant.
+
+LoRA: y = W x + s B A x (arXiv 2106.09685). DoRA: the same sum, each output multiplied by m over the
+norm of its row of W + s B A, through which no gradient flows (arXiv 2402.09353, section 4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+
+from tunematrix.evidence.events import AdapterFormula
+from tunematrix.stack.engines import rounding
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.mlx.scoring import evaluating
+
+ROWS = 8
+SEED = 0
+Tensors = Mapping[str, mx.array]
+
+
+def measure(model: nn.Module, base: Base, dtype: mx.Dtype, scale: float) -> AdapterFormula:
+    """Compare outputs and gradients, dropout off, for inputs of `dtype`.
+
+    Draws from keys of its own, so that what follows draws what it would have drawn.
+    """
+    modules = dict(model.named_modules())
+    keys = mx.random.split(mx.random.key(SEED), len(base.linears))
+    with evaluating(model):
+        found = tuple(
+            (name, *_errors(modules[name], dtype, scale, key))
+            for name, key in zip(base.linears, keys, strict=True)
+        )
+    return AdapterFormula(found)
+
+
+def _errors(layer: nn.Module, dtype: mx.Dtype, scale: float, key: mx.array) -> tuple[float, float]:
+    """Return the relative errors of a layer's output, and of its worst gradient."""
+    one, other = mx.random.split(key)
+    tensors = {name: layer[name] for name in ("lora_a", "lora_b", "m") if name in layer}
+    rows = mx.random.normal((ROWS, layer.lora_a.shape[0]), key=one).astype(dtype)
+    above = mx.random.normal((ROWS, layer.lora_b.shape[1]), key=other).astype(dtype)
+
+    def computed(given: Tensors) -> mx.array:
+        layer.update({name: given[name] for name in tensors})
+        return layer(given["rows"])
+
+    def due(given: Tensors) -> mx.array:
+        return _formula(layer.linear, given, scale)
+
+    leaves = {**tensors, "rows": rows}
+    out, wanted = computed(leaves), due(leaves)
+    found = mx.grad(lambda given: (computed(given) * above).sum())(leaves)
+    gradients = mx.grad(lambda given: (due(given) * above).sum())(leaves)
+    layer.update(tensors)
+    errors = [_relative(found[name], gradients[name]) for name in leaves]
+    # An array's largest keeps a nan, which max may lose.
+    return _relative(out, wanted), float(np.max(errors))
+
+
+def _formula(linear: nn.Module, given: Tensors, scale: float) -> mx.array:
+    rows, first, second = given["rows"], given["lora_a"], given["lora_b"]
+    whole = linear(rows) + scale * ((rows @ first) @ second)
+    if "m" not in given:
+        return whole
+    bias = linear.bias if "bias" in linear else 0
+    weight = linear(mx.eye(rows.shape[1], dtype=rows.dtype)) - bias
+    adapted = weight.T.astype(mx.float32) + scale * (first @ second).T
+    norm = mx.stop_gradient(mx.linalg.norm(adapted, axis=1))
+    return (whole - bias) * (given["m"] / norm) + bias
+
+
+def _relative(found: mx.array, wanted: mx.array) -> float:
+    one, other = (np.array(tensor.astype(mx.float32)) for tensor in (found, wanted))
+    return rounding.relative(one - other, other)

@@ -1,0 +1,79 @@
+"""Each adapted layer beside its formula: LoRA's, or DoRA's with the norm that it holds constant.
+
+LoRA: y = W x + s B A x (arXiv 2106.09685). DoRA: the same sum, each output multiplied by m over the
+norm of its row of W + s B A, through which no gradient flows (arXiv 2402.09353, section 4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from tunematrix.evidence.events import AdapterFormula
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.scoring import evaluating
+
+ROWS = 8
+SEED = 0
+FACTORS = ("lora_A", "lora_B", "lora_magnitude_vector")
+
+
+def measure(model: nn.Module, base: Base, dtype: torch.dtype, scale: float) -> AdapterFormula:
+    """Compare outputs and gradients, dropout off, for inputs of `dtype`.
+
+    Draws from a generator of its own, so that what follows draws what it would have drawn.
+    """
+    draws = torch.Generator().manual_seed(SEED)
+    with evaluating(model), torch.enable_grad():
+        layers = _adapted(model, base)
+        found = tuple((name, *_errors(layer, dtype, scale, draws)) for name, layer in layers)
+    return AdapterFormula(found)
+
+
+def _adapted(model: nn.Module, base: Base) -> Iterator[tuple[str, nn.Module]]:
+    for name, layer in model.named_modules():
+        if name.endswith(base.linears) and hasattr(layer, "base_layer"):
+            yield name, layer
+
+
+def _errors(
+    layer: nn.Module, dtype: torch.dtype, scale: float, draws: torch.Generator
+) -> tuple[float, float]:
+    """Return the relative errors of a layer's output, and of its worst gradient."""
+    trained = [p for kind in FACTORS for name, p in layer.named_parameters() if kind in name]
+    first, second = trained[:2]
+    rows = torch.randn(ROWS, first.shape[1], generator=draws).to(first.device, dtype)
+    above = torch.randn(ROWS, second.shape[0], generator=draws).to(first.device, dtype)
+    leaves = (rows.requires_grad_(), *trained)
+    out = layer(rows)
+    found = torch.autograd.grad(out, leaves, above.to(out.dtype), allow_unused=True)
+    due = _formula(layer.get_submodule("base_layer"), rows, trained, scale)
+    wanted = torch.autograd.grad(due, leaves, above.to(due.dtype))
+    errors = (_relative(one, other) for one, other in zip(found, wanted, strict=True))
+    # A tensor's largest keeps a nan, which max may lose.
+    return _relative(out, due), float(torch.tensor(list(errors)).max())
+
+
+def _formula(
+    base: nn.Module, rows: torch.Tensor, trained: list[nn.Parameter], scale: float
+) -> torch.Tensor:
+    first, second, *magnitude = trained
+    low = scale * (rows.to(first.dtype) @ first.T @ second.T)
+    whole: torch.Tensor = base(rows)
+    if not magnitude:
+        return whole + low
+    bias = getattr(base, "bias", None)
+    fixed = 0 if bias is None else bias
+    # Without a gradient to pass on, bitsandbytes repacks its weights, and its backward pass errs.
+    unit = torch.eye(rows.shape[1], device=rows.device, dtype=rows.dtype, requires_grad=True)
+    weight = base(unit).detach() - fixed
+    norm = torch.linalg.norm(weight.T.float() + scale * (second @ first).float(), dim=1).detach()
+    return (whole - fixed + low) * (magnitude[0] / norm) + fixed
+
+
+def _relative(found: torch.Tensor | None, wanted: torch.Tensor) -> float:
+    if found is None:
+        return float("inf")
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())

@@ -1,0 +1,45 @@
+"""The configuration files beside a saved model, and those of the base that it was trained from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunematrix.evidence.events import SavedSettings
+
+FILES = ("config.json", "generation_config.json")
+OWN = frozenset(
+    ("transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config")
+) | frozenset(("_name_or_path", "output_attentions", "output_hidden_states", "quantization_config"))
+"""What a trainer or a library may say of itself: versions, dtypes, switches of its passes."""
+
+
+def compare(checkpoint: Path, folder: Path) -> SavedSettings | None:
+    """Say which settings of `folder` differ from its base's; None where it holds no model.
+
+    A pad token where there was none, and a setting that the base's file left to its default, are
+    no differences.
+    """
+    if not (folder / FILES[0]).is_file():
+        return None
+    changed = (text for name in FILES for text in _changed(checkpoint / name, folder / name))
+    return SavedSettings(folder.name, tuple(changed))
+
+
+def _changed(base: Path, saved: Path) -> Iterator[str]:
+    if not base.is_file():
+        return
+    before, after = _read(base), _read(saved)
+    for key in sorted(before.keys() - OWN):
+        was, now = before[key], after.get(key)
+        if was != now and was is not None:
+            yield f"{saved.name}: {key} {json.dumps(was)} → {json.dumps(now)}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
