@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,7 @@ from tunematrix.results.findings import (
     silent,
 )
 
+NAMED = 4
 COLOURS: dict[Fate, str] = {
     "detected": "green",
     "missed": "bold red",
@@ -32,7 +34,8 @@ COLOURS: dict[Fate, str] = {
 def summary(findings: Sequence[Finding]) -> Group:
     """Return what became of each fault, the score by class, and what is short of its promise."""
     ordered = [one for rows in by_class(findings).values() for one in rows]
-    parts: list[Table | Text] = [_table(ordered), _classes(findings), _totals(findings)]
+    parts: list[Table | Text | Padding] = [*_each(ordered)]
+    parts += [_classes(findings), _totals(findings)]
     others = (one for one in ordered if one.fate != "detected")
     parts += [Text(f"{one.fate} {one.id}: {_why(one)}", COLOURS[one.fate]) for one in others]
     parts += [Text(text, "bold red") for text in shortfalls(findings)]
@@ -46,17 +49,17 @@ def line(finding: Finding) -> str:
     return f"{finding.fate.upper()}{by} {finding.seconds:.0f} s"
 
 
-def _table(findings: Sequence[Finding]) -> Table:
-    table = Table(box=SIMPLE, title="faults", title_justify="left")
-    for name in ("fault", "noticed by", "measured", "bound"):
-        table.add_column(name, overflow="fold")
+def _each(findings: Sequence[Finding]) -> Iterator[Text | Padding]:
+    """Yield two lines a fault: what it does, and what became of it. A table would fold its ids."""
     for one in findings:
-        what = Text(one.id)
-        what.append(f"\n{one.summary}", "dim")
-        by = Text(one.by or one.fate, COLOURS[one.fate])
-        by.append(f"\n{one.where}{' silent' if one.silent and one.by else ''}", "dim")
-        table.add_row(what, by, Text(_figure(one)), Text(one.bound))
-    return table
+        what = Text(one.id, "bold")
+        what.append(f"  {one.summary}", "not bold")
+        yield what
+        fate = Text(f"{one.by or one.fate}", COLOURS[one.fate])
+        if one.by:
+            quiet = ", silent" if one.silent else ""
+            fate.append(f" {_figure(one)}, wanted {one.bound} ({one.where}{quiet})", "dim")
+        yield Padding(fate, (0, 0, 0, 2))
 
 
 def _classes(findings: Sequence[Finding]) -> Table:
@@ -85,7 +88,8 @@ def _why(finding: Finding) -> str:
     if not finding.tried:
         return "none of the cells that could see it passes here without it"
     what = {"missed": "nothing noticed it in", "unreached": "it changed nothing in"}
-    return f"{what[finding.fate]} {', '.join(finding.tried)}"
+    more = f" and {len(finding.tried) - NAMED} more" if len(finding.tried) > NAMED else ""
+    return f"{what[finding.fate]} {', '.join(finding.tried[:NAMED])}{more}"
 
 
 def _figure(finding: Finding) -> str:

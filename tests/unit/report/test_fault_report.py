@@ -21,8 +21,8 @@ def shown(*findings: Finding) -> str:
 def test_what_noticed_a_fault_and_what_it_measured() -> None:
     """With the cell, whose brackets are no markup."""
     text = shown(DETECTED)
-    assert "data.shuffled labels 3 rows 0" in text
-    assert "lora[cpu-lora-none] silent" in text
+    wanted = "data.shuffled Shuffle. labels 3 rows, wanted 0 (lora[cpu-lora-none], silent)"
+    assert wanted in text
 
 
 def test_where_a_missed_one_slipped_past() -> None:
