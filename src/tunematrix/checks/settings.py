@@ -257,12 +257,11 @@ def activations(evidence: Evidence, claim: Claim) -> Verdict | None:
     batches = [b for b in passes if b.kept is not None]
     if not batches:
         return None  # MLX has no way to ask
-    # Python frees some of it late, and then it isn't held in the passes after that.
-    kept = min(b.kept or 0 for b in batches) if claim.train["gradient_checkpointing"] else 0
-    stale = min(b.stale or 0 for b in batches)
+    kept = sum(b.kept or 0 for b in batches) if claim.train["gradient_checkpointing"] else 0
+    stale = sum(b.stale or 0 for b in batches)
     message = (
-        f"in each of {len(batches)} passes {kept} of the first layer's inputs were kept though "
-        f"they are computed again, and {stale} beyond the pass; something refers to them"
+        f"in {len(batches)} passes {kept} of the first layer's inputs were kept though they are "
+        f"computed again, and {stale} outlived their pass; something refers to them"
     )
     ok = not kept and not stale
     return decide("activations", ok, kept + stale, "0", message, unit="tensors")

@@ -416,8 +416,6 @@ def test_activations_are_let_go(
     cell = run.configured(train={"gradient_checkpointing": asked})
     found = cell.recording(*_passes(run, **fields))
     assert ("activations" not in found.failed()) is passes
-    # Python frees some of it late: one pass that has let go says that nothing refers to it.
-    assert "activations" not in found.edited(MicroBatch, 0, kept=0, stale=0).failed()
 
 
 def test_activations_that_nobody_can_see(run: Run) -> None:

@@ -85,8 +85,7 @@ class TrainingMeters:
         self.coverage = coverage.CoverageMeter([e.ids[: int(longest)] for e in data.examples])
         known = partial(LabelAudit, tokenizer=tokenizer, packed=packed, longest=int(longest))
         rows = known(data.examples, data.texts, saw=self.coverage.saw)
-        recomputes = bool(self.config["train"]["gradient_checkpointing"])
-        self.batches = batches.BatchMeter(rows, self.gradients, self._write, recomputes=recomputes)
+        self.batches = batches.BatchMeter(rows, self.gradients, self._write)
         self.evaluations = evaluations.EvaluationMeter(
             known(data.held_out, data.held_out_texts),
             len(data.held_out_rows),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +14,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from tunematrix.evidence.events import Draws, MicroBatch
 from tunematrix.stack import releases
-
-COLLECTIONS = 2
-"""Passes after which Python is asked to free what it would free later: it takes its time."""
 
 
 class Labels(Protocol):
@@ -47,8 +43,6 @@ class BatchMeter:
         current: the pass whose backward may still be under way.
         rows: sequences so far; first_rows: a digest of each one of the first step.
         activations: what entered the watched layer since the pass began, without keeping it.
-        recomputes: whether activations are to be computed again, and so not to be kept.
-        let_go: "kept" and "stale", once nothing was; collected: when Python was asked to free.
         busy: whether the meter itself is calling the model.
     """
 
@@ -60,9 +54,6 @@ class BatchMeter:
     rows: int = 0
     first_rows: list[str] = field(default_factory=list)
     activations: list[StorageWeakRef] = field(default_factory=list)
-    recomputes: bool = False
-    let_go: set[str] = field(default_factory=set)
-    collected: list[str] = field(default_factory=list)
     busy: bool = False
 
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -103,7 +94,7 @@ class BatchMeter:
     def left(self, model: nn.Module, args: Any, output: Any) -> None:
         """Count what a forward pass has kept for the backward pass."""
         if self.current is not None and self.current.kept is None and not self.busy:
-            self.current = replace(self.current, kept=self._alive("kept"))
+            self.current = replace(self.current, kept=self._alive())
 
     def next_step(self) -> None:
         """Close the step that has ended; what follows belongs to the next."""
@@ -114,20 +105,11 @@ class BatchMeter:
     def flush(self) -> None:
         """Write the pass that is over."""
         if self.current is not None:
-            self.write(replace(self.current, stale=self._alive("stale")))
+            self.write(replace(self.current, stale=self._alive()))
             self.current = None
             self.activations.clear()
 
-    def _alive(self, when: str) -> int:
-        asked = self.recomputes or when == "stale"
-        if not self._held():
-            self.let_go.add(when)
-        elif when not in self.let_go and self.collected.count(when) < COLLECTIONS * asked:
-            self.collected.append(when)
-            gc.collect()  # what Python will free before long isn't held
-        return self._held()
-
-    def _held(self) -> int:
+    def _alive(self) -> int:
         return sum(not one.expired() for one in self.activations)
 
 

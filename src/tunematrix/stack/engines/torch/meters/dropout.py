@@ -115,10 +115,12 @@ def watch(meter: DropoutMeter) -> Iterator[None]:
     """Let `meter` see all of PEFT's adapters among its layers meanwhile."""
     handles = []
     for layer in meter.layers:
+        factors = first_factors(layer)
+        if not factors:
+            continue  # what enters it would be held and never asked for
         handles.append(layer.register_forward_pre_hook(meter.entered))
         handles += [
-            factor.register_forward_pre_hook(partial(meter.reached, layer))
-            for factor in first_factors(layer)
+            factor.register_forward_pre_hook(partial(meter.reached, layer)) for factor in factors
         ]
     try:
         yield

@@ -76,4 +76,5 @@ def _formula(
 def _relative(found: torch.Tensor | None, wanted: torch.Tensor) -> float:
     if found is None:
         return float("inf")
-    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+    one, other = found.detach().float(), wanted.detach().float()
+    return float((one - other).norm() / other.norm())

@@ -1,0 +1,170 @@
+"""Bases that aren't what was asked for, adapters off their formula, models saved as another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import nn
+from mlx_lm.tuner.dora import DoRALinear
+
+from tunematrix.evidence.events import AdapterFormula, BaseWeights, SavedSettings
+from tunematrix.faults import adapter_layers, checkpoints, memory, quantizers
+from tunematrix.faults.patching import replaced
+from tunematrix.stack.engines import rounding
+
+if TYPE_CHECKING:
+    from tests.stack.conftest import RunSmall
+
+Fault = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
+
+HONEST: list[dict[str, object]] = [
+    {"quantizer": "hqq-int4"},
+    {"quantizer": "bnb-nf4", "method": "dora"},
+    {"quantizer": "bnb-int8"},
+    {"quantizer": "torchao-int8", "precision": "bf16"},
+    {"model": "untied-llama", "method": "full"},
+    {"model": "toy-qwen", "method": "custom-lora"},
+    {"backend": "mlx", "method": "dora", "quantizer": "mlx-int4"},
+    {"backend": "mlx", "quantizer": "mlx-int8", "precision": "bf16"},
+]
+OF_A_MODEL = {"base_weights", "base_products", "adapter_formula", "saved_settings", "activations"}
+
+
+@pytest.mark.parametrize("settings", HONEST, ids=str)
+def test_honest_bases_and_adapters(run_small: RunSmall, settings: dict[str, object]) -> None:
+    """Every layer is compared, and agrees."""
+    ran = run_small(**settings)
+    assert ran.failed & OF_A_MODEL == set()
+    seen = ran.evidence.one(BaseWeights)
+    assert seen is not None
+    assert len(seen.layers) == len(seen.products) == 14
+    assert len(seen.others) >= 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "settings", "check"),
+    [
+        (quantizers.rounded_without_optimizing, {"quantizer": "hqq-int4"}, "base_weights"),
+        (quantizers.another_code_of_four_bits, {"quantizer": "bnb-nf4"}, "base_weights"),
+        (quantizers.one_scale_for_all_rows, {"quantizer": "quanto-int8"}, "base_weights"),
+        (quantizers.backward_through_other_weights, {"quantizer": "bnb-nf4"}, "base_products"),
+        (adapter_layers.dora_norm_in_the_gradient, {"method": "dora"}, "adapter_formula"),
+        (checkpoints.end_of_texts_not_saved, {"method": "full"}, "saved_settings"),
+        (
+            memory.recomputed_and_kept,
+            {"train__gradient_checkpointing": True, "train__max_steps": 6},
+            "activations",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_each_fault_is_seen(
+    run_small: RunSmall, fault: Fault, settings: dict[str, object], check: str
+) -> None:
+    """By its own check, on a value that was measured."""
+    with fault({}):
+        ran = run_small(**settings)
+    assert check in ran.failed
+    assert ran.verdicts[check].measured is not None
+
+
+@contextmanager
+def _coarser() -> Iterator[None]:
+    """Let MLX round to 3 bits what is to have 4."""
+
+    def wrap(original: Any) -> Any:
+        def quantize(weight: mx.array, group_size: int, bits: int, **more: Any) -> Any:
+            coarse = original(weight, group_size, bits - 1, **more)
+            return original(mx.dequantize(*coarse, group_size, bits - 1), group_size, bits, **more)
+
+        return quantize
+
+    with replaced(mx, "quantize", wrap):
+        yield
+
+
+@contextmanager
+def _scaled_magnitude() -> Iterator[None]:
+    """Let DoRA's outputs be 1 % too large."""
+
+    def wrap(original: Any) -> Any:
+        return lambda layer, rows: original(layer, rows) * 1.01
+
+    with replaced(DoRALinear, "__call__", wrap):
+        yield
+
+
+@contextmanager
+def _slanted_products() -> Iterator[None]:
+    """Let quantized layers add a little of their input's mean."""
+
+    def wrap(original: Any) -> Any:
+        def multiply(layer: nn.QuantizedLinear, rows: mx.array) -> mx.array:
+            return original(layer, rows) + 0.1 * rows.mean(axis=-1, keepdims=True)
+
+        return multiply
+
+    with replaced(nn.QuantizedLinear, "__call__", wrap):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("fault", "settings", "check"),
+    [
+        (_coarser, {"quantizer": "mlx-int4"}, "base_weights"),
+        (_slanted_products, {"quantizer": "mlx-int4"}, "base_products"),
+        (_scaled_magnitude, {"method": "dora"}, "adapter_formula"),
+    ],
+)
+def test_each_fault_is_seen_in_mlx(
+    run_small: RunSmall,
+    fault: Callable[[], AbstractContextManager[None]],
+    settings: dict[str, object],
+    check: str,
+) -> None:
+    """By the same checks."""
+    with fault():
+        ran = run_small(**{"backend": "mlx", **settings})
+    assert check in ran.failed
+
+
+def test_settings_of_what_is_saved(run_small: RunSmall) -> None:
+    """Looked at where a whole model is saved, and nowhere else."""
+    whole, adapter = run_small(method="full"), run_small(method="lora")
+    assert [one.folder for one in whole.evidence.all(SavedSettings)] == ["model"]
+    assert adapter.evidence.all(SavedSettings) == ()
+    assert len(adapter.evidence.all(AdapterFormula)[0].layers) == 14
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        ({"code": "range", "bits": 2, "group_size": 4}, 0.0),
+        ({"code": "absmax", "bits": 2, "group_size": 4}, (0.5 / 1.5) ** 0.5),
+        (None, 0.0),
+    ],
+)
+def test_plain_rounding_by_hand(form: dict[str, object] | None, error: float) -> None:
+    """Even levels lose nothing of even values; three levels lose what lies between them."""
+    weight = np.array([[-1.0, -0.5, 0.0, 0.5], [-1.0, -0.5, 0.0, 0.5]], dtype=np.float32)
+    assert rounding.error(weight, form) == pytest.approx(error, abs=1e-6)
+
+
+def test_nf4_keeps_its_own_levels() -> None:
+    """And moves what lies between two of them to the nearer one."""
+    form = {"code": "nf4", "bits": 4, "group_size": 16}
+    assert rounding.error(rounding.NF4.reshape(1, 16), form) == 0
+    moved = rounding.NF4 + np.float32(0.01) * (np.arange(16) == 7)
+    assert 0 < rounding.error(moved.reshape(1, 16), form) < 0.01
+
+
+def test_groups_of_equal_values() -> None:
+    """A group without a range is no division by zero."""
+    equal = np.zeros((2, 4), dtype=np.float32)
+    for code in rounding.CODES:
+        assert rounding.error(equal, {"code": code, "bits": 4, "group_size": 4}) == 0
