@@ -148,6 +148,7 @@ class Bench:
             phase=raised.phase if raised else "",
             problem="" if ended else record.reason,
             excused=point.excused,
+            versions=record.versions,
         )
 
     def _raised(self, record: Record) -> Raised | None:
@@ -234,6 +235,7 @@ def _decision(regression: Regression, faulty: Side, fixed: Side | None) -> Decis
         [faulty.seen[one.id] for one in regression.cells],
         [fixed.seen[one.id] for one in regression.cells] if fixed else [],
         [faulty.seen[one.id] for one in regression.control],
+        regression.known,
     )
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, Strict, ValidationError, model_validator
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from tunematrix.environments.table import Environment
@@ -33,6 +41,17 @@ Version = Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
 Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Pins = Mapping[Distribution, Version]
 """Distribution to its one version."""
+
+
+def _specifier(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        raise PydanticCustomError("not_a_range", 'is no range, such as ">=4.46,<5.10"') from None
+    return text
+
+
+Specifier = Annotated[str, AfterValidator(_specifier)]
 
 
 class Expected(Section):
@@ -69,10 +88,26 @@ class Row(Section):
     expected: Expected
 
 
+class Known(Section):
+    """A fault of many releases, which rows about others meet on the side that is good for them."""
+
+    link: Link
+    releases: Annotated[Mapping[Distribution, Specifier], Field(min_length=1)]
+    checks: Annotated[Names, Field(min_length=1)]
+
+    def covers(self, versions: Mapping[str, str]) -> bool:
+        """Return whether a cell that imported `versions` has the fault."""
+        return all(
+            name in versions and SpecifierSet(wanted).contains(versions[name], prereleases=True)
+            for name, wanted in self.releases.items()
+        )
+
+
 class Table(Section):
-    """Rows, and bundles of pins that several of them share."""
+    """Rows, bundles of pins that several of them share, and what is known of long ranges."""
 
     bundles: Mapping[NonEmpty, Pins] = {}
+    known: Annotated[tuple[Known, ...], Strict(False)] = ()
     rows: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
 
 
@@ -101,6 +136,7 @@ class Regression:
         faulty: all pins of that side, bundles included; none: the environment as it is.
         fixed: those of the other side; None where no release is fixed.
         cells: what must fail; control: what must pass beside it.
+        known: faults that either side may have besides.
     """
 
     row: Row
@@ -108,6 +144,7 @@ class Regression:
     fixed: Pins | None
     cells: tuple[Point, ...]
     control: tuple[Point, ...]
+    known: tuple[Known, ...] = ()
 
 
 def read_regressions(
@@ -127,13 +164,9 @@ def read_regressions(
     if not files:
         folders = ", ".join(shown(root) for root in groups.roots)
         raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
-    tree = read_tree(files[-1])
-    refuse(tree.problems)
-    try:
-        table = Table.model_validate(tree.data)
-    except ValidationError as error:
-        refuse(explained(tree, Table, error))
-        raise
+    tables = [_read(file) for file in files]
+    known = tuple(one for _, table in tables for one in table.known)
+    tree, table = tables[-1]
     refuse(_problems(tree, table))
     names = [row.id for row in table.rows]
     for name in wanted:
@@ -148,9 +181,20 @@ def read_regressions(
             None if row.fixed is None else _pins(table, row, row.fixed),
             tuple(points[node] for node in row.cells),
             tuple(points[node] for node in row.control),
+            known,
         )
         for row in chosen.values()
     )
+
+
+def _read(file: Path) -> tuple[Tree, Table]:
+    tree = read_tree(file)
+    refuse(tree.problems)
+    try:
+        return tree, Table.model_validate(tree.data)
+    except ValidationError as error:
+        refuse(explained(tree, Table, error))
+        raise
 
 
 def _pins(table: Table, row: Row, own: Pins) -> Pins:

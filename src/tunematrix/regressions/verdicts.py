@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from tunematrix.regressions.table import Expected
+from tunematrix.regressions.table import Expected, Known
 
 Observed = Literal["detected", "missed", "false alarm", "broken", "unavailable"]
 
@@ -36,6 +36,7 @@ class Seen:
         raised: class names of what it raised, most specific first; phase: in which phase.
         problem: why it didn't end, or wasn't judged.
         unavailable: whether something that it needs is missing here.
+        versions: of what it imported, by distribution.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Seen:
     problem: str = ""
     excused: frozenset[str] = frozenset()
     unavailable: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def decide(
     faulty: Sequence[Seen],
     fixed: Sequence[Seen],
     control: Sequence[Seen] = (),
+    known: Sequence[Known] = (),
 ) -> Decision:
     """Decide over a regression.
 
@@ -75,14 +78,15 @@ def decide(
         faulty: its cells there.
         fixed: the same on the fixed side; none where no release is fixed.
         control: cells of the faulty side that must pass.
+        known: other faults, whose checks may fail where all else passes.
     """
     if not faulty:
         return Decision("broken", "no cell ran on the faulty side")
     if lacking := [one for one in (*faulty, *fixed, *control) if one.unavailable]:
         return Decision("unavailable", f"{lacking[0].id}: {lacking[0].problem}")
     found = [_on_faulty_side(expected, one) for one in faulty]
-    found += [_on_good_side(one, "fixed side") for one in fixed]
-    found += [_on_good_side(one, "control") for one in control]
+    for side, cells in (("fixed side", fixed), ("control", control)):
+        found += [_on_good_side(one, side, _excused(one, known, expected)) for one in cells]
     for bad in ("broken", "missed", "false alarm"):
         for decision in found:
             if decision.observed == bad:
@@ -114,10 +118,16 @@ def _loud(expected: Expected, seen: Seen) -> Decision:
     return Decision("broken", f"faulty side: {seen.id}: not {expected}: {seen.problem}")
 
 
-def _on_good_side(seen: Seen, side: str) -> Decision:
+def _excused(seen: Seen, known: Sequence[Known], expected: Expected) -> frozenset[str]:
+    """Return the checks that may fail where the fault isn't: never the one that has to see it."""
+    others = {name for one in known if one.covers(seen.versions) for name in one.checks}
+    return seen.excused | (others - {expected.check or ""})
+
+
+def _on_good_side(seen: Seen, side: str, excused: frozenset[str]) -> Decision:
     if not seen.ended:
         return Decision("broken", f"{side}: {seen.id}: {seen.problem}")
-    if wrong := [one for one in seen.failed if one.name not in seen.excused]:
+    if wrong := [one for one in seen.failed if one.name not in excused]:
         told = ", ".join(map(_told, wrong))
         return Decision("false alarm", f"{side}: {seen.id}: {told} failed")
     return Decision("detected")

@@ -118,6 +118,19 @@ def test_what_is_wrong(read: Read, old: str, new: str, said: str) -> None:
         read(TABLE.replace(old, new))
 
 
+def test_what_is_known_of_many_releases(read: Read) -> None:
+    """What the shipped table knows, and what a project's own adds."""
+    own = """known:
+  - {link: "https://example.org/2", releases: {trl: "<0.20"}, checks: [labels]}
+"""
+    (row,) = read(own + TABLE)
+    assert [one.checks for one in row.known][-1] == ("labels",)
+    assert row.known[0].covers({"transformers": "4.57.6"})
+    assert not row.known[0].covers({"transformers": "5.10.1"})
+    with pytest.raises(BadInput, match=r"table\.yaml:2: .*is no range"):
+        read(own.replace("<0.20", "old") + TABLE)
+
+
 def test_no_table(tmp_path: Path) -> None:
     """Where no config folder has one, it says where it was looked for."""
     groups = read_groups([shipped_configs()])

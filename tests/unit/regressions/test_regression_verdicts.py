@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunematrix.regressions.table import Expected
+from tunematrix.regressions.table import Expected, Known
 from tunematrix.regressions.verdicts import Failed, Seen, decide
 
 SILENT = Expected(check="labels")
@@ -72,3 +72,35 @@ def test_known_failures() -> None:
 def test_no_cell() -> None:
     """Nothing was run, so nothing was noticed."""
     assert decide(SILENT, [], []).observed == "broken"
+
+
+KNOWN = Known.model_validate(
+    {
+        "link": "https://example.org/1",
+        "releases": {"transformers": ">=4.46,<5.10"},
+        "checks": ["first_loss", "labels"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "observed"),
+    [
+        ("4.50.3", "detected"),
+        ("4.46.0", "detected"),
+        ("5.10.0", "false alarm"),
+        ("4.45.2", "false alarm"),
+        (None, "false alarm"),
+    ],
+)
+def test_a_fault_that_is_known_of_these_releases(version: str | None, observed: str) -> None:
+    """It may show on the good side of a row about another."""
+    versions = {"transformers": version} if version else {}
+    fixed = Seen("cell", True, OTHER.failed, versions=versions)
+    assert decide(SILENT, [WRONG], [fixed], known=[KNOWN]).observed == observed
+
+
+def test_the_expected_check_is_never_excused() -> None:
+    """What has to see the fault has to pass without it."""
+    fixed = Seen("cell", True, WRONG.failed, versions={"transformers": "4.50.3"})
+    assert decide(SILENT, [WRONG], [fixed], known=[KNOWN]).observed == "false alarm"

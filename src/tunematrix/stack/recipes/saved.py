@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from tunematrix.evidence.events import SavedSettings
 
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILES = ("config.json", "generation_config.json")
 OWN = frozenset(
     ("transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config")
@@ -16,25 +19,29 @@ OWN = frozenset(
 """What a trainer or a library may say of itself: versions, dtypes, switches of its passes."""
 
 
-def compare(checkpoint: Path, folder: Path) -> SavedSettings | None:
+def compare(
+    checkpoint: Path, folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> SavedSettings | None:
     """Say which settings of `folder` differ from its base's; None where it holds no model.
 
-    A pad token where there was none, and a setting that the base's file left to its default, are
-    no differences.
+    A special token that is the tokenizer's own by now, and a setting that the base's file left to
+    its default, are no differences.
     """
     if not (folder / FILES[0]).is_file():
         return None
-    changed = (text for name in FILES for text in _changed(checkpoint / name, folder / name))
+    tokens = {key: getattr(tokenizer, key) for key in TOKENS}
+    changed = (t for name in FILES for t in _changed(checkpoint / name, folder / name, tokens))
     return SavedSettings(folder.name, tuple(changed))
 
 
-def _changed(base: Path, saved: Path) -> Iterator[str]:
+def _changed(base: Path, saved: Path, tokens: Mapping[str, int | None]) -> Iterator[str]:
     if not base.is_file():
         return
     before, after = _read(base), _read(saved)
     for key in sorted(before.keys() - OWN):
         was, now = before[key], after.get(key)
-        if was != now and was is not None:
+        aligned = now is not None and now == tokens.get(key)
+        if was != now and was is not None and not aligned:
             yield f"{saved.name}: {key} {json.dumps(was)} → {json.dumps(now)}"
 
 

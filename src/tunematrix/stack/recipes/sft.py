@@ -110,7 +110,7 @@ def load_again(
 
 
 def _compare_settings(engine: Engine, folder: Path, events: EventLog) -> None:
-    if (found := saved_settings.compare(engine.checkpoint, folder)) is not None:
+    if (found := saved_settings.compare(engine.checkpoint, folder, engine.tokenizer)) is not None:
         events.write(found)
 
 

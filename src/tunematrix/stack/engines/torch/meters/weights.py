@@ -54,7 +54,7 @@ def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -
         # bitsandbytes says what its layer has replaced; GPT-2 keeps weights the other way round.
         turned = issubclass(getattr(layer, "source_cls", None) or type(layer), Conv1D)
         wanted = wanted.T.contiguous() if turned else wanted
-        stored = _stored(layer, how.quantizer)
+        stored = _stored(layer, how.quantizer, wanted.numel())
         error = _relative(stored.cpu() - wanted, wanted)
         layers.append((name, error, rounding.error(wanted.numpy(), how.rounding)))
         products.append((name, *_products(layer, stored, how.dtype, draws)))
@@ -76,10 +76,12 @@ class Originals:
         return None if found is None else found.float()
 
 
-def _stored(layer: nn.Module, quantizer: Quantizer) -> torch.Tensor:
+def _stored(layer: nn.Module, quantizer: Quantizer, elements: int) -> torch.Tensor:
     """Return the weight that a layer stands for, (out, in); also of one that was left whole."""
     weight: Any = getattr(layer, "weight", None)
-    if type(weight) not in PLAIN or not weight.is_floating_point():
+    # Before transformers 5, hqq's layers had an empty weight beside the packed one.
+    plain = type(weight) in PLAIN and weight.is_floating_point() and weight.numel() == elements
+    if not plain:
         return quantizer.dequantized(layer).detach().float()
     weight = weight.detach().float()
     return weight.T if isinstance(layer, Conv1D) else weight
