@@ -1,13 +1,12 @@
-"""Findings over regressions, for a terminal: one table, and below it why a row isn't detected."""
+"""Findings over regressions, for a terminal: what each row pins, and what noticed it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from rich.box import SIMPLE
 from rich.console import Group
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from tunematrix.regressions.overlays import LEADING
@@ -42,7 +41,7 @@ def differing(finding: Finding) -> str:
     other = [n for n in dict.fromkeys((*faulty, *fixed)) if faulty.get(n) != fixed.get(n)]
     names = [name for name in LEADING if name in other][:MOST] or other
     lines = [f"{n} {faulty.get(n, 'as it is')} → {fixed.get(n, 'as it is')}" for n in names]
-    return "\n".join(lines)
+    return ", ".join(lines)
 
 
 def expected(finding: Finding) -> str:
@@ -52,33 +51,21 @@ def expected(finding: Finding) -> str:
 
 
 def tables(findings: Sequence[Finding]) -> Group:
-    """Return all findings, the reasons of those that weren't detected, and the score."""
-    table = Table(box=SIMPLE, title="regressions", title_justify="left")
-    for name in ("", "row", "releases", "expected", "observed"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("", "row"))
-    table.add_column("seconds", justify="right", no_wrap=True)
-    for one in findings:
-        observed = Text(one.observed, COLOURS[one.observed])
-        if one.check:
-            observed.append(f"\n{one.check}", "dim")
-        table.add_row(
-            Text(SYMBOLS[one.observed], COLOURS[one.observed]),
-            one.id,
-            differing(one),
-            expected(one),
-            observed,
-            f"{one.seconds:.1f}",
-        )
-    return Group(table, _reasons(findings), score(findings))
+    """Return what became of each row, in paragraphs that no width folds, and the score."""
+    return Group(*(part for one in findings for part in _row(one)), score(findings))
 
 
-def _reasons(findings: Sequence[Finding]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    for one in findings:
-        if one.reason:
-            lines = Text(f"{one.id} {one.observed}: {one.reason}\n<{one.link}>")
-            table.add_row(Text(SYMBOLS[one.observed], COLOURS[one.observed]), lines)
-    return table
+def _row(one: Finding) -> Iterator[Text | Padding]:
+    head = Text(f"{SYMBOLS[one.observed]} {one.id}", f"{COLOURS[one.observed]}")
+    head.append(f"  {one.shows}", "not bold default")
+    yield head
+    below = Text(f"{differing(one)}\n", "dim")
+    below.append(f"{one.observed}: ", COLOURS[one.observed])
+    below.append(one.check or f"expected {expected(one)}; {one.reason}")
+    below.append(f"  {one.seconds:.1f} s", "dim")
+    if one.reason:
+        below.append(f"\n<{one.link}>", "dim")
+    yield Padding(below, (0, 0, 0, 2))
 
 
 def score(findings: Sequence[Finding]) -> Text:
