@@ -70,6 +70,10 @@ def judged(new_project: NewProject) -> tuple[Project, Run]:
            more="overrides: {train.max_steps: 1}\n")  # fmt: skip
     relate(project, "more", "{one: {data: text}, two: {data: half}}")
     relate(project, "raises", "{one: {}, two: {train.gradient_checkpointing: true}}")
+    small = "memory: {stored_mb: {max: 0.01}}\n"
+    relate(project, "large", "{one: {}, two: {train.batch_size: 16}}", more=small)
+    apart = "{one: {}, two: {train.batch_size: 16, train.weight_decay: 0.5}}"
+    relate(project, "apart", apart, more=small)
     lacking = "test_id: lacks\nrecipe: keep\nrelation: {arms: {one: {quantizer: plain}, "
     says = "two: {quantizer: lacking}}, compare: [gradients], tolerance: {gradients: 1}}\n"
     project.write("specs/lacks.yaml", lacking + says)
@@ -142,6 +146,21 @@ def test_a_ratio(judged: tuple[Project, Run]) -> None:
     record = judged[0].record["ratio[plain-plain]"]
     assert record["outcome"] == "failed"
     assert "stored_mb of arm two is 0.25 times one's, 0.008 MB" in record["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "own"), [("large", "what it compares agrees"), ("apart", "same_gradients: 0.5 of")]
+)
+def test_an_arm_that_fails_checks_of_its_own(
+    judged: tuple[Project, Run], name: str, own: str
+) -> None:
+    """What it left is compared all the same, and the relation isn't green."""
+    record = judged[0].record[f"{name}[plain-plain]"]
+    assert record["outcome"] == "failed"
+    assert record["reason"].startswith(own)
+    assert f"; arm {name}[plain-plain-two] failed: memory_stored: " in record["reason"]
+    failed = {check["name"] for check in record["checks"] if check["outcome"] == "failed"}
+    assert failed == (set(PAIR) if name == "apart" else set())
 
 
 NOT_JUDGED = {

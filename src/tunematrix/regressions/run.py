@@ -105,7 +105,7 @@ class Bench:
         records = Store(place / self.environment / "results.jsonl").read()
         by_id = {record.cell_id: record for record in records}
         problem = "" if code in RAN else f"pytest ended with {code}: {_last_line(place)}"
-        seen = {one.id: self._seen(one, by_id.get(one.id), pins, problem) for one in points}
+        seen = {one.id: self._seen(one, by_id, pins, problem) for one in points}
         seconds = {name: record.durations.get("total", 0.0) for name, record in by_id.items()}
         return Side(seen, seconds)
 
@@ -128,8 +128,9 @@ class Bench:
             finally:
                 process.kill()
 
-    def _seen(self, point: Point, record: Record | None, pins: Pins, problem: str) -> Seen:
-        """Read what a cell left behind."""
+    def _seen(self, point: Point, records: Mapping[str, Record], pins: Pins, problem: str) -> Seen:
+        """Read what a cell left behind, or a relation and its arms."""
+        record = records.get(point.id)
         if record is None:
             return Seen(point.id, ended=False, problem=problem or "it left no record")
         if record.outcome == "unavailable":
@@ -143,7 +144,11 @@ class Bench:
         return Seen(
             point.id,
             ended=ended,
-            failed=tuple(Failed(one.name, one.measured, one.unit) for one in record.failed_checks),
+            failed=tuple(
+                Failed(check.name, check.measured, check.unit)
+                for name in (point.id, *point.arms)
+                for check in (records[name].failed_checks if name in records else ())
+            ),
             raised=raised.exception if raised else (),
             phase=raised.phase if raised else "",
             problem="" if ended else record.reason,

@@ -103,9 +103,8 @@ def _refusal(related: Related, records: Sequence[Record], workshop: Workshop) ->
     for arm, record in zip(related.arms, records, strict=True):
         exits = [check for check in record.checks if check.name == "exit"]
         ended_well = all(check.outcome == "passed" for check in exits)
-        # A sabotage that the arm's own checks notice has to be noticed by the relation as well.
-        sabotaged = record.outcome == "failed" and arm.cell.faults
-        if (record.outcome in GOOD or sabotaged) and ended_well:
+        # What an arm's own checks have noticed, the relation may have to notice as well.
+        if record.outcome in (*GOOD, "failed") and ended_well:
             continue
         as_is = record.outcome in ("unavailable", "known_failure")
         which = f"arm {arm.name} ({record.cell_id})"
@@ -130,6 +129,9 @@ def _settled(
         outcome, reason = _noticed(related.planted, verdicts)
     else:
         outcome, reason = settle(verdicts, None, expected)
+        if wrong := next((one for one in records if one.outcome == "failed"), None):
+            own = reason or "what it compares agrees"
+            outcome, reason = "failed", f"{own}; arm {wrong.cell_id} failed: {wrong.reason}"
     return record_of(
         related,
         workshop,
