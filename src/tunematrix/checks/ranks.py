@@ -25,9 +25,8 @@ def ranks(evidence: Evidence, claim: Claim) -> Verdict | None:
         *_shares(list(found.values())),
         *_parameters(list(found.values()), shards=bool(launcher["shards"])),
     ]
-    bound = f"{wanted} over {collectives}, with rows of their own and the same parameters"
-    message = "; ".join(faults)
-    return decide("ranks", not faults, len(found), bound, message, unit="processes")
+    unit = f"disagreements of {wanted} processes over {collectives}"
+    return decide("ranks", not faults, len(faults), "0", "; ".join(faults), unit=unit)
 
 
 def by_number(evidence: Evidence) -> dict[int, Rank]:

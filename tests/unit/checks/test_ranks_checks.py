@@ -16,9 +16,10 @@ def test_one_process_is_not_asked(run: Run) -> None:
 
 
 def test_two_processes_that_agree(ranks: Run) -> None:
-    """An honest pair passes, and the verdict counts it."""
+    """An honest pair passes, and the verdict says how many and over what."""
     verdict = ranks.verdicts()["ranks"]
-    assert (verdict.outcome, verdict.measured) == ("passed", 2)
+    assert (verdict.outcome, verdict.measured) == ("passed", 0)
+    assert verdict.unit == "disagreements of 2 processes over gloo"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_two_processes_that_agree(ranks: Run) -> None:
 def test_one_that_differs(ranks: Run, fields: dict[str, Any], said: str) -> None:
     """Whatever one process did otherwise, it is named."""
     verdict = ranks.edited(Rank, **fields).verdicts()["ranks"]
-    assert verdict.outcome == "failed"
+    assert (verdict.outcome, verdict.measured) == ("failed", 1)
     assert said in verdict.message
 
 
