@@ -41,7 +41,9 @@ def _changed(base: Path, saved: Path, tokens: Mapping[str, int | None]) -> Itera
     for key in sorted(before.keys() - OWN):
         was, now = before[key], after.get(key)
         aligned = now is not None and now == tokens.get(key)
-        if was != now and was is not None and not aligned:
+        # Trainers make a list of several end tokens, or of one.
+        listed = isinstance(now, list) and was in now
+        if was not in (now, None) and not aligned and not listed:
             yield f"{saved.name}: {key} {json.dumps(was)} → {json.dumps(now)}"
 
 
