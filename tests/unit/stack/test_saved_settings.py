@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer
 
 from tunematrix.stack.recipes.saved import compare
+from tunematrix.stack.toyworld import models
 
-BASE = {
-    "rope_theta": 10000.0,
-    "eos_token_id": 1,
-    "pad_token_id": 0,
-    "use_cache": True,
-    "dtype": "a",
-}
-TOKENIZER = cast(
-    "PreTrainedTokenizerBase", SimpleNamespace(bos_token_id=None, eos_token_id=5, pad_token_id=1)
-)
+TOKENIZER = AutoTokenizer.from_pretrained(models.BASE)
+"""Texts end with its token 1, and are padded with 0."""
+BASE = {"rope_theta": 10000.0, "eos_token_id": 2, "pad_token_id": 3, "use_cache": True}
 
 
 @pytest.mark.parametrize(
