@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunematrix.checks import (
+    batches,
     effects,
     generation,
     interruption,
@@ -39,11 +40,11 @@ OF_TRAINING: tuple[Check, ...] = (
     quantization.logit_error,
     parameters.trainable,
     effects.attached,
-    settings.labels,
-    settings.micro_batches,
+    batches.labels,
+    batches.micro_batches,
     ranks.ranks,
-    settings.gradient_checkpointing,
-    settings.activations,
+    batches.gradient_checkpointing,
+    batches.activations,
     settings.precision,
     effects.seed,
     effects.trained_dtypes,
@@ -72,7 +73,7 @@ OF_TEXTS: tuple[Check, ...] = (
     loss.step_losses,
     loss.evaluation_loss,
     settings.gradient,
-    settings.coverage,
+    batches.coverage,
 )
 
 OF_PREFERENCES: tuple[Check, ...] = (

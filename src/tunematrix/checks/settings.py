@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from statistics import median
 
 from tunematrix.checks.figures import relative, severity, tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
-    Coverage,
     Device,
     LoggedStep,
-    MicroBatch,
     OptimizerStep,
 )
 from tunematrix.evidence.evidence import Evidence
@@ -30,9 +26,6 @@ takes norms in half precision, and scales them down: see `CLIP_TOLERANCE`."""
 CLIP_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
 """Half-precision gradients round when they are scaled down."""
 SCALE_TOLERANCE = 0.02
-PACKED_FILL = 0.7
-IN_ORDER = 0.5
-"""Share of rows; shuffled, one of so many rows as there are is followed by its next."""
 
 
 def device(evidence: Evidence, claim: Claim) -> Verdict:
@@ -151,66 +144,6 @@ def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:
     )
 
 
-def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
-    """Each optimizer step saw as many micro-batches, of as many rows, as asked for."""
-    seen = evidence.all(MicroBatch)
-    if not seen:
-        return missing("micro_batches", "a training pass")
-    wanted = int(claim.train["accumulation"])
-    rows = int(claim.train["batch_size"]) * int(claim.option("recipe").get("sequences_per_row", 1))
-    passes = Counter(batch.step for batch in seen)
-    counts = {passes[step] for step in {*range(int(claim.train["max_steps"])), *passes}}
-    odd_counts = counts - {wanted}
-    if claim.option("data")["packing"]:
-        room = rows * int(claim.train["max_length"])
-        # What is left over for an epoch's last row may be short.
-        usual = median(batch.columns for batch in seen)
-        odd_rows = {b.columns for b in seen if b.columns > room or usual < PACKED_FILL * room}
-        shape = f"{PACKED_FILL * room:.0f} to {room} packed positions, save the last"
-    else:
-        odd_rows = {batch.rows for batch in seen if batch.rows != rows}
-        shape = f"{rows} rows"
-    message = (
-        f"steps with {sorted(odd_counts)} micro-batches, micro-batches of {sorted(odd_rows)}; "
-        "accumulation, batch size or packing was ignored"
-    )
-    measured = f"{sorted(counts)} per step"
-    bound = f"{wanted} per step, each of {shape}"
-    return decide("micro_batches", not odd_counts and not odd_rows, measured, bound, message)
-
-
-def labels(evidence: Evidence, claim: Claim) -> Verdict:
-    """The loss counts exactly the tokens that the data form supervises."""
-    seen = [batch for batch in evidence.all(MicroBatch) if batch.audited]
-    if not seen:
-        return missing("labels", "an audited batch")
-    audited = sum(batch.audited for batch in seen)
-    share = sum(batch.faithful for batch in seen) / audited
-    message = (
-        f"{share:.0%} of {audited} rows count exactly their {claim.train['loss_on']} tokens and "
-        "the end token; the rest have shuffled, masked or extra labels"
-    )
-    return decide("labels", share == 1.0, share, "1", message, unit="share of rows")
-
-
-def coverage(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Each pass over the data sees every row once, and not in the order of the data."""
-    steps, seen = evidence.all(OptimizerStep), evidence.one(Coverage)
-    if seen is None and steps and all(step.gradient_norm is None for step in steps):
-        return None  # its trainer's batches are looked at in the first steps alone
-    if seen is None or not seen.seen:
-        return missing("coverage", "which rows were trained on")
-    message = (
-        f"{seen.uneven} rows were seen too often or too seldom, {seen.successive:.0%} were "
-        f"followed by the next one of the data ({seen.seen} rows seen, of {seen.rows}); likely a "
-        "sampler that repeats or loses rows, or that doesn't shuffle"
-    )
-    if seen.uneven:
-        return decide("coverage", False, seen.uneven, "0", message, unit="rows")
-    ok, bound = seen.successive <= IN_ORDER, f"<= {IN_ORDER:g}"
-    return decide("coverage", ok, seen.successive, bound, message, unit="share in order")
-
-
 def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
     """The optimizer gets each gradient as it was, or cut to the limit where it was longer."""
     asked = float(claim.train["max_grad_norm"])
@@ -234,40 +167,6 @@ def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
     )
     ok = relative(measured, wanted) <= share
     return decide("clipping", ok, measured, f"{wanted:.4g} within {share:g}", message, unit="norm")
-
-
-def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Verdict:
-    """Layers run again in the backward pass if, and only if, that was asked for."""
-    calls = {batch.layer_calls for batch in evidence.all(MicroBatch)}
-    if not calls:
-        return missing("gradient_checkpointing", "a training pass")
-    wanted = 2 if claim.train["gradient_checkpointing"] else 1
-    message = (
-        f"the first layer ran {sorted(calls)} times per micro-batch, not {wanted}; "
-        "checkpointing was ignored, or switched on unasked"
-    )
-    return decide(
-        "gradient_checkpointing", calls == {wanted}, str(sorted(calls)), f"{wanted}", message,
-        unit="calls",
-    )  # fmt: skip
-
-
-def activations(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Activations are let go: after their pass, and where they are computed again, before that."""
-    passes = evidence.all(MicroBatch)
-    if not passes:
-        return missing("activations", "a training pass")
-    batches = [b for b in passes if b.kept is not None]
-    if not batches:
-        return None  # MLX has no way to ask
-    kept = sum(b.kept or 0 for b in batches) if claim.train["gradient_checkpointing"] else 0
-    stale = sum(b.stale or 0 for b in batches)
-    message = (
-        f"in {len(batches)} passes {kept} of the first layer's inputs were kept though they are "
-        f"computed again, and {stale} outlived their pass; something refers to them"
-    )
-    ok = not kept and not stale
-    return decide("activations", ok, kept + stale, "0", message, unit="tensors")
 
 
 def precision(evidence: Evidence, claim: Claim) -> Verdict:

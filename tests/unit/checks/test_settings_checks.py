@@ -378,6 +378,8 @@ def test_a_gradient_of_nothing(run: Run) -> None:
     [
         ({"successive": 0.5}, True),
         ({"successive": 0.51}, False),
+        ({"successive": 0.74, "seen": 8, "rows": 8}, True),
+        ({"successive": 0.76, "seen": 8, "rows": 8}, False),
         ({"uneven": 1}, False),
         ({"seen": 0}, False),
     ],
