@@ -350,7 +350,7 @@ FAULTS: Mapping[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, objec
     "rate not applied": (rate_not_applied, {}, {"optimizer_update"}),
     "frozen weight nudged": (frozen_weight_nudged, {}, {"frozen"}),
     "adapter frozen": (adapter_frozen, {}, {"trainable", "adapter_scale"}),
-    "scale ignored": (scale_ignored, {}, {"adapter_scale", "reload"}),
+    "scale ignored": (scale_ignored, {}, {"adapter_scale", "adapter_formula", "reload"}),
     "checkpointing ignored": (
         checkpointing_ignored,
         {"train__gradient_checkpointing": True},
@@ -359,7 +359,7 @@ FAULTS: Mapping[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, objec
     "nothing quantized": (
         nothing_quantized,
         {"quantizer": "mlx-int8"},
-        {"stored_bits", "logit_error"},
+        {"stored_bits", "base_weights", "logit_error"},
     ),
     "nothing cast": (nothing_cast, {"precision": "bf16"}, {"stored_bits", "precision"}),
     "tensor not saved": (tensor_not_saved, {}, {"reload"}),

@@ -76,7 +76,10 @@ def _rate_scaled() -> AbstractContextManager[None]:
 
 
 PLANTED: dict[str, tuple[Callable[[], AbstractContextManager[None]], set[str]]] = {
-    "weight x 1.01": (lambda: _changed(_weight_scaled), {LOGITS, GRADIENTS, TRACE}),
+    "weight x 1.01": (
+        lambda: _changed(_weight_scaled),
+        {"base_weights", LOGITS, GRADIENTS, TRACE},
+    ),
     "gradient x 1.01": (lambda: _changed(_gradient_scaled), {GRADIENTS, TRACE}),
     "gradient x -1": (lambda: _changed(_gradient_turned), {GRADIENTS, TRACE}),
     "norm's epsilon x 10": (lambda: _changed(_wider_epsilon), {LOGITS, GRADIENTS, TRACE}),

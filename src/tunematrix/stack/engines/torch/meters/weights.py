@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -62,18 +62,23 @@ def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -
 
 
 class Originals:
-    """The tensors of a checkpoint's files, in float32 on the CPU."""
+    """The tensors of a checkpoint's files, each read when it is asked for."""
 
     def __init__(self, folder: Path) -> None:
-        files = sorted(folder.glob("*.safetensors"))
-        self.tensors = {name: t for file in files for name, t in load_file(file).items()}
+        self.files: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                self.files |= dict.fromkeys(file.keys(), path)
 
     def find(self, name: str) -> torch.Tensor | None:
-        """Return the tensor of a parameter, which the file may name without its model's prefix."""
-        while name not in self.tensors and "." in name:
+        """Return a parameter's, in float32; a file may name it without its model's prefix."""
+        while name not in self.files and "." in name:
             name = name.partition(".")[2]
-        found = self.tensors.get(name)
-        return None if found is None else found.float()
+        if name not in self.files:
+            return None
+        with safe_open(self.files[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+        return tensor.float()
 
 
 def _stored(layer: nn.Module, quantizer: Quantizer, elements: int) -> torch.Tensor:
