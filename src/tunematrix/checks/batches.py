@@ -98,13 +98,14 @@ def activations(evidence: Evidence, claim: Claim) -> Verdict | None:
     passes = evidence.all(MicroBatch)
     if not passes:
         return missing("activations", "a training pass")
-    batches = [b for b in passes if b.kept is not None]
-    if not batches:
+    if all(b.stale is None for b in passes):
         return None  # MLX has no way to ask
-    kept = sum(b.kept or 0 for b in batches) if claim.train["gradient_checkpointing"] else 0
-    stale = sum(b.stale or 0 for b in batches)
+    if any(b.kept is None or b.stale is None for b in passes):
+        return missing("activations", "what a pass has kept")
+    kept = sum(b.kept or 0 for b in passes) if claim.train["gradient_checkpointing"] else 0
+    stale = sum(b.stale or 0 for b in passes)
     message = (
-        f"in {len(batches)} passes {kept} of the first layer's inputs were kept though they are "
+        f"in {len(passes)} passes {kept} of the first layer's inputs were kept though they are "
         f"computed again, and {stale} outlived their pass; something refers to them"
     )
     ok = not kept and not stale

@@ -112,16 +112,14 @@ def base_weights(evidence: Evidence, claim: Claim) -> Verdict:
 def base_products(evidence: Evidence, claim: Claim) -> Verdict:
     """Each linear layer multiplies by the weight it stands for, forwards and backwards."""
     seen = evidence.one(BaseWeights)
-    if seen is None:
-        return missing("base_products", "products of the base's layers")
+    if seen is None or not seen.products:
+        return missing("base_products", "products of layers that the checkpoint has as well")
     theory = claim.option("quantizer").get("theory", {})
     bound = tolerance(PRODUCT, _dtypes(claim)) * float(theory.get("product_rounding", 1))
     bits = theory.get("activation_bits")
     forward = bound if bits is None else max(bound, 2.0 ** (2 - int(bits)))
     rows = [("product", name, error, forward) for name, error, _ in seen.products]
     rows += [("gradient", name, error, bound) for name, _, error in seen.products]
-    if not rows:
-        return decide("base_products", True, None, "of layers that the checkpoint names", "")
     what, name, error, most = max(rows, key=lambda row: severity(row[2] / row[3]))
     message = (
         f"the {what} of {name} is off by {error:.3g} from that of the weight it stands for: a "

@@ -222,7 +222,9 @@ def test_an_infinite_error_and_no_tensor_at_all(run: Run) -> None:
     """A head that can't be compared fails; so does a base of which nothing was compared."""
     assert "base_weights" in run.edited(BaseWeights, others=(("head", float("inf")),)).failed()
     nothing = run.edited(BaseWeights, layers=(), products=(), others=())
-    assert nothing.verdicts()["base_weights"].measured is None
+    for check in ("base_weights", "base_products"):
+        assert nothing.verdicts()[check].measured is None
+        assert check in nothing.failed()
 
 
 def test_products_of_rounded_activations(run: Run) -> None:

@@ -279,7 +279,7 @@ def test_steps_without_any_pass(run: Run) -> None:
 
 def test_passes_after_the_last_step(run: Run) -> None:
     """Passes that no optimizer step follows are gradients thrown away."""
-    extra = MicroBatch(4, 2, 10, 18, 0, 0, 1)
+    extra = MicroBatch(4, 2, 10, 18, 0, 0, 1, 1, 0)
     assert run.recording(*run.evidence.all(MicroBatch), extra).failed() == {"micro_batches"}
 
 
@@ -427,6 +427,8 @@ def test_activations_that_nobody_can_see(run: Run) -> None:
     """MLX has no way to ask, and then nothing is said of it."""
     blind = run.recording(*_passes(run, kept=None, stale=None))
     assert "activations" not in blind.verdicts()
+    half_blind = run.edited(MicroBatch, kept=None).verdicts()["activations"]
+    assert (half_blind.outcome, half_blind.measured) == ("failed", None)
 
 
 def _passes(run: Run, **fields: Any) -> list[MicroBatch]:

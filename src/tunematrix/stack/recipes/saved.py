@@ -13,9 +13,10 @@ from tunematrix.evidence.events import SavedSettings
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILES = ("config.json", "generation_config.json")
-OWN = frozenset(
-    ("transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config")
-) | frozenset(("_name_or_path", "output_attentions", "output_hidden_states", "quantization_config"))
+OWN = {
+    "transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config",
+    "_name_or_path", "output_attentions", "output_hidden_states", "quantization_config",
+}  # fmt: skip
 """What a trainer or a library may say of itself: versions, dtypes, switches of its passes."""
 
 
