@@ -198,15 +198,15 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "3.0% of the elements with a gradient moved in the worst of 2 steps; the rest was rounded",
     ),
     "first_loss": (
-        lambda run: run.edited(LoggedStep, 0, loss=4.65),
+        lambda run: run.edited(LoggedStep, 0, loss=4.6500001),
         0.07,
-        "<= 0.0002",
+        "<= 2e-05",
         "logged 4.65, its batch's cross-entropy is 5 over 34 tokens; likely a wrong divisor",
     ),
     "step_losses": (
-        lambda run: run.edited(LoggedStep, 1, loss=3.92),
+        lambda run: run.edited(LoggedStep, 1, loss=3.92000002),
         0.02,
-        "<= 0.0002",
+        "<= 2e-05",
         "step 1 logged 3.92, its batches' cross-entropy is 4 over 34 tokens; likely a loss of",
     ),
     "learning_rate": (
@@ -219,14 +219,14 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     "clipping": (
         lambda run: run.edited(OptimizerStep, 0, gradient_norm=3.0),
         3.0,
-        "1 within 0.001",
+        "1 within 0.0001",
         "step 0 gave the optimizer a gradient of norm 3 where 1 was due under a limit of 1; "
         "clipping was ignored",
     ),
     "gradient": (
         lambda run: run.edited(OptimizerStep, 1, gradient_error=0.15),
         0.15,
-        "<= 0.002",
+        "<= 0.0001",
         "of step 1 differ from those of its loss by 15.00% of the largest, their norm before or",
     ),
     "interrupted": (
