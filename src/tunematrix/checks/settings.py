@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from tunematrix.checks.figures import relative, severity, tolerance
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
     Device,
     LoggedStep,
     OptimizerStep,
+    Switches,
 )
 from tunematrix.evidence.evidence import Evidence
 
@@ -40,6 +41,19 @@ def device(evidence: Evidence, claim: Claim) -> Verdict:
     places = sorted({*seen.parameters, *seen.activations})
     message = f"tensors were on {', '.join(places)}; a fallback, or parts left behind"
     return decide("device", places == [wanted], ", ".join(places), wanted, message)
+
+
+def switches(evidence: Evidence, claim: Claim) -> Verdict:
+    """What a library can set for the whole process stayed as the backend had set it."""
+    seen = evidence.one(Switches)
+    if seen is None or not seen.steps or not seen.begun:
+        return missing("switches", "process-wide switches after a step")
+    changed = [
+        f"{name} was {seen.begun.get(name)}, and {value} after step {step}"
+        for name, (step, value) in seen.changed.items()
+    ]
+    message = f"{listed(changed)}; a library sets it for the whole process, and all that follows"
+    return decide("switches", not changed, len(changed), "0", message, unit="changed")
 
 
 def learning_rate(evidence: Evidence, claim: Claim) -> Verdict:
@@ -179,6 +193,23 @@ def precision(evidence: Evidence, claim: Claim) -> Verdict:
     measured = ", ".join(seen.products)
     message = f"layers computed in {measured}; mixed precision was ignored or leaks"
     return decide("precision", seen.products == (wanted,), measured, wanted, message)
+
+
+def attention_kernel(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Attention ran in one kernel, in each layer."""
+    seen = evidence.one(Compute)
+    if seen is None:
+        return missing("attention_kernel", "how attention was computed")
+    if seen.attention is None:
+        return None
+    kernels, layers = seen.attention
+    message = (
+        f"{kernels} of {layers} layers computed attention in a kernel; the others multiplied and "
+        "took a softmax, in more memory and time: kernels were switched off, or refused the inputs"
+    )
+    return decide(
+        "attention_kernel", kernels >= layers, kernels, f">= {layers}", message, unit="layers"
+    )
 
 
 def adapter_scale(evidence: Evidence, claim: Claim) -> Verdict | None:

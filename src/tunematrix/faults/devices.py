@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, data_loader
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
@@ -46,6 +47,25 @@ def autocast_elsewhere(config: Mapping[str, Any]) -> Iterator[None]:
         replaced(Accelerator, "autocast", wrap),
         replaced(Accelerator, "prepare_model", plain),
     ):
+        yield
+
+
+@fault("device", seen_by=("lora[*-lora-none]", "full[*-full-none]"))
+def attention_without_its_kernel(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let attention multiply and take a softmax, as where a device has no kernel for its inputs.
+
+    Stands for masks, head sizes and dtypes that PyTorch's kernels refuse without a word: the values
+    are the same, and memory grows with the square of the length.
+    """
+
+    def wrap(original: Any) -> Any:
+        def attend(*args: Any, **kwargs: Any) -> Any:
+            with sdpa_kernel(SDPBackend.MATH):
+                return original(*args, **kwargs)
+
+        return attend
+
+    with replaced(functional, "scaled_dot_product_attention", wrap):
         yield
 
 

@@ -103,6 +103,30 @@ def seeded_by_the_clock(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
+@fault("process")
+def threads_set_for_all(config: Mapping[str, Any]) -> Iterator[None]:
+    """Set PyTorch's number of threads when training begins, and leave it at that.
+
+    Stands for libraries that know best how many cores there are: figures are no longer those of the
+    machine's owner, and several processes fight over the same cores.
+    """
+    held = torch.get_num_threads()
+    with replaced(Trainer, "train", _before(lambda: torch.set_num_threads(held + 1))):
+        yield
+    torch.set_num_threads(held)
+
+
+@fault("process")
+def default_dtype_left_behind(config: Mapping[str, Any]) -> Iterator[None]:
+    """Leave float64 behind as the default dtype, from the moment at which training begins.
+
+    Stands for loaders that set it for their own sake, and don't set it back where they raise.
+    """
+    with replaced(Trainer, "train", _before(lambda: torch.set_default_dtype(torch.float64))):
+        yield
+    torch.set_default_dtype(torch.float32)
+
+
 def _before(act: Callable[[], None]) -> Any:
     """Return what does something before each call."""
 

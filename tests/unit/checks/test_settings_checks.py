@@ -15,6 +15,7 @@ from tunematrix.evidence.events import (
     LoggedStep,
     MicroBatch,
     OptimizerStep,
+    Switches,
 )
 
 if TYPE_CHECKING:
@@ -434,3 +435,16 @@ def test_activations_that_nobody_can_see(run: Run) -> None:
 def _passes(run: Run, **fields: Any) -> list[MicroBatch]:
     """Return all of a run's passes with other fields."""
     return [replace(batch, **fields) for batch in run.evidence.all(MicroBatch)]
+
+
+def test_switches_that_nobody_read_again(run: Run) -> None:
+    """As the backend left them they vouch for nothing: a step has to have looked."""
+    for unread in ({"steps": 0}, {"begun": {}}):
+        changed = run.edited(Switches, **unread)
+        assert changed.verdicts()["switches"].measured is None
+        assert changed.failed() == {"switches"}
+
+
+def test_models_that_no_kernel_attends_for(run: Run) -> None:
+    """Nothing is owed then."""
+    assert "attention_kernel" not in run.edited(Compute, attention=None).verdicts()

@@ -27,6 +27,7 @@ from tunematrix.evidence.events.process import (
     Phase,
     Raised,
     Started,
+    Switches,
 )
 from tunematrix.evidence.events.training import (
     AdapterDropout,
@@ -53,6 +54,7 @@ from tunematrix.evidence.events.training import (
 Event = (
     Started
     | Determinants
+    | Switches
     | Phase
     | Raised
     | Finished
@@ -129,6 +131,7 @@ __all__ = [
     "Started",
     "StepLoss",
     "Storage",
+    "Switches",
     "Throughput",
     "Trainable",
     "TrainedDtypes",

@@ -29,6 +29,21 @@ class Determinants:
 
 
 @dataclass(frozen=True)
+class Switches:
+    """What determines figures for the whole process, so that any library may change it for all.
+
+    Attributes:
+        begun: name to value, as the backend left them before anything was loaded.
+        steps: optimizer steps after which they were read again.
+        changed: name to (step from 0, value), where they first differed.
+    """
+
+    begun: dict[str, str]
+    steps: int
+    changed: dict[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
 class Phase:
     """A named stretch of the run has ended, without raising.
 

@@ -191,10 +191,13 @@ class Compute:
         products: dtypes of the matrix products inside the base's linear layers in training; where
             a kernel hides its products, dtypes of what left those layers.
         trainable: dtypes of the trained parameters.
+        attention: how often a kernel computed attention in the first pass, and in how many layers
+            there is one; None for models that have none for it.
     """
 
     products: tuple[str, ...]
     trainable: tuple[str, ...]
+    attention: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

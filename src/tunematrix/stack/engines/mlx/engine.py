@@ -35,7 +35,7 @@ from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring
+from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring, switches
 from tunematrix.stack.engines.mlx.loading import Quantizer, load
 from tunematrix.stack.engines.mlx.meters import (
     formula,
@@ -49,6 +49,7 @@ from tunematrix.stack.engines.mlx.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
 from tunematrix.stack.engines.mlx.training import Training
+from tunematrix.stack.engines.switches import SwitchMeter
 
 HEAD = "lm_head"
 
@@ -65,6 +66,7 @@ class Engine:
         backend, quantizer, method: what the configuration names.
         checkpoint: the base model's folder; tokenizer: that folder's.
         dtype: of everything that stays unquantized, and so of the arithmetic.
+        switches: those of the whole process, as the backend left them.
     """
 
     adapter_format: Format = "mlx-lm"
@@ -81,7 +83,9 @@ class Engine:
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures."""
         train = self.config["train"]
-        return self.backend.begin(int(train["seed"]), int(train["threads"]))
+        determinants = self.backend.begin(int(train["seed"]), int(train["threads"]))
+        self.switches = SwitchMeter(switches.read)
+        return determinants
 
     def original(self) -> nn.Module:
         """Load the checkpoint as it is, in float32."""
@@ -165,6 +169,7 @@ class Engine:
             CallMeter(list(base_layers(model, base)), self.backend.place),
             LabelAudit(data.texts, self.tokenizer),
             events,
+            self.switches,
         )
         training = self._training(self.config["train"], data, output)
         with meters.watch():

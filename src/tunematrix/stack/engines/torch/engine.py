@@ -31,6 +31,7 @@ from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.engines.switches import SwitchMeter
 from tunematrix.stack.engines.torch import (
     dpo_trainer,
     generating,
@@ -39,6 +40,7 @@ from tunematrix.stack.engines.torch import (
     ranks,
     scoring,
     sft_trainer,
+    switches,
 )
 from tunematrix.stack.engines.torch.meters import (
     compute,
@@ -78,6 +80,7 @@ class Engine:
         backend, quantizer, method: what the configuration names.
         checkpoint: the base model's folder; tokenizer: that folder's.
         placement: where and in which dtypes models are loaded.
+        switches: those of the whole process, as the backend left them.
     """
 
     adapter_format: Format = "peft"
@@ -102,7 +105,9 @@ class Engine:
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures."""
         train = self.config["train"]
-        return self.backend.begin(int(train["seed"]), int(train["threads"]))
+        determinants = self.backend.begin(int(train["seed"]), int(train["threads"]))
+        self.switches = SwitchMeter(switches.read)
+        return determinants
 
     def original(self) -> PreTrainedModel:
         """Load the checkpoint as it is, in float32."""
@@ -167,7 +172,9 @@ class Engine:
         before = parameters.snapshot(model, self.quantizer)
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
-        meters = TrainingMeters(self.config, data, self.tokenizer, events, trained, model)
+        meters = TrainingMeters(
+            self.config, data, self.tokenizer, events, trained, model, self.switches
+        )
         run_loop = self.loop()(trained, training, meters.logged)
         with meters.watch(base):
             started = perf_counter()

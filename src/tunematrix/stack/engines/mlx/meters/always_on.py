@@ -22,6 +22,7 @@ from tunematrix.stack.engines.mlx.meters import tensors, tracing
 from tunematrix.stack.engines.mlx.meters.batches import LabelAudit, counted
 from tunematrix.stack.engines.mlx.meters.optimizer import UpdateAudit
 from tunematrix.stack.engines.process_memory import ProcessPeak
+from tunematrix.stack.engines.switches import SwitchMeter
 
 Signature = tuple[int, bool, bool]
 """What mlx-lm's compiled step is traced for: columns, a step's first and its last micro-batch."""
@@ -46,9 +47,10 @@ class TrainingMeters:
         calls: tracing.CallMeter,
         labels: LabelAudit,
         events: EventLog,
+        switches: SwitchMeter,
     ) -> None:
         self.model, self.optimizer, self.calls = model, optimizer, calls
-        self.labels, self.events = labels, events
+        self.labels, self.events, self.switches = labels, events, switches
         self.keeps = bool(config["meters"]["tensors"])
         self.block: type[nn.Module] = type(model.layers[0])
         self.plain: tracing.Call = self.block.__call__
@@ -71,6 +73,7 @@ class TrainingMeters:
             self.events.write(peak.end())
         self.events.write(self.calls.computed(self.model))
         self.events.write(self.calls.located(self.model))
+        self.events.write(self.switches.event())
 
     def feed(self, *args: Any, **kwargs: Any) -> Iterator[tuple[mx.array, mx.array]]:
         """Yield the batches of mlx-lm's `iterate_batches`; takes its arguments, and its place."""
@@ -124,6 +127,7 @@ class TrainingMeters:
                 self.events.keep(f"parameter/{step}/{name}", parameter)
 
     def _stepped(self, step: int) -> None:
+        self.switches.look(step)
         self._keep(step + 1)
         errors = None
         if step < AUDITED_STEPS:

@@ -23,6 +23,7 @@ from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.engines.process_memory import ProcessPeak
+from tunematrix.stack.engines.switches import SwitchMeter
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     batches,
@@ -46,6 +47,7 @@ class TrainingMeters:
 
     Args:
         trained: what the loop trains; model: the same with whole parameters, if it spreads them.
+        switches: those of the whole process, as they are to stay.
 
     Attributes:
         tokens: real positions that entered the model so far.
@@ -60,10 +62,12 @@ class TrainingMeters:
         events: EventLog,
         trained: nn.Module,
         model: nn.Module,
+        switches: SwitchMeter,
     ) -> None:
         self.config = config
         self.trained = trained
         self.events = events
+        self.switches = switches
         self.tokens = 0
         self.preferences: preferences.Losses | None = None
         self.coverage: coverage.CoverageMeter | None = None
@@ -108,7 +112,7 @@ class TrainingMeters:
             stack.enter_context(batches.watch(model, linears[0], self.batches))
             if self.evaluations is not None:
                 stack.enter_context(evaluations.watch(model, self.evaluations))
-            stack.enter_context(compute.watch(bases, self.compute))
+            stack.enter_context(compute.watch(model, bases, self.compute))
             stack.enter_context(dropout.watch(dropped))
             stack.enter_context(dtypes.watch(self.dtypes))
             stack.enter_context(
@@ -120,7 +124,7 @@ class TrainingMeters:
             peak = ProcessPeak.begin()
             yield
             self.events.write(peak.end())
-        seen = (dropped.event(), self.dtypes.event(), unbroken.event())
+        seen = (dropped.event(), self.dtypes.event(), unbroken.event(), self.switches.event())
         for event in (*self.compute.events(model), *seen):
             self.events.write(event)
         if self.coverage is not None:
@@ -139,6 +143,7 @@ class TrainingMeters:
 
     def _stepped(self, step: OptimizerStep) -> None:
         self.batches.next_step()
+        self.switches.look(step.step)
         if step.stretch != self.stretch:
             # Whoever goes on may have wrapped the model otherwise.
             self.stretch = step.stretch

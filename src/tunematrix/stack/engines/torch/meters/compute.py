@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel
 
 from tunematrix.evidence.events import Compute, Device
 
 LOOKS = 2
+KERNELS = "_scaled_dot_product_"
+"""How the names of PyTorch's kernels of attention begin, for every backend."""
 PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
 
 
@@ -40,6 +43,25 @@ class ProductSpy(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+class AttentionSpy(TorchDispatchMode):
+    """Counts kernels that compute attention in one go, on whatever device.
+
+    PyTorch's function for it falls back to products and a softmax where it is told to, or where it
+    finds no kernel, without a word.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Look at the operator's name, then let everything happen as it would."""
+        self.kernels += function.__name__.startswith(KERNELS)
+        return function(*args, **(kwargs or {}))
+
+
 def _mixes(tensors: list[torch.Tensor]) -> bool:
     floating = [tensor.is_floating_point() for tensor in tensors]
     return bool(floating) and floating[0] and not all(floating)
@@ -53,6 +75,8 @@ class ComputeMeter:
     outputs: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
     looks: Counter[int] = field(default_factory=Counter)
+    attention: AttentionSpy = field(default_factory=AttentionSpy)
+    attended: bool = False
 
     def entered(self, layer: nn.Module, args: Any) -> None:
         """Begin to look at one layer's pass while training."""
@@ -67,18 +91,44 @@ class ComputeMeter:
             self.outputs.add(dtype_name(output.dtype))
             self.devices.add(output.device.type)
 
+    def began(self, model: nn.Module, args: Any) -> None:
+        """Begin to look at attention in the model's first pass while training."""
+        if model.training and not self.attended:
+            self.attention.__enter__()
+
+    def ended(self, model: nn.Module, args: Any, output: Any) -> None:
+        """End it."""
+        if model.training and not self.attended:
+            self.attention.__exit__(None, None, None)
+            self.attended = True
+
     def events(self, model: nn.Module) -> tuple[Compute, Device]:
         """Say what was seen, beside the dtypes and devices of the parameters."""
         trained = {dtype_name(p.dtype) for p in model.parameters() if p.requires_grad}
         products = tuple(sorted(self.spy.dtypes or self.outputs))
-        return Compute(products, tuple(sorted(trained))), located(model, self.devices)
+        whole = attending(model)
+        layers = None if whole is None else int(whole.config.get_text_config().num_hidden_layers)
+        kernels = self.attention.kernels
+        attention = None if layers is None else (kernels, layers)
+        computed = Compute(products, tuple(sorted(trained)), attention)
+        return computed, located(model, self.devices)
+
+
+def attending(model: nn.Module) -> PreTrainedModel | None:
+    """Return the part of `model` that is transformers' own, if a kernel can do its attention."""
+    found = (module for module in model.modules() if isinstance(module, PreTrainedModel))
+    whole = next(found, None)
+    return whole if whole is not None and whole._supports_sdpa else None
 
 
 @contextmanager
-def watch(layers: list[nn.Module], meter: ComputeMeter) -> Iterator[None]:
-    """Let `meter` see what happens inside `layers` meanwhile."""
+def watch(model: nn.Module, layers: list[nn.Module], meter: ComputeMeter) -> Iterator[None]:
+    """Let `meter` see what happens inside `layers` of `model`, and in its attention, meanwhile."""
     handles = [layer.register_forward_pre_hook(meter.entered) for layer in layers]
     handles += [layer.register_forward_hook(meter.left) for layer in layers]
+    if (whole := attending(model)) is not None:
+        handles.append(whole.register_forward_pre_hook(meter.began))
+        handles.append(whole.register_forward_hook(meter.ended))
     try:
         yield
     finally:
