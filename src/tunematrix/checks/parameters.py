@@ -8,7 +8,6 @@ from tunematrix.checks.figures import tolerance
 from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing, unbounded
 from tunematrix.evidence.events import (
     Changed,
-    Compute,
     Merged,
     OptimizerStep,
     Reload,
@@ -18,8 +17,9 @@ from tunematrix.evidence.events import (
 from tunematrix.evidence.evidence import Evidence
 
 RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 5e-3}
-"""Of what training changed, by dtype: PEFT loads adapters in float32, whatever they were. The worst
-of 20 seeds lost 4.1 % in bfloat16, of DPO over LLM.int8."""
+"""Of what training changed, by dtype of the arithmetic: a trained model stays under the trainer's
+autocast, and one that was loaded rounds elsewhere. The worst of 20 seeds was 3.6 % off, by DoRA over
+NF4 in bfloat16; in full precision none was."""
 
 
 def trainable(evidence: Evidence, claim: Claim) -> Verdict:
@@ -76,12 +76,11 @@ def frozen(evidence: Evidence, claim: Claim) -> Verdict:
 
 def reloaded(evidence: Evidence, claim: Claim) -> Verdict:
     """What was saved, loaded again, gives the trained model's outputs."""
-    seen, compute = evidence.one(Reload), evidence.one(Compute)
-    if seen is None or compute is None:
+    seen = evidence.one(Reload)
+    if seen is None:
         return missing("reload", "a reloaded model")
     own = claim.spec.reload
-    dtypes = (claim.option("precision")["compute"], *compute.trainable)
-    share = tolerance(RELOAD_TOLERANCE, dtypes)
+    share = tolerance(RELOAD_TOLERANCE, (claim.option("precision")["compute"],))
     bound = share * seen.changed_by_training if own is None else own.max_difference
     message = (
         f"logits differ by {seen.max_difference:.3g} after saving and loading (training itself "

@@ -64,7 +64,6 @@ ABSENT: dict[type[Event], set[str]] = {
         "gradient",
         "optimizer_update",
         "precision",
-        "reload",
     },
     StepLoss: {"first_loss", "step_losses"},
     LoggedEvaluation: {"evaluations", "evaluation_loss"},

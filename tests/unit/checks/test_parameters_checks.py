@@ -95,20 +95,11 @@ def test_full_training_leaves_nothing_frozen(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compute", "trainable", "share"),
-    [
-        ("float32", ("float32",), 1e-5),
-        ("float32", ("bfloat16",), 8e-2),
-        ("float16", ("float32",), 5e-3),
-        ("bfloat16", ("float32",), 8e-2),
-        ("float16", ("bfloat16", "float32"), 8e-2),
-    ],
+    ("compute", "share"), [("float32", 1e-5), ("float16", 5e-3), ("bfloat16", 8e-2)]
 )
-def test_reload_at_its_tolerance(
-    run: Run, compute: str, trainable: tuple[str, ...], share: float
-) -> None:
-    """A share of what training changed, by the coarsest dtype in play."""
-    cell = run.configured(precision={"compute": compute}).edited(Compute, trainable=trainable)
+def test_reload_at_its_tolerance(run: Run, compute: str, share: float) -> None:
+    """A share of what training changed, by the dtype of the arithmetic."""
+    cell = run.configured(precision={"compute": compute})
     for factor, passes in ((0.99, True), (1.01, False)):
         changed = cell.edited(Reload, max_difference=13.0 * share * factor)
         assert ("reload" not in changed.failed()) is passes

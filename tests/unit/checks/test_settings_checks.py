@@ -439,8 +439,7 @@ def _passes(run: Run, **fields: Any) -> list[MicroBatch]:
 
 def test_switches_that_nobody_read_again(run: Run) -> None:
     """As the backend left them they vouch for nothing: a step has to have looked."""
-    for unread in ({"steps": 0}, {"begun": {}}):
-        changed = run.edited(Switches, **unread)
+    for changed in (run.edited(Switches, steps=0), run.edited(Switches, begun={})):
         assert changed.verdicts()["switches"].measured is None
         assert changed.failed() == {"switches"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -126,8 +127,16 @@ class Engine(Protocol):
     def save(self, model: Model, folder: Path) -> None:
         """Write what was trained into `folder`."""
 
-    def restore(self, base: Base, folder: Path) -> Model:
-        """Load what `save` wrote onto a freshly loaded base."""
+    def dtypes(self, model: Model) -> Mapping[str, Any]:
+        """Return the framework's dtype of each parameter, by name."""
+
+    def restore(
+        self, base: Base, folder: Path, dtypes: Mapping[str, Any] = MappingProxyType({})
+    ) -> Model:
+        """Load what `save` wrote onto a freshly loaded base, parameters in `dtypes` if named.
+
+        Libraries have their own view of the dtype to load an adapter in.
+        """
 
     def merge(self, base: Base, adapter: Path, folder: Path) -> Model:
         """Merge a saved adapter into a fresh base, save that into `folder`, load it from there."""

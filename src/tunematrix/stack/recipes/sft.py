@@ -81,8 +81,9 @@ def fine_tune(
     with events.phase("save"):
         engine.save(model, saved)
         _compare_settings(engine, saved, events)
+    dtypes = engine.dtypes(model)
     del model
-    load_again(config, events, engine, reference, saved, before, after)
+    load_again(config, events, engine, reference, saved, dtypes, before, after)
     if config["meters"]["allocator"]:
         with events.phase("memory"):
             events.write(engine.allocator_peak(base, data, output_dir / "memory"))
@@ -90,16 +91,16 @@ def fine_tune(
 
 def load_again(
     config: Mapping[str, Any], events: EventLog, engine: Engine, reference: Reference,
-    saved: Path, before: Floats, after: Floats,
+    saved: Path, dtypes: Mapping[str, Any], before: Floats, after: Floats,
 ) -> None:  # fmt: skip
     """Hold what was saved, loaded in all ways that are asked for, to the trained model's logits.
 
-    `before` and `after` training, both are (tokens, vocabulary).
+    `before` and `after` training, both are (tokens, vocabulary); `dtypes` are the trained model's.
     """
     base, probe = reference.base, reference.probe
     change = largest(after - before)
     with events.phase("reload"):
-        again = engine.logits(engine.restore(base, saved), probe)
+        again = engine.logits(engine.restore(base, saved, dtypes), probe)
         events.write(Reload(largest(again - after), change))
     if config["meters"]["merge"]:
         with events.phase("merge"):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -192,8 +193,14 @@ class Engine:
         """Write what was trained into `folder`."""
         methods.save(model, self.method, folder)
 
-    def restore(self, base: Base, folder: Path) -> nn.Module:
-        """Load what `save` wrote onto a freshly loaded base."""
+    def dtypes(self, model: nn.Module) -> Mapping[str, mx.Dtype]:
+        """Return the dtype of each parameter, by name."""
+        return {name: parameter.dtype for name, parameter in tree_flatten(model.parameters())}
+
+    def restore(
+        self, base: Base, folder: Path, dtypes: Mapping[str, mx.Dtype] = MappingProxyType({})
+    ) -> nn.Module:
+        """Load what `save` wrote onto a freshly loaded base; mlx-lm keeps the dtypes it finds."""
         return load_adapters(self.load(base), str(folder))
 
     def merge(self, base: Base, adapter: Path, folder: Path) -> nn.Module:

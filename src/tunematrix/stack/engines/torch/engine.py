@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -199,9 +200,15 @@ class Engine:
         """Write what was trained into `folder`."""
         self.method.save(model, folder)
 
-    def restore(self, base: Base, folder: Path) -> nn.Module:
-        """Load what `save` wrote onto a freshly loaded base."""
-        return self.method.load(self.load(base), base, folder)
+    def dtypes(self, model: nn.Module) -> Mapping[str, torch.dtype]:
+        """Return the dtype of each parameter, by name."""
+        return {name: parameter.dtype for name, parameter in model.named_parameters()}
+
+    def restore(
+        self, base: Base, folder: Path, dtypes: Mapping[str, torch.dtype] = MappingProxyType({})
+    ) -> nn.Module:
+        """Load what `save` wrote onto a freshly loaded base, parameters in `dtypes` if named."""
+        return loaders.cast(self.method.load(self.load(base), base, folder), dtypes)
 
     def merge(self, base: Base, adapter: Path, folder: Path) -> nn.Module:
         """Merge a saved adapter into a fresh base; save and load it where its quantizer can.

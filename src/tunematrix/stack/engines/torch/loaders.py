@@ -112,6 +112,15 @@ class Saved:
         return model if self.quantizer.settings(self.placement) else model.to(self.placement.device)
 
 
+def cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> nn.Module:
+    """Turn the parameters of `model` into `dtypes`, by name, in place."""
+    for name, parameter in model.named_parameters():
+        wanted = dtypes.get(name, parameter.dtype)
+        if wanted != parameter.dtype:
+            parameter.data = parameter.data.to(wanted)
+    return model
+
+
 def dequantized(
     quantized: nn.Module, plain: PreTrainedModel, linears: Sequence[str], quantizer: Quantizer
 ) -> PreTrainedModel:
