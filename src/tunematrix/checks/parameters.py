@@ -18,7 +18,7 @@ from tunematrix.evidence.evidence import Evidence
 
 RELOAD_TOLERANCE = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 5e-3}
 """Of what training changed, by dtype of the arithmetic: a trained model stays under the trainer's
-autocast, and one that was loaded rounds elsewhere. The worst of 20 seeds was 3.6 % off, by DoRA over
+autocast, and one that was loaded rounds elsewhere. The worst of 20 seeds was 3.6 % off, DoRA over
 NF4 in bfloat16; in full precision none was."""
 
 
