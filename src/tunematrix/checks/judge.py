@@ -66,6 +66,7 @@ OF_TRAINING: tuple[Check, ...] = (
     parameters.reloaded,
     parameters.merged,
     parameters.saved_settings,
+    resources.held,
     loss.evaluations,
     loss.steps_logged,
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from tunematrix.checks.verdict import Check, Claim, Verdict, missing, within
-from tunematrix.evidence.events import Memory, Storage, Throughput
+from tunematrix.checks.verdict import Check, Claim, Verdict, decide, missing, within
+from tunematrix.evidence.events import Held, Memory, Storage, Throughput
 from tunematrix.evidence.evidence import Evidence
 
 MEGABYTE = 1e6
+HELD_SHARE = 0.2
+"""Of the base as it is stored; libraries have buffers and caches of their own."""
 
 
 def memory_bytes(evidence: Evidence, measure: str) -> int | None:
@@ -54,6 +56,23 @@ def _memory(measure: str, evidence: Evidence, claim: Claim) -> Verdict | None:
 memory_stored: Check = partial(_memory, "stored")
 memory_allocator_peak: Check = partial(_memory, "allocator_peak")
 memory_process_peak: Check = partial(_memory, "process_peak")
+
+
+def held(evidence: Evidence, claim: Claim) -> Verdict:
+    """Nothing of a model's size stays in memory beside it, before training and after."""
+    seen, stored = evidence.all(Held), memory_bytes(evidence, "stored")
+    if {one.when for one in seen} != {"before", "after"} or not stored:
+        return missing("held", "what is in memory beside the model")
+    worst = max(seen, key=lambda one: one.beside)
+    share = worst.beside / stored
+    message = (
+        f"{worst.when} training {worst.beside / MEGABYTE:.1f} MB are held beside the model and its "
+        f"gradients, {share:.0%} of what the base takes; likely a copy that was kept, or a graph "
+        "with its activations"
+    )
+    return decide(
+        "held", share <= HELD_SHARE, share, f"<= {HELD_SHARE:g}", message, unit="of the base"
+    )
 
 
 def throughput(evidence: Evidence, claim: Claim) -> Verdict | None:

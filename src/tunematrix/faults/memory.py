@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from bitsandbytes import functional
+from peft import PeftModel
 from transformers import Trainer
 
 from tunematrix.faults.catalogue import fault
@@ -76,6 +77,27 @@ def weights_copied(config: Mapping[str, Any]) -> Iterator[None]:
 
     with replaced(Trainer, "train", wrap):
         yield
+
+
+@fault("memory", seen_by=("lora[*-lora-none]",))
+def base_kept_beside_its_adapter(config: Mapping[str, Any]) -> Iterator[None]:
+    """Keep a copy of the base's weights from when an adapter is put onto it.
+
+    Stands for references that are loaded though the base without its adapter is one, and for what
+    is kept to take an adapter off again.
+    """
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def wrap(original: Any) -> Any:
+        def attach(attached: Any, model: Any, *args: Any, **kwargs: Any) -> None:
+            kept.append({name: weight.clone() for name, weight in model.state_dict().items()})
+            original(attached, model, *args, **kwargs)
+
+        return attach
+
+    with replaced(PeftModel, "__init__", wrap):
+        yield
+    kept.clear()
 
 
 @fault("memory", seen_by=("memory[*]", "lora[*-lora-none]"))

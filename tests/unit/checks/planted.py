@@ -21,6 +21,7 @@ from tunematrix.evidence.events import (
     Evaluation,
     EvaluationPasses,
     Generation,
+    Held,
     LoggedEvaluation,
     LoggedStep,
     LogitError,
@@ -396,6 +397,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         412.0,
         "<= 120",
         "412.0 MB; likely another dtype",
+    ),
+    "held": (
+        lambda run: run.edited(Held, 1, beside=318_088),
+        1.0,
+        "<= 0.2",
+        "after training 0.3 MB are held beside the model and its gradients, 100% of what the base",
     ),
     "memory_process_peak": (
         lambda run: run.edited(Memory, 0, bytes=364_000_000),

@@ -23,6 +23,7 @@ from tunematrix.evidence.events.process import (
     Determinants,
     Device,
     Finished,
+    Held,
     Memory,
     Phase,
     Raised,
@@ -81,6 +82,7 @@ Event = (
     | TrainedDtypes
     | Evaluation
     | Memory
+    | Held
     | Throughput
     | Rank
     | Reload
@@ -112,6 +114,7 @@ __all__ = [
     "Event",
     "Finished",
     "Generation",
+    "Held",
     "LoggedEvaluation",
     "LoggedPreference",
     "LoggedStep",

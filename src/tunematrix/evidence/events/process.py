@@ -91,6 +91,19 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What stays in memory beside a model and its gradients.
+
+    Attributes:
+        when: "before" training, or "after" it, with the trainer gone.
+        beside: bytes of all other arrays of the framework that anything holds on to.
+    """
+
+    when: str
+    beside: int
+
+
+@dataclass(frozen=True)
 class Memory:
     """One memory figure.
 

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
+    Held,
     Memory,
     Storage,
     Trainable,
@@ -120,6 +121,9 @@ class Engine(Protocol):
 
     def trainable(self, model: Model, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
+
+    def held(self, model: Model, when: str) -> Held:
+        """Count what is in memory beside a model, "before" training it or "after"."""
 
     def train(self, model: Model, base: Base, data: Data, events: EventLog, output: Path) -> None:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""

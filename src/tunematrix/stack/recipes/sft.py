@@ -70,8 +70,10 @@ def fine_tune(
         start = engine.logits(model, probe, gradient=True)
         drawn = starts.is_drawn(config["train"])
         events.write(Attached(largest(start - before), largest(before), drawn))
+        events.write(engine.held(model, "before"))
     with events.phase("train"):
         engine.train(model, base, data, events, output_dir / "trainer")
+        events.write(engine.held(model, "after"))
     if not leads(config):
         return  # one of several that have trained the same is enough to judge and to save
     with events.phase("evaluate"):

@@ -23,6 +23,7 @@ from mlx_lm.tuner.utils import load_adapters
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
+    Held,
     Memory,
     Storage,
     Throughput,
@@ -149,6 +150,10 @@ class Engine:
     def trainable(self, model: nn.Module, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
         return parameters.trainable(model, self.method.must_train(base))
+
+    def held(self, model: nn.Module, when: str) -> Held:
+        """Count what is in memory beside a model, "before" training it or "after"."""
+        return parameters.held(model, when)
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path

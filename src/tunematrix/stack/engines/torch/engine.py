@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar as disable_transform
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
+    Held,
     Memory,
     Storage,
     Throughput,
@@ -46,6 +47,7 @@ from tunematrix.stack.engines.torch import (
 from tunematrix.stack.engines.torch.meters import (
     compute,
     formula,
+    held,
     parameters,
     scale,
     storage,
@@ -144,7 +146,7 @@ class Engine:
         """Return logits at real positions, (tokens, vocabulary), in evaluation mode."""
         batch = self._padded(examples)
         found: Floats = scoring.logits(model, batch, gradient=gradient).cpu().numpy()
-        return found
+        return found.copy()  # which keeps no tensor alive
 
     def loss(self, model: nn.Module, examples: Sequence[Example]) -> tuple[float, int]:
         """Return (mean nats per counted token, counted tokens) in evaluation mode."""
@@ -165,6 +167,10 @@ class Engine:
     def trainable(self, model: nn.Module, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
         return parameters.trainable(model, self.method.must_train(base))
+
+    def held(self, model: nn.Module, when: str) -> Held:
+        """Count what is in memory beside a model, "before" training it or "after"."""
+        return held.measure(model, self.quantizer, when)
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path

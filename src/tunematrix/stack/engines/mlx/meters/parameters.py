@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from tunematrix.evidence.events import Changed, Storage, Trainable
+from tunematrix.evidence.events import Changed, Held, Storage, Trainable
 from tunematrix.stack.engines.common import Base
 
 
@@ -31,6 +32,13 @@ def storage(model: nn.Module, base: Base) -> Storage:
         for name, shape in zip(base.linears, base.shapes, strict=True)
     )
     return Storage(layers=layers, total_bytes=_bytes(model))
+
+
+def held(model: nn.Module, when: str) -> Held:
+    """Count the bytes of all arrays that MLX keeps, but those of `model`."""
+    gc.collect()
+    mx.synchronize()
+    return Held(when, int(mx.get_active_memory()) - _bytes(model))
 
 
 def trainable(model: nn.Module, expected: tuple[str, ...]) -> Trainable:
