@@ -69,6 +69,7 @@ class Engine:
         checkpoint: the base model's folder; tokenizer: that folder's.
         dtype: of everything that stays unquantized, and so of the arithmetic.
         switches: those of the whole process, as the backend left them.
+        beside: bytes that were in memory then.
     """
 
     adapter_format: Format = "mlx-lm"
@@ -87,6 +88,7 @@ class Engine:
         train = self.config["train"]
         determinants = self.backend.begin(int(train["seed"]), int(train["threads"]))
         self.switches = SwitchMeter(switches.read)
+        self.beside = parameters.active_bytes()
         return determinants
 
     def original(self) -> nn.Module:
@@ -153,7 +155,7 @@ class Engine:
 
     def held(self, model: nn.Module, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
-        return parameters.held(model, when)
+        return parameters.held(model, when, self.beside)
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path

@@ -84,6 +84,7 @@ class Engine:
         checkpoint: the base model's folder; tokenizer: that folder's.
         placement: where and in which dtypes models are loaded.
         switches: those of the whole process, as the backend left them.
+        beside: what was in memory then.
     """
 
     adapter_format: Format = "peft"
@@ -109,7 +110,7 @@ class Engine:
         """Seed everything and claim the device; return what now determines the figures."""
         train = self.config["train"]
         determinants = self.backend.begin(int(train["seed"]), int(train["threads"]))
-        self.switches = SwitchMeter(switches.read)
+        self.switches, self.beside = SwitchMeter(switches.read), held.HeldMeter()
         return determinants
 
     def original(self) -> PreTrainedModel:
@@ -170,7 +171,7 @@ class Engine:
 
     def held(self, model: nn.Module, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
-        return held.measure(model, self.quantizer, when)
+        return self.beside.measure(model, self.quantizer, when)
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path

@@ -34,11 +34,16 @@ def storage(model: nn.Module, base: Base) -> Storage:
     return Storage(layers=layers, total_bytes=_bytes(model))
 
 
-def held(model: nn.Module, when: str) -> Held:
-    """Count the bytes of all arrays that MLX keeps, but those of `model`."""
+def active_bytes() -> int:
+    """Return the bytes of all arrays that MLX keeps."""
     gc.collect()
     mx.synchronize()
-    return Held(when, int(mx.get_active_memory()) - _bytes(model))
+    return int(mx.get_active_memory())
+
+
+def held(model: nn.Module, when: str, before: int) -> Held:
+    """Count the bytes of all arrays but those of `model`, over those that were there `before`."""
+    return Held(when, active_bytes() - _bytes(model) - before)
 
 
 def trainable(model: nn.Module, expected: tuple[str, ...]) -> Trainable:

@@ -13,14 +13,23 @@ from tunematrix.stack.engines.torch.meters.storage import all_stored
 from tunematrix.stack.quantizers.common import Quantizer
 
 
-def measure(model: nn.Module, quantizer: Quantizer, when: str) -> Held:
-    """Count the bytes of all tensors but those of `model` and its gradients, each storage once."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    own = _storages((*all_stored(model, quantizer), *gradients))
+class HeldMeter:
+    """Leaves out what was in memory before it was made: cells may share a process."""
+
+    def __init__(self) -> None:
+        self.others = _alive()
+
+    def measure(self, model: nn.Module, quantizer: Quantizer, when: str) -> Held:
+        """Count the bytes of tensors but those of `model` and its gradients, each storage once."""
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        own = self.others | _storages((*all_stored(model, quantizer), *gradients))
+        return Held(when, sum(size for place, size in _alive().items() if place not in own))
+
+
+def _alive() -> dict[int, int]:
     gc.collect()
     # Some libraries' lazy objects answer isinstance by importing what they stand for.
-    alive = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
-    return Held(when, sum(s for place, s in _storages(alive).items() if place not in own))
+    return _storages(o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))
 
 
 def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, int]:
