@@ -4,53 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.plugin.relating import OFF, PAIR, TABLE, UNRECORDED, ran, relate, tabulate, tensors
 from tests.plugin.test_several_at_once import XDIST
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project, Run, Verb
-
-TABLE = f"conf/tolerances/plain-{platform.machine()}.yaml"
-ARMS = "{one: {train.accumulation: 1}, two: {train.accumulation: 2}}"
-PAIR = ("same_gradients", "same_gradients_mean")
-
-
-def relate(
-    project: Project, name: str, arms: str = ARMS, says: str = "", more: str = "", **fields: str
-) -> None:
-    """Write a relation of gradients, within 1e-6 if not said otherwise."""
-    says = says or "compare: [gradients], tolerance: {gradients: 1.0e-6}"
-    text = f"relation: {{arms: {arms}, {says}}}\n{more}"
-    project.spec(name, fields.pop("recipe", "keep"), text, **fields)
-
-
-def tabulate(project: Project, spread: dict[str, float], versions: str = "{}") -> None:
-    """Write a table of tolerances for this machine: relation to honest difference."""
-    rows = {name: dict.fromkeys(PAIR, figure) for name, figure in spread.items()}
-    head = "recorded: '2026-01-02'\nhardware: x\nseeds: 20\nthreads: 1\n"
-    project.write(TABLE, f"{head}versions: {versions}\nspread: {json.dumps(rows)}\n")
-
-
-def ran(project: Project) -> list[str]:
-    """The cells of all runs, without their digests, as often as they ran."""
-    logs = project.root.glob(".tunematrix/plain/runs/*/ran")
-    names = (name for log in logs for name in log.read_text().splitlines())
-    return sorted(name.rpartition("-")[0] for name in names)
-
-
-def tensors(project: Project) -> list[str]:
-    """The cells whose tensors are still there."""
-    found = project.root.glob(".tunematrix/plain/runs/*/*/tensors.safetensors")
-    return sorted(path.parent.name.rpartition("-")[0] for path in found)
-
-
-OFF = "{one: {train.accumulation: 1}, far: {train.weight_decay: 0.5}}"
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +76,6 @@ def test_the_table_bounds_what_theory_does_not(judged: tuple[Project, Run]) -> N
     assert record["outcome"] == "passed"
     bounds = [check["bound"] for check in record["checks"]]
     assert bounds == ["<= 1e-07", "<= 1e-07", "<= 0.001", "<= 0.001"]
-
-
-UNRECORDED = (
-    f"nothing is recorded on plain-{platform.machine()}, so 0.005 is allowed; "
-    "record it: nox -s plain -- -m relation --seeds 20; tunematrix tolerances -e plain"
-)
 
 
 @pytest.mark.parametrize(("name", "outcome"), [("unknown", "passed"), ("far", "failed")])
@@ -279,86 +236,6 @@ def test_arms_run_once(new_project: NewProject, parallel: tuple[str, ...]) -> No
     assert tensors(project) == []
 
 
-def planting(*faults: str) -> str:
-    """What a relation says that must notice these in its second arm."""
-    planted = ", ".join(f"{{arm: two, fault: 'tiny_recipes:{fault}'}}" for fault in faults)
-    return f"compare: [gradients], tolerance: {{gradients: 1.0e-6}}, planted: [{planted}]"
-
-
-@pytest.fixture(scope="module")
-def planted(new_project: NewProject) -> tuple[Project, Run]:
-    """Faults that are noticed, that aren't, and that leave nothing to compare."""
-    project = new_project()
-    relate(project, "a", says=planting("scale", "idle", "shout", "gone", "burst", "lose"))
-    relate(project, "none", "{one: {}, two: {train.seed: 2}}", says=planting("scale"),
-           more="overrides: {train.max_steps: 1}\n")  # fmt: skip
-    unbounded = planting("idle", "scale").replace("tolerance: {gradients: 1.0e-6}, ", "")
-    relate(project, "unknown", says=unbounded)
-    return project, project.pytest("-m", "planted")
-
-
-def test_planted_differences(planted: tuple[Project, Run]) -> None:
-    """Noticed is passed; unnoticed is failed, though the arm's own checks may have noticed."""
-    project, run = planted
-    found = {
-        name.partition("]!")[2]: (record["outcome"], record["reason"])
-        for name, record in project.record.items()
-        if name.startswith("a[plain-plain]!")
-    }
-    assert {name: outcome for name, (outcome, _) in found.items()} == {
-        "scale": "passed", "idle": "failed", "shout": "failed", "gone": "error",
-        "burst": "failed", "lose": "failed",
-    }  # fmt: skip
-    assert found["scale"][1].startswith("noticed: same_gradients: 0.01 of the tensor's largest, ")
-    assert found["idle"][1] == "tiny_recipes:idle in arm two went unnoticed"
-    assert found["shout"][1] == "tiny_recipes:shout in arm two went unnoticed"
-    assert run.code == 1
-    assert " -m planted" in run.text
-
-
-@pytest.mark.parametrize(
-    ("fault", "why"),
-    [
-        ("burst", "nan of the tensor's largest, "),
-        ("lose", "the run left no record of gradients in arm two"),
-    ],
-)
-def test_nothing_measured_is_nothing_noticed(
-    planted: tuple[Project, Run], fault: str, why: str
-) -> None:
-    """What breaks an arm fails any relation, and shows nothing of what this one can see."""
-    reason = planted[0].record[f"a[plain-plain]!{fault}"]["reason"]
-    assert reason.startswith(f"tiny_recipes:{fault} in arm two went unnoticed: {why}")
-
-
-def test_what_fails_without_the_difference_notices_nothing(planted: tuple[Project, Run]) -> None:
-    """It is judged without it first, and where that isn't good, no more is said."""
-    record = planted[0].record["none[plain-plain]!scale"]
-    assert record["outcome"] == "error"
-    assert record["reason"].startswith(
-        "not judged: without the difference, it failed: same_gradients: the run left no record"
-    )
-    assert ran(planted[0]).count("none-plain-plain-two") == 1
-    assert not [name for name in ran(planted[0]) if name.startswith("none-plain-plain-two-scale")]
-
-
-def test_what_is_noticed_without_a_row(planted: tuple[Project, Run]) -> None:
-    """One percent is more than the half that is allowed."""
-    found = planted[0].outcomes
-    names = [f"unknown[plain-plain]!{fault}" for fault in ("scale", "idle")]
-    assert [found[name] for name in names] == ["passed", "failed"]
-
-
-def test_sabotaged_arms_are_no_cells(planted: tuple[Project, Run]) -> None:
-    """They run for the relation alone; honest arms run beside them, and the relation doesn't."""
-    project, _ = planted
-    cells = [name for name, one in project.record.items() if not one["arms"]]
-    honest = ["a[plain-plain-one]", "a[plain-plain-two]"]
-    assert sorted(name for name in cells if name.startswith("a[")) == honest
-    assert "a[plain-plain]" not in project.record
-    assert [ran(project).count(f"a-plain-plain-{arm}") for arm in ("one", "two")] == [1, 1]
-
-
 def test_seeds(project: Project, verb: Verb) -> None:
     """Each seed is a run of its own; the table that comes of twenty is what the next run reads."""
     relate(project, "a", says="compare: [gradients]")
@@ -380,118 +257,6 @@ def test_seeds(project: Project, verb: Verb) -> None:
     (check, *_) = project.records[-1]["checks"]
     assert check["bound"] == "<= 2e-06"
     assert check["measured"] == pytest.approx(1e-8, rel=1e-3)
-
-
-def test_tables_that_do_not_serve(project: Project) -> None:
-    """Another hardware's has no row, a malformed one is told, and an old one warns."""
-    relate(project, "a", says="compare: [gradients]")
-    tabulate(project, {"a[plain-plain]": 1e-7}, "{torch: 0.1.0}")
-    table = project.root / TABLE
-    run = project.pytest()
-    assert run.code == 0
-    *_, warning = project.record["a[plain-plain]"]["checks"]
-    assert (warning["name"], warning["outcome"]) == ("tolerances", "warned")
-    assert "recorded on 2026-01-02, and since then: torch 0.1.0 → " in warning["message"]
-    assert warning["message"].endswith(UNRECORDED.partition("allowed; ")[2])
-    table.write_text(table.read_text().replace("seeds: 20", "seeds: many"))
-    run = project.pytest()
-    assert run.code == 1
-    assert project.records[-1]["outcome"] == "error"
-    assert f"{TABLE}:3: seeds: expected a whole number, got 'many'" in run.text
-    table.rename(table.with_name("plain-z80.yaml"))
-    assert project.pytest().code == 0
-    *compared, warning = project.records[-1]["checks"]
-    assert {check["bound"] for check in compared} == {"<= 0.005"}
-    assert warning["message"] == UNRECORDED
-
-
-def test_a_table_needs_a_folder_of_the_projects_own(project: Project, verb: Verb) -> None:
-    """Whoever has none writes into nobody else's."""
-    relate(project, "a", says="compare: [gradients]")
-    assert project.pytest().code == 0
-    elsewhere = (project.root / "conf").rename(project.root.with_name(f"{project.root.name}-conf"))
-    settings = project.root / "pyproject.toml"
-    settings.write_text(settings.read_text().replace('"conf"', f'"{elsewhere}"'))
-    code, text = verb(project, "tolerances", "-e", "plain")
-    assert (code, "the project has no config folder of its own; name one in" in text) == (4, True)
-
-
-def test_a_run_that_is_killed_while_an_arm_runs(project: Project) -> None:
-    """Nothing keeps running, and what was compared is gone; the next run begins anew."""
-    relate(project, "a")
-    relate(project, "b", "{one: {}, two: {train.batch_size: 4}}", recipe="keep_slowly")
-    command = [sys.executable, "-m", "pytest", "--environment=plain"]
-    with project.started(command, WAIT="1") as process:
-        project.wait_for(lambda: list(project.root.glob(".tunematrix/**/hanging")))
-        process.kill()
-        process.wait()
-        assert project.still_running(seconds=10) == []
-    before = ["a[plain-plain-one]", "a[plain-plain-two]", "a[plain-plain]", "b[plain-plain-one]"]
-    assert project.outcomes == dict.fromkeys(before, "passed")
-    assert tensors(project) == ["b-plain-plain-one"]
-    assert project.pytest("specs/b.yaml").code == 0
-    assert project.records[-1]["outcome"] == "passed"
-
-
-def test_a_bug_in_an_arm(project: Project) -> None:
-    """The arm is an error, and the relation says that it is, not that the disk is full."""
-    relate(project, "a", recipe="keep_oddly")
-    project.option("quantizer", "plain", "theory: {}\n")
-    oddly = project.root / "conf/recipe/keep_oddly.yaml"
-    oddly.write_text(f"{oddly.read_text()}trains: true\n")
-    assert project.pytest().code == 1
-    record = project.record["a[plain-plain]"]
-    assert record["outcome"] == "error"
-    assert "arm one (a[plain-plain-one]) error: it was begun and not ended" in record["reason"]
-
-
-def known(*checks: str) -> str:
-    """Known failures of whatever has the quantizer plain."""
-    entries = [
-        f"{{when: {{quantizer: plain}}, check: {check}, reason: a bug, link: 'https://e.org/1'}}"
-        for check in checks
-    ]
-    return f"known_failures: [{', '.join(entries)}]\n"
-
-
-def test_known_failures(project: Project) -> None:
-    """They are the relation's, not its arms'; strict in both directions."""
-    relate(project, "known", OFF, more=known(*PAIR))
-    relate(project, "half", OFF, more=known(PAIR[0]))
-    relate(project, "fixed", more=known(*PAIR))
-    stderr = known("stderr")
-    relate(project, "arms", recipe="keep_and_shout", more=stderr)
-    two = "{quantizer: tiny-int4, train.gradient_checkpointing: true}"
-    entry = known("x").replace("check: x", "raises: ValueError").replace("plain", "tiny-int4")
-    text = f"relation: {{arms: {{one: {{}}, two: {two}}}, compare: [gradients]}}\n{entry}"
-    head = "test_id: raising\nrecipe: keep\noverrides: {quantizer: plain}\n"
-    project.write("specs/raising.yaml", head + text)
-    run = project.pytest()
-    assert run.code == 1
-    found = project.outcomes
-    names = ("known[plain-plain]", "half[plain-plain]", "fixed[plain-plain]", "arms[plain-plain]")
-    assert [found[name] for name in names] == ["known_failure", "failed", "failed", "passed"]
-    assert found["raising[plain]"] == found["raising[plain-two]"] == "known_failure"
-    assert {found[arm] for arm in project.record["known[plain-plain]"]["arms"]} == {"passed"}
-    assert found["arms[plain-plain-one]"] == "known_failure"
-    reason = project.record["fixed[plain-plain]"]["reason"]
-    assert "expected to fail" in reason and "and passed" in reason
-
-
-def test_exclusions_of_arms(project: Project) -> None:
-    """The relation is excluded, and the arm that is declared unsupported can be probed."""
-    no = '{reason: "so they say", link: "https://example.org/1", raises: ValueError}'
-    project.option("quantizer", "refused", f"capabilities: {{recipe: {{keep: {no}}}}}\n")
-    arms = "{one: {quantizer: plain}, two: {quantizer: refused}}"
-    text = f"relation: {{arms: {arms}, compare: [gradients]}}\n"
-    project.write("specs/a.yaml", f"test_id: a\nrecipe: keep\n{text}")
-    project.spec("good", "succeed")
-    assert project.pytest("specs").code == 0
-    run = project.pytest("-m", "probe")
-    assert run.code == 1
-    (probe,) = [one for one in project.records if one["cell_id"] == "a[plain]"]
-    assert (probe["outcome"], probe["axes"]["quantizer"]) == ("failed", "refused")
-    assert "expected to fail (ValueError) and passed" in probe["reason"]
 
 
 def test_plan(several: Project, verb: Verb) -> None:

@@ -1,8 +1,9 @@
+"""What the checks of settings make of rates, updates, gradients, devices and precision."""
+
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,10 +11,8 @@ from tunematrix.checks.settings import scheduled_rate
 from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
-    Coverage,
     Device,
     LoggedStep,
-    MicroBatch,
     OptimizerStep,
     Switches,
 )
@@ -165,7 +164,7 @@ def test_recomputed_gradients_by_dtype(run: Run, dtype: str, share: float) -> No
 
 def test_gradients_that_were_neither_seen_nor_recomputed(run: Run) -> None:
     """Where a trainer keeps them to itself and no meter took them again, nothing vouches."""
-    hidden = _without_gradients(run)
+    hidden = without_gradients(run)
     assert hidden.edited(OptimizerStep, 0, gradient_error=math.nan).failed() == {"gradient"}
     for position in range(4):
         hidden = hidden.edited(OptimizerStep, position, gradient_error=None)
@@ -173,7 +172,7 @@ def test_gradients_that_were_neither_seen_nor_recomputed(run: Run) -> None:
     assert hidden.failed() == {"gradient"}
 
 
-def _without_gradients(run: Run) -> Run:
+def without_gradients(run: Run) -> Run:
     """Return a run whose trainer shows no gradients, as mlx-lm's; a meter took them again."""
     hidden = run.configured(train={"max_grad_norm": 0.0}, backend={"max_grad_norm": 0.0})
     own = {"gradient_norm": None, "gradient_error": 1e-6, "expected_norm": None}
@@ -271,62 +270,6 @@ def test_the_wrong_device_throughout(run: Run) -> None:
     assert (verdict.outcome, verdict.measured, verdict.bound) == ("failed", "cpu", "cuda")
 
 
-def test_steps_without_any_pass(run: Run) -> None:
-    """Passes of the first step alone don't vouch for four steps."""
-    first = run.recording(*run.evidence.all(MicroBatch)[:2])
-    verdict = first.verdicts()["micro_batches"]
-    assert (verdict.outcome, verdict.measured) == ("failed", "[0, 2] per step")
-
-
-def test_passes_after_the_last_step(run: Run) -> None:
-    """Passes that no optimizer step follows are gradients thrown away."""
-    extra = MicroBatch(4, 2, 10, 18, 0, 0, 1, 1, 0)
-    assert run.recording(*run.evidence.all(MicroBatch), extra).failed() == {"micro_batches"}
-
-
-def test_batch_size_that_was_ignored(run: Run) -> None:
-    """Eight rows in one micro-batch are not two in each of four."""
-    verdict = run.edited(MicroBatch, 3, rows=8).verdicts()["micro_batches"]
-    assert verdict.outcome == "failed"
-    assert "micro-batches of [8]" in verdict.message
-
-
-def test_packed_rows_at_their_bounds(run: Run) -> None:
-    """2 × 128 positions have room; at least 0.7 of it must be filled, and no more than all."""
-    for columns, passes in ((179, False), (180, True), (256, True), (257, False)):
-        packed = run.configured(data={"packing": True})
-        batches = [MicroBatch(s // 2, 1, columns, 170, 2, 2, 1) for s in range(8)]
-        verdict = packed.recording(*batches).verdicts()["micro_batches"]
-        assert (verdict.outcome == "passed") is passes, columns
-        assert verdict.bound == "2 per step, each of 179 to 256 packed positions, save the last"
-        # An epoch's last row holds what is left over.
-        batches[3] = replace(batches[3], columns=20)
-        assert ("micro_batches" not in packed.recording(*batches).failed()) is passes
-    assert "micro_batches" in run.configured(data={"packing": True}).failed()
-
-
-def test_labels_of_audited_rows_only(run: Run) -> None:
-    """All audited rows must be faithful; batches that weren't sampled don't dilute them."""
-    sampled = run.evidence.all(MicroBatch)[0]
-    assert sampled.audited == 2
-    assert run.edited(MicroBatch, 0, faithful=1).failed() == {"labels"}
-    unsampled = [
-        MicroBatch(b.step, b.rows, b.columns, b.tokens, 0, 0, 1)
-        for b in run.evidence.all(MicroBatch)
-    ]
-    assert run.recording(*unsampled).verdicts()["labels"].measured is None
-
-
-def test_checkpointing_runs_layers_twice(run: Run) -> None:
-    """Asked for, once is too few; not asked for, twice is too many; thrice is never right."""
-    asked = run.configured(train={"gradient_checkpointing": True})
-    twice = _passes(run, layer_calls=2, kept=0)
-    assert asked.failed() == {"gradient_checkpointing", "activations"}
-    assert asked.recording(*twice).failed() == set()
-    assert run.recording(*twice).failed() == {"gradient_checkpointing"}
-    assert asked.recording(*twice).edited(MicroBatch, layer_calls=3).failed()
-
-
 @pytest.mark.parametrize("products", [(), ("float16",), ("bfloat16", "float32")])
 def test_precision_of_every_product(run: Run, products: tuple[str, ...]) -> None:
     """Exactly the promised dtype, nothing beside it, and at least something."""
@@ -372,69 +315,6 @@ def test_a_gradient_of_nothing(run: Run) -> None:
     none = run.edited(OptimizerStep, 3, gradient_norm=0.0).edited(LoggedStep, 3, gradient_norm=0.0)
     assert none.failed() == {"clipping"}
     assert none.verdicts()["clipping"].measured == 0.0
-
-
-@pytest.mark.parametrize(
-    ("fields", "passes"),
-    [
-        ({"successive": 0.5}, True),
-        ({"successive": 0.51}, False),
-        ({"successive": 0.74, "seen": 8, "rows": 8}, True),
-        ({"successive": 0.76, "seen": 8, "rows": 8}, False),
-        ({"uneven": 1}, False),
-        ({"seen": 0}, False),
-    ],
-)
-def test_rows_seen_in_their_turn(run: Run, fields: dict[str, Any], passes: bool) -> None:
-    """Each as often as the others, in an order that isn't the data's."""
-    assert ("coverage" not in run.edited(Coverage, **fields).failed()) is passes
-
-
-def test_what_decides_is_what_is_shown(run: Run) -> None:
-    """Not the one of two figures that was within its bound."""
-    by_norm = run.edited(OptimizerStep, 0, expected_norm=3.3).verdicts()["gradient"]
-    assert (by_norm.outcome, by_norm.unit) == ("failed", "of the norm")
-    assert by_norm.measured == pytest.approx(0.3 / 3.3)
-    in_order = run.edited(Coverage, successive=1.0).verdicts()["coverage"]
-    assert (in_order.outcome, in_order.measured, in_order.bound) == ("failed", 1.0, "<= 0.5")
-
-
-def test_coverage_is_owed_where_every_batch_is_looked_at(run: Run) -> None:
-    """Where gradients are hidden, only the first batches are."""
-    hidden = _without_gradients(run).without(Coverage)
-    assert "coverage" not in hidden.verdicts()
-    assert "coverage" in run.without(Coverage).failed()
-
-
-@pytest.mark.parametrize(
-    ("asked", "fields", "passes"),
-    [
-        (True, {"layer_calls": 2, "kept": 0}, True),
-        (True, {"layer_calls": 2, "kept": 1}, False),
-        (False, {"kept": 2}, True),
-        (False, {"stale": 1}, False),
-    ],
-)
-def test_activations_are_let_go(
-    run: Run, asked: bool, fields: dict[str, Any], passes: bool
-) -> None:
-    """Kept where nothing is computed again, and never beyond the pass."""
-    cell = run.configured(train={"gradient_checkpointing": asked})
-    found = cell.recording(*_passes(run, **fields))
-    assert ("activations" not in found.failed()) is passes
-
-
-def test_activations_that_nobody_can_see(run: Run) -> None:
-    """MLX has no way to ask, and then nothing is said of it."""
-    blind = run.recording(*_passes(run, kept=None, stale=None))
-    assert "activations" not in blind.verdicts()
-    half_blind = run.edited(MicroBatch, kept=None).verdicts()["activations"]
-    assert (half_blind.outcome, half_blind.measured) == ("failed", None)
-
-
-def _passes(run: Run, **fields: Any) -> list[MicroBatch]:
-    """Return all of a run's passes with other fields."""
-    return [replace(batch, **fields) for batch in run.evidence.all(MicroBatch)]
 
 
 def test_switches_that_nobody_read_again(run: Run) -> None:
