@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from bitsandbytes import functional
 from peft import PeftModel
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
@@ -171,4 +171,25 @@ def recomputed_and_kept(config: Mapping[str, Any]) -> Iterator[None]:
         replaced(torch.autograd.graph.saved_tensors_hooks, "__init__", wrap),
         replaced(Trainer, "training_step", step),
     ):
+        yield
+
+
+@fault("memory", seen_by=("checkpointing[*-lora-none]", "checkpointing[*-full-none]"))
+def recomputed_in_part(config: Mapping[str, Any]) -> Iterator[None]:
+    """Checkpoint every second of the decoder's layers; the others keep their activations.
+
+    Stands for layers that know nothing of it, and for a stride that somebody else's default sets.
+    """
+
+    def wrap(original: Any) -> Any:
+        def enable(model: Any, *args: Any, **kwargs: Any) -> Any:
+            enabled = original(model, *args, **kwargs)
+            on = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+            for layer in on[1::2]:
+                layer.gradient_checkpointing = False
+            return enabled
+
+        return enable
+
+    with replaced(PreTrainedModel, "_set_gradient_checkpointing", wrap):
         yield

@@ -115,16 +115,16 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "steps with [1] micro-batches, micro-batches of []; accumulation",
     ),
     "gradient_checkpointing": (
-        lambda run: run.edited(MicroBatch, layer_calls=2),
+        lambda run: run.edited(MicroBatch, layer_calls=(2,)),
         "[1, 2]",
         "1",
-        "ran [1, 2] times per micro-batch, not 1; checkpointing was ignored",
+        "layers ran [1, 2] times per micro-batch, not 1; checkpointing was ignored",
     ),
     "activations": (
         lambda run: run.edited(MicroBatch, 0, stale=3),
         3,
         "0",
-        "in 8 passes 0 of the first layer's inputs were kept though they are computed again, and 3",
+        "in 8 passes 0 of the decoder layers' inputs were kept though they are computed again",
     ),
     "precision": (
         lambda run: run.edited(Compute, products=("bfloat16", "float32")),

@@ -27,7 +27,7 @@ def test_steps_without_any_pass(run: Run) -> None:
 
 def test_passes_after_the_last_step(run: Run) -> None:
     """Passes that no optimizer step follows are gradients thrown away."""
-    extra = MicroBatch(4, 2, 10, 18, 0, 0, 1, 1, 0)
+    extra = MicroBatch(4, 2, 10, 18, 0, 0, (1,), 1, 0)
     assert run.recording(*run.evidence.all(MicroBatch), extra).failed() == {"micro_batches"}
 
 
@@ -42,7 +42,7 @@ def test_packed_rows_at_their_bounds(run: Run) -> None:
     """2 × 128 positions have room; at least 0.7 of it must be filled, and no more than all."""
     for columns, passes in ((179, False), (180, True), (256, True), (257, False)):
         packed = run.configured(data={"packing": True})
-        batches = [MicroBatch(s // 2, 1, columns, 170, 2, 2, 1) for s in range(8)]
+        batches = [MicroBatch(s // 2, 1, columns, 170, 2, 2, (1,)) for s in range(8)]
         verdict = packed.recording(*batches).verdicts()["micro_batches"]
         assert (verdict.outcome == "passed") is passes, columns
         assert verdict.bound == "2 per step, each of 179 to 256 packed positions, save the last"
@@ -58,7 +58,7 @@ def test_labels_of_audited_rows_only(run: Run) -> None:
     assert sampled.audited == 2
     assert run.edited(MicroBatch, 0, faithful=1).failed() == {"labels"}
     unsampled = [
-        MicroBatch(b.step, b.rows, b.columns, b.tokens, 0, 0, 1)
+        MicroBatch(b.step, b.rows, b.columns, b.tokens, 0, 0, (1,))
         for b in run.evidence.all(MicroBatch)
     ]
     assert run.recording(*unsampled).verdicts()["labels"].measured is None
@@ -67,11 +67,11 @@ def test_labels_of_audited_rows_only(run: Run) -> None:
 def test_checkpointing_runs_layers_twice(run: Run) -> None:
     """Asked for, once is too few; not asked for, twice is too many; thrice is never right."""
     asked = run.configured(train={"gradient_checkpointing": True})
-    twice = _passes(run, layer_calls=2, kept=0)
+    twice = _passes(run, layer_calls=(2,), kept=0)
     assert asked.failed() == {"gradient_checkpointing", "activations"}
     assert asked.recording(*twice).failed() == set()
     assert run.recording(*twice).failed() == {"gradient_checkpointing"}
-    assert asked.recording(*twice).edited(MicroBatch, layer_calls=3).failed()
+    assert asked.recording(*twice).edited(MicroBatch, layer_calls=(3,)).failed()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,20 @@ def test_checkpointing_runs_layers_twice(run: Run) -> None:
 def test_rows_seen_in_their_turn(run: Run, fields: dict[str, Any], passes: bool) -> None:
     """Each as often as the others, in an order that isn't the data's."""
     assert ("coverage" not in run.edited(Coverage, **fields).failed()) is passes
+
+
+def test_packed_rows_have_the_packers_order(run: Run) -> None:
+    """Eight stories in one row follow each other as they fitted in; each is still seen in turn."""
+    packed = run.configured(data={"packing": True})
+    assert "coverage" not in packed.edited(Coverage, successive=0.92).failed()
+    assert "coverage" in packed.edited(Coverage, successive=0.92, uneven=1).failed()
+
+
+def test_checkpointing_reaches_every_layer(run: Run) -> None:
+    """One that runs once keeps its activations, whatever the others do."""
+    asked = run.configured(train={"gradient_checkpointing": True})
+    some = asked.recording(*_passes(run, layer_calls=(1, 2), kept=0))
+    assert "gradient_checkpointing" in some.failed()
 
 
 def test_what_decides_is_what_is_shown(run: Run) -> None:
@@ -109,8 +123,8 @@ def test_coverage_is_owed_where_every_batch_is_looked_at(run: Run) -> None:
 @pytest.mark.parametrize(
     ("asked", "fields", "passes"),
     [
-        (True, {"layer_calls": 2, "kept": 0}, True),
-        (True, {"layer_calls": 2, "kept": 1}, False),
+        (True, {"layer_calls": (2,), "kept": 0}, True),
+        (True, {"layer_calls": (2,), "kept": 1}, False),
         (False, {"kept": 2}, True),
         (False, {"stale": 1}, False),
     ],

@@ -54,7 +54,7 @@ class MicroBatch:
         tokens: positions that are not padding.
         audited: rows whose labels were decoded; 0 when this batch was not sampled.
         faithful: audited rows whose counted labels are exactly the text the data form supervises.
-        layer_calls: calls of one decoder layer's insides during forward and backward.
+        layer_calls: how often decoder layers ran, forward and recomputed; each count once.
         kept: inputs of those insides in memory when the forward pass has ended; stale: in memory
             when the next pass begins. None where the framework doesn't show it.
     """
@@ -65,7 +65,7 @@ class MicroBatch:
     tokens: int
     audited: int
     faithful: int
-    layer_calls: int
+    layer_calls: tuple[int, ...]
     kept: int | None = None
     stale: int | None = None
 

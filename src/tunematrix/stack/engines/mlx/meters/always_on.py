@@ -102,7 +102,7 @@ class TrainingMeters:
                 self.update.add(self.model, batch, found)
         rows, columns = batch.shape
         self.tokens += real
-        self.current = MicroBatch(step, rows, columns, real, audited, faithful, layer_calls=0)
+        self.current = MicroBatch(step, rows, columns, real, audited, faithful, layer_calls=())
 
     def _flush(self) -> None:
         """Write what is over: a micro-batch, and with the last of a step the step."""
@@ -114,7 +114,7 @@ class TrainingMeters:
         # A step that wasn't traced again ran what was traced for it before.
         calls = self.calls.calls or self.traced.get(signature, 0)
         self.traced[signature] = calls
-        self.events.write(replace(self.current, layer_calls=calls))
+        self.events.write(replace(self.current, layer_calls=(calls,)))
         self.current = None
         self.count += 1
         if self.count % self.accumulation == 0:

@@ -39,7 +39,7 @@ from tunematrix.stack.engines.torch.meters import (
     tensors,
 )
 from tunematrix.stack.engines.torch.meters.labels import LabelAudit
-from tunematrix.stack.engines.torch.methods.common import adapted_linears
+from tunematrix.stack.engines.torch.methods.common import adapted_linears, one_of_each_block
 
 
 class TrainingMeters:
@@ -100,7 +100,7 @@ class TrainingMeters:
     def watch(self, base: Base) -> Iterator[None]:
         """Attach every meter, and write what they saw at the end."""
         model, formula = self.trained, Formula.of(self.config)
-        linears = list(adapted_linears(model, base))
+        linears, inside = list(adapted_linears(model, base)), one_of_each_block(model, base)
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         checkpointing = bool(self.config["train"]["gradient_checkpointing"])
@@ -109,7 +109,7 @@ class TrainingMeters:
         )
         unbroken = continuity.ContinuityMeter(model)
         with ExitStack() as stack:
-            stack.enter_context(batches.watch(model, linears[0], self.batches))
+            stack.enter_context(batches.watch(model, inside, self.batches))
             if self.evaluations is not None:
                 stack.enter_context(evaluations.watch(model, self.evaluations))
             stack.enter_context(compute.watch(model, bases, self.compute))

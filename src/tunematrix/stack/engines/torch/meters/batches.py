@@ -42,7 +42,8 @@ class BatchMeter:
         step: optimizer steps so far.
         current: the pass whose backward may still be under way.
         rows: sequences so far; first_rows: a digest of each one of the first step.
-        activations: what entered the watched layer since the pass began, without keeping it.
+        calls: how often each watched layer was called since the pass began.
+        activations: what entered them, without keeping it.
         busy: whether the meter itself is calling the model.
     """
 
@@ -53,6 +54,7 @@ class BatchMeter:
     current: MicroBatch | None = None
     rows: int = 0
     first_rows: list[str] = field(default_factory=list)
+    calls: dict[nn.Module, int] = field(default_factory=dict)
     activations: list[StorageWeakRef] = field(default_factory=list)
     busy: bool = False
 
@@ -74,7 +76,7 @@ class BatchMeter:
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
             audited=len(inputs),
             faithful=self.labels.faithful(given),
-            layer_calls=0,
+            layer_calls=(),
         )
         if self.rows == len(inputs):
             self.write(Draws(torch.initial_seed()))
@@ -85,10 +87,10 @@ class BatchMeter:
         self.busy = False
 
     def layer_called(self, layer: nn.Module, args: Any) -> None:
-        """Count one call of the watched layer, forward or recomputed."""
+        """Count one call of a watched layer, forward or recomputed."""
         trains = layer.training and torch.is_grad_enabled()
         if self.current is not None and trains and not self.busy:
-            self.current = replace(self.current, layer_calls=self.current.layer_calls + 1)
+            self.calls[layer] += 1
             self.activations.append(StorageWeakRef(args[0].untyped_storage()))
 
     def left(self, model: nn.Module, args: Any, output: Any) -> None:
@@ -105,24 +107,27 @@ class BatchMeter:
     def flush(self) -> None:
         """Write the pass that is over."""
         if self.current is not None:
-            self.write(replace(self.current, stale=self._alive()))
+            calls = tuple(sorted(set(self.calls.values())))
+            self.write(replace(self.current, layer_calls=calls, stale=self._alive()))
             self.current = None
             self.activations.clear()
+            self.calls.update(dict.fromkeys(self.calls, 0))
 
     def _alive(self) -> int:
         return sum(not one.expired() for one in self.activations)
 
 
 @contextmanager
-def watch(model: nn.Module, linear: nn.Module, meter: BatchMeter) -> Iterator[None]:
+def watch(model: nn.Module, inside: list[nn.Module], meter: BatchMeter) -> Iterator[None]:
     """Let `meter` see every training pass meanwhile.
 
-    `linear` is a layer inside a decoder layer: transformers recomputes a decoder layer's forward
-    without its hooks, so only what lies inside shows that it ran again.
+    `inside` has a layer inside each decoder layer: transformers recomputes a decoder layer without
+    its hooks, so only what lies inside shows that it ran again.
     """
+    meter.calls = dict.fromkeys(inside, 0)
     handles = [
         model.register_forward_pre_hook(meter.enter, with_kwargs=True),
-        linear.register_forward_pre_hook(meter.layer_called),
+        *(layer.register_forward_pre_hook(meter.layer_called) for layer in inside),
         model.register_forward_hook(meter.left),
     ]
     try:

@@ -7,6 +7,7 @@ which forgot a layer can't vouch for itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,6 +17,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunematrix.stack.engines.common import Base
+
+BLOCK = re.compile(r".*?\.\d+\.")
+"""How the names of a decoder layer's insides begin."""
 
 
 class Method(Protocol):
@@ -47,6 +51,15 @@ def adapted_linears(model: nn.Module, base: Base) -> Iterator[nn.Module]:
     """Yield the base's linear layers in the attached `model`, each with what adapts it."""
     suffixes = tuple(base.linears)
     return (layer for name, layer in model.named_modules() if name.endswith(suffixes))
+
+
+def one_of_each_block(model: nn.Module, base: Base) -> list[nn.Module]:
+    """Return a linear layer inside each of the decoder's, or any where there are none of those."""
+    firsts: dict[str, str] = {}
+    for name in base.linears:
+        firsts.setdefault(name[: match.end()] if (match := BLOCK.match(name)) else "", name)
+    suffixes = tuple(first for block, first in firsts.items() if block or len(firsts) == 1)
+    return [layer for name, layer in model.named_modules() if name.endswith(suffixes)]
 
 
 def describe(model: PreTrainedModel) -> Base:
