@@ -64,7 +64,7 @@ def watch(model: nn.Module, keep: Keep) -> Iterator[None]:
 
 def as_array(tensor: torch.Tensor) -> Array:
     """Copy a tensor, sharded or not, as a float32 array."""
-    return whole(tensor.detach()).to("cpu", torch.float32, copy=True).numpy()
+    return whole(tensor.detach()).to("cpu", torch.float32).numpy().copy()
 
 
 def generators() -> dict[str, NDArray[np.uint8]]:
