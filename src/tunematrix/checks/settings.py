@@ -181,7 +181,8 @@ def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
         "taken"
     )
     ok = relative(measured, wanted) <= share
-    return decide("clipping", ok, measured, f"{wanted:.4g} within {share:g}", message, unit="norm")
+    bound = f"{wanted:.6g} within {100 * share:g}%"
+    return decide("clipping", ok, measured, bound, message, unit="norm")
 
 
 def precision(evidence: Evidence, claim: Claim) -> Verdict:

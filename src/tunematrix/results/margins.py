@@ -110,6 +110,8 @@ def slack(check: Verdict) -> float | None:
 
 
 def _left(form: str, value: float, first: float, second: float = 0.0) -> float | None:
+    if form == "range" and not first and value >= 0:
+        form, first = "most", second  # errors, which nothing bounds from below
     if form == "range":
         half = (second - first) / 2
         return min(value - first, second - value) / half if half else None

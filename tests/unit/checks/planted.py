@@ -226,7 +226,7 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
     "clipping": (
         lambda run: run.edited(OptimizerStep, 0, gradient_norm=3.0),
         3.0,
-        "1 within 0.0001",
+        "1 within 0.01%",
         "step 0 gave the optimizer a gradient of norm 3 where 1 was due under a limit of 1; "
         "clipping was ignored",
     ),

@@ -29,6 +29,8 @@ def record(cell_id: str, outcome: Outcome = "passed", *checks: Verdict) -> Recor
         (3e-9, "<= 2e-09 in each of 40 steps", -0.5),
         (1.5, ">= 1", 0.5),
         (0.93, "0.91 to 1", pytest.approx(0.02 / 0.045)),
+        (0.0, "0 to 1e-06 for norm, the worst of 21 tensors", 1.0),
+        (13.83001, "13.83 within 0.01%", pytest.approx(1 - 1e-5 / 1.383e-3)),
         (8.04, "8.000 within 1%, the worst of 14 layers", pytest.approx(0.5)),
         (1.0005, "1 within 0.001", pytest.approx(0.5)),
     ],
