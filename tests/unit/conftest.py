@@ -208,7 +208,7 @@ def _honest_events() -> tuple[Event, ...]:
         Continuity(5, ()),
         Coverage(20, 16, 0, 0.05),
         AdapterScale((1.999, 2.001)),
-        AdapterFormula((("q_proj", 2e-7, 3e-7), ("up_proj", 2e-7, 2e-7))),
+        AdapterFormula((("q_proj", 2e-7, 3e-7, 0.5), ("up_proj", 2e-7, 2e-7, 0.4))),
         SavedSettings("merged", ()),
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),

@@ -24,6 +24,7 @@ DEVIATIONS = 6.0
 """Standard deviations that chance may take a share from its mean; one run in 500 million does."""
 FORMULA_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 4e-3}
 LEAST_MOVED = 0.5
+LEAST_INDEPENDENT = 1e-4
 FACTOR_TOLERANCE = 1e-2
 """Of the factor by which dropout makes up for what it drops; half precision rounds each product."""
 
@@ -35,8 +36,8 @@ def adapter_formula(evidence: Evidence, claim: Claim) -> Verdict | None:
     seen, compute = evidence.one(AdapterFormula), evidence.one(Compute)
     if seen is None or compute is None or not seen.layers:
         return missing("adapter_formula", "an adapted layer")
-    rows = [("output", name, error) for name, error, _ in seen.layers]
-    rows += [("gradient", name, error) for name, _, error in seen.layers]
+    rows = [("output", name, error) for name, error, _, _ in seen.layers]
+    rows += [("gradient", name, error) for name, _, error, _ in seen.layers]
     what, name, error = max(rows, key=lambda row: severity(row[2]))
     precision = claim.option("precision")
     dtypes = (precision["weights"], precision["compute"], *compute.trainable)
@@ -47,6 +48,24 @@ def adapter_formula(evidence: Evidence, claim: Claim) -> Verdict | None:
     )
     ok = error <= bound
     return decide("adapter_formula", ok, error, f"<= {bound:g}", message, unit="relative")
+
+
+def adapter_rank(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """Each row of an adapter's first factor says something that the others don't."""
+    if claim.option("method").get("trains_base"):
+        return None
+    seen = evidence.one(AdapterFormula)
+    if seen is None or not seen.layers:
+        return missing("adapter_rank", "an adapted layer")
+    name, _, _, least = min(seen.layers, key=lambda layer: (not math.isnan(layer[3]), layer[3]))
+    message = (
+        f"the rows of {name}'s first factor depend on each other (least over largest singular "
+        f"value: {least:.3g}); an adapter of a lower rank than was asked for, whose rows were "
+        "started alike or were never drawn"
+    )
+    bound = f">= {LEAST_INDEPENDENT:g}"
+    ok = LEAST_INDEPENDENT <= least <= 1
+    return decide("adapter_rank", ok, least, bound, message, unit="of the largest")
 
 
 def attached(evidence: Evidence, claim: Claim) -> Verdict | None:

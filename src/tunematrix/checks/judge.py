@@ -63,6 +63,7 @@ OF_TRAINING: tuple[Check, ...] = (
     parameters.frozen,
     settings.adapter_scale,
     effects.adapter_formula,
+    effects.adapter_rank,
     parameters.reloaded,
     parameters.merged,
     parameters.saved_settings,

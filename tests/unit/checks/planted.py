@@ -269,7 +269,9 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "1 of 93 frozen tensors changed (q_proj#0); likely a base that wasn't frozen",
     ),
     "adapter_formula": (
-        lambda run: run.recording(AdapterFormula((("q_proj", 2e-7, 0.2), ("up_proj", 0.1, 0.1)))),
+        lambda run: run.recording(
+            AdapterFormula((("q_proj", 2e-7, 0.2, 0.5), ("up_proj", 0.1, 0.1, 0.5)))
+        ),
         0.2,
         "<= 0.0001",
         "the gradient of q_proj is off by 0.2 from its formula's; a factor that is left out",
@@ -403,6 +405,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         1.0,
         "<= 0.2",
         "after training 0.3 MB are held beside the model and its gradients, 100% of what the base",
+    ),
+    "adapter_rank": (
+        lambda run: run.recording(AdapterFormula((("q_proj", 2e-7, 2e-7, 3e-8),))),
+        3e-8,
+        ">= 0.0001",
+        "the rows of q_proj's first factor depend on each other (least over largest singular value",
     ),
     "memory_process_peak": (
         lambda run: run.edited(Memory, 0, bytes=364_000_000),

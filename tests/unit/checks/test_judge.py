@@ -92,7 +92,7 @@ ABSENT: dict[type[Event], set[str]] = {
     Coverage: {"coverage"},
     EvaluationPasses: {"evaluation_loss"},
     AdapterScale: {"adapter_scale"},
-    AdapterFormula: {"adapter_formula"},
+    AdapterFormula: {"adapter_formula", "adapter_rank"},
     AdapterDropout: {"adapter_dropout", "dropout_factor", "dropout_independent"},
     TrainedDtypes: {"trained_dtypes"},
     Reload: {"reload"},

@@ -249,11 +249,12 @@ class AdapterFormula:
     """Each trained adapter beside its method's formula, for rows drawn at random.
 
     Attributes:
-        layers: of each, its name, the error of its output, and the largest error of the gradients
-            of its trained tensors and its input; relative, in norms.
+        layers: of each, its name, the error of its output, the largest error of the gradients of
+            its trained tensors and its input (relative, in norms), and the least over the largest
+            singular value of its first factor.
     """
 
-    layers: tuple[tuple[str, float, float], ...]
+    layers: tuple[tuple[str, float, float, float], ...]
 
 
 @dataclass(frozen=True)

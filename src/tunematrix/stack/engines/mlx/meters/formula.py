@@ -15,6 +15,7 @@ from mlx import nn
 from tunematrix.evidence.events import AdapterFormula
 from tunematrix.stack.engines import rounding
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.independence import independence
 from tunematrix.stack.engines.mlx.scoring import evaluating
 
 ROWS = 8
@@ -37,8 +38,10 @@ def measure(model: nn.Module, base: Base, dtype: mx.Dtype, scale: float) -> Adap
     return AdapterFormula(found)
 
 
-def _errors(layer: nn.Module, dtype: mx.Dtype, scale: float, key: mx.array) -> tuple[float, float]:
-    """Return the relative errors of a layer's output, and of its worst gradient."""
+def _errors(
+    layer: nn.Module, dtype: mx.Dtype, scale: float, key: mx.array
+) -> tuple[float, float, float]:
+    """Return the errors of a layer's output and worst gradient, and its factor's independence."""
     one, other = mx.random.split(key)
     tensors = {name: layer[name] for name in ("lora_a", "lora_b", "m") if name in layer}
     rows = mx.random.normal((ROWS, layer.lora_a.shape[0]), key=one).astype(dtype)
@@ -58,7 +61,8 @@ def _errors(layer: nn.Module, dtype: mx.Dtype, scale: float, key: mx.array) -> t
     layer.update(tensors)
     errors = [_relative(found[name], gradients[name]) for name in leaves]
     # An array's largest keeps a nan, which max may lose.
-    return _relative(out, wanted), float(np.max(errors))
+    rows_of_factor = np.array(tensors["lora_a"].astype(mx.float32))
+    return _relative(out, wanted), float(np.max(errors)), independence(rows_of_factor)
 
 
 def _formula(linear: nn.Module, given: Tensors, scale: float) -> mx.array:

@@ -13,6 +13,7 @@ from torch import nn
 
 from tunematrix.evidence.events import AdapterFormula
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.independence import independence
 from tunematrix.stack.engines.torch.scoring import evaluating
 
 ROWS = 8
@@ -40,20 +41,21 @@ def _adapted(model: nn.Module, base: Base) -> Iterator[tuple[str, nn.Module]]:
 
 def _errors(
     layer: nn.Module, dtype: torch.dtype, scale: float, draws: torch.Generator
-) -> tuple[float, float]:
-    """Return the relative errors of a layer's output, and of its worst gradient."""
+) -> tuple[float, float, float]:
+    """Return the errors of a layer's output and worst gradient, and its factor's independence."""
     trained = [p for kind in FACTORS for name, p in layer.named_parameters() if kind in name]
     first, second = trained[:2]
     rows = torch.randn(ROWS, first.shape[1], generator=draws).to(first.device, dtype)
     above = torch.randn(ROWS, second.shape[0], generator=draws).to(first.device, dtype)
-    leaves = (rows.requires_grad_(), *trained)
+    leaves = (rows.requires_grad_(), *(p for p in trained if p.requires_grad))
     out = layer(rows)
     found = torch.autograd.grad(out, leaves, above.to(out.dtype), allow_unused=True)
     due = _formula(layer.get_submodule("base_layer"), rows, trained, scale)
     wanted = torch.autograd.grad(due, leaves, above.to(due.dtype))
     errors = (_relative(one, other) for one, other in zip(found, wanted, strict=True))
     # A tensor's largest keeps a nan, which max may lose.
-    return _relative(out, due), float(torch.tensor(list(errors)).max())
+    worst = float(torch.tensor(list(errors)).max())
+    return _relative(out, due), worst, independence(first.detach().float().cpu().numpy())
 
 
 def _formula(
