@@ -126,9 +126,9 @@ def watch(model: nn.Module, layers: list[nn.Module], meter: ComputeMeter) -> Ite
     """Let `meter` see what happens inside `layers` of `model`, and in its attention, meanwhile."""
     handles = [layer.register_forward_pre_hook(meter.entered) for layer in layers]
     handles += [layer.register_forward_hook(meter.left) for layer in layers]
-    if (whole := attending(model)) is not None:
-        handles.append(whole.register_forward_pre_hook(meter.began))
-        handles.append(whole.register_forward_hook(meter.ended))
+    # Not those of transformers' own model: older releases of PEFT call its forward without them.
+    handles.append(model.register_forward_pre_hook(meter.began))
+    handles.append(model.register_forward_hook(meter.ended))
     try:
         yield
     finally:
