@@ -94,16 +94,18 @@ class Small(Judged):
         return {n.removeprefix(start): t for n, t in self.tensors.items() if n.startswith(start)}
 
 
+Composed = tuple[Spec, dict[str, Any]]
+ComposeSmall = Callable[..., Composed]
 RunSmall = Callable[..., Small]
-"""Takes a method, and settings with `__` for the dots."""
+"""Both take a method, a backend, and settings with `__` for the dots."""
 
 
 @pytest.fixture
-def run_small(tmp_path: Path) -> RunSmall:
-    """Run a small cell by the real recipe and the real trainer, and judge it."""
+def compose_small(tmp_path: Path) -> ComposeSmall:
+    """Compose the only cell of a small spec."""
     groups = read_groups([shipped_configs()])
 
-    def run(method: str = "lora", backend: str = "cpu", **settings: object) -> Small:
+    def make(method: str = "lora", backend: str = "cpu", **settings: object) -> Composed:
         overrides = {k.replace("__", "."): v for k, v in settings.items() if "__" in k}
         axes = {axis: [v] for axis, v in settings.items() if "__" not in axis}
         spec = Spec.model_validate(
@@ -115,7 +117,17 @@ def run_small(tmp_path: Path) -> RunSmall:
             }
         )
         (cell,), _ = expand(spec, groups, [backend])
-        config = {**compose(cell, groups.roots), "cache_dir": str(tmp_path / "cache")}
+        return spec, {**compose(cell, groups.roots), "cache_dir": str(tmp_path / "cache")}
+
+    return make
+
+
+@pytest.fixture
+def run_small(compose_small: ComposeSmall, tmp_path: Path) -> RunSmall:
+    """Run a small cell by the real recipe and the real trainer, and judge it."""
+
+    def run(method: str = "lora", backend: str = "cpu", **settings: object) -> Small:
+        spec, config = compose_small(method, backend, **settings)
         folder = RunDir.create(tmp_path, f"small-{len(list(tmp_path.iterdir()))}")
         with EventLog(folder.events) as events:
             sft.run(config, events, folder.output)

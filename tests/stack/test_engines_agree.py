@@ -15,7 +15,7 @@ from tunematrix.paths import shipped_configs
 from tunematrix.spec.model import Spec
 from tunematrix.stack.adapters import Format, convert
 from tunematrix.stack.engines import mlx, torch
-from tunematrix.stack.engines.common import Engine
+from tunematrix.stack.engines.common import Engine, Sampling
 from tunematrix.stack.recipes import parity
 from tunematrix.stack.toyworld import truth
 from tunematrix.stack.toyworld.truth import Truth
@@ -31,7 +31,10 @@ STEPS = 3
 def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Engine]:
     """Both, in float32 on the CPU or whatever MLX computes on here."""
     cache = str(tmp_path_factory.mktemp("cache"))
-    return (torch.Engine(_config("cpu", cache)), mlx.Engine(_config("mlx", cache)))
+    both = torch.Engine(_config("cpu", cache)), mlx.Engine(_config("mlx", cache))
+    for engine in both:
+        engine.begin()
+    return both
 
 
 def _config(backend: str, cache: str) -> dict[str, Any]:
@@ -44,8 +47,6 @@ def _config(backend: str, cache: str) -> dict[str, Any]:
 def test_logits_gradients_and_losses(engines: tuple[Engine, Engine]) -> None:
     """One engine is the other's truth."""
     one, other = engines
-    for engine in engines:
-        engine.begin()
     probe = truth.probe(one.tokenizer)
     batches = truth.batches(one.tokenizer)[:STEPS]
     models = one.original(), other.original()
@@ -61,6 +62,39 @@ def test_logits_gradients_and_losses(engines: tuple[Engine, Engine]) -> None:
     assert parity.of_gradients(other.gradients(models[1], probe), recorded).difference < GRADIENTS
     losses = other.descend(models[1], batches, truth.RATE)
     assert parity.of_trace(losses, recorded).difference < TRACE
+
+
+def test_losses_are_over_the_same_tokens(engines: tuple[Engine, Engine]) -> None:
+    """Both count the same tokens of rows of unequal lengths, and say the same of them."""
+    rows = truth.probe(engines[0].tokenizer)
+    (loss, tokens), (there, tokens_there) = (e.loss(e.original(), rows) for e in engines)
+    assert tokens == tokens_there
+    assert loss == pytest.approx(there, rel=LOGITS)
+
+
+def test_bases_are_described_alike(engines: tuple[Engine, Engine]) -> None:
+    """Layers, their shapes and all parameters carry the same names, in whatever order."""
+    base, other = (engine.describe(engine.original()) for engine in engines)
+    shapes = (dict(zip(one.linears, one.shapes, strict=True)) for one in (base, other))
+    assert next(shapes) == next(shapes)
+    assert set(base.parameters) == set(other.parameters)
+
+
+def test_likeliest_tokens_need_no_cache(engines: tuple[Engine, Engine]) -> None:
+    """With a cache, without it, and in the other engine, the likeliest tokens are the same ones."""
+    prompt = list(engines[0].tokenizer("Once upon a time")["input_ids"])
+    greedy = [Sampling(most=24, temperature=0.0, seed=0, cache=cache) for cache in (True, False)]
+    texts = [one.generate(one.original(), prompt, way) for one in engines for way in greedy]
+    assert texts == [texts[0]] * 4
+
+
+def test_drawn_tokens_follow_their_seed(engines: tuple[Engine, Engine]) -> None:
+    """MLX draws the same again under one seed, and others under another."""
+    _, ours = engines
+    prompt = list(ours.tokenizer("Once upon a time")["input_ids"])
+    drawn = [Sampling(most=24, temperature=2.0, seed=seed, cache=True) for seed in (1, 1, 2)]
+    first, again, other = (ours.generate(ours.original(), prompt, way) for way in drawn)
+    assert first == again != other
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
