@@ -16,6 +16,7 @@ from transformers import Trainer
 from tunematrix.evidence.events import OptimizerStep, StepLoss
 from tunematrix.faults import gradients as catalogue
 from tunematrix.faults.patching import replaced
+from tunematrix.stack.engines.torch.meters import gradients
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -126,6 +127,24 @@ def test_honest_gradients_and_losses(run_small: RunSmall, settings: dict[str, ob
     assert {s for s, step in steps.items() if step.gradient_error is not None} == {0, 1, 2}
     assert all((step.gradient_error or 0) < 2e-5 for step in steps.values())
     assert {loss.step for loss in ran.evidence.all(StepLoss)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_a_quarter_of_a_large_models_gradient(
+    run_small: RunSmall, monkeypatch: pytest.MonkeyPatch, limit: float
+) -> None:
+    """Where only some tensors are followed, all of them a quarter too small show by their scale."""
+    monkeypatch.setattr(gradients, "AUDITED_ELEMENTS", 100_000)
+    settings: dict[str, object] = {"method": "full", "train__max_grad_norm": limit}
+    assert run_small(**settings).failed == set()
+
+    def wrap(original: Any) -> Any:
+        return lambda accelerator, loss, **kwargs: original(accelerator, loss / 4, **kwargs)
+
+    with replaced(Accelerator, "backward", wrap):
+        ran = run_small(**settings)
+    assert "gradient" in ran.failed
+    assert ran.verdicts["gradient"].unit == "of the norm"
 
 
 def test_losses_that_lag_behind(run_small: RunSmall) -> None:

@@ -18,6 +18,7 @@ from tunematrix.checks import (
     ranks,
     resources,
     settings,
+    steps,
 )
 from tunematrix.checks.verdict import Check, Claim, Verdict
 from tunematrix.evidence.evidence import Evidence
@@ -54,8 +55,8 @@ OF_TRAINING: tuple[Check, ...] = (
     effects.dropout_factor,
     effects.dropout_independent,
     settings.learning_rate,
-    settings.clipping,
-    settings.optimizer_update,
+    steps.clipping,
+    steps.optimizer_update,
     interruption.interrupted,
     parameters.moved,
     effects.moved_share,
@@ -76,7 +77,7 @@ OF_TEXTS: tuple[Check, ...] = (
     loss.first_loss,
     loss.step_losses,
     loss.evaluation_loss,
-    settings.gradient,
+    steps.gradient,
     batches.coverage,
 )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit.checks.test_settings_checks import without_gradients
+from tests.unit.checks.test_steps_checks import without_gradients
 
 from tunematrix.evidence.events import (
     Coverage,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,6 @@ from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
     Device,
-    LoggedStep,
     OptimizerStep,
     Switches,
 )
@@ -108,142 +106,6 @@ def test_a_learning_rate_of_zero(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "dtype", "share"),
-    [
-        ("optimizer_update", "float32", 5e-4),
-        ("optimizer_update", "bfloat16", 0.1),
-        ("optimizer_update", "float16", 0.1),
-        ("clipping", "float32", 1e-4),
-        ("clipping", "bfloat16", 1e-2),
-        ("clipping", "float16", 2e-3),
-    ],
-)
-def test_tolerance_by_dtype_of_what_is_trained(
-    run: Run, check: str, dtype: str, share: float
-) -> None:
-    """Half precision rounds; a hundredth less passes, a hundredth more fails."""
-    trained = run.edited(Compute, trainable=(dtype,))
-    for factor, passes in ((0.99, True), (1.01, False)):
-        fields = (
-            {"deviation": factor * share}
-            if check == "optimizer_update"
-            else {"gradient_norm": 1 + factor * share}
-        )
-        changed = trained.edited(OptimizerStep, 0, **fields)
-        assert (check not in changed.failed()) is passes
-
-
-def test_updates_of_no_known_dtype(run: Run) -> None:
-    """Nothing is tolerated then, not even rounding, and nothing breaks."""
-    for dtypes in ((), ("float8",)):
-        unknown = run.edited(Compute, trainable=dtypes)
-        assert unknown.edited(OptimizerStep, 0, gradient_norm=1.0000001).failed() >= {
-            "optimizer_update",
-            "clipping",
-        }
-
-
-def test_steps_that_were_not_audited(run: Run) -> None:
-    """If none was, nothing vouches for the update."""
-    for position in (0, 1):
-        run = run.edited(OptimizerStep, position, deviation=None)
-    assert run.verdicts()["optimizer_update"].measured is None
-    assert run.failed() == {"optimizer_update"}
-
-
-@pytest.mark.parametrize(
-    ("dtype", "share"), [("float32", 1e-4), ("bfloat16", 0.1), ("float16", 2e-2)]
-)
-def test_recomputed_gradients_by_dtype(run: Run, dtype: str, share: float) -> None:
-    """The arithmetic's dtype says how well a gradient can be known; so does the parameters'."""
-    rounded = run.edited(Compute, products=(dtype,))
-    for factor, passes in ((0.99, True), (1.01, False)):
-        changed = rounded.edited(OptimizerStep, 1, gradient_error=factor * share)
-        assert ("gradient" not in changed.failed()) is passes
-
-
-def test_gradients_that_were_neither_seen_nor_recomputed(run: Run) -> None:
-    """Where a trainer keeps them to itself and no meter took them again, nothing vouches."""
-    hidden = without_gradients(run)
-    assert hidden.edited(OptimizerStep, 0, gradient_error=math.nan).failed() == {"gradient"}
-    for position in range(4):
-        hidden = hidden.edited(OptimizerStep, position, gradient_error=None)
-    assert hidden.verdicts()["gradient"].measured is None
-    assert hidden.failed() == {"gradient"}
-
-
-def without_gradients(run: Run) -> Run:
-    """Return a run whose trainer shows no gradients, as mlx-lm's; a meter took them again."""
-    hidden = run.configured(train={"max_grad_norm": 0.0}, backend={"max_grad_norm": 0.0})
-    own = {"gradient_norm": None, "gradient_error": 1e-6, "expected_norm": None}
-    for position in range(4):
-        hidden = hidden.edited(OptimizerStep, position, **own)
-    return hidden
-
-
-@pytest.mark.parametrize(
-    ("products", "trained", "share"),
-    [
-        ("float32", "float32", 1e-4),
-        ("bfloat16", "float32", 3e-3),
-        ("bfloat16", "bfloat16", 1e-2),
-        ("float16", "float32", 2e-3),
-    ],
-)
-def test_norms_of_recomputed_gradients_by_dtype(
-    run: Run, products: str, trained: str, share: float
-) -> None:
-    """As it was logged and as the optimizer got it: where one is cut, only the other shows."""
-    rounded = run.edited(Compute, products=(products,), trainable=(trained,))
-    for factor, passes in ((0.99, True), (1.01, False)):
-        logged = rounded.edited(LoggedStep, 0, gradient_norm=3.0 * (1 + factor * share))
-        assert ("gradient" not in logged.failed()) is passes
-        got = rounded.edited(OptimizerStep, 0, gradient_norm=1 - factor * share)
-        assert ("gradient" not in got.failed()) is passes
-
-
-def test_a_gradient_cut_too_short(run: Run) -> None:
-    """Another limit than the configured one shows, though no norm exceeds anything."""
-    verdict = run.edited(OptimizerStep, 0, gradient_norm=0.1).verdicts()["clipping"]
-    assert (verdict.outcome, verdict.measured) == ("failed", 0.1)
-    assert "where 1 was due" in verdict.message
-
-
-def test_a_gradient_scaled_after_it_was_logged(run: Run) -> None:
-    """Below the limit the optimizer has to get exactly what was there."""
-    assert run.edited(OptimizerStep, 2, gradient_norm=0.808).failed() == {"clipping"}
-
-
-def test_unclipped_gradients(run: Run) -> None:
-    """With clipping off, the first two gradients must arrive whole."""
-    unclipped = run.configured(train={"max_grad_norm": 0})
-    assert unclipped.failed() == {"clipping", "gradient"}
-    whole = unclipped.edited(OptimizerStep, 0, gradient_norm=3.0)
-    whole = whole.edited(OptimizerStep, 1, gradient_norm=2.0)
-    assert whole.failed() == set()
-    short = whole.edited(OptimizerStep, 1, gradient_norm=1.98)
-    assert short.failed() == {"clipping", "gradient"}
-
-
-def test_steps_that_were_not_logged_have_the_limit_alone(run: Run) -> None:
-    """With every second step logged, a norm over the limit still shows in the others."""
-    logged = run.evidence.all(LoggedStep)
-    every_other = run.recording(logged[1], logged[3])
-    assert "clipping" not in every_other.failed()
-    assert "clipping" in every_other.edited(OptimizerStep, 0, gradient_norm=1.1).failed()
-
-
-def test_gradient_norms_that_were_never_logged(run: Run) -> None:
-    """What came in isn't known, so what went out proves nothing."""
-    for limit in (1.0, 0):
-        blind = run.configured(train={"max_grad_norm": limit})
-        for position in range(4):
-            blind = blind.edited(LoggedStep, position, gradient_norm=None)
-        assert blind.verdicts()["clipping"].measured is None
-        assert "clipping" in blind.failed()
-
-
-@pytest.mark.parametrize(
     "seen",
     [
         Device({"cpu": 40, "meta": 8}, ("cpu",)),
@@ -308,13 +170,6 @@ def test_adapter_scale_where_there_is_none(run: Run, settings: dict[str, object]
     """Full training has no adapter, and DoRA's magnitudes rescale its whole product."""
     method = run.configured(method={"implementation": settings}).without(AdapterScale)
     assert "adapter_scale" not in method.verdicts()
-
-
-def test_a_gradient_of_nothing(run: Run) -> None:
-    """A norm of exactly 0, logged and got, is no gradient that was passed on rightly."""
-    none = run.edited(OptimizerStep, 3, gradient_norm=0.0).edited(LoggedStep, 3, gradient_norm=0.0)
-    assert none.failed() == {"clipping"}
-    assert none.verdicts()["clipping"].measured == 0.0
 
 
 def test_switches_that_nobody_read_again(run: Run) -> None:

@@ -89,6 +89,8 @@ class OptimizerStep:
             when this step was not audited, or its rate was 0.
         expected_norm: 2-norm over all recomputed gradients, before clipping; None as for
             `gradient_error`, or where some weren't recomputed.
+        gradient_factor: there, what the recomputed ones are to be multiplied by to come nearest to
+            those that the optimizer got.
     """
 
     step: int
@@ -99,6 +101,7 @@ class OptimizerStep:
     stretch: int = 0
     moved: float | None = None
     expected_norm: float | None = None
+    gradient_factor: float | None = None
 
 
 @dataclass(frozen=True)

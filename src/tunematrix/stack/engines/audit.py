@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+Candidate = TypeVar("Candidate")
 
 AUDITED_STEPS = 3
 """Optimizer steps, from the first, that are recomputed."""
 AUDITED_ELEMENTS = 2_000_000
-"""Of all parameters; the rest of a larger model isn't followed."""
+"""Of all parameters; of a larger model, those tensors that fit are followed."""
 SAMPLED_ELEMENTS = 200_000
 """Of a larger model's gradients: more would show in the memory that training is said to take."""
 MEMORY_STEPS = 2
 """Of the separate pass for the allocator's peak."""
+
+
+def within(
+    budget: int, candidates: Iterable[Candidate], size: Callable[[Candidate], int]
+) -> Iterator[Candidate]:
+    """Yield what fits into a budget of elements; what is too large is passed over, not the rest."""
+    for candidate in candidates:
+        if size(candidate) <= budget:
+            budget -= size(candidate)
+            yield candidate
 
 
 def audited_steps(total: int) -> frozenset[int]:

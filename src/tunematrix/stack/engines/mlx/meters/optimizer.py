@@ -18,7 +18,7 @@ from mlx import nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, Formula
+from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, Formula, within
 from tunematrix.stack.engines.mlx.meters.batches import Counted
 from tunematrix.stack.engines.mlx.scoring import Doubles, doubles, nats, value_and_gradients
 
@@ -76,11 +76,9 @@ class UpdateAudit:
     def begin(self, model: nn.Module) -> None:
         """Remember where parameters are before a step."""
         self.old, self.gradients, self.nats, self.tokens = {}, {}, 0.0, 0
-        budget = AUDITED_ELEMENTS
-        for name, parameter in tree_flatten(model.trainable_parameters()):
-            budget -= parameter.size
-            if budget >= 0:
-                self.old[name] = doubles(parameter)
+        trained = tree_flatten(model.trainable_parameters())
+        for name, parameter in within(AUDITED_ELEMENTS, trained, lambda one: one[1].size):
+            self.old[name] = doubles(parameter)
 
     def add(self, model: nn.Module, batch: mx.array, found: Counted) -> None:
         """Add a micro-batch's gradient, by the definition of cross-entropy."""

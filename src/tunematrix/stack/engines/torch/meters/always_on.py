@@ -80,7 +80,7 @@ class TrainingMeters:
             self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
         else:
             self._supervise(data, tokenizer)
-        self.compute = compute.ComputeMeter()
+        self.compute = compute.ComputeMeter(is_ours=self._is_ours)
         self.dtypes = dtypes.DtypeMeter()
         self.stretch = 0
 
@@ -104,9 +104,7 @@ class TrainingMeters:
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         checkpointing = bool(self.config["train"]["gradient_checkpointing"])
-        dropped = dropout.DropoutMeter(
-            linears, repeats=checkpointing, is_ours=lambda: self.batches.busy
-        )
+        dropped = dropout.DropoutMeter(linears, repeats=checkpointing, is_ours=self._is_ours)
         unbroken = continuity.ContinuityMeter(model)
         with ExitStack() as stack:
             stack.enter_context(batches.watch(model, inside, self.batches))
@@ -140,6 +138,9 @@ class TrainingMeters:
         """Yield what has to be held against the base, which `load` loads where it is needed."""
         if self.preferences is not None:
             yield from self.preferences.held_against(load())
+
+    def _is_ours(self) -> bool:
+        return self.batches.busy
 
     def _stepped(self, step: OptimizerStep) -> None:
         self.batches.next_step()

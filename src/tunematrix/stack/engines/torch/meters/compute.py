@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,8 +69,13 @@ def _mixes(tensors: list[torch.Tensor]) -> bool:
 
 @dataclass
 class ComputeMeter:
-    """Remembers what the base's layers computed in, and where, over their first passes."""
+    """Remembers what the base's layers computed in, and where, over their first passes.
 
+    Attributes:
+        is_ours: whether a meter is calling the model, and not what trains it.
+    """
+
+    is_ours: Callable[[], bool]
     spy: ProductSpy = field(default_factory=ProductSpy)
     outputs: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
@@ -80,12 +85,12 @@ class ComputeMeter:
 
     def entered(self, layer: nn.Module, args: Any) -> None:
         """Begin to look at one layer's pass while training."""
-        if layer.training and self.looks[id(layer)] < LOOKS:
+        if self._looks_at(layer):
             self.spy.__enter__()
 
     def left(self, layer: nn.Module, args: Any, output: torch.Tensor) -> None:
         """End it, and look at the output."""
-        if layer.training and self.looks[id(layer)] < LOOKS:
+        if self._looks_at(layer):
             self.spy.__exit__(None, None, None)
             self.looks[id(layer)] += 1
             self.outputs.add(dtype_name(output.dtype))
@@ -93,23 +98,27 @@ class ComputeMeter:
 
     def began(self, model: nn.Module, args: Any) -> None:
         """Begin to look at attention in the model's first pass while training."""
-        if model.training and not self.attended:
+        if self._attends(model):
             self.attention.__enter__()
 
     def ended(self, model: nn.Module, args: Any, output: Any) -> None:
         """End it."""
-        if model.training and not self.attended:
+        if self._attends(model):
             self.attention.__exit__(None, None, None)
             self.attended = True
+
+    def _looks_at(self, layer: nn.Module) -> bool:
+        return layer.training and self.looks[id(layer)] < LOOKS and not self.is_ours()
+
+    def _attends(self, model: nn.Module) -> bool:
+        return model.training and not self.attended and not self.is_ours()
 
     def events(self, model: nn.Module) -> tuple[Compute, Device]:
         """Say what was seen, beside the dtypes and devices of the parameters."""
         trained = {dtype_name(p.dtype) for p in model.parameters() if p.requires_grad}
         products = tuple(sorted(self.spy.dtypes or self.outputs))
         whole = attending(model)
-        layers = None if whole is None else int(whole.config.get_text_config().num_hidden_layers)
-        kernels = self.attention.kernels
-        attention = None if layers is None else (kernels, layers)
+        attention = None if whole is None else (self.attention.kernels, _attention_layers(whole))
         computed = Compute(products, tuple(sorted(trained)), attention)
         return computed, located(model, self.devices)
 
@@ -119,6 +128,13 @@ def attending(model: nn.Module) -> PreTrainedModel | None:
     found = (module for module in model.modules() if isinstance(module, PreTrainedModel))
     whole = next(found, None)
     return whole if whole is not None and whole._supports_sdpa else None
+
+
+def _attention_layers(model: PreTrainedModel) -> int:
+    """Count the layers that attend: in a hybrid model, not those that only mix or recur."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["attention"] * int(config.num_hidden_layers)
+    return sum(kind.endswith("attention") and not kind.startswith("linear") for kind in kinds)
 
 
 @contextmanager

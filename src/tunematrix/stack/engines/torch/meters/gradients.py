@@ -17,7 +17,12 @@ import torch
 from torch import distributed, nn
 
 from tunematrix.evidence.events import StepLoss
-from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, SAMPLED_ELEMENTS, audited_steps
+from tunematrix.stack.engines.audit import (
+    AUDITED_ELEMENTS,
+    SAMPLED_ELEMENTS,
+    audited_steps,
+    within,
+)
 from tunematrix.stack.engines.examples import IGNORED
 from tunematrix.stack.engines.process_memory import hand_back
 from tunematrix.stack.engines.torch import ranks, scoring
@@ -38,17 +43,19 @@ class Comparison:
     Attributes:
         error: largest difference, over the largest value, of the worst tensor.
         norm: of our own before they are cut, if all are followed.
+        factor: if not, how often our own go into the part of the optimizer's that points their way.
     """
 
     error: float | None = None
     norm: float | None = None
+    factor: float | None = None
 
 
 class GradientAudit:
     """Recomputes the first steps, the middle one and the last; calls the model itself.
 
-    Where more than `AUDITED_ELEMENTS` train, it follows tensors of `SAMPLED_ELEMENTS` together, and
-    can't tell how short the gradient was to be cut.
+    Where more than `AUDITED_ELEMENTS` train, it follows tensors of `SAMPLED_ELEMENTS` together. How
+    short the gradient was to be cut can't be told from those: the factor is left for the check.
 
     Args:
         config: the cell's; write: takes each step's loss.
@@ -120,15 +127,18 @@ class GradientAudit:
             for name, p in names.items()
             if p.grad is not None and id(p) in optimized
         }
-        norm = self._norm(own)
-        factor = min(1.0, _cut(norm, self.limit) if norm is not None else _projected(got, own))
+        if (norm := self._norm(own)) is None:
+            projected = _projected(got, own)
+            factor = min(1.0, projected)
+        else:
+            projected, factor = None, min(1.0, _cut(norm, self.limit))
         floor = SMALL * factor * max(float(g.abs().max()) for g in own.values())
         errors = [
             _share(got.get(name, torch.zeros_like(due)) - factor * due, factor * due, floor)
             for name, due in own.items()
         ]
         # A tensor's maximum keeps a nan, Python's may lose it.
-        return Comparison(float(torch.tensor(errors).max()), norm)
+        return Comparison(float(torch.tensor(errors).max()), norm, projected)
 
     def stepped(self, step: int) -> None:
         """Write a step's loss, over all processes, and forget the step."""
@@ -168,11 +178,7 @@ def followed(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     whole_model = sum(p.numel() for _, p in trained) <= AUDITED_ELEMENTS
     budget = AUDITED_ELEMENTS if whole_model else SAMPLED_ELEMENTS
-    for name, parameter in trained:
-        # A tensor that is too large is passed over, not those behind it.
-        if parameter.numel() <= budget:
-            budget -= parameter.numel()
-            yield name, parameter
+    yield from within(budget, trained, lambda one: one[1].numel())
 
 
 def _cut(norm: float, limit: float) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tunematrix.evidence.events import Held
 from tunematrix.stack.engines.torch.meters.storage import all_stored
@@ -17,29 +19,30 @@ class HeldMeter:
     """Leaves out what was in memory before it was made: cells may share a process."""
 
     def __init__(self) -> None:
-        self.others = _alive()
+        self.others = [(place, StorageWeakRef(one)) for place, one in _alive().items()]
 
     def measure(self, model: nn.Module, quantizer: Quantizer, when: str) -> Held:
         """Count the bytes of tensors but those of `model` and its gradients, each storage once."""
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        own = self.others | _storages((*all_stored(model, quantizer), *gradients))
-        return Held(when, sum(size for place, size in _alive().items() if place not in own))
+        own = set(_storages((*all_stored(model, quantizer), *gradients)))
+        # Where one of them has gone, something else may have come.
+        own |= {place for place, one in self.others if not one.expired()}
+        return Held(when, sum(s.nbytes() for place, s in _alive().items() if place not in own))
 
 
-def _alive() -> dict[int, int]:
+def _alive() -> dict[int, torch.UntypedStorage]:
     gc.collect()
     # Some libraries' lazy objects answer isinstance by importing what they stand for.
     return _storages(o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))
 
 
-def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, int]:
-    """Return where memory of `tensors` begins, and its bytes."""
+def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, torch.UntypedStorage]:
+    """Return the memory of `tensors`, by where it begins."""
     found = {}
     for tensor in tensors:
-        try:
+        # A quantized tensor holds none itself: those inside do, which are among `tensors` too.
+        if not is_traceable_wrapper_subclass(tensor) and tensor.layout == torch.strided:
             storage = tensor.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-        except (RuntimeError, NotImplementedError):
-            continue  # a quantized tensor around others, which hold the memory
+            found[storage.data_ptr()] = storage
     found.pop(0, None)  # on meta, and empty ones
     return found

@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
 )
 
 from tunematrix.evidence.events import OptimizerStep
-from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula
+from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula, within
 from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.shards import whole
 
@@ -60,19 +60,19 @@ class Audit:
         followed = self.state if step >= AUDITED_STEPS else None
         self.finest = torch.float32 if step < AUDITED_STEPS else None
         self.expected, self.pulled = {}, {}
-        budget = AUDITED_ELEMENTS
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                budget -= parameter.numel()
-                passed = followed is not None and id(parameter) not in followed
-                if parameter.grad is None or budget < 0 or passed:
-                    continue
-                old = whole(parameter.detach()).float().clone()
-                gradient = whole(parameter.grad.detach()).float().clone()
-                new = self._update(parameter, old, gradient, float(group["lr"]), step + 1)
-                self.expected[id(parameter)] = (old, new)
-                if group["lr"]:
-                    self.pulled[id(parameter)] = gradient != 0
+        candidates = [
+            (parameter, float(group["lr"]))
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and (followed is None or id(parameter) in followed)
+        ]
+        for parameter, rate in within(AUDITED_ELEMENTS, candidates, lambda one: one[0].numel()):
+            old = whole(parameter.detach()).float().clone()
+            gradient = whole(parameter.grad.detach()).float().clone()
+            new = self._update(parameter, old, gradient, rate, step + 1)
+            self.expected[id(parameter)] = (old, new)
+            if rate:
+                self.pulled[id(parameter)] = gradient != 0
 
     def deviation(self, optimizer: Optimizer) -> float | None:
         """Return the largest error over the largest update, or None when nothing was followed."""
@@ -164,7 +164,8 @@ def watch(
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
         rates, norm, own = seen
-        write(OptimizerStep(step, rates, norm, deviation, own.error, stretch, moved, own.norm))
+        told = (own.error, stretch, moved, own.norm, own.factor)
+        write(OptimizerStep(step, rates, norm, deviation, *told))
         step += 1
 
     handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
