@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import sys
@@ -200,7 +201,7 @@ class Harness:
 
     def asks_for(self, marker: str) -> bool:
         """Whether -m names a marker, of items that aren't there otherwise."""
-        return marker in self.config.getoption("markexpr")
+        return re.search(rf"(?<!\bnot )\b{marker}\b", self.config.getoption("markexpr")) is not None
 
     @cached_property
     def argument_paths(self) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,16 +40,20 @@ class Recorder:
         self.problem = ""
         # How many relations are still to compare each arm; under many seeds a disk would fill up.
         self.awaited = Counter[str]()
-        for related in harness.plan.relations:
-            planted = related.relation.planted if harness.asks_for("planted") else ()
-            # Each planted difference is compared beside the relation without it.
-            for one in (related, *(r for p in planted for r in (related, related.with_planted(p)))):
-                self.awaited.update(arm.cell.id for arm in one.arms)
 
     @property
     def tested(self) -> bool:
         """Whether any cell really ran."""
         return any(record.outcome not in ("unavailable", "unsupported") for record in self.records)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Take note of the relations that will be run."""
+        self._await(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Take note of them where xdist's workers collect, each the same."""
+        self._await(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Append a record as soon as its cell has ended; stop where none can be written."""
@@ -57,7 +61,7 @@ class Recorder:
         if record is not None:
             self._append(record)
             self.awaited.subtract(record.arms)
-            self._clear(arm for arm in record.arms if self.awaited[arm] <= 0)
+            self._clear(n for n in record.arms or (record.cell_id,) if self.awaited[n] <= 0)
         if self.problem:
             pytest.exit("no more records can be written")
 
@@ -105,6 +109,18 @@ class Recorder:
             terminalreporter.write_line("nothing was tested: every cell was unavailable", red=True)
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
+
+    def _await(self, ids: Iterable[str]) -> None:
+        collected = {node_id.partition("::")[2] for node_id in ids}
+        self.awaited.clear()
+        for related in self.harness.plan.relations:
+            # Each planted difference is compared beside the relation without it.
+            planted = [related.with_planted(one) for one in related.relation.planted]
+            for one in planted:
+                if one.id in collected:
+                    self.awaited.update(arm.cell.id for both in (related, one) for arm in both.arms)
+            if related.id in collected:
+                self.awaited.update(arm.cell.id for arm in related.arms)
 
     def _write_soak(self) -> None:
         path = state(self.harness.root) / SOAK

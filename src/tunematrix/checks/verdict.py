@@ -33,6 +33,12 @@ class Verdict:
     unit: str
     message: str
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether a figure or a word decided it, and not the want of one."""
+        is_nan = isinstance(self.measured, float) and math.isnan(self.measured)
+        return self.measured is not None and not is_nan
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from tunematrix.checks.verdict import Verdict
 from tunematrix.evidence.events import LoggedStep
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir, folder_name
@@ -62,16 +60,19 @@ class Trials:
         return self.usable[unit.id]
 
     def _tried(self, finding: Finding, sabotaged: Unit) -> Finding:
-        """Return the finding after one more unit: a crash there outweighs what was missed."""
+        """Return the finding after one more unit: what was missed outweighs a crash elsewhere."""
         for record in _run(sabotaged, self.workshop):
             if BROKEN in record.reason:
                 return replace(finding, fate="broken", reason=record.reason)
-            finding = _listened(finding, record, self.workshop)
             where = record.cell_id.partition(PLANTED)[0]
             if any(check.name == "exit" for check in record.failed_checks):
                 reason = finding.reason or f"{where}: {record.reason}"
-                finding = replace(finding, fate="crashed", reason=reason)
-            elif seen := next(filter(_measured, record.checks), None):
+                fate = "crashed" if finding.fate == "unreached" else finding.fate
+                finding = replace(finding, fate=fate, reason=reason)
+                continue
+            finding = _listened(finding, record, self.workshop)
+            failed = (check for check in record.failed_checks if check.is_measured)
+            if seen := next(failed, None):
                 return replace(
                     finding,
                     fate="detected",
@@ -102,7 +103,7 @@ def _listened(finding: Finding, record: Record, workshop: Workshop) -> Finding:
         return finding  # its arms have been looked at
     sabotaged = _run_dir(record.cell_id, workshop)
     honest = _run_dir(record.cell_id.partition(PLANTED)[0], workshop)
-    if finding.fate == "unreached" and differ(honest, sabotaged):
+    if finding.fate in ("unreached", "crashed") and differ(honest, sabotaged):
         finding = replace(finding, fate="missed")
     told = any(check.name in OF_THE_LOSS for check in record.failed_checks)
     before, after = _final_loss(honest), _final_loss(sabotaged)
@@ -116,13 +117,6 @@ def _final_loss(run_dir: RunDir) -> float | None:
     steps = (one for one in read_events(run_dir.events) if isinstance(one, LoggedStep))
     losses = [one.loss for one in steps if one.loss is not None]
     return losses[-1] if losses else None
-
-
-def _measured(verdict: Verdict) -> bool:
-    """Whether a check failed on something that was measured, and not for want of evidence."""
-    value = verdict.measured
-    is_nan = isinstance(value, float) and math.isnan(value)
-    return verdict.outcome == "failed" and value is not None and not is_nan
 
 
 def _cells(unit: Unit) -> tuple[Cell, ...]:

@@ -21,7 +21,7 @@ from tunematrix.paths import STATE, state
 from tunematrix.regressions import overlays
 from tunematrix.regressions.overlays import NotInstalled
 from tunematrix.regressions.table import Pins, Point, Regression
-from tunematrix.regressions.verdicts import Decision, Failed, Observed, Seen, decide
+from tunematrix.regressions.verdicts import Decision, Observed, Seen, decide
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 
@@ -145,7 +145,7 @@ class Bench:
             point.id,
             ended=ended,
             failed=tuple(
-                Failed(check.name, check.measured, check.unit)
+                check
                 for name in (point.id, *point.arms)
                 for check in (records[name].failed_checks if name in records else ())
             ),

@@ -6,23 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunematrix.checks.verdict import Verdict
 from tunematrix.regressions.table import Expected, Known
 
 Observed = Literal["detected", "missed", "false alarm", "broken", "unavailable"]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A check that failed.
-
-    Attributes:
-        name: of it; measured: the figure, or text; None where it found nothing to measure.
-        unit: of that.
-    """
-
-    name: str
-    measured: float | str | None
-    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class Seen:
 
     id: str
     ended: bool
-    failed: tuple[Failed, ...] = ()
+    failed: tuple[Verdict, ...] = ()
     raised: tuple[str, ...] = ()
     phase: str = ""
     problem: str = ""
@@ -100,7 +87,7 @@ def _on_faulty_side(expected: Expected, seen: Seen) -> Decision:
     if not seen.ended:
         return Decision("broken", f"faulty side: {seen.id}: {seen.problem}")
     named = [one for one in seen.failed if one.name == expected.check]
-    measured = [one for one in named if one.measured is not None]
+    measured = [one for one in named if one.is_measured]
     if measured:
         return Decision("detected", check=_told(measured[0]))
     if named:
@@ -133,7 +120,7 @@ def _on_good_side(seen: Seen, side: str, excused: frozenset[str]) -> Decision:
     return Decision("detected")
 
 
-def _told(failed: Failed) -> str:
+def _told(failed: Verdict) -> str:
     figure = failed.measured
     text = f"{figure:.3g}" if isinstance(figure, float) else "nothing" if figure is None else figure
     return f"{failed.name} {text} {failed.unit}".rstrip()

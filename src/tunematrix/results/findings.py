@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Fate = Literal["detected", "missed", "unreached", "crashed", "broken"]
-"""Detected: a cell that ended well fails a check on a measured value. Crashed: no check but the
-exit noticed. Unreached: nothing that was measured or saved differs. Broken: the fault raised."""
+"""Detected: a cell that ended well fails a check on a measured value. Missed: something differs in
+one that ended well, and no check fails. Crashed: cells that don't end well are all that differs.
+Unreached: nothing that was measured or saved differs. Broken: the fault raised."""
 FATES: tuple[Fate, ...] = get_args(Fate)
 
 OF_ALL, OF_A_CLASS, OF_SILENT = 0.95, 0.8, 0.9
@@ -94,6 +95,8 @@ def shortfalls(findings: Sequence[Finding]) -> list[str]:
     parts = [("all", findings, OF_ALL), ("the silent ones", silent(findings), OF_SILENT)]
     parts += [(f"class {name}", rows, OF_A_CLASS) for name, rows in by_class(findings).items()]
     told = []
+    if findings and not score(findings).of:
+        told.append("nothing was measured: every fault crashed, or is broken")
     for name, rows, least in parts:
         found = score(rows)
         if found.share < least:

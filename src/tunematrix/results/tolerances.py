@@ -91,7 +91,7 @@ def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
 def tabulate_all(records: Iterable[Record], folder: Path) -> tuple[Tolerances, ...]:
     """Fold the relations of a run under many seeds into a table for each class of hardware.
 
-    Rows that `folder` has already, and that were not run again, stay.
+    Rows that `folder` has already, and that were not run again, stay if they are of this stack.
 
     Raises:
         NothingTested: no relation was run under several seeds.
@@ -125,13 +125,15 @@ def tabulate(runs: Mapping[str, Sequence[Record]], known: Tolerances | None) -> 
     """Fold the records of relations (by their ids, without a seed) into a table."""
     newest = next(record for group in runs.values() for record in group)
     rows = {name: row for name, group in runs.items() if (row := _spread(group))}
+    # Under the new date and versions, rows of another stack would look as if they were measured.
+    kept = known and not known.age(newest.versions, threads(newest))
     return Tolerances(
         recorded="-".join((newest.run_id[:4], newest.run_id[4:6], newest.run_id[6:8])),
         hardware=hardware_class(newest),
         seeds=min(len(group) for group in runs.values()),
         threads=threads(newest),
         versions={name: newest.versions[name] for name in NAMED if name in newest.versions},
-        spread=dict(sorted({**(known.spread if known else {}), **rows}.items())),
+        spread=dict(sorted({**(known.spread if known and kept else {}), **rows}.items())),
     )
 
 

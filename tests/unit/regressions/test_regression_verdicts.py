@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from tunematrix.checks.verdict import Verdict
 from tunematrix.regressions.table import Expected, Known
-from tunematrix.regressions.verdicts import Failed, Seen, decide
+from tunematrix.regressions.verdicts import Seen, decide
+
+
+def failing(check: str, measured: float | None, unit: str = "") -> Seen:
+    """A cell that ran to its end, and failed a check."""
+    return Seen("cell", ended=True, failed=(Verdict(check, "failed", measured, "", unit, ""),))
+
 
 SILENT = Expected(check="labels")
 LOUD = Expected(raises="TypeError", phase="attach")
 
 GOOD = Seen("cell", ended=True)
-WRONG = Seen("cell", ended=True, failed=(Failed("labels", 0.5, "share of rows"),))
-OTHER = Seen("cell", ended=True, failed=(Failed("first_loss", 0.02),))
-BLIND = Seen("cell", ended=True, failed=(Failed("labels", None),))
+WRONG = failing("labels", 0.5, "share of rows")
+OTHER = failing("first_loss", 0.02)
+BLIND = failing("labels", None)
+UNKNOWN = failing("labels", math.nan)
 CRASHED = Seen("cell", ended=False, raised=("ImportError",), problem="ImportError: no name")
 RAISED = Seen("cell", ended=False, raised=("own.Odd", "TypeError"), phase="attach")
 LATE = Seen("cell", ended=False, raised=("TypeError",), phase="train", problem="TypeError")
@@ -25,6 +35,7 @@ LACKING = Seen("cell", ended=False, problem="needs hqq", unavailable=True)
         (SILENT, GOOD, GOOD, "missed"),
         (SILENT, OTHER, GOOD, "missed"),
         (SILENT, BLIND, GOOD, "broken"),
+        (SILENT, UNKNOWN, GOOD, "broken"),
         (SILENT, CRASHED, GOOD, "broken"),
         (SILENT, WRONG, CRASHED, "broken"),
         (SILENT, WRONG, OTHER, "false alarm"),

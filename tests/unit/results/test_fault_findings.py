@@ -26,6 +26,13 @@ def test_nothing_tried_is_nothing_missed() -> None:
     assert score([]).share == 1.0
 
 
+def test_a_run_that_measured_nothing_keeps_no_promise() -> None:
+    """Where every fault crashed, nothing says what the checks would have noticed."""
+    assert shortfalls([finding("crashed"), finding("broken")]) == [
+        "nothing was measured: every fault crashed, or is broken"
+    ]
+
+
 def test_promises_kept() -> None:
     """95 % of all is enough."""
     rows = [finding("detected") for _ in range(19)] + [finding("missed", silent=False)]

@@ -151,6 +151,15 @@ def test_runs_that_are_not_alike(tmp_path: Path, odd: dict[str, Any]) -> None:
     assert refusal([*most, replace(last, **odd)], tmp_path) == [other]
 
 
+def test_rows_of_another_stack_do_not_stay(tmp_path: Path) -> None:
+    """Under the new versions they would look as if they had been measured with those."""
+    old = seeds("a[cpu]", versions={**VERSIONS, "torch": "2.12.1"})
+    (table,) = tabulate_all(old, tmp_path)
+    write_tolerances(table, tmp_path, "cpu")
+    (table,) = tabulate_all(seeds("b[cpu]"), tmp_path)
+    assert list(table.spread) == ["b[cpu]"]
+
+
 def test_the_order_of_versions_is_nothing(tmp_path: Path) -> None:
     """Nor is it anything that another relation ran with others."""
     *most, last = seeds()
