@@ -7,7 +7,8 @@ from time import perf_counter
 
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.stack.engines.torch.engine import LOOPS, Engine
+from tunematrix.stack.engines.torch.engine import Engine
+from tunematrix.stack.engines.torch.loops import LOOPS
 from tunematrix.stack.recipes.data import prepare
 
 

@@ -6,6 +6,12 @@ names or in the `Attributes:` lists; every number is what was measured, never wh
 
 from __future__ import annotations
 
+from tunematrix.evidence.events.adapter import (
+    AdapterDropout,
+    AdapterFormula,
+    AdapterScale,
+    Attached,
+)
 from tunematrix.evidence.events.model import (
     BaseWeights,
     Evaluation,
@@ -31,10 +37,6 @@ from tunematrix.evidence.events.process import (
     Switches,
 )
 from tunematrix.evidence.events.training import (
-    AdapterDropout,
-    AdapterFormula,
-    AdapterScale,
-    Attached,
     Changed,
     Compute,
     Continuity,

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 from hydra.utils import instantiate
 from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
@@ -38,7 +37,7 @@ from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring, switches
-from tunematrix.stack.engines.mlx.loading import Quantizer, load
+from tunematrix.stack.engines.mlx.loading import Quantizer, describe, load
 from tunematrix.stack.engines.mlx.meters import (
     formula,
     parameters,
@@ -52,8 +51,6 @@ from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
 from tunematrix.stack.engines.mlx.training import Training
 from tunematrix.stack.engines.switches import SwitchMeter
-
-HEAD = "lm_head"
 
 
 def load_original(folder: Path, backend: Mlx) -> nn.Module:
@@ -97,18 +94,7 @@ class Engine:
 
     def describe(self, model: nn.Module) -> Base:
         """Read a `Base` off an original."""
-        linears = {
-            name: layer.weight.shape
-            for name, layer in model.named_modules()
-            if isinstance(layer, nn.Linear) and name != HEAD
-        }
-        # mlx yields the last layer first.
-        names = sorted(linears)
-        return Base(
-            linears=tuple(names),
-            shapes=tuple((linears[name][0], linears[name][1]) for name in names),
-            parameters=tuple(name for name, _ in tree_flatten(model.parameters())),
-        )
+        return describe(model)
 
     def load(self, base: Base) -> nn.Module:
         """Load the checkpoint as the configured quantizer stores it."""
@@ -262,32 +248,13 @@ class Engine:
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
-        _, gradients = self._mean_nats(model, examples)
-        return {name: np.array(g.astype(mx.float32)) for name, g in gradients.items()}
+        return scoring.gradients(model, examples)
 
     def descend(
         self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
     ) -> tuple[float, ...]:
         """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
-        losses = []
-        for examples in batches:
-            loss, gradients = self._mean_nats(model, examples)
-            named = dict(tree_flatten(model.parameters()))
-            model.load_weights([(n, named[n] - rate * g) for n, g in gradients.items()])
-            mx.eval(model.parameters())
-            losses.append(loss)
-        return tuple(losses)
-
-    def _mean_nats(
-        self, model: nn.Module, examples: Sequence[Example]
-    ) -> tuple[float, dict[str, mx.array]]:
-        batch = scoring.pad(examples)
-        tokens = batch.counted.sum()
-        targets = batch.ids[:, 1:]
-        with scoring.evaluating(model):
-            return scoring.value_and_gradients(
-                model, lambda: scoring.nats(model, batch.ids, targets, batch.counted) / tokens
-            )
+        return scoring.descend(model, batches, rate)
 
     def _training(self, settings: Mapping[str, Any], data: Data, output: Path) -> Training:
         packing = bool(self.config["data"]["packing"])

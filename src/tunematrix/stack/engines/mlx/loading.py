@@ -7,7 +7,12 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 from mlx import nn
+from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
+
+from tunematrix.stack.engines.common import Base
+
+HEAD = "lm_head"
 
 
 class Quantizer(Protocol):
@@ -32,3 +37,19 @@ def load(
         model, config = quantizer.store(model, config)
     mx.eval(model.parameters())
     return model, config
+
+
+def describe(model: nn.Module) -> Base:
+    """Read a `Base` off an original: its linear layers but the head."""
+    linears = {
+        name: layer.weight.shape
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and name != HEAD
+    }
+    # mlx yields the last layer first.
+    names = sorted(linears)
+    return Base(
+        linears=tuple(names),
+        shapes=tuple((linears[name][0], linears[name][1]) for name in names),
+        parameters=tuple(name for name, _ in tree_flatten(model.parameters())),
+    )

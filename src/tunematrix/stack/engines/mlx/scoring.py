@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,6 +85,35 @@ def nats(model: nn.Module, ids: mx.array, targets: mx.array, counted: mx.array) 
     predictions = model(ids[:, :-1]).astype(mx.float32)
     chosen = mx.take_along_axis(predictions, targets[..., None], axis=-1).squeeze(-1)
     return ((mx.logsumexp(predictions, axis=-1) - chosen) * counted).sum()
+
+
+def gradients(model: nn.Module, examples: Sequence[Example]) -> dict[str, Floats]:
+    """Return the gradient of the mean nats for each trainable parameter."""
+    _, found = _mean_nats(model, examples)
+    return {name: np.array(gradient.astype(mx.float32)) for name, gradient in found.items()}
+
+
+def descend(
+    model: nn.Module, batches: Iterable[Sequence[Example]], rate: float
+) -> tuple[float, ...]:
+    """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
+    losses = []
+    for examples in batches:
+        value, found = _mean_nats(model, examples)
+        named = dict(tree_flatten(model.parameters()))
+        model.load_weights([(name, named[name] - rate * g) for name, g in found.items()])
+        mx.eval(model.parameters())
+        losses.append(value)
+    return tuple(losses)
+
+
+def _mean_nats(model: nn.Module, examples: Sequence[Example]) -> tuple[float, dict[str, mx.array]]:
+    batch = pad(examples)
+    tokens, targets = batch.counted.sum(), batch.ids[:, 1:]
+    with evaluating(model):
+        return value_and_gradients(
+            model, lambda: nats(model, batch.ids, targets, batch.counted) / tokens
+        )
 
 
 def value_and_gradients(

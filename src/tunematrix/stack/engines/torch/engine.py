@@ -35,13 +35,11 @@ from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpo
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.switches import SwitchMeter
 from tunematrix.stack.engines.torch import (
-    dpo_trainer,
     generating,
     loaders,
-    plain_loop,
+    loops,
     ranks,
     scoring,
-    sft_trainer,
     switches,
 )
 from tunematrix.stack.engines.torch.meters import (
@@ -57,17 +55,8 @@ from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
 from tunematrix.stack.engines.torch.methods import starting
 from tunematrix.stack.engines.torch.methods.common import Method, describe
 from tunematrix.stack.engines.torch.padding import Batch, pad
-from tunematrix.stack.engines.torch.training import Training, WriteLine
+from tunematrix.stack.engines.torch.training import Training
 from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
-
-Loop = Callable[[nn.Module, Training, WriteLine], Callable[[], object]]
-"""Makes ready to train a model; what it returns does it."""
-
-LOOPS: Mapping[str, Loop] = {
-    "sft": sft_trainer.prepare,
-    "plain": plain_loop.prepare,
-    "dpo": dpo_trainer.prepare,
-}
 
 
 def load_original(folder: Path, backend: TorchBackend) -> PreTrainedModel:
@@ -183,7 +172,7 @@ class Engine:
         meters = TrainingMeters(
             self.config, data, self.tokenizer, events, trained, model, self.switches
         )
-        run_loop = self.loop()(trained, training, meters.logged)
+        run_loop = loops.of(self.config, self.method)(trained, training, meters.logged)
         with meters.watch(base):
             started = perf_counter()
             run_loop()
@@ -260,7 +249,7 @@ class Engine:
         short = {**self.config["train"], "max_steps": MEMORY_STEPS}
         training = replace(self.training(data, output), settings=short)
         attached = self.attach(self.load(base), base)
-        run_loop = self.loop()(attached, training, lambda _: None)
+        run_loop = loops.of(self.config, self.method)(attached, training, lambda _: None)
         peak = allocator_peak(self.backend, run_loop)
         return Memory("allocator_peak", peak, self.backend.allocator_method)
 
@@ -282,20 +271,6 @@ class Engine:
 
     def _padded(self, examples: Sequence[Example]) -> Batch:
         return pad(examples, self.tokenizer, self.backend.device)
-
-    def loop(self) -> Loop:
-        """Return what trains the configured method in the configured recipe.
-
-        Raises:
-            ValueError: preferences are to be learned by a method that brings a loop of its own.
-        """
-        prefers = self.config["recipe"].get("prefers")
-        if prefers and self.method.loop != "sft":
-            message = f"method {self.config['method']['name']} has a loop of its own, without DPO"
-            raise ValueError(message)
-        if self.config["launcher"].get("shards"):
-            return LOOPS["plain"]  # accelerate shards no model on a CPU
-        return LOOPS["dpo" if prefers else self.method.loop]
 
     def training(self, data: Data, output: Path) -> Training:
         """Say what all loops need to know."""

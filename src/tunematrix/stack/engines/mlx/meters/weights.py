@@ -30,24 +30,26 @@ def measure(
     originals = {name: t for file in files for name, t in mx.load(str(file)).items()}
     modules, key = dict(model.named_modules()), mx.random.key(SEED)
     layers, products = [], []
-    for name in base.linears:
+    embeddings = [n for n, m in modules.items() if isinstance(m, nn.QuantizedEmbedding)]
+    for name in (*base.linears, *embeddings):
         if (found := originals.get(f"{name}.weight")) is None:
             continue
         wanted, stored = found.astype(mx.float32), _stored(modules[name])
         layers.append((name, _relative(stored - wanted, wanted), _rounding(wanted, form)))
+        if name in embeddings:
+            continue  # looked up, not multiplied by
         key, own = mx.random.split(key)
         products.append((name, *_products(modules[name], stored, own)))
-    return BaseWeights(tuple(layers), tuple(products), tuple(_others(model, base, originals)))
+    seen = {f"{name}.weight" for name, *_ in layers}
+    return BaseWeights(tuple(layers), tuple(products), tuple(_others(model, seen, originals)))
 
 
 def _others(
-    model: nn.Module, base: Base, originals: Mapping[str, mx.array]
+    model: nn.Module, seen: set[str], originals: Mapping[str, mx.array]
 ) -> Iterator[tuple[str, float]]:
-    """Yield the errors of norms and biases, and of embeddings: stored as linear layers are."""
-    packed = {n: m for n, m in model.named_modules() if isinstance(m, nn.QuantizedEmbedding)}
-    layers = {f"{name}.weight" for name in (*base.linears, *packed)}
+    """Yield the errors of norms and biases, and of embeddings that aren't quantized."""
     for name, parameter in tree_flatten(model.parameters()):
-        if name in layers or (found := originals.get(name)) is None:
+        if name in seen or (found := originals.get(name)) is None:
             continue
         wanted = found.astype(mx.float32)
         yield name, _relative(parameter.astype(mx.float32) - wanted, wanted)
@@ -55,7 +57,7 @@ def _others(
 
 def _stored(layer: nn.Module) -> mx.array:
     """Return the weight that a layer stands for, (out, in)."""
-    if not isinstance(layer, nn.QuantizedLinear):
+    if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return layer.weight.astype(mx.float32)
     return mx.dequantize(
         layer.weight, layer.scales, layer.biases, layer.group_size, layer.bits

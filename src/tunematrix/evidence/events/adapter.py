@@ -1,0 +1,64 @@
+"""What a cell writes down of its adapters: where they start, and what they compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What attaching the method changed before any training, on the probe.
+
+    Attributes:
+        difference: largest absolute logit difference to the loaded base.
+        largest: largest absolute logit of that base.
+        drawn: whether adapters were given values of their own, so that it must be another.
+    """
+
+    difference: float
+    largest: float
+    drawn: bool
+
+
+@dataclass(frozen=True)
+class AdapterScale:
+    """Scaling of the adapter, measured as <base(x) removed, B A x> over <B A x, B A x>.
+
+    Attributes:
+        measured: smallest and largest over the layers looked at.
+    """
+
+    measured: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class AdapterFormula:
+    """Each trained adapter beside its method's formula, for rows drawn at random.
+
+    Attributes:
+        layers: of each, its name, the error of its output, the largest error of the gradients of
+            its trained tensors and its input (relative, in norms), and the least over the largest
+            singular value of its first factor.
+    """
+
+    layers: tuple[tuple[str, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class AdapterDropout:
+    """What dropout did to the inputs of adapters while training.
+
+    Attributes:
+        inputs: elements other than 0 that entered adapted layers.
+        zeroed: those of them that reached the adapter's first factor as 0.
+        factor: by how much the others were multiplied; None where it wasn't measured.
+        compared: pairs of elements that should be dropped independently of each other: of two
+            rows of a batch, or of two passes of a layer.
+        alike: those of them of which both or none were dropped.
+    """
+
+    inputs: int
+    zeroed: int
+    factor: float | None = None
+    compared: int = 0
+    alike: int = 0

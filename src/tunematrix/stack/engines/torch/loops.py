@@ -1,0 +1,36 @@
+"""Which loop trains what: TRL's trainers, or a plain one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from tunematrix.stack.engines.torch import dpo_trainer, plain_loop, sft_trainer
+from tunematrix.stack.engines.torch.methods.common import Method
+from tunematrix.stack.engines.torch.training import Training, WriteLine
+
+Loop = Callable[[nn.Module, Training, WriteLine], Callable[[], object]]
+"""Makes ready to train a model; what it returns does it."""
+
+LOOPS: Mapping[str, Loop] = {
+    "sft": sft_trainer.prepare,
+    "plain": plain_loop.prepare,
+    "dpo": dpo_trainer.prepare,
+}
+
+
+def of(config: Mapping[str, Any], method: Method) -> Loop:
+    """Return what trains a method in the configured recipe.
+
+    Raises:
+        ValueError: preferences are to be learned by a method that brings a loop of its own.
+    """
+    prefers = config["recipe"].get("prefers")
+    if prefers and method.loop != "sft":
+        message = f"method {config['method']['name']} has a loop of its own, without DPO"
+        raise ValueError(message)
+    if config["launcher"].get("shards"):
+        return LOOPS["plain"]  # accelerate shards no model on a CPU
+    return LOOPS["dpo" if prefers else method.loop]
