@@ -101,9 +101,15 @@ RunSmall = Callable[..., Small]
 
 
 @pytest.fixture
-def compose_small(tmp_path: Path) -> ComposeSmall:
+def config_roots() -> list[Path]:
+    """Folders of configs; a test that brings some of its own overrides this."""
+    return [shipped_configs()]
+
+
+@pytest.fixture
+def compose_small(tmp_path: Path, config_roots: list[Path]) -> ComposeSmall:
     """Compose the only cell of a small spec."""
-    groups = read_groups([shipped_configs()])
+    groups = read_groups(config_roots)
 
     def make(method: str = "lora", backend: str = "cpu", **settings: object) -> Composed:
         overrides = {k.replace("__", "."): v for k, v in settings.items() if "__" in k}
