@@ -51,7 +51,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Methods down, quantizers across; absent pairs weren't planned."""
+    """Quantizers down, methods across; absent pairs weren't planned."""
 
     methods: tuple[str, ...]
     quantizers: tuple[str, ...]
