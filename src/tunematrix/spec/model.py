@@ -157,7 +157,8 @@ class Spec(Section):
         None, description="Makes it a claim about several cells, which must agree."
     )
     preference: Range | None = Field(
-        None, description="Required probability of the preferred story, of two that start equally likely."
+        None,
+        description="Required share of the preferred story, of two that start equally likely.",
     )
     stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
     expected_files: Files = Field(

@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from tunematrix.evidence.events import Draws, MicroBatch
 from tunematrix.stack import releases
+from tunematrix.stack.engines.torch.meters.hooks import removing
 
 
 class Labels(Protocol):
@@ -125,17 +126,15 @@ def watch(model: nn.Module, inside: list[nn.Module], meter: BatchMeter) -> Itera
     its hooks, so only what lies inside shows that it ran again.
     """
     meter.calls = dict.fromkeys(inside, 0)
-    handles = [
+    with removing(
         model.register_forward_pre_hook(meter.enter, with_kwargs=True),
         *(layer.register_forward_pre_hook(meter.layer_called) for layer in inside),
         model.register_forward_hook(meter.left),
-    ]
-    try:
-        yield
-    finally:
-        meter.flush()
-        for handle in handles:
-            handle.remove()
+    ):
+        try:
+            yield
+        finally:
+            meter.flush()
 
 
 def _digests(inputs: torch.Tensor, mask: torch.Tensor | None) -> list[str]:

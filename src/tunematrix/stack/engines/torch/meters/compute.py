@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from tunematrix.evidence.events import Compute, Device
+from tunematrix.stack.engines.torch.meters.hooks import removing
 
 LOOKS = 2
 KERNELS = "_scaled_dot_product_"
@@ -145,11 +146,8 @@ def watch(model: nn.Module, layers: list[nn.Module], meter: ComputeMeter) -> Ite
     # Not those of transformers' own model: older releases of PEFT call its forward without them.
     handles.append(model.register_forward_pre_hook(meter.began))
     handles.append(model.register_forward_hook(meter.ended))
-    try:
+    with removing(*handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -161,12 +159,8 @@ def places(model: nn.Module) -> Iterator[set[str]]:
         if isinstance(output, torch.Tensor):
             found.add(output.device.type)
 
-    handles = [module.register_forward_hook(left) for module in model.modules()]
-    try:
+    with removing(*(module.register_forward_hook(left) for module in model.modules())):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def located(model: nn.Module, activations: set[str]) -> Device:

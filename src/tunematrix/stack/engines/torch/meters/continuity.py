@@ -8,14 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import Continuity
 from tunematrix.stack.engines.torch.meters.gradients import followed
+from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.shards import own
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -77,15 +74,8 @@ class ContinuityMeter:
 @contextmanager
 def watch(meter: ContinuityMeter) -> Iterator[None]:
     """Let `meter` see the steps of any optimizer meanwhile."""
-    handles = [
-        register_optimizer_step_pre_hook(meter.before),
-        register_optimizer_step_post_hook(meter.after),
-    ]
-    try:
+    with around_steps(meter.before, meter.after):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _sums(tensors: list[torch.Tensor]) -> list[int]:

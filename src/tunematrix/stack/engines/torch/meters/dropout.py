@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import AdapterDropout
+from tunematrix.stack.engines.torch.meters.hooks import removing
 
 LOOKS = 2
 """Of the first passes of each layer; later passes are looked at in one layer after the other."""
@@ -122,11 +123,8 @@ def watch(meter: DropoutMeter) -> Iterator[None]:
         handles += [
             factor.register_forward_pre_hook(partial(meter.reached, layer)) for factor in factors
         ]
-    try:
+    with removing(*handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def first_factors(layer: nn.Module) -> list[nn.Module]:

@@ -7,15 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import TrainedDtypes
 from tunematrix.stack.engines.audit import AUDITED_STEPS
 from tunematrix.stack.engines.torch.meters.compute import dtype_name
+from tunematrix.stack.engines.torch.meters.hooks import around_steps
 
 
 class DtypeMeter:
@@ -57,12 +54,5 @@ class DtypeMeter:
 @contextmanager
 def watch(meter: DtypeMeter) -> Iterator[None]:
     """Let `meter` see the steps of any optimizer meanwhile."""
-    handles = [
-        register_optimizer_step_pre_hook(meter.before),
-        register_optimizer_step_post_hook(meter.after),
-    ]
-    try:
+    with around_steps(meter.before, meter.after):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -17,6 +17,7 @@ from tunematrix.evidence.events import EvaluationPasses
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters.batches import Labels
 from tunematrix.stack.engines.torch.meters.gradients import ENTERING, cross_entropy
+from tunematrix.stack.engines.torch.meters.hooks import removing
 
 SUMS = ("rows", "faithful", "training", "tokens", "nats", "means")
 
@@ -78,8 +79,5 @@ class EvaluationMeter:
 @contextmanager
 def watch(model: nn.Module, meter: EvaluationMeter) -> Iterator[None]:
     """Let `meter` see every pass without a gradient meanwhile."""
-    handle = model.register_forward_pre_hook(meter.enter, with_kwargs=True)
-    try:
+    with removing(model.register_forward_pre_hook(meter.enter, with_kwargs=True)):
         yield
-    finally:
-        handle.remove()

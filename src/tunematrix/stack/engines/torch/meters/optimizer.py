@@ -17,15 +17,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula, within
 from tunematrix.stack.engines.torch.meters.gradients import Comparison
+from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.shards import whole
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
@@ -168,9 +165,5 @@ def watch(
         write(OptimizerStep(step, rates, norm, deviation, *told))
         step += 1
 
-    handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
-    try:
+    with around_steps(before, after):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

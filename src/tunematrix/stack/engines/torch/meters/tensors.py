@@ -14,14 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.tensors import Array
 from tunematrix.stack.engines.names import canonical
+from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.shards import whole
 
 Keep: TypeAlias = Callable[[str, Array], None]
@@ -50,12 +47,8 @@ def watch(model: nn.Module, keep: Keep) -> Iterator[None]:
         for name, parameter in _trained(model):
             keep(f"parameter/{step}/{name}", as_array(parameter))
 
-    handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
-    try:
+    with around_steps(before, after):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
     if last is not None:
         _keep_state(model, last, keep)
     for generator, state in generators().items():
