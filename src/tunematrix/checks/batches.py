@@ -6,7 +6,7 @@ from collections import Counter
 from statistics import median
 
 from tunematrix.checks.verdict import Claim, Verdict, decide, missing
-from tunematrix.evidence.events import Coverage, MicroBatch, OptimizerStep
+from tunematrix.evidence.events import Coverage, MicroBatch
 from tunematrix.evidence.evidence import Evidence
 
 PACKED_FILL = 0.7
@@ -60,9 +60,9 @@ def labels(evidence: Evidence, claim: Claim) -> Verdict:
 
 def coverage(evidence: Evidence, claim: Claim) -> Verdict | None:
     """Each pass over the data sees every row once, and not in the order of the data."""
-    steps, seen = evidence.all(OptimizerStep), evidence.one(Coverage)
-    if seen is None and steps and all(step.gradient_norm is None for step in steps):
-        return None  # its trainer's batches are looked at in the first steps alone
+    seen = evidence.one(Coverage)
+    if seen is None and claim.hides("batches"):
+        return None
     if seen is None or not seen.seen:
         return missing("coverage", "which rows were trained on")
     message = (

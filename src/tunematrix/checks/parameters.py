@@ -113,7 +113,9 @@ def saved_settings(evidence: Evidence, claim: Claim) -> Verdict | None:
     """A saved model's configuration says what its base's says."""
     seen = evidence.all(SavedSettings)
     if not seen:
-        return None  # an adapter's folder has none of its own
+        return (
+            None  # an adapter's folder has none; without its own, a whole model doesn't load again
+        )
     changed = [f"{one.folder}/{text}" for one in seen for text in one.changed]
     message = (
         f"{listed(changed)}; who loads it gets another model, or one that doesn't stop: a "

@@ -57,6 +57,10 @@ class Claim:
         section: Mapping[str, Any] = self.config[axis]
         return section
 
+    def hides(self, what: str) -> bool:
+        """Whether the backend says that nothing can show this of its trainer."""
+        return what in self.option("backend").get("hides", ())
+
     @property
     def train(self) -> Mapping[str, Any]:
         """Return the training settings."""

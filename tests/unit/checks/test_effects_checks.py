@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.evidence.events import AdapterDropout, Continuity, OptimizerStep, TrainedDtypes
+from tunematrix.evidence.events import (
+    AdapterDropout,
+    Continuity,
+    Draws,
+    OptimizerStep,
+    TrainedDtypes,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -81,8 +87,8 @@ def test_dtypes_that_nobody_saw(run: Run) -> None:
         assert "trained_dtypes" in run.recording(seen).failed()
     unseen = run.recording(TrainedDtypes(FULL, (), FULL))
     assert "trained_dtypes" in unseen.failed()
-    hidden = [OptimizerStep(i, (0.01,), None, 0.0, 0.0, moved=1.0) for i in range(4)]
-    assert "trained_dtypes" not in unseen.recording(*hidden).failed()
+    hidden = unseen.configured(backend={"hides": ["gradients"]})
+    assert "trained_dtypes" not in hidden.failed()
     plain = run.configured(optimizer={"name": "sgd", "momentum": 0.0})
     assert "trained_dtypes" not in plain.recording(TrainedDtypes(FULL, FULL, ())).failed()
 
@@ -102,10 +108,25 @@ def test_steps_without_a_share(run: Run) -> None:
 
 
 def test_continuity_is_owed_by_those_who_show_their_steps(run: Run) -> None:
-    """Every link has to be there; a trainer whose gradients nobody sees owes none."""
+    """Every link has to be there; a backend may say that nobody sees them."""
     assert run.edited(Continuity, links=4).verdicts()["continuity"].measured is None
     assert "continuity" in run.without(Continuity).failed()
-    hidden = run.without(Continuity)
-    for position in range(4):
-        hidden = hidden.edited(OptimizerStep, position, gradient_norm=None)
+    hidden = run.configured(backend={"hides": ["between steps"]}).without(Continuity)
     assert "continuity" not in hidden.verdicts()
+
+
+def test_masks_that_nobody_compared(run: Run) -> None:
+    """They are missed, unless a row goes through its layer twice, or nobody can see them."""
+    seen = run.edited(AdapterDropout, compared=0, factor=None)
+    assert {"dropout_factor", "dropout_independent"} <= seen.failed()
+    hidden = seen.configured(backend={"hides": ["masks"]})
+    assert not {"dropout_factor", "dropout_independent"} & set(hidden.verdicts())
+    alone = seen.configured(train={"batch_size": 1, "gradient_checkpointing": True})
+    assert "dropout_independent" not in alone.verdicts()
+
+
+def test_a_seed_that_nobody_saw(run: Run) -> None:
+    """It is missed, steps or no steps."""
+    assert "seed" in run.without(Draws).failed()
+    assert "seed" in run.without(Draws, OptimizerStep).failed()
+    assert "seed" not in run.without(Draws).configured(backend={"hides": ["seed"]}).verdicts()
