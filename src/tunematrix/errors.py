@@ -58,8 +58,7 @@ class Unavailable(MachineProblem):
 class FaultBroken(RuntimeError):
     """A deliberate sabotage raised itself, so that the run says nothing about the stack."""
 
-    def __init__(self, name: str, when: str, error: BaseException) -> None:
-        what = f"{type(error).__name__}: {error}"
+    def __init__(self, name: str, when: str, what: str) -> None:
         text = f"the fault {name} raised {when} ({what}); mend it, since the stack wasn't tried"
         super().__init__(text)
 

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from tunematrix.environments.table import Environment, find_environment, read_environments
-from tunematrix.errors import BadInput, MachineProblem
+from tunematrix.errors import BadInput
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.matrix.plan import Plan, plan
 from tunematrix.matrix.requirements import importable
 from tunematrix.matrix.seeds import under_seeds
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs, project_root, pyproject, shipped_configs, shown, state
+from tunematrix.paths import adhoc_specs, made, project_root, pyproject, shipped_configs, state
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.spec.loader import load_specs
@@ -229,12 +229,7 @@ class Harness:
         Raises:
             MachineProblem: it can't be made.
         """
-        folder = self.workshop.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            text = f"can't write to {shown(folder)}: {error.strerror}"
-            raise MachineProblem(f"{text}; remove what is in the way, or free space") from error
+        made(self.workshop.folder)
 
     def close(self) -> None:
         """End whatever was started for cells."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, MachineProblem
 
 STATE = "TUNEMATRIX_STATE"
 """Variable with the folder that a run keeps everything in."""
@@ -42,6 +42,20 @@ def state(root: Path) -> Path:
     """
     told = os.environ.get(STATE)
     return Path(told) if told else root / ".tunematrix"
+
+
+def made(folder: Path) -> Path:
+    """Make a folder that a run is written to, and return it.
+
+    Raises:
+        MachineProblem: it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"can't write to {shown(folder)}: {error.strerror}"
+        raise MachineProblem(f"{text}; remove what is in the way, or free space") from error
+    return folder
 
 
 def adhoc_specs(root: Path) -> Path:

@@ -33,6 +33,9 @@ def main() -> None:
     except TunematrixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; what had finished is recorded", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
     except SystemExit as end:
         # Which means interrupted where pytest is the driver.
         sys.exit(ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code)

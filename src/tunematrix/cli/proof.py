@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +15,24 @@ import typer
 from rich.console import Console
 
 from tunematrix.cli.app import EnvironmentOption, JsonOption, app, place
-from tunematrix.harness import read_setting
-from tunematrix.paths import state
-from tunematrix.power.catalogue import CATALOGUE, FOLDER, SCORE, cells_at_once, discover
-from tunematrix.regressions.run import Bench, exit_code, to_json, try_out, write
+from tunematrix.harness import Setting, read_setting
+from tunematrix.matrix.plan import plan as make_plan
+from tunematrix.paths import made, state
+from tunematrix.power.catalogue import (
+    CATALOGUE,
+    FOLDER,
+    SCORE,
+    Entry,
+    cells_at_once,
+    discover,
+    read_views,
+    units_of,
+)
+from tunematrix.regressions.run import PATIENCE, Bench, exit_code, to_json, try_out, write
 from tunematrix.regressions.table import read_regressions
 from tunematrix.report import regressions as past
+from tunematrix.run.process_tree import die_with_parent
+from tunematrix.spec.loader import load_specs
 
 TRAINING = ("--axis=recipe=sft,dpo", "-m=not relation")
 """The cells that a seed could change; arms of relations are the same ones."""
@@ -33,7 +46,8 @@ def faults(
     ] = None,
     environment: EnvironmentOption = "cpu",
     workers: Annotated[
-        int, typer.Option("-n", help="How many faults to try at once; 0: what this machine takes.")
+        int,
+        typer.Option("-n", min=0, help="How many faults at once; 0: what this machine takes."),
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +57,8 @@ def faults(
     """
     setting = read_setting(Path.cwd(), environment)
     folder = state(setting.root)
-    discover(module or (), folder / FOLDER / CATALOGUE)
+    entries = discover(module or (), folder / FOLDER / CATALOGUE)
+    _refuse_unseen([entry for entry in entries if entry.is_file], setting)
     arguments = ["-v", f"--environment={environment}", place(setting), *context.args]
     arguments += ["-p", "tunematrix.power.plugin", str(folder / FOLDER / CATALOGUE)]
     if (at_once := workers or cells_at_once()) > 1:
@@ -51,10 +66,31 @@ def faults(
     command = [sys.executable, "-m", "pytest", *arguments]
     if not as_json:
         os.execv(sys.executable, command)
-    end = subprocess.run(command, stdout=sys.stderr, check=False)
-    if (score := folder / SCORE).is_file():
-        print(score.read_text(encoding="utf-8"), end="")
-    sys.exit(end.returncode)
+    before = _age(folder / SCORE)
+    # Killed with this process, it would go on; interrupted with it, it has a score to write.
+    process = subprocess.Popen(command, stdout=sys.stderr, preexec_fn=die_with_parent)
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.wait(PATIENCE)
+    finally:
+        process.kill()
+    if (after := _age(folder / SCORE)) and after != before:
+        print((folder / SCORE).read_text(encoding="utf-8"), end="")
+    sys.exit(process.returncode)
+
+
+def _age(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.is_file() else None
+
+
+def _refuse_unseen(entries: Sequence[Entry], setting: Setting) -> None:
+    """Refuse faults that name only cells that there aren't, before anything runs."""
+    if entries:
+        plan = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
+        views = read_views(setting.groups)
+        for entry in entries:
+            units_of(entry, views, plan)
 
 
 @app.command()
@@ -66,9 +102,10 @@ def regressions(
     """Run the suite against releases that had real faults, and against those that mended them."""
     setting = read_setting(Path.cwd(), environment)
     found = read_regressions(setting.groups, setting.environment, rows or ())
+    made(state(setting.root))
     say = partial(print, file=sys.stderr, flush=True)
-    findings = try_out(found, Bench(setting.root, environment, (place(setting),), say))
-    write(findings, setting.root)
+    keep = partial(write, root=setting.root)
+    findings = try_out(found, Bench(setting.root, environment, (place(setting),), say), keep)
     if as_json:
         print(json.dumps(to_json(findings), indent=2))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -11,7 +10,7 @@ from typing import Literal, TypeVar
 from tunematrix.evidence.events import Event
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.evidence.secrets import masked, secrets_in
+from tunematrix.evidence.secrets import mask_file, secrets_in
 
 _KEPT_BYTES = 2_000_000
 
@@ -70,22 +69,23 @@ class Evidence:
 
 
 def collect(run_dir: RunDir, end: Exit) -> Evidence:
-    """Reads what a cell left behind. What it never came to write is empty.
+    """Reads what a cell left behind, and takes secrets out of its logs. What isn't there is empty.
 
     Raises:
         BadInput: `cell.json` or `events.jsonl` is malformed.
     """
-    secrets = secrets_in(os.environ)
+    for log in (run_dir.stdout, run_dir.stderr, *run_dir.path.glob("rank-*/*.log")):
+        mask_file(log, secrets_in(os.environ))
     return Evidence(
         exit=end,
         events=read_events(run_dir.events) if run_dir.events.exists() else (),
-        stdout=_read_log(run_dir.stdout, secrets),
-        stderr=_read_log(run_dir.stderr, secrets),
+        stdout=_read_log(run_dir.stdout),
+        stderr=_read_log(run_dir.stderr),
         files=_files_below(Path(run_dir.read_cell().output_dir)),
     )
 
 
-def _read_log(path: Path, secrets: Mapping[str, str]) -> str:
+def _read_log(path: Path) -> str:
     """A log as text, its middle left out when it is more than twice `_KEPT_BYTES` long."""
     if not path.exists():
         return ""
@@ -96,7 +96,7 @@ def _read_log(path: Path, secrets: Mapping[str, str]) -> str:
             log.seek(-_KEPT_BYTES, os.SEEK_END)
             note = f"\n[... {cut} bytes of {path.name} left out ...]\n".encode()
             head = head[:_KEPT_BYTES] + note + log.read(_KEPT_BYTES)
-    return masked(head.decode("utf-8", errors="replace"), secrets)
+    return head.decode("utf-8", errors="replace")
 
 
 def _files_below(folder: Path) -> tuple[str, ...]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from pydantic import ValidationError
 
 from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.relations import Related
+from tunematrix.paths import made
 from tunematrix.spec.bounds import Names, Section
 from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import refuse
@@ -30,6 +34,9 @@ SCORE = "faults.json"
 """Below `.tunematrix/`: the score, and a folder with the list of what there is."""
 GIGABYTES = 3.0
 """What a process that forks cells takes, with its cell."""
+LISTING_SECONDS = 300
+"""For importing all modules of faults, and so the libraries that they break."""
+SHIPPED = "tunematrix.faults."
 Unit = Cell | Related
 
 
@@ -82,29 +89,47 @@ def discover(files: Sequence[Path], out: Path) -> tuple[Entry, ...]:
     """Import all faults in a process of their own and list them in a file, those of `files` first.
 
     Raises:
-        BadInput: a file isn't there, can't be imported, or has no fault.
+        BadInput: a file isn't there, can't be imported, or has no fault; two faults have one id.
+        MachineProblem: the list can't be written.
     """
     for file in files:
         if not file.is_file():
-            raise BadInput(f"--module {file}: there is no such file; give a Python file")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    names = [str(file.resolve()) if file.suffix == ".py" else str(file) for file in files]
-    command = [sys.executable, "-m", "tunematrix.power.listing", str(out), *names]
-    end = subprocess.run(command, capture_output=True, text=True, check=False)
-    if end.returncode != 0:
-        last = end.stderr.strip().splitlines()[-1:]
-        raise BadInput(": ".join(["the faults can't be listed", *last]))
-    rows = json.loads(out.read_text(encoding="utf-8"))
+            what = "is a folder" if file.is_dir() else "there is no such file"
+            raise BadInput(f"--module {file}: {what}; give a Python file")
+        if file.suffix != ".py":
+            raise BadInput(f"--module {file}: the name of a Python file ends in .py")
+    made(out.parent)
+    out.unlink(missing_ok=True)  # or an older list would be taken for this one
+    rows = _listed([str(file.resolve()) for file in files], out)
     refused = [f"{row['module']}: {row['error']}" for row in rows if "error" in row]
-    with_faults = {row["module"] for row in rows}
-    refused += [
-        f"{name}: has no fault; write a context manager that takes the configuration"
-        for name in names
-        if name not in with_faults
-    ]
     if refused:
-        raise BadInput("\n".join(["these modules of faults can't be used:", *refused]))
-    return read_entries(out)
+        text = "\n".join(["these modules of faults can't be used:", *refused])
+        raise BadInput(masked(text, secrets_in(os.environ)))
+    entries = read_entries(out)
+    modules: dict[str, str] = {}
+    for entry in entries:
+        if (other := modules.setdefault(entry.id, entry.module)) != entry.module:
+            both = f"{other} and {entry.module}"
+            raise BadInput(f"two faults are called {entry.id}, in {both}; rename a file or a fault")
+    return entries
+
+
+def _listed(names: Sequence[str], out: Path) -> list[dict[str, Any]]:
+    """Let a process import the modules and write what is in them."""
+    command = [sys.executable, "-m", "tunematrix.power.listing", str(out), *names]
+    which = f"importing {', '.join(names) or 'the catalogue'}"
+    try:
+        end = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=LISTING_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        late = f"{which} took more than {LISTING_SECONDS} s"
+        raise BadInput(f"{late}; a fault's module should define, and not do") from None
+    if end.returncode != 0 or not out.is_file():
+        last = masked("".join(end.stderr.strip().splitlines()[-1:]), secrets_in(os.environ))
+        raise BadInput(f"{which} ended its process with exit code {end.returncode}: {last}")
+    rows: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
+    return rows
 
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
@@ -132,18 +157,21 @@ def read_views(groups: Groups) -> Views:
 def units_of(entry: Entry, views: Views, plan: Plan) -> tuple[Unit, ...]:
     """Return where a fault is tried, in this order, until one notices.
 
+    A project of its own may lack the cells that a shipped fault names, and those for everything: it
+    is tried on whatever there is.
+
     Raises:
-        BadInput: it names only cells and relations that there aren't.
+        BadInput: a fault of the user's names only cells and relations that there aren't.
     """
     units: dict[str, Unit] = {cell.id: cell for cell in plan.cells}
     units |= {related.id: related for related in plan.relations}
     named = entry.seen_by or views.classes.get(entry.fault_class, ())
     first = [unit for pattern in named for unit in _matching(pattern, units)]
-    if entry.seen_by and not first:
+    if entry.seen_by and not first and not entry.module.startswith(SHIPPED):
         advice = did_you_mean(named[0], units)
         raise BadInput(f"{entry.id}: no cell or relation is called {' or '.join(named)}; {advice}")
-    rest = (unit for pattern in views.everything for unit in _matching(pattern, units))
-    return tuple(dict.fromkeys((*first, *rest)))
+    rest = [unit for pattern in views.everything for unit in _matching(pattern, units)]
+    return tuple(dict.fromkeys((*first, *rest))) or plan.cells
 
 
 def cells_at_once() -> int:

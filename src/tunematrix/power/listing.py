@@ -9,15 +9,13 @@ import inspect
 import json
 import pkgutil
 import sys
-import traceback
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tunematrix import faults
-from tunematrix.run.sabotage import load_module
+from tunematrix.run.sabotage import load_module, told
 
 GROUP = "tunematrix.faults"
 OTHER = "other"
@@ -36,23 +34,43 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
     try:
         module = load_module(name)
     except BaseException as error:  # noqa: BLE001 - whatever it is, its author has to know
-        yield {"module": name, "error": _told(error, name)}
+        yield {"module": name, "error": told(error, name)}
         return
-    for attribute, fault in vars(module).items():
-        if not attribute.startswith("_") and _is_fault(fault, module):
-            yield {
-                "module": name,
-                "name": attribute,
-                "fault_class": getattr(fault, "fault_class", OTHER),
-                "seen_by": list(getattr(fault, "seen_by", ())),
-                "summary": (inspect.getdoc(fault) or "").partition("\n")[0],
-            }
+    own = {
+        attribute: value
+        for attribute, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and callable(value)
+    }
+    public = {attribute: value for attribute, value in own.items() if attribute[0] != "_"}
+    found = {attribute: value for attribute, value in public.items() if _is_fault(value)}
+    yield from (_row(name, *one) for one in found.items())
+    if not found:
+        why = "; ".join(f"{attribute} {_lacks(value)}" for attribute, value in public.items())
+        text = "has no fault; write a context manager that takes the configuration"
+        yield {"module": name, "error": f"{text} ({why})" if why else text}
 
 
-def _is_fault(value: Any, module: ModuleType) -> bool:
-    """Whether it was made in the module, and is a context manager of one argument."""
-    if getattr(value, "__module__", None) != module.__name__ or not callable(value):
-        return False
+def _row(module: str, name: str, fault: Any) -> dict[str, Any]:
+    fault_class, seen_by = getattr(fault, "fault_class", OTHER), getattr(fault, "seen_by", ())
+    wrong = ""
+    if not isinstance(fault_class, str) or not fault_class:
+        wrong = f"fault_class has to be a word, got {fault_class!r}"
+    elif not isinstance(seen_by, tuple | list) or not all(isinstance(one, str) for one in seen_by):
+        wrong = f"seen_by has to be a tuple of ids, got {seen_by!r}"
+    if wrong:
+        line = inspect.getsourcelines(inspect.unwrap(fault))[1]
+        return {"module": module, "error": f"line {line}: {name}: {wrong}"}
+    return {
+        "module": module,
+        "name": name,
+        "fault_class": fault_class,
+        "seen_by": list(seen_by),
+        "summary": (inspect.getdoc(fault) or "").partition("\n")[0],
+    }
+
+
+def _is_fault(value: Any) -> bool:
+    """Whether it is a context manager of one argument."""
     manages = hasattr(value, "__enter__") if isinstance(value, type) else _is_generator(value)
     return (manages or hasattr(value, "fault_class")) and _takes_one(value)
 
@@ -67,12 +85,13 @@ def _takes_one(value: Any) -> bool:
     return len(needed) == 1
 
 
-def _told(error: BaseException, name: str) -> str:
-    """Return what was raised, and the last line of that module that led to it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame.lineno for frame in frames if Path(frame.filename).name == Path(name).name]
-    line = f"line {own[-1]}: " if own else ""
-    return f"{line}{type(error).__name__}: {error}"
+def _lacks(value: Any) -> str:
+    """Say why something public is no fault."""
+    if inspect.isasyncgenfunction(value) or inspect.iscoroutinefunction(value):
+        return "is asynchronous"
+    if inspect.isgeneratorfunction(value):
+        return "lacks @contextlib.contextmanager"
+    return "takes another number of arguments" if not _takes_one(value) else "is no context manager"
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ Loaded by `tunematrix faults` alone, with the list of faults as the one file to 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunematrix.errors import ExitCode
+from tunematrix.errors import BadInput, ExitCode
 from tunematrix.harness import KEY
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
@@ -31,7 +31,7 @@ from tunematrix.power.catalogue import (
 from tunematrix.power.trials import Trials
 from tunematrix.report import faults as shown
 from tunematrix.report import terminal
-from tunematrix.results.findings import Finding, shortfalls, to_json
+from tunematrix.results.findings import Finding, score, shortfalls, to_json
 from tunematrix.spec.loader import load_specs
 
 FINDING = "tunematrix_finding"
@@ -71,7 +71,12 @@ class FaultItem(pytest.Item):
     def runtest(self) -> None:
         """Try it; whatever comes of it is a finding, and no failure of a test."""
         trials = self.config.stash.setdefault(TRIALS, Trials(self.config.stash[KEY].workshop))
-        self.finding = trials.try_fault(self.entry, self.units)
+        try:
+            self.finding = trials.try_fault(self.entry, self.units)
+        except BadInput as error:  # it has spoilt what a cell wrote down
+            one = self.entry
+            told = (one.id, one.fault_class, one.summary)
+            self.finding = Finding(*told, "broken", silent=True, reason=str(error))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Point to nothing but its name."""
@@ -85,6 +90,19 @@ class Findings:
         self.folder = folder
         self.found: list[Finding] = []
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remove an older score, which would be taken for this run's, once there is work."""
+        self._begin(bool(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Remove it where xdist's workers collect."""
+        self._begin(bool(ids))
+
+    def _begin(self, works: bool) -> None:
+        if works:
+            (self.folder / SCORE).unlink(missing_ok=True)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write the score anew after each fault, so that nothing is lost."""
         data = vars(report).get(FINDING)
@@ -96,8 +114,12 @@ class Findings:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The run fails where less was detected than is promised."""
-        is_short = shortfalls(self.found) or any(one.fate == "broken" for one in self.found)
-        if exitstatus == ExitCode.PASSED and is_short:
+        is_broken = any(one.fate == "broken" for one in self.found)
+        if exitstatus != ExitCode.PASSED:
+            return
+        if self.found and not score(self.found).of and not is_broken:
+            session.exitstatus = ExitCode.NOTHING_TESTED
+        elif is_broken or shortfalls(self.found):
             session.exitstatus = ExitCode.FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -116,8 +138,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.tunematrix_keep_output = True
     if not hasattr(config, "workerinput") and not config.getoption("collectonly"):
         folder = state(config.rootpath)
-        folder.mkdir(exist_ok=True)
-        (folder / SCORE).unlink(missing_ok=True)  # or it would be taken for this run's
         config.pluginmanager.register(Findings(folder), "tunematrix-findings")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tunematrix.evidence.run_dir import RunDir
 
@@ -31,8 +33,8 @@ def digest(run_dir: RunDir) -> str:
 
 def peaks(run_dir: RunDir) -> dict[str, int]:
     """Return a cell's peaks of memory in bytes, by measure."""
-    events = (json.loads(line) for line in run_dir.events.read_text(encoding="utf-8").splitlines())
-    memory = (event for event in events if event["kind"] == "Memory")
+    lines = run_dir.events.read_text(encoding="utf-8", errors="replace").splitlines()
+    memory = (event for event in map(_event, lines) if event.get("kind") == "Memory")
     return {event["measure"]: event["bytes"] for event in memory if event["measure"] in _PEAKS}
 
 
@@ -48,11 +50,20 @@ def differ(one: RunDir, other: RunDir) -> bool:
 def _lines(run_dir: RunDir) -> Iterator[str]:
     files = (run_dir.events, *sorted(run_dir.path.glob("rank-*/events.jsonl")))
     for path in files if run_dir.events.exists() else ():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            event = json.loads(line)
-            is_peak = event["kind"] == "Memory" and event["measure"] in _PEAKS
-            if event["kind"] not in _OF_THIS_RUN and not is_peak:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            event = _event(line)
+            is_peak = event.get("kind") == "Memory" and event["measure"] in _PEAKS
+            if event.get("kind") not in _OF_THIS_RUN and not is_peak:
                 yield line
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Read a line; one that was torn, or that a fault has written, has no kind."""
+    with suppress(json.JSONDecodeError):
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -65,7 +65,8 @@ class Trials:
             if BROKEN in record.reason:
                 return replace(finding, fate="broken", reason=record.reason)
             where = record.cell_id.partition(PLANTED)[0]
-            if any(check.name == "exit" for check in record.failed_checks):
+            unjudged = record.outcome in ("error", "unavailable")
+            if unjudged or any(check.name == "exit" for check in record.failed_checks):
                 reason = finding.reason or f"{where}: {record.reason}"
                 fate = "crashed" if finding.fate == "unreached" else finding.fate
                 finding = replace(finding, fate=fate, reason=reason)

@@ -24,6 +24,7 @@ from tunematrix.regressions.table import Pins, Point, Regression
 from tunematrix.regressions.verdicts import Decision, Observed, Seen, decide
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
+from tunematrix.run.process_tree import die_with_parent
 
 SCHEMA_VERSION = 1
 AS_IT_IS = "as-it-is"
@@ -118,7 +119,12 @@ class Bench:
         environment.pop("NOX_CURRENT_SESSION", None)
         with (place / "pytest.log").open("wb") as log:
             process = subprocess.Popen(
-                command, cwd=self.root, env=environment, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self.root,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # or a killed driver would leave it running
             )
             try:
                 return process.wait()
@@ -164,16 +170,29 @@ class Bench:
         return next((event for event in events if isinstance(event, Raised)), None)
 
 
-def try_out(regressions: Sequence[Regression], bench: Bench) -> tuple[Finding, ...]:
-    """Run both sides of each regression, and say what that shows."""
+def try_out(
+    regressions: Sequence[Regression], bench: Bench, keep: Callable[[Sequence[Finding]], object]
+) -> tuple[Finding, ...]:
+    """Run both sides of each regression, and say what that shows.
+
+    `keep` takes what is known after each set of releases, so that no interruption loses it.
+    """
     wanted = _by_pins(regressions)
     sides: dict[str, Side] = {}
+    found: tuple[Finding, ...] = ()
     for number, (pins, points) in enumerate(wanted.values(), 1):
         named = overlays.told(pins) or "this environment as it is"
         bench.say(f"[{number}/{len(wanted)}] {len(points)} with {named}")
         side = sides[overlays.digest(pins)] = bench.run(pins, points)
         bench.say(f"      {_summary(side)}")
-    return tuple(_finding(one, sides) for one in regressions)
+        found = tuple(_finding(one, sides) for one in regressions if _is_known(one, sides))
+        keep(found)
+    return found
+
+
+def _is_known(regression: Regression, sides: Mapping[str, Side]) -> bool:
+    both = [regression.faulty, *([] if regression.fixed is None else [regression.fixed])]
+    return all(overlays.digest(pins) in sides for pins in both)
 
 
 def write(findings: Iterable[Finding], root: Path) -> Path:

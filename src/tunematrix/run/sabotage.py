@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib.util import module_from_spec, spec_from_file_location
@@ -44,14 +45,24 @@ def load_module(name: str) -> ModuleType:
     return module
 
 
+def told(error: BaseException, name: str) -> str:
+    """Return what was raised, and the last line of that module or file that led to it."""
+    module = name.rpartition(":")[0] or name
+    file = Path(module).name if module.endswith(".py") else f"{module.rpartition('.')[2]}.py"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if Path(frame.filename).name == file]
+    line = f"line {own[-1]}: " if own else ""
+    return f"{line}{type(error).__name__}: {error}"
+
+
 @contextmanager
 def _guarded(name: str, config: Mapping[str, Any]) -> Iterator[None]:
     """Tell what a fault raises itself from what the sabotaged stack raises."""
     try:
         context = _resolve(name)(config)
         context.__enter__()
-    except Exception as error:
-        raise FaultBroken(name, "on its way in", error) from error
+    except BaseException as error:  # SystemExit too: the stack wasn't tried
+        raise FaultBroken(name, "on its way in", told(error, name)) from error
     try:
         yield
     except BaseException:
@@ -60,8 +71,8 @@ def _guarded(name: str, config: Mapping[str, Any]) -> Iterator[None]:
         raise
     try:
         context.__exit__(None, None, None)
-    except Exception as error:
-        raise FaultBroken(name, "on its way out", error) from error
+    except BaseException as error:
+        raise FaultBroken(name, "on its way out", told(error, name)) from error
 
 
 def _resolve(name: str) -> Fault:
