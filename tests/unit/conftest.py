@@ -163,7 +163,7 @@ def _steps() -> list[Event]:
         stretch = 1 if step >= 2 else 0
         clipped, own = min(norm, 1.0), norm if step < 2 else None
         events.append(OptimizerStep(step, (0.01,), clipped, deviation, error, stretch, moved, own))
-        events.append(LoggedStep(step + 1, loss, norm))
+        events.append(LoggedStep(step + 1, loss, norm, 0.01))
         if step % 2:
             events.append(LoggedEvaluation(step + 1, loss))
             events.append(EvaluationPasses(step + 1, loss, loss + 0.01, 8, 8, 8, 0))
@@ -189,10 +189,15 @@ def _honest_events() -> tuple[Event, ...]:
         Evaluation("before", 5.4, 0.4),
         Phase("reference", 1.5),
         Storage(layers, 318_088),
-        BaseWeights(WEIGHTS, (("q_proj", 2e-7, 2e-7), ("up_proj", 3e-7, 1e-7)), (("norm", 0.0),)),
+        BaseWeights(
+            WEIGHTS,
+            (("q_proj", 2e-7, 2e-7), ("up_proj", 3e-7, 1e-7)),
+            (("norm", 0.0),),
+            (("q_proj", 0.0921, 0.0903), ("up_proj", 0.0947, 0.0931)),
+        ),
         LogitError(0.166),
         Trainable(FACTORS, FACTORS),
-        Attached(0.0, 14.0, drawn=False),
+        Attached(0.0, 14.0, drawn=False, apart=0.22),
         Draws(0),
         *_steps(),
         Held("before", 1_300),

@@ -51,17 +51,20 @@ def adapter_formula(evidence: Evidence, claim: Claim) -> Verdict | None:
 
 
 def adapter_rank(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Each row of an adapter's first factor says something that the others don't."""
+    """Each row of adapters' first factors says something that the others don't."""
     if claim.option("method").get("trains_base"):
         return None
-    seen = evidence.one(AdapterFormula)
-    if seen is None or not seen.layers:
+    seen, start = evidence.one(AdapterFormula), evidence.one(Attached)
+    if seen is None or not seen.layers or start is None:
         return missing("adapter_rank", "an adapted layer")
-    name, _, _, least = min(seen.layers, key=lambda layer: (not math.isnan(layer[3]), layer[3]))
+    found = [(f"{name}'s first factor", independence) for name, _, _, independence in seen.layers]
+    if start.apart is not None:
+        found.append(("all adapters' first factors, before training", start.apart))
+    where, least = min(found, key=lambda one: (LEAST_INDEPENDENT <= one[1] <= 1, one[1]))
     message = (
-        f"the rows of {name}'s first factor depend on each other (least over largest singular "
-        f"value: {least:.3g}); an adapter of a lower rank than was asked for, whose rows were "
-        "started alike or were never drawn"
+        f"the rows of {where} depend on each other (least over largest singular value: "
+        f"{least:.3g}); they were started alike or never drawn, so that there is less to train "
+        "than was asked for"
     )
     bound = f">= {LEAST_INDEPENDENT:g}"
     ok = LEAST_INDEPENDENT <= least <= 1

@@ -55,6 +55,7 @@ OF_TRAINING: tuple[Check, ...] = (
     effects.dropout_factor,
     effects.dropout_independent,
     settings.learning_rate,
+    settings.logged_rate,
     steps.clipping,
     steps.optimizer_update,
     interruption.interrupted,

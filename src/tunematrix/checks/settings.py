@@ -10,6 +10,7 @@ from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
     Device,
+    LoggedStep,
     OptimizerStep,
     Switches,
 )
@@ -68,6 +69,31 @@ def learning_rate(evidence: Evidence, claim: Claim) -> Verdict:
         "learning_rate", ok, error, f"<= {bound:g} in each of {total} steps", message,
         unit="from the schedule",
     )  # fmt: skip
+
+
+def logged_rate(evidence: Evidence, claim: Claim) -> Verdict | None:
+    """The rates that are logged are those of their steps, or each the next step's."""
+    lines = evidence.all(LoggedStep)
+    if not lines:
+        return missing("logged_rate", "a logged step")
+    rates = {one.step: one.learning_rate for one in lines if one.learning_rate is not None}
+    if not rates:
+        return None  # not every loop logs them
+    # Whether a line is written before or after the scheduler's step differs between releases.
+    either = [
+        [(abs(rate - scheduled_rate(claim, step - 1 + late)), step) for step, rate in rates.items()]
+        for late in (0, 1)
+    ]
+    found = [max(errors, key=lambda one: severity(one[0])) for errors in either]
+    error, worst = min(found, key=lambda one: severity(one[0]))
+    bound = RATE_TOLERANCE * float(claim.train["learning_rate"])
+    message = (
+        f"step {worst} logged a rate of {rates[worst]:g}, which was neither its own nor the next "
+        "one's; the curve that people look at isn't what trained"
+    )
+    return decide(
+        "logged_rate", error <= bound, error, f"<= {bound:g}", message, unit="from the schedule"
+    )
 
 
 def scheduled_rate(claim: Claim, step: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM
-from peft.tuners.lora import Linear
+from peft.tuners.lora import Linear, LoraLayer
 from peft.tuners.tuners_utils import BaseTuner
 from transformers import AutoModelForCausalLM, Trainer
 
@@ -122,3 +122,23 @@ def _forget(parameters: Iterable[torch.Tensor]) -> None:
     with torch.no_grad():
         for parameter in parameters:
             parameter.zero_()
+
+
+@fault("adapter")
+def layers_seeded_alike(config: Mapping[str, Any]) -> Iterator[None]:
+    """Draw the first factor of every adapter under the same seed.
+
+    Stands for launchers that seed anew before each layer is made: each adapter has its rank, and
+    they all look in the same directions.
+    """
+
+    def wrap(original: Any) -> Any:
+        def reset(*args: Any, **kwargs: Any) -> Any:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return original(*args, **kwargs)
+
+        return reset
+
+    with replaced(LoraLayer, "reset_lora_parameters", wrap):
+        yield

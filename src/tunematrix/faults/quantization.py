@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bitsandbytes import functional
 from hqq.models.hf.base import AutoHQQHFModel
 
 from tunematrix.faults.catalogue import fault
@@ -41,4 +42,24 @@ def one_layer_computes_more(config: Mapping[str, Any]) -> Iterator[None]:
         return load
 
     with replaced(Engine, "load", wrap):
+        yield
+
+
+@fault("quantizer", seen_by=("lora[*-lora-bnb-nf4]",))
+def one_block_of_another_scale(config: Mapping[str, Any]) -> Iterator[None]:
+    """Give the first block of each NF4 weight the scale of the second.
+
+    Stands for kernels that spoil the block at an edge
+    (https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1884): one of 256 blocks here.
+    """
+
+    def wrap(original: Any) -> Any:
+        def quantize(*args: Any, **given: Any) -> Any:
+            codes, state = original(*args, **given)
+            state.absmax[0] = state.absmax[1]
+            return codes, state
+
+        return quantize
+
+    with replaced(functional, "quantize_4bit", wrap):
         yield

@@ -44,7 +44,7 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
     public = {attribute: value for attribute, value in own.items() if attribute[0] != "_"}
     found = {attribute: value for attribute, value in public.items() if _is_fault(value)}
     yield from (_row(name, *one) for one in found.items())
-    if not found:
+    if not found and name.endswith(".py"):
         why = "; ".join(f"{attribute} {_lacks(value)}" for attribute, value in public.items())
         text = "has no fault; write a context manager that takes the configuration"
         yield {"module": name, "error": f"{text} ({why})" if why else text}

@@ -223,6 +223,12 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], float | str | None, str, str]] = 
         "step 2 used 0.004, constant from 0.01 with 0 warm-up steps asks for 0.01; "
         "the scheduler was ignored",
     ),
+    "logged_rate": (
+        lambda run: run.edited(LoggedStep, 1, learning_rate=0.02),
+        0.01,
+        "<= 1e-08",
+        "neither its own nor the next one's",
+    ),
     "clipping": (
         lambda run: run.edited(OptimizerStep, 0, gradient_norm=3.0),
         3.0,

@@ -8,6 +8,7 @@ import pytest
 
 from tunematrix.evidence.events import (
     AdapterDropout,
+    Attached,
     Continuity,
     Draws,
     OptimizerStep,
@@ -130,3 +131,12 @@ def test_a_seed_that_nobody_saw(run: Run) -> None:
     assert "seed" in run.without(Draws).failed()
     assert "seed" in run.without(Draws, OptimizerStep).failed()
     assert "seed" not in run.without(Draws).configured(backend={"hides": ["seed"]}).verdicts()
+
+
+def test_adapters_that_start_alike(run: Run) -> None:
+    """Each has its rank, and all of them together have no more."""
+    alike = run.edited(Attached, apart=1e-8)
+    assert alike.failed() == {"adapter_rank"}
+    assert "before training" in alike.verdicts()["adapter_rank"].message
+    assert run.edited(Attached, apart=math.nan).failed() == {"adapter_rank"}
+    assert run.edited(Attached, apart=None).failed() == set()

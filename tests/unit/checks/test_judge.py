@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 ABSENT: dict[type[Event], set[str]] = {
     Device: {"device"},
-    Attached: {"attached"},
+    Attached: {"attached", "adapter_rank"},
     Draws: {"seed"},
     Held: {"held"},
     Storage: {"held", "stored_bits", "memory_stored"},
@@ -70,6 +70,7 @@ ABSENT: dict[type[Event], set[str]] = {
     StepLoss: {"first_loss", "step_losses"},
     LoggedEvaluation: {"evaluations", "evaluation_loss"},
     LoggedStep: {
+        "logged_rate",
         "first_loss",
         "step_losses",
         "clipping",
@@ -118,10 +119,12 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (Coverage, "successive"),
     (LoggedStep, "loss"),
     (LoggedStep, "gradient_norm"),
+    (LoggedStep, "learning_rate"),
     (AdapterScale, "measured"),
     (AdapterDropout, "factor"),
     (Attached, "difference"),
     (Attached, "largest"),
+    (Attached, "apart"),
     (Evaluation, "loss"),
     (Throughput, "seconds"),
     (Reload, "max_difference"),

@@ -218,6 +218,29 @@ def test_what_is_not_quantized_is_only_cast(
     assert ("base_weights" not in found) is passes
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "passes"),
+    [
+        ("toyworld://base", 0.179, True),
+        ("toyworld://base", 0.181, False),
+        ("/models/mine", 0.359, True),
+        ("/models/mine", 0.361, False),
+        ("/models/mine", float("nan"), False),
+    ],
+)
+def test_a_group_of_a_weight(run: Run, path: str, error: float, passes: bool) -> None:
+    """One that is twice as far off as plain rounding is told, whatever the layer as a whole is."""
+    cell = run.configured(model={"path": path})
+    verdict = cell.edited(BaseWeights, groups=(("q_proj", error, 0.09),)).verdicts()["base_weights"]
+    assert (verdict.outcome == "passed") is passes
+    assert passes or "a group of q_proj" in verdict.message
+
+
+def test_groups_that_nobody_looked_at(run: Run) -> None:
+    """Where a format is declared, they are owed."""
+    assert run.edited(BaseWeights, groups=()).verdicts()["base_weights"].measured is None
+
+
 def test_an_infinite_error_and_no_tensor_at_all(run: Run) -> None:
     """A head that can't be compared fails; so does a base of which nothing was compared."""
     assert "base_weights" in run.edited(BaseWeights, others=(("head", float("inf")),)).failed()
@@ -240,6 +263,6 @@ def test_products_of_rounded_activations(run: Run) -> None:
 def test_a_quantizer_of_which_no_format_is_known(run: Run) -> None:
     """Its weights aren't judged; what it leaves alone is."""
     theory = {k: v for k, v in run.config["quantizer"]["theory"].items() if k != "rounding"}
-    cell = run.configured(quantizer={"theory": theory})
+    cell = run.configured(quantizer={"theory": theory}).edited(BaseWeights, groups=())
     assert "base_weights" not in cell.edited(BaseWeights, layers=(("a", 9.0, 0.0),)).failed()
     assert "base_weights" in cell.edited(BaseWeights, others=(("norm", 0.1),)).failed()

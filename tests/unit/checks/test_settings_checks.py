@@ -11,6 +11,7 @@ from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
     Device,
+    LoggedStep,
     OptimizerStep,
     Switches,
 )
@@ -81,6 +82,25 @@ def test_learning_rate_of_a_linear_schedule_that_was_ignored(run: Run) -> None:
     assert verdict.outcome == "failed"
     assert "step 3 used 0.01, linear from 0.01" in verdict.message
     assert "asks for 0.0025" in verdict.message
+
+
+@pytest.mark.parametrize(("late", "passes"), [(0, True), (1, True), (-1, False), (2, False)])
+def test_logged_rates_before_or_after_the_schedulers_step(
+    run: Run, late: int, passes: bool
+) -> None:
+    """Releases differ in which of two they log; a rate of another step is nobody's."""
+    linear = run.configured(scheduler={"name": "linear"})
+    for position, step in enumerate(range(1, 5)):
+        rate = scheduled_rate(linear.claim, max(step - 1 + late, 0))
+        linear = linear.edited(LoggedStep, position, learning_rate=rate)
+    assert ("logged_rate" not in linear.failed()) is passes
+
+
+def test_rates_that_are_not_logged(run: Run) -> None:
+    """Nothing is owed; one that is logged is held to the schedule."""
+    for position in range(4):
+        run = run.edited(LoggedStep, position, learning_rate=None)
+    assert "logged_rate" not in run.verdicts()
 
 
 def test_fewer_steps_than_asked_for(run: Run) -> None:

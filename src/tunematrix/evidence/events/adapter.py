@@ -13,11 +13,14 @@ class Attached:
         difference: largest absolute logit difference to the loaded base.
         largest: largest absolute logit of that base.
         drawn: whether adapters were given values of their own, so that it must be another.
+        apart: least over largest singular value of rows of all their first factors of one width;
+            None where there are no two.
     """
 
     difference: float
     largest: float
     drawn: bool
+    apart: float | None = None
 
 
 @dataclass(frozen=True)

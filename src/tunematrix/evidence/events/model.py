@@ -32,11 +32,14 @@ class BaseWeights:
         products: of the same layers: name, the error of their products with the weight they stand
             for, and of the gradients that they hand back.
         others: of every other parameter that the checkpoint holds: name and error.
+        groups: of each quantized layer: name, and both errors of the group that is furthest off
+            its plain rounding, of that group's own norm.
     """
 
     layers: tuple[tuple[str, float, float], ...]
     products: tuple[tuple[str, float, float], ...]
     others: tuple[tuple[str, float], ...]
+    groups: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,13 @@ class LoggedStep:
         step: from 1, as trainers count.
         loss: nats per token; None when that line has no loss.
         gradient_norm: before clipping, None when not logged.
+        learning_rate: None when not logged.
     """
 
     step: int
     loss: float | None
     gradient_norm: float | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)

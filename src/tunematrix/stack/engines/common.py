@@ -122,6 +122,9 @@ class Engine(Protocol):
     def trainable(self, model: Model, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
 
+    def started(self, model: Model, base: Base) -> float | None:
+        """Return how independently adapters start: their `independence.together`, None without."""
+
     def held(self, model: Model, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
 

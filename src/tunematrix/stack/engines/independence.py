@@ -1,6 +1,8 @@
-"""Whether the rows of an adapter's factor say different things."""
+"""Whether the rows of adapters' factors say different things."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,3 +12,19 @@ def independence(factor: NDArray[np.float32]) -> float:
     """Return the least over the largest singular value of `factor`; 0 where a row is spare."""
     values = np.linalg.svd(factor, compute_uv=False)
     return float(values[-1] / values[0]) if values[0] else 0.0
+
+
+def together(factors: Iterable[NDArray[np.float32]]) -> float | None:
+    """Return the least independence of factors of one width, (rows, width); None without two.
+
+    Of each, as many rows are taken as leave room for all of them to be independent.
+    """
+    by_width: dict[int, list[NDArray[np.float32]]] = {}
+    for factor in factors:
+        by_width.setdefault(factor.shape[1], []).append(factor)
+    found = [
+        independence(np.concatenate([one[: max(1, room // len(alike))] for one in alike[:room]]))
+        for width, alike in by_width.items()
+        if len(alike) > 1 and (room := width // 2) > 1
+    ]
+    return min(found, default=None)

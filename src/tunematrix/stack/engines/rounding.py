@@ -21,6 +21,9 @@ NF4 = np.array(
     dtype=np.float32,
 )  # fmt: skip
 """The levels of 4-bit NormalFloat: Dettmers et al., QLoRA (arXiv 2305.14314), appendix E."""
+CAST = 2**-8
+"""What a cast to half precision may cost a group besides."""
+TINY = 1e-30
 
 
 def error(weight: Floats, rounding: Mapping[str, Any] | None) -> float:
@@ -32,9 +35,29 @@ def error(weight: Floats, rounding: Mapping[str, Any] | None) -> float:
     """
     if rounding is None:
         return 0.0
-    groups = weight.reshape(-1, int(rounding.get("group_size", weight.shape[1])))
-    rounded = CODES[rounding["code"]](groups, 2 ** int(rounding["bits"]))
+    groups, rounded = _rounded(weight, rounding)
     return relative(rounded - groups, groups)
+
+
+def worst_group(stored: Floats, weight: Floats, rounding: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the error of the group of `stored` that is furthest off its plain rounding, and its.
+
+    Both of the group's own norm. In a whole layer, one block that is scaled by its neighbour's
+    scale is lost among all others.
+    """
+    groups, rounded = _rounded(weight, rounding)
+    sizes = np.maximum(np.linalg.norm(groups, axis=1), np.float32(TINY))
+    errors = np.linalg.norm(stored.reshape(groups.shape) - groups, axis=1) / sizes
+    due = np.linalg.norm(rounded - groups, axis=1) / sizes
+    # A nan is the worst of all, and numpy's argmax finds it.
+    worst = int(np.argmax(errors / (due + CAST)))
+    return float(errors[worst]), float(due[worst])
+
+
+def _rounded(weight: Floats, rounding: Mapping[str, Any]) -> tuple[Floats, Floats]:
+    """Return a weight's groups, (groups, elements), as they are and rounded plainly."""
+    groups = weight.reshape(-1, int(rounding.get("group_size", weight.shape[1])))
+    return groups, CODES[rounding["code"]](groups, 2 ** int(rounding["bits"]))
 
 
 def relative(difference: Floats, of: Floats) -> float:

@@ -68,8 +68,8 @@ def fine_tune(
         model = engine.attach(model, base)
         events.write(engine.trainable(model, base))
         start = engine.logits(model, probe, gradient=True)
-        drawn = starts.is_drawn(config["train"])
-        events.write(Attached(largest(start - before), largest(before), drawn))
+        moved, drawn = largest(start - before), starts.is_drawn(config["train"])
+        events.write(Attached(moved, largest(before), drawn, engine.started(model, base)))
         events.write(engine.held(model, "before"))
     with events.phase("train"):
         engine.train(model, base, data, events, output_dir / "trainer")

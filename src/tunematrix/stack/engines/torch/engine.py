@@ -158,6 +158,10 @@ class Engine:
         """Compare what would be trained with what the method must train."""
         return parameters.trainable(model, self.method.must_train(base))
 
+    def started(self, model: nn.Module, base: Base) -> float | None:
+        """Return how independently adapters start; None where there are none."""
+        return formula.started(model, base)
+
     def held(self, model: nn.Module, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
         return self.beside.measure(model, self.quantizer, when)

@@ -29,9 +29,9 @@ class LogReader(TrainerCallback):
         if logs and "eval_loss" in logs:
             self.write(LoggedEvaluation(state.global_step, float(logs["eval_loss"])))
         if logs and "loss" in logs:
-            norm = logs.get("grad_norm")
-            gradient_norm = None if norm is None else float(norm)
-            self.write(LoggedStep(state.global_step, float(logs["loss"]), gradient_norm))
+            names = ("grad_norm", "learning_rate")
+            figures = (None if logs.get(name) is None else float(logs[name]) for name in names)
+            self.write(LoggedStep(state.global_step, float(logs["loss"]), *figures))
 
 
 def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[[], object]:

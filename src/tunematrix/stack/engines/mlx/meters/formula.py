@@ -15,7 +15,7 @@ from mlx import nn
 from tunematrix.evidence.events import AdapterFormula
 from tunematrix.stack.engines import rounding
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.engines.independence import independence
+from tunematrix.stack.engines.independence import independence, together
 from tunematrix.stack.engines.mlx.scoring import evaluating
 
 ROWS = 8
@@ -36,6 +36,14 @@ def measure(model: nn.Module, base: Base, dtype: mx.Dtype, scale: float) -> Adap
             for name, key in zip(base.linears, keys, strict=True)
         )
     return AdapterFormula(found)
+
+
+def started(model: nn.Module, base: Base) -> float | None:
+    """Return how independent the first factors of all adapters are of each other."""
+    modules = dict(model.named_modules())
+    layers = (modules[name] for name in base.linears)
+    factors = (layer.lora_a for layer in layers if "lora_a" in layer)
+    return together(np.array(factor.astype(mx.float32)).T for factor in factors)
 
 
 def _errors(

@@ -29,19 +29,23 @@ def measure(
     files = sorted(checkpoint.glob("*.safetensors"))
     originals = {name: t for file in files for name, t in mx.load(str(file)).items()}
     modules, key = dict(model.named_modules()), mx.random.key(SEED)
-    layers, products = [], []
+    layers, products, groups = [], [], []
     embeddings = [n for n, m in modules.items() if isinstance(m, nn.QuantizedEmbedding)]
     for name in (*base.linears, *embeddings):
         if (found := originals.get(f"{name}.weight")) is None:
             continue
         wanted, stored = found.astype(mx.float32), _stored(modules[name])
         layers.append((name, _relative(stored - wanted, wanted), _rounding(wanted, form)))
+        if form is not None:
+            both = np.array(stored), np.array(wanted)
+            groups.append((name, *rounding.worst_group(*both, form)))
         if name in embeddings:
             continue  # looked up, not multiplied by
         key, own = mx.random.split(key)
         products.append((name, *_products(modules[name], stored, own)))
     seen = {f"{name}.weight" for name, *_ in layers}
-    return BaseWeights(tuple(layers), tuple(products), tuple(_others(model, seen, originals)))
+    others = tuple(_others(model, seen, originals))
+    return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
 
 
 def _others(

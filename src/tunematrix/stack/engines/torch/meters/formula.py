@@ -13,7 +13,7 @@ from torch import nn
 
 from tunematrix.evidence.events import AdapterFormula
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.engines.independence import independence
+from tunematrix.stack.engines.independence import independence, together
 from tunematrix.stack.engines.torch.scoring import evaluating
 
 ROWS = 8
@@ -33,6 +33,13 @@ def measure(model: nn.Module, base: Base, dtype: torch.dtype, scale: float) -> A
     return AdapterFormula(found)
 
 
+def started(model: nn.Module, base: Base) -> float | None:
+    """Return how independent the first factors of all adapters are of each other."""
+    return together(
+        _factors(layer)[0].detach().float().cpu().numpy() for _, layer in _adapted(model, base)
+    )
+
+
 def _adapted(model: nn.Module, base: Base) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in model.named_modules():
         if name.endswith(base.linears) and hasattr(layer, "base_layer"):
@@ -43,7 +50,7 @@ def _errors(
     layer: nn.Module, dtype: torch.dtype, scale: float, draws: torch.Generator
 ) -> tuple[float, float, float]:
     """Return the errors of a layer's output and worst gradient, and its factor's independence."""
-    trained = [p for kind in FACTORS for name, p in layer.named_parameters() if kind in name]
+    trained = _factors(layer)
     first, second = trained[:2]
     rows = torch.randn(ROWS, first.shape[1], generator=draws).to(first.device, dtype)
     above = torch.randn(ROWS, second.shape[0], generator=draws).to(first.device, dtype)
@@ -56,6 +63,10 @@ def _errors(
     # A tensor's largest keeps a nan, which max may lose.
     worst = float(torch.tensor(list(errors)).max())
     return _relative(out, due), worst, independence(first.detach().float().cpu().numpy())
+
+
+def _factors(layer: nn.Module) -> list[nn.Parameter]:
+    return [p for kind in FACTORS for name, p in layer.named_parameters() if kind in name]
 
 
 def _formula(

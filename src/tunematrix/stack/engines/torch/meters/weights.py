@@ -46,7 +46,7 @@ def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -
     """
     originals = Originals(checkpoint)
     draws = torch.Generator().manual_seed(SEED)
-    layers, products = [], []
+    layers, products, groups = [], [], []
     for name in base.linears:
         layer, wanted = model.get_submodule(name), originals.find(f"{name}.weight")
         if wanted is None:
@@ -57,8 +57,12 @@ def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -
         stored = _stored(layer, how.quantizer, wanted.numel())
         error = _relative(stored.cpu() - wanted, wanted)
         layers.append((name, error, rounding.error(wanted.numpy(), how.rounding)))
+        if how.rounding is not None:
+            both = stored.cpu().numpy(), wanted.numpy()
+            groups.append((name, *rounding.worst_group(*both, how.rounding)))
         products.append((name, *_products(layer, stored, how.dtype, draws)))
-    return BaseWeights(tuple(layers), tuple(products), tuple(_others(model, base, originals)))
+    others = tuple(_others(model, base, originals))
+    return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
 
 
 class Originals:
