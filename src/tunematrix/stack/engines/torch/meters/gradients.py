@@ -90,7 +90,8 @@ class GradientAudit:
             logits = self.model(**entering, use_cache=False).logits
             nats, tokens = cross_entropy(logits, inputs["labels"])
             with torch.autocast(device.type, enabled=False):
-                found = torch.autograd.grad(nats, list(parameters.values()), allow_unused=True)
+                asked = list(parameters.values())  # none where a trainer has frozen everything
+                found = torch.autograd.grad(nats, asked, allow_unused=True) if asked else ()
         # Weights that autocast has lowered here would be taken for those of the training pass.
         torch.clear_autocast_cache()
         self.nats += float(nats.detach())

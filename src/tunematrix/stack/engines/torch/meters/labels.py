@@ -55,7 +55,11 @@ class LabelAudit:
         columns = (tensor.tolist() for tensor in (ids, inputs["labels"], real))
         if not self.packed:
             return sum(self._is_known(*row) for row in zip(*columns, strict=True))
-        rows = zip(*columns, inputs["position_ids"].tolist(), strict=True)
+        # Without positions nothing keeps a row's texts apart: it counts as one, which it isn't.
+        positions = inputs.get("position_ids")
+        if positions is None:
+            positions = torch.arange(ids.shape[1]).expand(ids.shape)
+        rows = zip(*columns, positions.tolist(), strict=True)
         return sum(all(self._pieces(*row)) for row in rows)
 
     def _pieces(

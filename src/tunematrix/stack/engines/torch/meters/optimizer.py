@@ -28,6 +28,9 @@ from tunematrix.stack.engines.torch.shards import whole
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
 
+NOTHING = torch.zeros(1)
+"""Stands for the gradients of an optimizer whose parameters have none."""
+
 CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 """Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
 
@@ -148,10 +151,10 @@ def watch(
         nonlocal seen
         groups = [group for group in optimizer.param_groups if group["params"]]
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm([whole(g.detach()).float() for g in gradients]))
+        norms = torch._foreach_norm([whole(g.detach()).float() for g in gradients] or [NOTHING])
         rates = tuple(float(group["lr"]) for group in groups)
         known = {id(p) for group in groups for p in group["params"]}
-        seen = (rates, norms.norm().item(), compare(model, known))
+        seen = (rates, torch.stack(norms).norm().item(), compare(model, known))
         audit.before(optimizer, step)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
