@@ -109,13 +109,11 @@ def merged(evidence: Evidence, claim: Claim) -> Verdict | None:
     return decide("merge", ok, share, f"<= {bound.max:g}", message, unit="of what training changed")
 
 
-def saved_settings(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """A saved model's configuration says what its base's says."""
+def saved_settings(evidence: Evidence, claim: Claim) -> Verdict:
+    """What lies beside saved weights, settings and tokenizer, is what they were trained with."""
     seen = evidence.all(SavedSettings)
     if not seen:
-        return (
-            None  # an adapter's folder has none; without its own, a whole model doesn't load again
-        )
+        return missing("saved_settings", "the settings beside what was saved")
     changed = [f"{one.folder}/{text}" for one in seen for text in one.changed]
     message = (
         f"{listed(changed)}; who loads it gets another model, or one that doesn't stop: a "

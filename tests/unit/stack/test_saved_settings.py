@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,40 @@ def test_a_file_that_was_not_saved(tmp_path: Path) -> None:
     assert found is not None
     assert found.changed == ("generation_config.json: eos_token_id 1 → null",)
     assert compare(tmp_path / "base", tmp_path, TOKENIZER) is None
+
+
+def test_a_tokenizer_as_it_was(tmp_path: Path) -> None:
+    """Whatever library saved it, and whether or not a model lies beside it."""
+    TOKENIZER.save_pretrained(tmp_path)
+    found = compare(models.BASE, tmp_path, TOKENIZER)
+    assert found is not None and found.changed == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"chat_template": None}, "tokenizer_config.json: chat_template "),
+        ({"eos_token": "<|pad|>"}, "tokenizer_config.json: eos_token_id 1 → 0"),
+    ],
+)
+def test_a_tokenizer_that_was_saved_as_another(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    """Each of these is what users find out when the model talks to them."""
+    other = copy.deepcopy(TOKENIZER)
+    for name, value in change.items():
+        setattr(other, name, value)
+    other.save_pretrained(tmp_path)
+    found = compare(models.BASE, tmp_path, TOKENIZER)
+    assert found is not None and found.changed[0].startswith(told)
+
+
+def test_a_tokenizer_with_other_rules(tmp_path: Path) -> None:
+    """Special tokens and template are the same, and texts fall into others."""
+    TOKENIZER.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    rules = json.loads(file.read_text())
+    rules["normalizer"] = {"type": "Lowercase"}
+    file.write_text(json.dumps(rules))
+    found = compare(models.BASE, tmp_path, TOKENIZER)
+    assert found is not None and "a text of" in found.changed[0]

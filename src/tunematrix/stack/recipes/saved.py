@@ -1,8 +1,9 @@
-"""The configuration files beside a saved model, and those of the base that it was trained from."""
+"""What lies beside saved weights: the model's configuration, and the tokenizer."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tunematrix.evidence.events import SavedSettings
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILES = ("config.json", "generation_config.json")
+TOKENIZER = "tokenizer_config.json"
+TEXT = "Once upon a time there was a fox who lived by the sea."
 OWN = {
     "transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config",
     "_name_or_path", "output_attentions", "output_hidden_states", "quantization_config",
@@ -23,16 +26,42 @@ OWN = {
 def compare(
     checkpoint: Path, folder: Path, tokenizer: PreTrainedTokenizerBase
 ) -> SavedSettings | None:
-    """Say which settings of `folder` differ from its base's; None where it holds no model.
+    """Say which settings of `folder` differ from its base's; None where it holds neither kind.
 
     A special token that is the tokenizer's own by now, and a setting that the base's file left to
     its default, are no differences.
     """
+    changed = [*_of_the_model(checkpoint, folder, tokenizer), *_of_the_tokenizer(folder, tokenizer)]
+    has_any = any((folder / name).is_file() for name in (FILES[0], TOKENIZER))
+    return SavedSettings(folder.name, tuple(changed)) if has_any else None
+
+
+def _of_the_model(
+    checkpoint: Path, folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[str]:
     if not (folder / FILES[0]).is_file():
-        return None
+        return
     tokens = {key: getattr(tokenizer, key) for key in TOKENS}
-    changed = (t for name in FILES for t in _changed(checkpoint / name, folder / name, tokens))
-    return SavedSettings(folder.name, tuple(changed))
+    for name in FILES:
+        yield from _changed(checkpoint / name, folder / name, tokens)
+
+
+def _of_the_tokenizer(folder: Path, trained: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Say in what the tokenizer of `folder`, loaded anew, isn't the one that was trained with."""
+    if not (folder / TOKENIZER).is_file():
+        return
+    loaded = type(trained).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    for what in (*TOKENS, "padding_side", "chat_template"):
+        before, after = (getattr(one, what, None) for one in (trained, loaded))
+        if before != after:
+            yield f"{TOKENIZER}: {what} {_short(before)} → {_short(after)}"
+    before, after = (one(TEXT, add_special_tokens=True).input_ids for one in (trained, loaded))
+    if before != after:
+        yield f"{TOKENIZER}: a text of {len(before)} tokens → {len(after)}, or others"
+
+
+def _short(value: object) -> str:
+    return textwrap.shorten(json.dumps(value), 40, placeholder="…")
 
 
 def _changed(base: Path, saved: Path, tokens: Mapping[str, int | None]) -> Iterator[str]:

@@ -82,7 +82,9 @@ def fine_tune(
         tensors.keep_stages(config, events, base=before, trained=after)
     with events.phase("save"):
         engine.save(model, saved)
-        _compare_settings(engine, saved, events)
+        engine.tokenizer.save_pretrained(saved)
+        for folder in (saved, *sorted((output_dir / "trainer").glob("checkpoint-*"))):
+            _compare_settings(engine, folder, events)
     dtypes = engine.dtypes(model)
     del model
     load_again(config, events, engine, reference, saved, dtypes, before, after)
