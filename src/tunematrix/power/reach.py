@@ -14,7 +14,7 @@ from tunematrix.evidence.run_dir import RunDir
 # What differs between honest runs of the same cell: who ran it, and how long it took.
 _OF_THIS_RUN = {"Started", "Determinants", "Phase", "Throughput"}
 _PEAKS = {"allocator_peak", "process_peak"}
-_SAVED = (".safetensors", ".json")
+_SAVED = (".safetensors", ".json", ".jinja")
 _WITH_TIMES = {"trainer_state.json"}
 PEAK_STEP = 20_000_000
 """Bytes; honest peaks of one cell differ by less."""
