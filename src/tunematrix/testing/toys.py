@@ -49,7 +49,7 @@ def tiny_dataset(
     """Return rows in the columns that TRL expects; `Dataset.from_list` takes them.
 
     Args:
-        form: "text", "chat", "prompt-completion" or "unequal".
+        form: "text", "chat", "chat-completion", "prompt-completion" or "unequal".
         rows: how many; seed: of the draws.
         split: "train" or "held-out"; no story is in both.
     """

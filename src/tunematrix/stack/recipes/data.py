@@ -56,7 +56,7 @@ def ended(
     match config["train"]["end_token"]:
         case "trainer":
             return rows
-        case "row" if not any("messages" in row for row in rows):
+        case "row" if config["data"]["form"] not in corpus.CONVERSATIONS:
             return [{k: v if k == "prompt" else f"{v}{eos}" for k, v in r.items()} for r in rows]
         case other:
             message = f"train.end_token={other} can't be had with data {config['data']['name']}"
@@ -93,14 +93,13 @@ def example(
     `is_ours` says that the tokenizer is the toy world's.
     """
     counted = corpus.supervised_texts(form, row, str(tokenizer.eos_token))
-    if form == "chat":
+    if form in corpus.CONVERSATIONS:
+        asked = corpus.messages(row)[:-1]
         # A template that was exchanged on the way would be in both; ours is known.
         context = (
-            written_context(row["messages"][:-1])
+            written_context(asked)
             if is_ours
-            else tokenizer.apply_chat_template(
-                row["messages"][:-1], tokenize=False, add_generation_prompt=True
-            )
+            else tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         )
         return tokenize(tokenizer, str(context), counted)
     return tokenize(tokenizer, str(row.get("prompt", "")), counted)

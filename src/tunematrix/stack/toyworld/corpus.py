@@ -17,7 +17,8 @@ from typing import Any, Literal
 from tunematrix.stack.toyworld import grammar
 from tunematrix.stack.toyworld.grammar import Dialect
 
-Form = Literal["text", "chat", "prompt-completion", "unequal"]
+Form = Literal["text", "chat", "chat-completion", "prompt-completion", "unequal"]
+CONVERSATIONS: tuple[Form, ...] = ("chat", "chat-completion")
 Split = Literal["train", "held-out"]
 Row = dict[str, Any]  # the columns that TRL expects: strings, or a list of messages
 
@@ -44,6 +45,7 @@ def rows(form: Form, dialect: Dialect, count: int, seed: int, split: Split = "tr
     Returns:
         text: {"text"}, one story.
         chat: {"messages"}, the user asks with the dialect's opening, the assistant tells a story.
+        chat-completion: {"prompt", "completion"}, the same conversation in two lists of messages.
         prompt-completion: {"prompt", "completion"}, cut before a space after 2 to 12 words, so
             that every word but the first two is supervised in some rows.
         unequal: {"text"}, one to three stories on lines of their own; the number is uniform, which
@@ -54,14 +56,20 @@ def rows(form: Form, dialect: Dialect, count: int, seed: int, split: Split = "tr
     return [_row(form, stream, rng) for _ in range(count)]
 
 
+def messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a conversation's turns, the assistant's last, however its row keeps them."""
+    found: list[dict[str, str]] = row.get("messages") or [*row["prompt"], *row["completion"]]
+    return found
+
+
 def supervised_texts(form: Form, row: Mapping[str, Any], eos: str) -> str:
     """Return the exact text whose tokens must count in the loss of the row, and no others.
 
     Args:
         eos: text of the token that ends a sequence and an assistant's turn.
     """
-    if form == "chat":
-        return f"{row['messages'][-1]['content']}{eos}"
+    if form in CONVERSATIONS:
+        return f"{messages(row)[-1]['content']}{eos}"
     return f"{row['completion' if form == 'prompt-completion' else 'text']}{eos}"
 
 
@@ -72,8 +80,8 @@ def floor(dialect: Dialect, stories: Iterable[str]) -> float:
 
 def row_floor(form: Form, dialect: Dialect, row: Mapping[str, Any]) -> float:
     """Return the exact negative log-probability, in nats, of what counts, given the text before."""
-    if form == "chat":
-        return floor(dialect, [row["messages"][-1]["content"]])
+    if form in CONVERSATIONS:
+        return floor(dialect, [messages(row)[-1]["content"]])
     if form == "prompt-completion":
         given = grammar.opening_log_probability(dialect, row["prompt"])
         return floor(dialect, [row["prompt"] + row["completion"]]) + given
@@ -93,12 +101,11 @@ def _row(form: Form, stream: Iterator[str], rng: random.Random) -> Row:
         prompt = _first_words(story, rng.randint(*PROMPT_WORDS))
         return {"prompt": prompt, "completion": story.removeprefix(prompt)}
     request = rng.choice(REQUESTS).format(opening=_first_words(story, _OPENING_WORDS))
-    return {
-        "messages": [
-            {"role": "user", "content": request},
-            {"role": "assistant", "content": story},
-        ]
-    }
+    asked = [{"role": "user", "content": request}]
+    told = [{"role": "assistant", "content": story}]
+    if form == "chat-completion":
+        return {"prompt": asked, "completion": told}
+    return {"messages": [*asked, *told]}
 
 
 def _first_words(story: str, count: int) -> str:

@@ -62,6 +62,19 @@ def test_the_floor_is_the_sum_over_the_stories() -> None:
     assert corpus.floor("A", [first, *corpus.stories("B", 1, 0)]) == math.inf
 
 
+def test_conversations_in_one_list_or_two() -> None:
+    """The same turns, the same text that counts, the same floor."""
+    (one,), (two,) = (corpus.rows(form, "A", 1, 5) for form in corpus.CONVERSATIONS)
+    assert corpus.messages(one) == corpus.messages(two) == [*two["prompt"], *two["completion"]]
+    texts = {
+        corpus.supervised_texts(form, row, "<end>")
+        for form, row in zip(corpus.CONVERSATIONS, (one, two), strict=True)
+    }
+    assert texts == {f"{one['messages'][-1]['content']}<end>"}
+    floors = (corpus.row_floor("chat", "A", one), corpus.row_floor("chat-completion", "A", two))
+    assert floors[0] == floors[1]
+
+
 def test_the_floor_of_a_row_is_that_of_what_counts() -> None:
     """A request is free, a prompt is given, and the number of stories in a row costs log 3."""
     chat, completion, unequal = (
