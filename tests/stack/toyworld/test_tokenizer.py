@@ -68,7 +68,7 @@ def test_trl_supervises_exactly_the_declared_text(
         per_device_train_batch_size=len(rows),
         max_length=256,
         assistant_only_loss=form == "chat",
-        completion_only_loss=form == "prompt-completion",
+        completion_only_loss=form in ("prompt-completion", "chat-completion"),
         use_cpu=True,
         report_to="none",
     )

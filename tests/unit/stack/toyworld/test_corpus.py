@@ -104,7 +104,8 @@ def test_supervised_text_ends_with_eos(form: Form) -> None:
     """What counts is the row's text, completion or answer, and the end that has to be learnt."""
     for row in corpus.rows(form, "B", 50, 1):
         text = corpus.supervised_texts(form, row, EOS)
-        assert text == (row["completion"] if "completion" in row else whole(row)) + EOS
+        counts = row["completion"] if form == "prompt-completion" else whole(row)
+        assert text == counts + EOS
 
 
 def test_prompts_are_of_many_lengths_and_end_between_words() -> None:
@@ -131,6 +132,6 @@ def test_unequal_rows_have_one_to_three_stories() -> None:
 
 def whole(row: corpus.Row) -> str:
     """The stories of a row, put together again."""
-    if "messages" in row:
-        return str(row["messages"][-1]["content"])
+    if "messages" in row or not isinstance(row.get("completion", ""), str):
+        return corpus.messages(row)[-1]["content"]
     return str(row["text"] if "text" in row else row["prompt"] + row["completion"])
