@@ -137,10 +137,16 @@ def test_each_fault_is_seen_in_mlx(
 
 
 def test_settings_of_what_is_saved(run_small: RunSmall) -> None:
-    """Looked at where a whole model is saved, and nowhere else."""
+    """Looked at beside a whole model and beside an adapter, and in the trainer's checkpoints."""
     whole, adapter = run_small(method="full"), run_small(method="lora")
-    assert [one.folder for one in whole.evidence.all(SavedSettings)] == ["model"]
-    assert adapter.evidence.all(SavedSettings) == ()
+    resumed = run_small(train__interrupt_at=2)
+    for ran, folders in (
+        (whole, ["model"]),
+        (adapter, ["model"]),
+        (resumed, ["model", "checkpoint-2"]),
+    ):
+        seen = ran.evidence.all(SavedSettings)
+        assert ([one.folder for one in seen], {one.changed for one in seen}) == (folders, {()})
     assert len(adapter.evidence.all(AdapterFormula)[0].layers) == 14
 
 
