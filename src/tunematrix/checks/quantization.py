@@ -24,8 +24,8 @@ OF_A_GROUP, OF_A_GROUP_ANY = 2.0, 4.0
 """The error of a layer's worst group, of what plain rounding makes there, in the toy world and
 elsewhere: 1.5 at most was measured over eight quantizers and three models."""
 CASTS_OF_A_GROUP = 6
-"""Units: a scale and a zero point that are cast move a group's largest values, which are a few times
-its mean. 4.8 were measured in MLX's 8 bits over bfloat16."""
+"""Units: a scale and a zero point that are cast move a group's largest values, and those are a few
+times its mean. 4.8 were measured in MLX's 8 bits over bfloat16."""
 UNIT = {"float32": 1e-6, "bfloat16": 2**-8, "float16": 2**-11}
 """The largest relative error of a weight that was only cast; float32's leaves room for arithmetic.
 Scales and zero points are cast as well: two of them."""
