@@ -14,9 +14,10 @@ UPDATE_TOLERANCE = {"float32": 5e-4, "bfloat16": 0.1, "float16": 0.1}
 GRADIENT_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 2e-2}
 """Relative to the largest; half-precision arithmetic rounds each product. In full precision 7e-6
 was the worst over 20 seeds, and gradients that were in half precision once are 2e-4 off."""
-NORM_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-3, "float16": 2e-3}
-"""Relative. What each product rounds is lost among all of them, but not what a trainer rounds that
-takes norms in half precision, and scales them down: see `CLIP_TOLERANCE`."""
+NORM_TOLERANCE = {"float32": 1e-4, "bfloat16": 6e-3, "float16": 2e-3}
+"""Relative. What each product rounds is lost among all of them (3.6e-3 were measured in bfloat16 on
+a processor that emulates it), but not what a trainer rounds that takes norms in half precision, and
+scales them down: see `CLIP_TOLERANCE`."""
 CLIP_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 2e-3}
 """Half-precision gradients round when they are scaled down."""
 CLIP_ROOM = 1e-2
