@@ -43,7 +43,10 @@ class Trials:
         """
         started = time.perf_counter()
         finding = Finding(entry.id, entry.fault_class, entry.summary, "unreached", silent=True)
-        for unit in filter(self._is_usable, units):
+        for unit in units:
+            if not self._is_usable(unit):
+                finding = replace(finding, unusable=(*finding.unusable, unit.id))
+                continue
             sabotaged = _sabotaged(unit, entry)
             finding = replace(finding, tried=(*finding.tried, unit.id))
             finding = self._tried(finding, sabotaged)

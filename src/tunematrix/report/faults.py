@@ -89,7 +89,9 @@ def _why(finding: Finding) -> str:
         return "none of the cells that could see it passes here without it"
     what = {"missed": "nothing noticed it in", "unreached": "it changed nothing in"}
     more = f" and {len(finding.tried) - NAMED} more" if len(finding.tried) > NAMED else ""
-    return f"{what[finding.fate]} {', '.join(finding.tried[:NAMED])}{more}"
+    left = ", ".join(finding.unusable[:NAMED])
+    without = f"; not tried, since they fail here without it: {left}" if left else ""
+    return f"{what[finding.fate]} {', '.join(finding.tried[:NAMED])}{more}{without}"
 
 
 def _figure(finding: Finding) -> str:

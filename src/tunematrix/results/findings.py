@@ -26,7 +26,8 @@ class Finding:
         fate: see `Fate`; silent: whether the final loss stayed inside its bound throughout.
         by: the check or relation that noticed; where: in which cell or relation.
         measured, bound, unit: of that check.
-        tried: the cells and relations it was entered in, in order; reason: a crash's or a break's.
+        tried: the cells and relations it was entered in, in order; unusable: those that fail here
+            without it, and so were passed over; reason: a crash's or a break's.
         seconds: all of them together.
     """
 
@@ -41,6 +42,7 @@ class Finding:
     bound: str = ""
     unit: str = ""
     tried: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
     reason: str = ""
     seconds: float = 0.0
 
@@ -51,7 +53,7 @@ class Finding:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Finding:
         """Return it from plain data."""
-        return cls(**{**data, "tried": tuple(data["tried"])})
+        return cls(**{**data, **{name: tuple(data[name]) for name in ("tried", "unusable")}})
 
 
 @dataclass(frozen=True)
