@@ -80,8 +80,12 @@ def logged_rate(evidence: Evidence, claim: Claim) -> Verdict | None:
     if not rates:
         return None  # not every loop logs them
     # Whether a line is written before or after the scheduler's step differs between releases.
+    # A log that counts from 0, which other checks see, has a line before the first step.
     either = [
-        [(abs(rate - scheduled_rate(claim, step - 1 + late)), step) for step, rate in rates.items()]
+        [
+            (abs(rate - scheduled_rate(claim, max(at - 1 + late, 0))), at)
+            for at, rate in rates.items()
+        ]
         for late in (0, 1)
     ]
     found = [max(errors, key=lambda one: severity(one[0])) for errors in either]

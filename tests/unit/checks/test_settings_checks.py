@@ -96,6 +96,14 @@ def test_logged_rates_before_or_after_the_schedulers_step(
     assert ("logged_rate" not in linear.failed()) is passes
 
 
+def test_a_log_that_counts_from_zero(run: Run) -> None:
+    """It breaks nothing here; whoever counts steps sees it."""
+    for position in range(4):
+        run = run.edited(LoggedStep, position, step=position)
+    assert "logged_rate" not in run.failed()
+    assert run.failed()
+
+
 def test_rates_that_are_not_logged(run: Run) -> None:
     """Nothing is owed; one that is logged is held to the schedule."""
     for position in range(4):
