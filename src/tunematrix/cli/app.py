@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 
 TYPERS_USAGE_ERROR = 2
+TYPERS_INTERRUPT = 130
 
 EnvironmentOption = Annotated[str, typer.Option("--environment", "-e", help="Whose cells.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
@@ -33,10 +34,10 @@ def main() -> None:
     except TunematrixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; what had finished is recorded", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
     except SystemExit as end:
+        if end.code == TYPERS_INTERRUPT:
+            print("interrupted; what had finished is recorded", file=sys.stderr)
+            sys.exit(ExitCode.INTERRUPTED)
         # Which means interrupted where pytest is the driver.
         sys.exit(ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code)
 
