@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
 
 
-def told(end_token: str) -> dict[str, Any]:
-    """Return a configuration that asks for it."""
-    return {"train": {"end_token": end_token}, "data": {"name": "text"}}
+def told(end_token: str, form: str = "text") -> dict[str, Any]:
+    """Return a configuration that asks for it, over data of one form."""
+    return {"train": {"end_token": end_token}, "data": {"name": form, "form": form}}
 
 
 def test_rows_that_end_themselves() -> None:
@@ -29,11 +29,13 @@ def test_rows_that_end_themselves() -> None:
     ]
 
 
-@pytest.mark.parametrize(("way", "row"), [("row", "messages"), ("nobody", "text")])
-def test_ends_that_cannot_be_had(way: str, row: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "form"), [("row", "chat"), ("row", "chat-completion"), ("nobody", "text")]
+)
+def test_ends_that_cannot_be_had(way: str, form: str) -> None:
     """A template ends conversations, and a misspelt way is no way."""
-    with pytest.raises(ValueError, match=f"end_token={way} can't be had with data text"):
-        ended(told(way), [{row: "a"}], "<e>")
+    with pytest.raises(ValueError, match=f"end_token={way} can't be had with data {form}"):
+        ended(told(way, form), [{"text": "a"}], "<e>")
 
 
 def test_one_end_token_is_enough(run_small: RunSmall) -> None:
