@@ -1,0 +1,178 @@
+"""Faults planted in honest evidence: bases, adapters, what was saved and what it writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunematrix.evidence.events import (
+    AdapterDropout,
+    AdapterFormula,
+    AdapterScale,
+    Attached,
+    BaseWeights,
+    Changed,
+    Generation,
+    LogitError,
+    Merged,
+    Reload,
+    SavedSettings,
+    Storage,
+    Trainable,
+    TrainedDtypes,
+    Transfer,
+)
+
+if TYPE_CHECKING:
+    from tests.unit.checks.planted.table import Table
+
+PLANTED: Table = {
+    "stored_bits": (
+        lambda run: run.edited(
+            Storage, layers=(("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 131_072))
+        ),
+        32.0,
+        "4.394 within 1%, the worst of 2 layers",
+        "up_proj stores 32.000 bits per weight, bnb-nf4 in theory 4.394; it wasn't quantized",
+    ),
+    "base_weights": (
+        lambda run: run.edited(BaseWeights, layers=(("q_proj", 0.12, 0.0912),)),
+        0.12,
+        "0.08664 to 0.09394 for q_proj, the worst of 2 tensors",
+        "q_proj of the loaded base is off its checkpoint by 0.12 of its norm; rounding it plainly",
+    ),
+    "base_products": (
+        lambda run: run.edited(BaseWeights, products=(("up_proj", 2e-7, 0.02),)),
+        0.02,
+        "<= 1e-05",
+        "the gradient of up_proj is off by 0.02 from that of the weight it stands for: a kernel",
+    ),
+    "logit_error": (
+        lambda run: run.recording(LogitError(0.9)),
+        0.9,
+        "0.025 to 0.25001",
+        "the quantizer loses more than it should",
+    ),
+    "trainable": (
+        lambda run: run.edited(Trainable, actual=("q_proj.lora_A", "q_proj.lora_B", "norm")),
+        3,
+        "4 by name",
+        "2 of 4 expected parameters don't train (up_proj.lora_A, up_proj.lora_B); "
+        "1 unexpected ones do (norm); likely target modules",
+    ),
+    "trained_dtypes": (
+        lambda run: run.edited(TrainedDtypes, state=("bfloat16",)),
+        "moments bfloat16",
+        "float32",
+        "moments bfloat16 where float32 was promised; adapters that follow",
+    ),
+    "adapter_dropout": (
+        lambda run: run.edited(AdapterDropout, zeroed=0),
+        0.0,
+        "0.1 within 0.0025",
+        "0.000% of the adapters' inputs were dropped in training, configured are 10.000%",
+    ),
+    "dropout_factor": (
+        lambda run: run.edited(AdapterDropout, factor=1.0),
+        1.0,
+        "1.1111 within 1%",
+        "was multiplied by 1, not by 1.1111; adapters learn at another scale",
+    ),
+    "dropout_independent": (
+        lambda run: run.edited(AdapterDropout, alike=91_000),
+        0.91,
+        "0.82 within 0.0073",
+        "91.000% of the masks of two rows or two steps agree, by chance 82.000% do",
+    ),
+    "attached": (
+        lambda run: run.edited(Attached, difference=0.02),
+        0.02,
+        "<= 0.00014",
+        "attaching changed logits by 0.02 before any step; an adapter that doesn't start at zero",
+    ),
+    "moved": (
+        lambda run: run.edited(
+            Changed, moved=run.evidence.all(Changed)[0].moved[:3], still=("up_proj.lora_B",)
+        ),
+        3,
+        "4",
+        "1 of 4 trained tensors never moved (up_proj.lora_B); likely a rate of 0",
+    ),
+    "frozen": (
+        lambda run: run.edited(Changed, altered=("q_proj#0",)),
+        1,
+        "0",
+        "1 of 93 frozen tensors changed (q_proj#0); likely a base that wasn't frozen",
+    ),
+    "adapter_formula": (
+        lambda run: run.recording(
+            AdapterFormula((("q_proj", 2e-7, 0.2, 0.5), ("up_proj", 0.1, 0.1, 0.5)))
+        ),
+        0.2,
+        "<= 0.0001",
+        "the gradient of q_proj is off by 0.2 from its formula's; a factor that is left out",
+    ),
+    "adapter_scale": (
+        lambda run: run.recording(AdapterScale((1.0, 2.0))),
+        0.5,
+        "<= 0.02",
+        "measured 1 to 2, configured 2; alpha, rank or its root was ignored",
+    ),
+    "adapter_rank": (
+        lambda run: run.recording(AdapterFormula((("q_proj", 2e-7, 2e-7, 3e-8),))),
+        3e-8,
+        ">= 0.0001",
+        "the rows of q_proj's first factor depend on each other (least over largest singular value",
+    ),
+    "saved_settings": (
+        lambda run: run.recording(
+            SavedSettings("model", ("generation_config.json: eos_token_id 1 → null",))
+        ),
+        1,
+        "0",
+        "model/generation_config.json: eos_token_id 1 → null; who loads it gets another model",
+    ),
+    "reload": (
+        lambda run: run.edited(Reload, max_difference=7.4),
+        7.4,
+        "<= 0.00013",
+        "logits differ by 7.4 after saving and loading (training itself changed them by 13); "
+        "a tensor wasn't saved",
+    ),
+    "merge": (
+        lambda run: run.edited(Merged, max_difference=1.3),
+        0.1,
+        "<= 0.02",
+        "logits differ by 1.3 after merging, 10.00% of what training changed; the merge rounds",
+    ),
+    "transfer": (
+        lambda run: run.edited(Transfer, 1, difference=7.4),
+        7.4,
+        "<= 0.0001",
+        "logits of the mlx-lm adapter differ by 7.4 from what its own engine gave (training "
+        "changed them by 9.2); likely a scale",
+    ),
+    "grammatical": (
+        lambda run: run.edited(Generation, stories=0),
+        0.5625,
+        ">= 0.7",
+        "56% of the greedy or of the sampled texts are stories; likely another model or prompt",
+    ),
+    "cache": (
+        lambda run: run.edited(Generation, 1, texts=("g1", "g2", "gx", "gy")),
+        2,
+        "0",
+        "2 of 12 texts differ from those drawn by the definition",
+    ),
+    "seeded": (
+        lambda run: run.edited(Generation, 4, texts=("a1", "a2", "a3", "ax")),
+        1,
+        "0",
+        "1 texts changed under the same seed, 0 didn't under another; the seed was ignored",
+    ),
+    "sampled_nats": (
+        lambda run: run.edited(Generation, 4, nats=13.7).edited(Generation, 5, nats=13.7),
+        -3.3,
+        "0 within 1.85",
+        "7 stories have -3.3 nats over the grammar's entropy; below, the temperature was ignored",
+    ),
+}
