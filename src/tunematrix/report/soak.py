@@ -16,15 +16,15 @@ TIGHT = 0.2
 def summary(found: Soak) -> Group:
     """Return the table of margins, the tightest first, and every outcome that changed."""
     table = Table(box=SIMPLE, title="nearest approach to each bound", title_justify="left")
-    for name in ("check", "left", "measured", "bound", "of", "where"):
-        right = name in ("left", "measured", "of")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    table.add_column("check", no_wrap=True)
+    table.add_column("left", justify="right")
+    table.add_column("nearest to its bound, and where", overflow="fold")
     for one in found.margins:
         left = Text(f"{one.slack:.0%}", "bold red" if one.slack < TIGHT else "")
         figure = f"{one.measured:.3g} {one.unit}".strip()
         # As Text: ids have brackets, which rich would take for markup.
-        row = (one.check, left, figure, one.bound, str(one.runs), one.cell)
-        table.add_row(*(Text(part) if isinstance(part, str) else part for part in row))
+        nearest = Text(f"{figure}; bound {one.bound}\n{one.cell}")
+        table.add_row(Text(f"{one.check}\n{one.runs} runs"), left, nearest)
     parts: list[Table | Text] = [table]
     for name, outcomes in found.changed.items():
         told = "; ".join(f"{one} under {_listed(seeds)}" for one, seeds in outcomes.items())

@@ -31,8 +31,8 @@ class Margin:
     Attributes:
         check: its name; cell: where, with the seed.
         measured, bound, unit: of that run.
-        slack: what was left, as a share of the bound (of half the range where there are two);
-            1 where nothing was used up, below 0 where the check failed.
+        slack: what was left, as a share of the bound (of half the range where there are two, of
+            the figure where it has to be above); at most 1, below 0 where the check failed.
         runs: how many runs had a figure.
     """
 
@@ -90,8 +90,8 @@ def nearest(records: Sequence[Record]) -> tuple[Margin, ...]:
         # What is known to fail has no margin to speak of.
         for check in record.checks if record.outcome != "known_failure" else ():
             left = slack(check)
-            if left is not None and isinstance(check.measured, int | float):
-                figure = (float(check.measured), check.bound, check.unit)
+            if left is not None and isinstance(check.measured, float):
+                figure = (check.measured, check.bound, check.unit)
                 found[check.name].append(Margin(check.name, record.cell_id, *figure, left, 0))
     least = (min(rows, key=lambda one: (one.slack, one.cell)) for rows in found.values())
     ordered = sorted(least, key=lambda one: one.slack)
@@ -99,10 +99,13 @@ def nearest(records: Sequence[Record]) -> tuple[Margin, ...]:
 
 
 def slack(check: Verdict) -> float | None:
-    """Return what was left to a check's bound, as a share; None where there is no such figure."""
-    if isinstance(check.measured, str | None) or not math.isfinite(check.measured):
+    """Return what was left to a check's bound, as a share; None where there is no such figure.
+
+    A count has none: it is the one that is due, or isn't.
+    """
+    value = check.measured
+    if not isinstance(value, float) or not math.isfinite(value):
         return None
-    value = float(check.measured)
     for form, pattern in _FORMS.items():
         if found := pattern.match(check.bound):
             return _left(form, value, *map(float, found.groups()))
@@ -120,7 +123,9 @@ def _left(form: str, value: float, first: float, second: float = 0.0) -> float |
         return 1 - abs(value - first) / most if most else None
     if not first:
         return None
-    return (first - value if form == "most" else value - first) / abs(first)
+    if form == "most":
+        return (first - value) / abs(first)
+    return (value - first) / max(abs(value), abs(first))
 
 
 def _outcomes(seeded: dict[str, Record]) -> dict[str, list[str]]:

@@ -27,7 +27,9 @@ def record(cell_id: str, outcome: Outcome = "passed", *checks: Verdict) -> Recor
     [
         (0.25, "<= 1", 0.75),
         (3e-9, "<= 2e-09 in each of 40 steps", -0.5),
-        (1.5, ">= 1", 0.5),
+        (1.5, ">= 1", pytest.approx(1 / 3)),
+        (0.06, ">= 0.0001", pytest.approx(1 - 1 / 600)),
+        (0.5, ">= 1", -0.5),
         (0.93, "0.91 to 1", pytest.approx(0.02 / 0.045)),
         (0.0, "0 to 1e-06 for norm, the worst of 21 tensors", 1.0),
         (13.83001, "13.83 within 0.01%", pytest.approx(1 - 1e-5 / 1.383e-3)),
@@ -42,10 +44,17 @@ def test_slack(measured: float, bound: str, left: float) -> None:
 
 @pytest.mark.parametrize(
     ("measured", "bound"),
-    [(None, "<= 1"), ("cpu", "cpu"), (float("nan"), "<= 1"), (1.0, "14"), (0.0, "<= 0")],
+    [
+        (None, "<= 1"),
+        ("cpu", "cpu"),
+        (float("nan"), "<= 1"),
+        (1.0, "14"),
+        (0.0, "<= 0"),
+        (2, ">= 2"),
+    ],
 )
 def test_no_slack(measured: float | str | None, bound: str) -> None:
-    """No figure, or a bound in words, or one of 0."""
+    """No figure, or a bound in words, or one of 0, or a count."""
     assert slack(check(measured, bound)) is None
 
 
