@@ -63,6 +63,12 @@ def confuse(config: Config, events: EventLog, output_dir: Path) -> None:
     events.write(Storage((("layer", (0, 0), 1),), 1))
 
 
+def depend_on_the_seed(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Does nothing, or under the third seed what no check expects."""
+    if config["train"]["seed"] == 2:
+        confuse(config, events, output_dir)
+
+
 def leave_early(config: Config, events: EventLog, output_dir: Path) -> None:
     """Ends with 0 before its end."""
     os._exit(0)

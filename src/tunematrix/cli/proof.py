@@ -34,9 +34,6 @@ from tunematrix.report import regressions as past
 from tunematrix.run.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
 
-TRAINING = ("--axis=recipe=sft,dpo", "-m=not relation")
-"""The cells that a seed could change; arms of relations are the same ones."""
-
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def faults(
@@ -125,7 +122,11 @@ def soak(
     in the worst run; .tunematrix/soak.json holds the same.
     """
     setting = read_setting(Path.cwd(), environment)
+    recipes = setting.groups.axes["recipe"]
+    trained = ",".join(name for name, option in recipes.items() if option.data.get("trains"))
+    # What doesn't train draws nothing that counts; the arms of relations are cells themselves.
+    training = (f"--axis=recipe={trained}", "-m=not relation")
     arguments = ["-v", f"--environment={environment}", f"--seeds={seeds}", place(setting)]
     folders = [str(folder) for folder in setting.spec_folders]
-    command = [sys.executable, "-m", "pytest", *arguments, *TRAINING, *context.args, *folders]
+    command = [sys.executable, "-m", "pytest", *arguments, *training, *context.args, *folders]
     os.execv(sys.executable, command)

@@ -30,7 +30,8 @@ def summary(found: Soak) -> Group:
         told = "; ".join(f"{one} under {_listed(seeds)}" for one, seeds in outcomes.items())
         parts.append(Text(f"changed: {name}: {told}", "bold red"))
     total = f"{found.runs} runs of {found.cells} cells and relations, {found.seeds} seeds: "
-    parts.append(Text(f"{total}{len(found.changed)} outcomes changed", "bold"))
+    changed = "1 outcome" if len(found.changed) == 1 else f"{len(found.changed)} outcomes"
+    parts.append(Text(f"{total}{changed} changed", "bold"))
     return Group(*parts)
 
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from tunematrix.report import faults, soak, terminal
+from tunematrix.report import faults, terminal
 from tunematrix.results.findings import Finding
-from tunematrix.results.margins import Margin, Soak
 
 DETECTED = Finding(
     "data.shuffled", "data", "Shuffle.", "detected", True, "labels", "lora[cpu-lora-none]",
@@ -46,13 +45,3 @@ def test_one_line_of_progress() -> None:
     """Said as each ends."""
     told = faults.line(DETECTED)
     assert told == "DETECTED by labels in lora[cpu-lora-none] (silent) 0 s"
-
-
-def test_soak_shows_ids_and_changes() -> None:
-    """Ids in full, and the seeds of each outcome."""
-    margin = Margin("reload", "lora[cpu-lora-none]@3", 0.9, "<= 1", "logits", 0.1, 20)
-    changed = {"full[cpu]": {"passed": ["0", "1"], "failed": ["2"]}}
-    text = terminal.render(soak.summary(Soak(20, 2, 40, changed, (margin,))), 140, colour=False)
-    assert "lora[cpu-lora-none]@3" in text
-    assert "changed: full[cpu]: passed under seeds 0, 1; failed under seed 2" in text
-    assert "1 outcomes changed" in text

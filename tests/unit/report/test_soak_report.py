@@ -35,4 +35,4 @@ def test_outcomes_that_changed() -> None:
     assert f"{told} {rest}" == (
         "changed: a[cpu]: failed under seed 0; passed under seeds 1, 2, 3, 4, 5 and 14 more"
     )
-    assert total.endswith("1 outcomes changed")
+    assert total.endswith("1 outcome changed")
