@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from io import StringIO
-
-from rich.console import Console
-
 from tunematrix.report.soak import summary
+from tunematrix.report.terminal import render
 from tunematrix.results.margins import Margin, Soak
 
 NEAR = Margin("memory_process_peak", "memory[cpu-full]@4", 471.0, "<= 500", "MB", 0.058, 140)
@@ -13,10 +10,8 @@ FAR = Margin("optimizer_update", "a[cpu-lora-none]@0", 3e-8, "<= 0.0005", "of th
 
 def shown(changed: dict[str, dict[str, list[str]]], *margins: Margin) -> list[str]:
     """Return the lines of a terminal of 80 columns."""
-    screen = Console(width=80, file=StringIO())
-    screen.print(summary(Soak(20, 7, 140, changed, margins)))
-    assert isinstance(screen.file, StringIO)
-    return [line.strip() for line in screen.file.getvalue().splitlines() if line.strip()]
+    text = render(summary(Soak(20, 7, 140, changed, margins)), 80, colour=False)
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def test_margins_on_two_lines_each() -> None:
