@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import enum
+import signal
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 
 class ExitCode(enum.IntEnum):
@@ -51,16 +53,62 @@ class MachineProblem(TunematrixError):
     exit_code = ExitCode.MACHINE
 
 
+class Interrupted(TunematrixError):
+    """The user ended it; the text says what is left. Shown as it is, since it is no error."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What stands in the way of using a device, a library or a machine.
+
+    Attributes:
+        looked_for: what is needed.
+        found: what there is instead.
+        to_do: what to do about it.
+        present: whether the machine has what is needed at all, though it can't be used.
+    """
+
+    looked_for: str
+    found: str
+    to_do: str
+    present: bool = False
+
+    def __str__(self) -> str:
+        """Say it in a sentence, as a record's reason does."""
+        return f"{self.found}; {self.to_do}"
+
+    @property
+    def lines(self) -> tuple[str, str, str]:
+        """All of it, for someone who has time to read."""
+        return f"looked for: {self.looked_for}", f"found: {self.found}", f"to do: {self.to_do}"
+
+
 class Unavailable(MachineProblem):
-    """A device or a library is missing here, or is there and can't be used."""
+    """A device or a library is missing here, or is there and can't be used.
+
+    Attributes:
+        obstacle: what was looked for, what was found, what to do.
+    """
+
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(str(obstacle))
+        self.obstacle = obstacle
 
 
 class FaultBroken(RuntimeError):
-    """A deliberate sabotage raised itself, so that the run says nothing about the stack."""
+    """A deliberate fault that raised an error itself, so the run says nothing about the stack.
+
+    Attributes:
+        name: of the fault; when: "on its way in" or "on its way out".
+    """
 
     def __init__(self, name: str, when: str, what: str) -> None:
-        text = f"the fault {name} raised {when} ({what}); mend it, since the stack wasn't tried"
+        text = f"the fault {name} raised {when} ({what}); fix the fault; the stack wasn't tested"
         super().__init__(text)
+        self.name = name
+        self.when = when
 
 
 class RanksEnded(RuntimeError):
@@ -77,12 +125,31 @@ class RanksEnded(RuntimeError):
         self.processes = processes
 
 
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names that somebody may have meant: likest first, those that begin so included."""
+    names = list(known)
+    begun = [one for one in names if name and one.startswith(name)]
+    begun.sort(key=len)
+    close = difflib.get_close_matches(name, names, n=most)
+    return list(dict.fromkeys([*close, *begun]))[:most]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the advice that ends a message about an unknown name: close matches, or a list."""
     names = list(known)
-    if close := difflib.get_close_matches(name, names):
+    if close := nearest(name, names):
         return f"did you mean {' or '.join(close)}?"
     if not names:
         return "there is none to choose from"
     rest = "" if len(names) <= 12 else f" and {len(names) - 12} more"
     return f"it can be {', '.join(names[:12])}{rest}"
+
+
+def ending(code: int) -> str:
+    """Say how a process ended, from its code as Python gives it: negative for a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"

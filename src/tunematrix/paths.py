@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import fcntl
 import os
+import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from tunematrix.errors import BadInput, MachineProblem
 
 STATE = "TUNEMATRIX_STATE"
 """Variable with the folder that a run keeps everything in."""
+# Files that belong to other tools as well, with pytest's section in each.
+_SECTIONS = {"tox.ini": "pytest", "setup.cfg": "tool:pytest"}
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -24,6 +30,12 @@ def shipped_configs() -> Path:
     """
     installed = PACKAGE / "configs"
     return installed if installed.is_dir() else PACKAGE.parents[1] / "configs"
+
+
+def shipped_constraints() -> Path:
+    """Return the folder with the environments that come with tunematrix, and their locks."""
+    installed = PACKAGE / "constraints"
+    return installed if installed.is_dir() else PACKAGE.parents[1] / "constraints"
 
 
 def project_root(start: Path) -> Path:
@@ -40,8 +52,8 @@ def state(root: Path) -> Path:
 
     Runs whose records must not mix with the project's own are given another, by `STATE`.
     """
-    told = os.environ.get(STATE)
-    return Path(told) if told else root / ".tunematrix"
+    folder = os.environ.get(STATE)
+    return Path(folder) if folder else root / ".tunematrix"
 
 
 def made(folder: Path) -> Path:
@@ -76,6 +88,71 @@ def pyproject(root: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{shown(file)}: can't be read: {error}; correct it") from None
+
+
+def pytest_file(root: Path) -> Path | None:
+    """Return the one file of a project that pytest reads its settings in; None where there is none.
+
+    The order is pytest's: a table in pyproject.toml hides the sections of tox.ini and setup.cfg.
+    """
+    for name in ("pytest.ini", ".pytest.ini"):
+        if (root / name).is_file():
+            return root / name
+    if "pytest" in pyproject(root).get("tool", {}):
+        return root / "pyproject.toml"
+    for name, section in _SECTIONS.items():
+        if _ini(root / name).has_section(section):
+            return root / name
+    return None
+
+
+def pytest_settings(root: Path) -> dict[str, list[str]]:
+    """Return what a project tells pytest, which checks it; of an ini file, the lines of each."""
+    file = pytest_file(root)
+    if file is None:
+        return {}
+    if file.name == "pyproject.toml":
+        table: dict[str, Any] = pyproject(root)["tool"]["pytest"]
+        settings: dict[str, list[str]] = table.get("ini_options", table)
+        return settings
+    parsed, section = _ini(file), _SECTIONS.get(file.name, "pytest")
+    entries = parsed.items(section) if parsed.has_section(section) else ()
+    return {key: [line for line in text.splitlines() if line.strip()] for key, text in entries}
+
+
+def _ini(file: Path) -> configparser.RawConfigParser:
+    """Read an ini file, as far as it can be read: pytest says itself what is wrong with it."""
+    parsed = configparser.RawConfigParser(strict=False)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):
+        parsed.read(file, encoding="utf-8")
+    return parsed
+
+
+def files_below(
+    folder: Path, without: Iterable[str] = (), skips: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
+    """Yield the files below a folder, sorted within each; links to folders aren't followed.
+
+    Virtualenvs are left out: what lies in them was installed, and isn't the folder's own.
+
+    Args:
+        folder: where to begin. without: patterns of names, such as `.*`, of folders to leave out.
+        skips: whether to leave out a folder, for what its name doesn't say.
+    """
+    patterns = tuple(without)
+
+    def is_left_out(path: Path) -> bool:
+        named = any(fnmatchcase(path.name, pattern) for pattern in patterns)
+        return named or (path / "pyvenv.cfg").exists() or (skips is not None and skips(path))
+
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_left_out(Path(top, name)))
+        yield from (Path(top, name) for name in sorted(names))
+
+
+def python_path() -> str:
+    """Return PYTHONPATH for a new process that is to find all modules that this one finds."""
+    return os.pathsep.join(path for path in sys.path if path)
 
 
 @contextmanager

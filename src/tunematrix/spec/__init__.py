@@ -1,4 +1,4 @@
-"""What must hold: YAML files → frozen specs, with all that is wrong told at once."""
+"""What must hold: YAML files → frozen specs, with everything that is wrong reported at once."""
 
 from tunematrix.spec.loader import find_specs, json_schema, load_specs
 from tunematrix.spec.model import KnownFailure, Source, Spec

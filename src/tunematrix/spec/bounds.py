@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self, TypeVar
+from typing import Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-
-class Section(BaseModel):
-    """Base of everything read from YAML: frozen, nothing unknown, nothing converted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-Item = TypeVar("Item")
-
-
-def unique(values: tuple[Item, ...]) -> tuple[Item, ...]:
-    """Return `values`; refuse a second appearance, which would be silently ignored."""
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            context = {"value": value, "index": index}
-            raise PydanticCustomError("twice", "{value} is listed twice; remove one", context)
-    return values
-
-
-NonEmpty = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[NonEmpty, ...], Strict(False), AfterValidator(unique)]
+from tunematrix.configuration.section import Names, Section
 
 
 def _ordered(maximum: float | None, minimum: float | None) -> float | None:
@@ -69,7 +40,7 @@ class Range(Section):
         return self
 
 
-class Loss(Section):
+class LossBounds(Section):
     """Bounds on the logged training loss, in nats per token."""
 
     final_min: float | None = Field(
@@ -86,7 +57,15 @@ class Loss(Section):
         description="Largest first loss that passes (nats per token): a loss that falls from a "
         "wrong start still looks like learning.",
     )
-    no_nan: bool = Field(True, description="Fail if any logged loss is nan or infinite.")
+    no_nan: bool = Field(
+        True,
+        description="Fail if any logged loss is nan or infinite, or if training ended in nan.",
+    )
+    falls: bool | None = Field(
+        None,
+        description="Whether the loss that a trainer's command logs must fall. Default: where it "
+        "logs four or more.",
+    )
 
     @field_validator("final_max")
     @classmethod
@@ -99,27 +78,28 @@ class Loss(Section):
         return _ordered(value, info.data.get("first_min"))
 
 
-class LogitError(Section):
-    """Bound on what quantizing changes in the base's logits."""
+class LogitErrorBound(Section):
+    """Bound on the error that quantizing causes in the base's logits."""
 
     max: float = Field(
-        ge=0, description="Largest relative error of the loaded base's logits against fp32."
+        ge=0,
+        description="Largest error of the loaded base's logits, relative to the float32 original.",
     )
 
 
-class Memory(Section):
+class MemoryBounds(Section):
     """Bounds on memory, measured three ways, in MB of 10^6 bytes."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     stored_mb: Range | None = Field(
-        None, description="Stored bytes of the model with all quantization state (MB)."
+        None, description="Size of the loaded model, with all quantization state (MB)."
     )
     allocator_peak_mb: Range | None = Field(
-        None, description="Peak of the allocator over the level where training begins (MB)."
+        None, description="Peak of the allocator, above its level when training begins (MB)."
     )
     process_peak_mb: Range | None = Field(
-        None, description="Peak resident size over the level where training begins (MB)."
+        None, description="Peak memory of the process, above its level when training begins (MB)."
     )
 
     @model_validator(mode="after")
@@ -132,67 +112,72 @@ class Memory(Section):
         return self
 
 
-class Throughput(Section):
+class ThroughputBound(Section):
     """The speed that training must reach."""
 
     min_tokens_per_second: float = Field(
-        gt=0, description="Fewest tokens, padding excluded, per second of training wall time."
+        gt=0, description="Lowest training speed that passes (tokens/s, without padding)."
     )
 
 
-class Reload(Section):
-    """Bound on what saving and loading again changes."""
+class ReloadBound(Section):
+    """Bound on the change that saving and loading again may cause."""
 
     max_difference: float = Field(
-        ge=0, description="Largest absolute logit difference between trained and reloaded model."
+        ge=0,
+        description="Largest difference between a logit of the trained and of the reloaded model.",
     )
 
 
-class Merge(Section):
-    """Bound on what merging an adapter into its base changes."""
+class MergeBound(Section):
+    """Bound on the change that merging an adapter into its base may cause."""
 
     max: float = Field(
         ge=0,
-        description="Largest logit difference between adapted and merged model, as a share of what "
-        "training changed.",
+        description="Largest difference between logits of the adapted and the merged model, "
+        "divided by the change that training made.",
     )
 
 
-class Generation(Section):
+class GenerationBound(Section):
     """Bound on the texts that a model generates."""
 
     min_grammatical: float = Field(
-        ge=0, le=1, description="Smallest share of generated texts that are stories of the dialect."
+        ge=0, le=1, description="Smallest share of generated texts that follow the grammar."
     )
 
 
-class Parity(Section):
+class ParityBounds(Section):
     """Bounds on the distance to the recorded truth, which was computed in float64."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    logits: float | None = Field(None, ge=0, description="Largest absolute logit difference.")
+    logits: float | None = Field(None, ge=0, description="Largest difference of a logit.")
     gradients: float | None = Field(
         None,
         ge=0,
-        description="Largest gradient difference, relative to the largest entry of the same "
+        description="Largest difference of a gradient, divided by the largest entry of the same "
         "parameter's gradient.",
     )
     trace: float | None = Field(
-        None, ge=0, description="Largest difference of a loss in 20 steps of plain SGD (nats)."
+        None,
+        ge=0,
+        description="Largest difference of a loss, in 20 steps of plain SGD (nats per token).",
     )
 
 
-class Transfer(Section):
-    """Bound on what taking an adapter from one engine to another changes."""
+class TransferBound(Section):
+    """Bound on the change that taking an adapter to another engine may cause."""
 
     max_difference: float = Field(
-        ge=0, description="Largest absolute logit difference to what its own engine recorded."
+        ge=0,
+        description="Largest difference of a logit from the one recorded by the adapter's own "
+        "engine.",
     )
 
 
-class Stderr(Section):
-    """Texts looked for in what the run wrote to stderr."""
+class StderrPatterns(Section):
+    """Texts that are searched for in the run's stderr."""
 
     forbidden_patterns: Names = Field(
         (), description="Fail if one of these texts (not regular expressions) is in stderr."
@@ -200,15 +185,3 @@ class Stderr(Section):
     warn_patterns: Names = Field(
         (), description="Warn, without failing, if one of these texts is in stderr."
     )
-
-
-class Inference(Section):
-    """A completion from a real server, scored by a reference model."""
-
-    prompt: NonEmpty = Field("Once upon a time", description="Text to complete.")
-    max_tokens: int = Field(50, gt=0, description="Most tokens to generate.")
-    temperature: float = Field(0.7, ge=0, description="Sampling temperature; 0 is greedy.")
-    perplexity_max: float = Field(
-        500.0, gt=0, description="Largest perplexity of prompt and completion that passes."
-    )
-    server_timeout: int = Field(60, gt=0, description="Seconds to wait for the server.")

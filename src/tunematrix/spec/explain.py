@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from tunematrix.errors import did_you_mean
@@ -18,13 +20,13 @@ _EXPECTED = {
     "int_type": ("a whole number", "write it without quotes and decimals"),
     "float_type": ("a number", "write it without quotes"),
     "bool_type": ("true or false", "write one of them without quotes"),
-    "finite_number": ("a finite number", "nothing compares with nan or infinity"),
+    "finite_number": ("a finite number", "nan and infinity can't be compared with"),
     "tuple_type": ("a list", "write [one, two]"),
     "dict_type": ("a section", "write `key: value` lines below it"),
     "mapping_type": ("a section", "write `key: value` lines below it"),
     "model_type": ("a section", "write `key: value` lines below it"),
-    "greater_than": ("more than {gt}", "raise it"),
-    "greater_than_equal": ("at least {ge}", "raise it"),
+    "greater_than": ("more than {gt:g}", "raise it"),
+    "greater_than_equal": ("at least {ge:g}", "raise it"),
     "string_too_short": ("some text", "fill it in or remove the line"),
     "string_too_long": ("at most {max_length} characters", "shorten it"),
     "string_pattern_mismatch": ("text that matches {pattern}", "correct it"),
@@ -35,11 +37,41 @@ _EXPECTED = {
 
 def explained(tree: Tree, model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
     """Yield a problem for each of pydantic's findings about the data of `tree`."""
+    for found in findings(model, error):
+        yield tree.problem(found.route, found.text)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """One of pydantic's findings in our words.
+
+    Attributes:
+        route: from the top of the data to the entry; kind: pydantic's name for what is wrong.
+        text: what is wrong, and what to do; value: what stands there.
+    """
+
+    route: Route
+    kind: str
+    text: str
+    value: object
+
+
+def findings(model: type[BaseModel], error: ValidationError) -> Iterator[Misfit]:
+    """Yield each of pydantic's findings in words, where no file is at hand."""
     for found in error.errors(include_url=False):
         if found["type"] == "default_factory_not_called":  # only says that others failed
             continue
         route = _route(found)
-        yield tree.problem(route, _text(model, route, found))
+        yield Misfit(route, found["type"], _text(model, route, found), found["input"])
+
+
+def misfit(wanted: TypeAdapter[Any], value: object) -> str | None:
+    """Say what is wrong with one value; None where it fits."""
+    try:
+        wanted.validate_python(value, strict=True)
+    except ValidationError as error:
+        return _value_text(error.errors(include_url=False)[0])
+    return None
 
 
 def _route(found: ErrorDetails) -> Route:
@@ -56,6 +88,14 @@ def _text(model: type[BaseModel], route: Route, found: ErrorDetails) -> str:
         return f"is not a known key; {did_you_mean(str(route[-1]), known)}"
     if kind == "missing":
         return "is missing; add it"
+    return _value_text(found)
+
+
+def _value_text(found: ErrorDetails) -> str:
+    kind = found["type"]
+    if kind == "literal_error" and isinstance(found["input"], str):
+        known = re.findall(r"'([^']*)'", found["ctx"]["expected"])
+        return f"{found['input']} is not one of its values; {did_you_mean(found['input'], known)}"
     if kind in _EXPECTED:
         expected, advice = _EXPECTED[kind]
         wanted = expected.format(**found.get("ctx", {}))

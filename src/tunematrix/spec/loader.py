@@ -1,29 +1,23 @@
-"""Spec files → frozen specs; everything that is wrong with all of them is told at once."""
+"""Spec files → frozen specs; everything that is wrong in all files is reported at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+from pydantic.json_schema import GenerateJsonSchema
 
+from tunematrix.configuration.reference import SchemaWithoutNull
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import shown
 from tunematrix.spec.explain import explained
-from tunematrix.spec.model import Source, Spec
-from tunematrix.spec.problems import Problem, Route, place, refuse
-from tunematrix.spec.yaml_tree import Tree, Value, read_tree
+from tunematrix.spec.model import COMMAND, Source, Spec
+from tunematrix.spec.problems import Problem, place, refuse
+from tunematrix.spec.yaml_tree import Tree, Value, empty_entries, read_tree
 
-# Fields that are understood, the recipe that has yet to be written for them, and what to do.
-_NOT_YET = {
-    "project_dir": ("command", "set the file aside until it does"),
-    "inference": ("serve", "remove the section until it does"),
-    "finalize": ("serve", "remove the section until it does"),
-}
-_COMMAND_ONLY = ("project_dir", "config", "dynamic_args")
+_COMMAND_ONLY = ("project_dir", "config", "trainer", "dynamic_args", "inference", "finalize")
 
 
 def find_specs(folder: Path) -> tuple[Path, ...]:
@@ -64,20 +58,8 @@ def load_specs(paths: Iterable[Path]) -> tuple[Spec, ...]:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a spec file, for editors."""
-    schema = Spec.model_json_schema(schema_generator=_SchemaWithoutNull)
+    schema = Spec.model_json_schema(schema_generator=SchemaWithoutNull)
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
-
-
-class _SchemaWithoutNull(GenerateJsonSchema):
-    """An optional entry of a spec is left out, never null."""
-
-    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
-
-    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default", ...) is None:
-            return self.generate_inner(schema["schema"])
-        return super().default_schema(schema)
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -91,7 +73,7 @@ def _validated(tree: Tree) -> Spec | tuple[Problem, ...]:
     try:
         spec = Spec.model_validate(tree.data)
     except ValidationError as error:
-        empty = set(_empty(tree.data, ()))
+        empty = set(empty_entries(tree.data, ()))
         found = explained(tree, Spec, error)
         return tuple(problem for problem in found if problem.route not in empty)
     return spec.written_in(Source(tree.path, tree.lines))
@@ -100,43 +82,30 @@ def _validated(tree: Tree) -> Spec | tuple[Problem, ...]:
 def _raw_problems(tree: Tree) -> Iterator[Problem]:
     """Yield what can be told from the keys alone, whatever else is wrong in the file."""
     yield from tree.problems
-    for route in _empty(tree.data, ()):
+    for route in empty_entries(tree.data, ()):
         yield tree.problem(route, "is empty; give it a value or remove the line")
     if tree.data:
         yield from _form_problems(tree)
 
 
-def _empty(value: Value | Mapping[str, Value], route: Route) -> Iterator[Route]:
-    if value is None:
-        yield route
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _empty(entry, (*route, key))
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            yield from _empty(entry, (*route, index))
-
-
 def _form_problems(tree: Tree) -> Iterator[Problem]:
     """Yield contradictions between the two forms: `recipe`, or `project_dir` and `config`."""
     data = tree.data
-    runs_command = data.get("recipe", "command") == "command"
     given = [name for name in _COMMAND_ONLY if name in data]
-    if not runs_command:
+    if data.get("recipe", COMMAND) != COMMAND:
         for name in given:
             text = f"belongs to the recipe command, and {data['recipe']} would ignore it; remove it"
             yield tree.problem((name,), text)
-    elif not given and "recipe" not in data:
+    elif "recipe" in data:
+        return
+    elif not given:
         text = "is missing; name what a run does (sft), or give project_dir and config"
         yield tree.problem(("recipe",), text)
     else:
         for name in ("project_dir", "config"):
             if name not in data:
-                yield tree.problem((name,), "is missing; the recipe command needs it")
-    for name, (recipe, advice) in _NOT_YET.items():
-        if name in data and (name != "project_dir" or runs_command):
-            text = f"needs the recipe {recipe}, which does not exist yet; {advice}"
-            yield tree.problem((name,), text)
+                text = "is missing; a spec without a recipe runs a trainer's command and needs it"
+                yield tree.problem((name,), text)
 
 
 def _same_names(trees: Iterable[Tree]) -> Iterator[Problem]:

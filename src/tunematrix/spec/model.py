@@ -1,4 +1,4 @@
-"""What a spec can say: one claim, the matrix it must hold over, the bounds that decide it."""
+"""The fields of a spec: one claim, the matrix it must hold for, the bounds that decide it."""
 
 from __future__ import annotations
 
@@ -10,34 +10,24 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
+from tunematrix.configuration.section import NonEmpty, OneOrMore, Section, unique
+from tunematrix.configuration.trainer import Inference
 from tunematrix.spec.bounds import (
-    Generation,
-    Inference,
-    LogitError,
-    Loss,
-    Memory,
-    Merge,
-    NonEmpty,
-    Parity,
+    GenerationBound,
+    LogitErrorBound,
+    LossBounds,
+    MemoryBounds,
+    MergeBound,
+    ParityBounds,
     Range,
-    Reload,
-    Section,
-    Stderr,
-    Throughput,
-    Transfer,
-    unique,
+    ReloadBound,
+    StderrPatterns,
+    ThroughputBound,
+    TransferBound,
 )
 from tunematrix.spec.problems import Problem, Route, place
 from tunematrix.spec.relation import Relation, is_relations
-from tunematrix.spec.values import (
-    Files,
-    Link,
-    Marker,
-    OneOrMore,
-    Options,
-    Plain,
-    PlainOrList,
-)
+from tunematrix.spec.values import Files, Link, Marker, Options, Plain, PlainOrList
 from tunematrix.spec.yaml_tree import nearest_line
 
 
@@ -50,21 +40,23 @@ def holds(when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str]) ->
 
 
 class KnownFailure(Section):
-    """Cells that are known to fail; strict, so it fails once the thing starts to work."""
+    """Cells that are known to fail. If one stops failing that way, it counts as failed."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["raises"]}, {"required": ["check"]}]}
     )
 
     when: Mapping[str, OneOrMore] = Field(
-        min_length=1, description="Axis to option, or to a list of options; all must match."
+        min_length=1,
+        description="For each axis, the option or options it applies to; a cell must match on all "
+        "axes named.",
     )
     raises: NonEmpty | None = Field(
-        None, description="Name of the exception the recipe ends with, or of one of its bases."
+        None, description="The exception that the cell ends with, or one of its base classes."
     )
     check: NonEmpty | None = Field(None, description="Name of the check that fails.")
-    reason: NonEmpty = Field(description="Why it fails, for the report.")
-    link: Link = Field(description="Where it is tracked.")
+    reason: NonEmpty = Field(description="Why it fails; shown in the report.")
+    link: Link = Field(description="Page where the bug is tracked.")
 
     @model_validator(mode="after")
     def _expects_one_thing(self) -> Self:
@@ -82,6 +74,10 @@ class KnownFailure(Section):
     def matches(self, axes: Mapping[str, str]) -> bool:
         """Return whether a cell with these options (axis to option) is meant."""
         return holds(self.when, axes)
+
+
+COMMAND = "command"
+"""The recipe of a spec that names none, but a project and its configuration."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def _files(data: dict[str, Any]) -> tuple[str, ...]:
 
 
 class Spec(Section):
-    """One claim about fine-tuning, the matrix it must hold over, and what decides it."""
+    """One claim about fine-tuning, the matrix it must hold for, and the bounds that decide it."""
 
     model_config = ConfigDict(
         title="tunematrix spec",
@@ -118,61 +114,88 @@ class Spec(Section):
     test_id: str = Field(
         pattern=r"^[a-z0-9_-]+$",
         max_length=100,
-        description="Unique name; the cells are called test_id[backend-option-option].",
+        description="Unique name; begins the name of each cell: test_id[backend-option-option].",
     )
-    description: str = Field("", description="The claim, in one sentence, for the report.")
-    recipe: NonEmpty | None = Field(None, description="What a run does, such as sft.")
+    description: str = Field("", description="The claim in one sentence; shown in the report.")
+    recipe: NonEmpty | None = Field(
+        None, description="The recipe that each cell follows, such as sft."
+    )
     project_dir: NonEmpty | None = Field(
-        None, description="Folder of the project whose trainer is run; for the command recipe."
+        None,
+        description="Folder of the project that a trainer is run in, relative to pyproject.toml. "
+        "Default: the folder of pyproject.toml itself.",
     )
     config: NonEmpty | None = Field(
-        None, description="Configuration handed to that trainer; for the command recipe."
+        None, description="Configuration passed to that trainer: a name, or a path."
+    )
+    trainer: NonEmpty | None = Field(
+        None,
+        description="The trainer, as pyproject.toml names it. Default: the only one there.",
     )
     dynamic_args: Mapping[str, Plain] = Field(
-        {}, description="Flags handed to that trainer: underscores become dashes, true a bare flag."
+        {},
+        description="Arguments passed to that trainer. Unless it says otherwise, underscores "
+        "become dashes, `true` a flag without a value, and `false` nothing.",
     )
     matrix: Mapping[str, Options] = Field(
         {},
-        description="Axis to the options it must hold for, or all. Axes not named keep their "
-        "default; backend is what the environment has.",
+        description="For each axis, the options to combine, or `all`. An axis that isn't named "
+        "keeps its default. The backend comes from the environment.",
     )
     overrides: Mapping[str, PlainOrList] = Field(
-        {}, description="Dotted configuration keys to values, for all cells (train.max_steps: 60)."
+        {}, description="Configuration keys to set in all cells, such as `train.max_steps: 60`."
     )
-    loss: Loss = Field(default_factory=Loss, description="Bounds on the logged training loss.")
+    loss: LossBounds = Field(
+        default_factory=LossBounds, description="Bounds on the logged training loss."
+    )
     gap_closed: Range | None = Field(
-        None, description="Share of the gap between the base's loss and the floor that was closed."
+        None,
+        description="Bounds on the share of the gap between the base model's loss and the entropy "
+        "floor that training must close.",
     )
-    logit_error: LogitError | None = Field(None, description="Bound on the quantizer's error.")
-    memory: Memory | None = Field(None, description="Bounds on memory.")
-    throughput: Throughput | None = Field(None, description="Bound on the speed of training.")
-    reload: Reload | None = Field(None, description="Bound on what saving and loading changes.")
-    merge: Merge | None = Field(None, description="Bound on what merging an adapter changes.")
-    generation: Generation | None = Field(None, description="Bound on generated texts.")
-    parity: Parity | None = Field(None, description="Bounds on the distance to the recorded truth.")
-    transfer: Transfer | None = Field(
-        None, description="Bound on what another engine makes of an adapter."
+    logit_error: LogitErrorBound | None = Field(
+        None, description="Bound on the error that quantizing causes in the logits."
+    )
+    memory: MemoryBounds | None = Field(None, description="Bounds on memory.")
+    throughput: ThroughputBound | None = Field(None, description="Bound on the speed of training.")
+    reload: ReloadBound | None = Field(
+        None, description="Bound on the change that saving and loading may cause."
+    )
+    merge: MergeBound | None = Field(
+        None, description="Bound on the change that merging an adapter may cause."
+    )
+    generation: GenerationBound | None = Field(None, description="Bound on generated texts.")
+    parity: ParityBounds | None = Field(
+        None, description="Bounds on the difference from recorded values."
+    )
+    transfer: TransferBound | None = Field(
+        None, description="Bound on the change that loading another engine's adapter may cause."
     )
     relation: Relation | None = Field(
-        None, description="Makes it a claim about several cells, which must agree."
+        None, description="Makes the spec a claim about several cells that must agree."
     )
     preference: Range | None = Field(
         None,
-        description="Required share of the preferred story, of two that start equally likely.",
+        description="Bounds on the share of preferred stories after training; before it, the share "
+        "is one half.",
     )
-    stderr: Stderr = Field(default_factory=Stderr, description="Texts looked for in stderr.")
+    stderr: StderrPatterns = Field(
+        default_factory=StderrPatterns, description="Texts that are searched for in stderr."
+    )
     expected_files: Files = Field(
         default_factory=_files,
-        description="Files the run must leave, relative to its output folder. Default: none with "
-        "`recipe`, else trainer_logs.json.",
+        description="Files that the run must write, relative to its output folder. Default: none "
+        "with `recipe`, otherwise trainer_logs.json.",
     )
-    min_steps_logged: int = Field(1, ge=0, description="Fewest training steps in the log.")
+    min_steps_logged: int = Field(
+        1, ge=0, description="Smallest number of training steps in the log."
+    )
     gpu_requirement: int = Field(
         default_factory=_gpus,
         ge=0,
-        description="GPUs that are needed. Default: 0 with `recipe`, else 1.",
+        description="Number of GPUs needed. Default: 0 with `recipe`, otherwise 1.",
     )
-    timeout: int = Field(300, gt=0, description="Seconds after which a cell is ended.")
+    timeout: int = Field(300, gt=0, description="Seconds after which a cell is stopped.")
     markers: Annotated[tuple[Marker, ...], Strict(False), AfterValidator(unique)] = Field(
         ("integration",), description="Markers for selecting with -m."
     )
@@ -180,10 +203,10 @@ class Spec(Section):
         (), description="Cells that are known to fail, with reason and link."
     )
     inference: Inference | None = Field(
-        None, description="Completion from a served checkpoint; for the serve recipe."
+        None, description="A completion from the served checkpoint, and its largest perplexity."
     )
     finalize: Mapping[str, Plain] | None = Field(
-        None, description="Options of the step that readies a checkpoint for serving."
+        None, description="Arguments of the trainer's command that prepares it for serving."
     )
 
     _source: Source = PrivateAttr(default_factory=Source)
@@ -196,6 +219,11 @@ class Spec(Section):
     def source(self) -> Source:
         """Where this spec was written."""
         return self._source
+
+    @property
+    def runs_command(self) -> bool:
+        """Whether its cells are the command of a trainer."""
+        return self.recipe in (None, COMMAND)
 
     def written_in(self, source: Source) -> Self:
         """Return this spec with the place it was read from."""

@@ -51,6 +51,17 @@ def dotted(route: Route) -> str:
     return text.removeprefix(".")
 
 
+def route_of(text: str) -> Route:
+    """Return the route that a text such as `a.b[0].c` stands for, as `dotted` writes it."""
+    route: list[str | int] = []
+    for part in text.replace("[", ".[").split("."):
+        if part.startswith("[") and part[1:-1].isdigit():
+            route.append(int(part[1:-1]))
+        elif part:
+            route.append(part.strip("[]"))
+    return tuple(route)
+
+
 def refuse(problems: Iterable[Problem]) -> None:
     """Raise one error that lists every problem, in the order of files and lines.
 

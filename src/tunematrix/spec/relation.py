@@ -1,4 +1,4 @@
-"""What a spec says of several cells at once: arms that must agree, and in what."""
+"""The part of a spec about several cells at once: arms, and the quantities they must agree in."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Annotated, Literal, NoReturn, Self, TypeAlias
 from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
-from tunematrix.spec.bounds import NonEmpty, Range, Section, unique
+from tunematrix.configuration.section import NonEmpty, Section, unique
+from tunematrix.spec.bounds import Range
 from tunematrix.spec.problems import Route
 from tunematrix.spec.values import PlainOrList, Scalar
 
 Quantity: TypeAlias = Literal["gradients", "updates", "parameters", "state", "losses", "logits"]
-"""What is compared value by value."""
+"""Quantities that are compared value by value."""
 Figure: TypeAlias = Literal["stored_mb", "allocator_peak_mb", "process_peak_mb"]
-"""What is compared by its ratio."""
+"""Figures whose ratio is compared."""
 
 SAME, RATIO = "same_", "ratio_"
 """Begin the names of a relation's checks, and of no cell's: same_gradients, ratio_stored_mb."""
@@ -26,7 +27,7 @@ STAGES = (
     "base", "trained", "reloaded", "peft", "auto-peft", "auto", "merged", "unmerged", "late",
     "quantized", "dequantized",
 )  # fmt: skip
-"""Whose logits a cell may have kept."""
+"""The stages whose logits a cell may have kept."""
 
 ArmName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -39,10 +40,8 @@ def is_relations(check: str) -> bool:
 class Planted(Section):
     """A difference that the relation must notice, in one of its arms."""
 
-    arm: NonEmpty = Field(description="The arm that it is planted in.")
-    fault: str = Field(
-        pattern=r"^[\w.]+:\w+$", description="Context manager to enter there, MODULE:NAME."
-    )
+    arm: NonEmpty = Field(description="The arm that the fault is planted in.")
+    fault: str = Field(pattern=r"^[\w.]+:\w+$", description="The fault to plant, as MODULE:NAME.")
 
     @property
     def name(self) -> str:
@@ -51,7 +50,7 @@ class Planted(Section):
 
 
 class Relation(Section):
-    """Arms, each a cell of its own, of which the first is what the others must agree with."""
+    """Arms, each a cell of its own; the others must agree with the first."""
 
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [{"required": ["compare"]}, {"required": ["ratio"]}]}
@@ -59,31 +58,31 @@ class Relation(Section):
 
     arms: Mapping[ArmName, Mapping[str, PlainOrList]] = Field(
         min_length=2,
-        description="Name to the overrides, axes included, that make the arm; `logits` names the "
-        "stage whose logits it brings (trained). Arms that run the same are run once.",
+        description="For each arm, the axes and keys in which it differs. `logits` names the stage "
+        "whose logits are compared (default: trained). Arms with equal settings are run once.",
     )
     compare: Annotated[tuple[Quantity, ...], Strict(False), AfterValidator(unique)] = Field(
         (),
-        description="What must agree: gradients, updates, parameters (those at the end), state "
-        "(of optimizer and random generators, at the end), losses, logits.",
+        description="Quantities that must agree: gradients, updates, parameters (at the end), "
+        "state (of optimizer and random generators, at the end), losses, logits.",
     )
     ratio: Mapping[Figure, Annotated[Mapping[ArmName, Range], Field(min_length=1)]] = Field(
         {},
-        description="Figure (stored_mb, allocator_peak_mb, process_peak_mb) to arm to bounds on "
-        "its share of the first arm's.",
+        description="For each figure (stored_mb, allocator_peak_mb, process_peak_mb) and arm, the "
+        "range for that arm's figure divided by the first arm's.",
     )
     tolerance: Mapping[Quantity, Annotated[float, Field(ge=0)]] = Field(
         {},
-        description="Largest relative difference, where it follows from theory; else ten times "
-        "what the table of tolerances has recorded of honest runs.",
+        description="For each quantity whose largest relative difference follows from theory, that "
+        "difference. Default: ten times the difference recorded for correct runs.",
     )
     of_rounding: float = Field(
         0.0,
         ge=0,
-        description="Adds to a tolerance so many times the quantizer's own error of the logits.",
+        description="A number N: adds N × the quantizer's logit error to the tolerance.",
     )
     planted: Annotated[tuple[Planted, ...], Strict(False)] = Field(
-        (), description="Differences that it must notice; -m planted tries them."
+        (), description="Deliberate errors that the relation must notice; `-m planted` tries them."
     )
 
     @model_validator(mode="after")
@@ -108,7 +107,7 @@ class Relation(Section):
         names: set[str] = set()
         for index, planted in enumerate(self.planted):
             if planted.arm not in self.arms:
-                text = f"{{name}} is no arm; give one of {', '.join(self.arms)}"
+                text = f"{{name}} is not an arm; give one of {', '.join(self.arms)}"
                 _refuse(("planted", index, "arm"), text, planted.arm)
             if planted.name in names:
                 text = "a second fault is called {name}; give it another name"
@@ -125,7 +124,7 @@ class Relation(Section):
             if LOGITS not in self.compare:
                 _refuse(route, "names logits, which aren't compared; add logits to compare")
             if arm[LOGITS] not in STAGES:
-                text = f"{{name}} is no stage; give one of {', '.join(STAGES)}"
+                text = f"{{name}} is not a stage; give one of {', '.join(STAGES)}"
                 _refuse(route, text, str(arm[LOGITS]))
         return self
 
@@ -135,11 +134,11 @@ class Relation(Section):
         return frozenset(key for arm in self.arms.values() for key in arm if key != LOGITS)
 
     def overrides_of(self, arm: str) -> Mapping[str, Scalar | tuple[Scalar, ...]]:
-        """Return what makes an arm, without what it brings."""
+        """Return the overrides of an arm, without its stage."""
         return {key: value for key, value in self.arms[arm].items() if key != LOGITS}
 
     def stage_of(self, arm: str) -> str:
-        """Return the stage whose logits an arm brings."""
+        """Return the stage that an arm's logits are taken from."""
         return str(self.arms[arm].get(LOGITS, "trained"))
 
 

@@ -9,9 +9,11 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from tunematrix.spec.bounds import Names, unique
+from tunematrix.configuration.section import Names, options
 
 Scalar: TypeAlias = bool | int | float | str
+Given: TypeAlias = Scalar | tuple[Scalar, ...]
+"""The values that an override may give a key."""
 
 
 def _scalar(value: object) -> object:
@@ -34,25 +36,6 @@ def _scalar_or_list(value: object) -> object:
     return value
 
 
-def _options(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        if value == "all":
-            return value
-        text = "expected a list of options, or all; write [{value}]"
-        raise PydanticCustomError("not_options", text, {"value": str(value)})
-    if not value:
-        raise PydanticCustomError("no_options", "lists no option; name one, or write all")
-    for index, entry in enumerate(value):
-        if not isinstance(entry, str):
-            context = {"value": str(entry).lower(), "index": index}
-            raise PydanticCustomError("not_a_name", "{value} is not text; quote it", context)
-    return unique(tuple(value))
-
-
-def _one_or_more(value: object) -> object:
-    return value if isinstance(value, str) else _options(value)
-
-
 def _inside(files: tuple[str, ...]) -> tuple[str, ...]:
     for index, name in enumerate(files):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -62,8 +45,7 @@ def _inside(files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Files: TypeAlias = Annotated[Names, AfterValidator(_inside)]
-Options: TypeAlias = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_options)]
-OneOrMore: TypeAlias = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_more)]
+Options: TypeAlias = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(options)]
 Plain: TypeAlias = Annotated[Scalar, BeforeValidator(_scalar)]
 PlainOrList: TypeAlias = Annotated[
     Scalar | Annotated[tuple[Scalar, ...], Strict(False)], BeforeValidator(_scalar_or_list)

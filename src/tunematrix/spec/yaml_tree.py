@@ -68,6 +68,30 @@ def nearest_line(lines: Mapping[Route, int], route: Route) -> int:
     return lines.get(route, 1)
 
 
+def empty_entries(value: Value | Mapping[str, Value], route: Route) -> Iterator[Route]:
+    """Yield the route of each entry below `value`, itself at `route`, that has no value."""
+    if value is None:
+        yield route
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from empty_entries(entry, (*route, key))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from empty_entries(entry, (*route, index))
+
+
+def texts(value: object, route: Route = ()) -> Iterator[tuple[Route, str]]:
+    """Yield every text in a tree, and where it stands."""
+    if isinstance(value, str):
+        yield route, value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from texts(entry, (*route, key))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from texts(entry, (*route, index))
+
+
 def read_tree(path: Path) -> Tree:
     """Read a YAML file whose top is a mapping; what is wrong is in the result's `problems`."""
     try:
@@ -142,7 +166,7 @@ def _strange(event: yaml.Event) -> Iterator[str]:
 
 
 def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
-    """Return what the YAML parser complained about, in one line."""
+    """Return the YAML parser's complaint, in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         line = error.problem_mark.line + 1
         context = f" {error.context}" if error.context else ""
