@@ -3,22 +3,18 @@
 An axis that an option doesn't mention is unconstrained. In an axis that it mentions, an option
 that isn't listed is a no, so that what nobody has thought of is not run by accident. A backend
 that isn't listed is another matter: the option belongs to other backends, and is no point there.
+What a plug-in adds, nobody else can list, so its own answer counts for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, Strict
-from pydantic_core import PydanticCustomError
-
+from tunematrix.configuration.declarations import Answer, Declarations, Refusal
 from tunematrix.errors import did_you_mean
-from tunematrix.spec.bounds import Names, NonEmpty, Section
 from tunematrix.spec.model import holds
 from tunematrix.spec.problems import Problem, Route
-from tunematrix.spec.values import OneOrMore
 from tunematrix.spec.yaml_tree import Tree
 
 
@@ -41,67 +37,8 @@ class No:
     declared_in: str
 
 
-class Refusal(Section):
-    """A declared no."""
-
-    reason: NonEmpty = Field(description="Why it is unsupported.")
-    link: str = Field("", description="Where that is documented or tracked.")
-    raises: NonEmpty | None = Field(None, description="Exception that running it ends with.")
-    checks: Names = Field((), description="Checks that fail when it is run, no others.")
-
-    def no(self, file: str) -> No:
-        """Return this refusal as the answer of a config file."""
-        return No(self.reason, self.link, self.raises, self.checks, file)
-
-
-class Unsupported(Refusal):
-    """A declared no to a combination of several axes."""
-
-    when: Mapping[str, OneOrMore] = Field(
-        min_length=1, description="Axis to option, or to a list of options; all must match."
-    )
-
-
-def _answer(value: object) -> object:
-    if value is True:
-        return None
-    if isinstance(value, dict):
-        return value
-    text = "is neither true nor a no with a reason; write true or {{reason: ..., link: ...}}"
-    raise PydanticCustomError("no_answer", text)
-
-
-Answer: TypeAlias = Annotated[Refusal | None, BeforeValidator(_answer)]
-
-
-class BuildTools(Section):
-    """What an option compiles with on the machine that it is used on."""
-
-    compiler: str = Field("", description="Command that compiles, unless CXX names another.")
-    tools: Names = Field((), description="Commands, on PATH or in the virtualenv.")
-    headers: Names = Field((), description="Headers of Python's own, such as Python.h.")
-
-
-class Declarations(Section):
-    """The part of an option's file that the matrix reads."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: NonEmpty = Field(description="The file's name without .yaml.")
-    description: str = Field("", description="One line for listings.")
-    preload: Names = Field((), description="Of a backend: modules imported once for all cells.")
-    canary: str = Field("", description="Of a backend: package.module:function, tried in a fork.")
-    requires: Names = Field((), description="Modules without which it is unavailable.")
-    install: str = Field("", description="The command that installs those modules.")
-    builds_with: BuildTools = Field(
-        default_factory=BuildTools, description="What it compiles with, at first use."
-    )
-    capabilities: Mapping[str, Mapping[str, Answer]] = Field(
-        {}, description="Axis to option to true, or to a no with its reason."
-    )
-    unsupported: Annotated[tuple[Unsupported, ...], Strict(False)] = Field(
-        (), description="Combinations of several axes that don't work with this option."
-    )
+def _as_no(refusal: Refusal, file: str) -> No:
+    return No(refusal.reason, refusal.link, refusal.raises, refusal.checks, file)
 
 
 def is_at_home(declared: Declarations, backend: str) -> bool:
@@ -117,11 +54,23 @@ def first_no(file: str, declared: Declarations, axes: Mapping[str, str]) -> No |
         if option not in answers:
             return No(f"{axis} {option} is not declared in {file}", "", None, (), file)
         if (refusal := answers[option]) is not None:
-            return refusal.no(file)
+            return _as_no(refusal, file)
     for entry in declared.unsupported:
         if holds(entry.when, axes):
-            return entry.no(file)
+            return _as_no(entry, file)
     return None
+
+
+def with_answer(declared: Declarations, axis: str, option: str, answer: Answer) -> Declarations:
+    """Return what an option declares, with the answer that a plug-in's option gives in its place.
+
+    Only where it answers for some options of that axis, and not for this one, which it can't know.
+    """
+    answers = declared.capabilities.get(axis)
+    if answers is None or option in answers:
+        return declared
+    capabilities = {**declared.capabilities, axis: {**answers, option: answer}}
+    return declared.model_copy(update={"capabilities": capabilities})
 
 
 def declaration_problems(

@@ -5,21 +5,29 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.capabilities import No, first_no, is_at_home
 from tunematrix.matrix.choices import Choice, Choices, choose
 from tunematrix.matrix.groups import Groups
-from tunematrix.matrix.overrides import hydra_overrides, override_problems
+from tunematrix.matrix.overrides import ARGUMENTS, changes, override_problems
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import Problem, Route, refuse
+from tunematrix.spec.values import Given
 
-Identity: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[str, ...]]
+Identity: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, Given], ...]]
+"""The axes and the overrides of a cell, each sorted by name."""
 
-EITHER = "|"
-"""Stands between the options of an axis in which the arms of a relation differ."""
+
+def display_id(base_id: str, seed: int | None, planted: str) -> str:
+    """Return what a cell or a relation is called: `a[cpu]`, `a[cpu]@3`, `a[cpu]@3!half_rate`.
+
+    Ids are for people and for node ids; no code takes one apart.
+    """
+    under = "" if seed is None else f"@{seed}"
+    return f"{base_id}{under}!{planted}" if planted else f"{base_id}{under}"
 
 
 @dataclass(frozen=True)
@@ -27,18 +35,31 @@ class Cell:
     """One point of a spec's matrix in one environment.
 
     Attributes:
-        id: `test_id[backend-option-option]`, the options of the spec's matrix in its order.
+        base_id: `test_id[backend-option-option]`, the options of the spec's matrix in its order.
         spec: the claim.
         axes: every axis to its option, defaults included.
-        overrides: Hydra overrides that make it from cell.yaml; only what differs, and backend.
+        overrides: dotted key to value, for all that differs from its options and cell.yaml.
         faults: sabotages that are entered in it alone.
+        seed: the seed it was put under; None where it runs as its spec says.
+        planted: name of the fault or of the planted difference in it; empty where there is none.
     """
 
-    id: str
+    base_id: str
     spec: Spec
     axes: Mapping[str, str] = field(hash=False)
-    overrides: tuple[str, ...]
+    overrides: Mapping[str, Given] = field(hash=False)
     faults: tuple[str, ...] = ()
+    seed: int | None = None
+    planted: str = ""
+
+    @property
+    def id(self) -> str:
+        """What it is called: its base id, then its seed and what is planted in it."""
+        return display_id(self.base_id, self.seed, self.planted)
+
+    def sabotaged(self, planted: str, fault: str) -> Cell:
+        """Return this cell with a sabotage (MODULE:NAME) that its id shows as `planted`."""
+        return replace(self, planted=planted, faults=(fault,))
 
 
 @dataclass(frozen=True)
@@ -79,11 +100,12 @@ class Resolved:
 
 def resolve(spec: Spec, groups: Groups) -> Resolved:
     """Look up everything that a spec names in the configs."""
-    chosen, problems = choose(spec, groups)
-    found = [*problems, *override_problems(spec, groups, chosen)]
-    found += _known_failure_problems(spec, groups, chosen)
-    found += _same_ids(spec, chosen)
-    return Resolved(spec, chosen, tuple(found))
+    chosen, of_axes = choose(spec, groups)
+    problems = [*of_axes, *override_problems(spec, groups, chosen)]
+    problems += _without_effect(spec, groups, chosen)
+    problems += _known_failure_problems(spec, groups, chosen)
+    problems += _same_ids(spec, chosen)
+    return Resolved(spec, chosen, tuple(problems))
 
 
 def expand(
@@ -103,9 +125,9 @@ def split(
     resolved: Resolved, groups: Groups, backends: Sequence[str]
 ) -> tuple[tuple[Cell, ...], tuple[Exclusion, ...]]:
     """Return the cells and the exclusions of a spec that has no problems."""
-    found = [point for _, point in points(resolved, groups, backends)]
-    cells = tuple(point for point in found if isinstance(point, Cell))
-    return cells, tuple(point for point in found if isinstance(point, Exclusion))
+    both = [point for _, point in points(resolved, groups, backends)]
+    cells = tuple(point for point in both if isinstance(point, Cell))
+    return cells, tuple(point for point in both if isinstance(point, Exclusion))
 
 
 def points(
@@ -117,10 +139,12 @@ def points(
     """
     for labels, picked in _picked(resolved.spec, resolved.chosen):
         backend = picked["backend"].option.name
-        if backend not in backends or not _are_at_home(picked, backend):
+        axes = groups.with_effect(picked["recipe"].option.name)
+        telling = {axis: choice for axis, choice in picked.items() if axis in axes}
+        if backend not in backends or not _are_at_home(telling, backend):
             continue
         cell = _cell(resolved.spec, groups, (*labels, arm) if arm else labels, picked)
-        no = _first_no(cell, picked)
+        no = _first_no(cell, telling)
         yield labels, cell if no is None else Exclusion(cell, **vars(no))
 
 
@@ -131,7 +155,7 @@ def point_id(spec: Spec, labels: Iterable[str]) -> str:
 
 def identity(cell: Cell) -> Identity:
     """Return what a cell runs, whatever it is called and however it is judged."""
-    return tuple(sorted(cell.axes.items())), tuple(sorted(cell.overrides))
+    return tuple(sorted(cell.axes.items())), tuple(sorted(cell.overrides.items()))
 
 
 def repeats(cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], ...]:
@@ -153,16 +177,12 @@ def _picked(spec: Spec, chosen: Choices) -> Iterator[tuple[tuple[str, ...], Mapp
 
 def _cell(spec: Spec, groups: Groups, labels: Sequence[str], picked: Mapping[str, Choice]) -> Cell:
     options = {axis: picked[axis].option for axis in groups.axes}
-    overrides: list[str] = []
-    for axis, option in options.items():
-        if axis in groups.added:
-            overrides.append(f"+{axis}={option.name}")
-        elif axis == "backend" or option.name != groups.defaults[axis]:
-            overrides.append(f"{axis}={option.name}")
-        overrides += picked[axis].overrides
-    overrides += hydra_overrides(spec, groups, options)
+    overrides: dict[str, Given] = {}
+    for axis in options:
+        overrides |= picked[axis].overrides
+    overrides |= changes(spec, groups, options)
     axes = {axis: option.name for axis, option in options.items()}
-    return Cell(point_id(spec, labels), spec, axes, tuple(overrides))
+    return Cell(point_id(spec, labels), spec, axes, overrides)
 
 
 def _are_at_home(picked: Mapping[str, Choice], backend: str) -> bool:
@@ -170,9 +190,30 @@ def _are_at_home(picked: Mapping[str, Choice], backend: str) -> bool:
 
 
 def _first_no(cell: Cell, picked: Mapping[str, Choice]) -> No | None:
-    options = (picked[axis].option for axis in cell.axes)
+    options = (picked[axis].option for axis in cell.axes if axis in picked)
     answers = (first_no(option.file, option.declared, cell.axes) for option in options)
     return next((no for no in answers if no is not None), None)
+
+
+def _without_effect(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[Problem]:
+    """Yield a problem for each axis and setting that the spec's recipe takes no notice of."""
+    recipe = next((choice.option.name for choice in chosen["recipe"]), None)
+    varies = () if recipe is None else groups.recipe(recipe).varies
+    runs_command = recipe is not None and groups.recipe(recipe).runs_command
+    for axis in spec.matrix:
+        if varies and axis in groups.axes and axis not in varies:
+            text = f"has no effect on the recipe {recipe}; remove it, or vary {' or '.join(varies)}"
+            yield spec.problem(("matrix", axis), text)
+    for key, value in spec.overrides.items():
+        is_argument = key.startswith(ARGUMENTS)
+        if is_argument and not runs_command:
+            text = f"is an argument of a trainer's command, and the recipe is {recipe}; remove it"
+            yield spec.problem(("overrides", key), text)
+        elif is_argument and isinstance(value, tuple):
+            yield spec.problem(("overrides", key), "is a list; an argument has one value")
+        elif varies and not is_argument and key.partition(".")[0] not in varies:
+            text = f"has no effect on the recipe {recipe}; give its trainer dynamic_args instead"
+            yield spec.problem(("overrides", key), text)
 
 
 def _known_failure_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[Problem]:

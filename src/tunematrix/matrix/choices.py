@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunematrix.errors import did_you_mean
-from tunematrix.matrix.grammar import hydra_override
-from tunematrix.matrix.groups import Groups, Option
+from tunematrix.matrix.groups import OPEN, Groups, Option
 from tunematrix.paths import shown
-from tunematrix.spec.model import Spec
+from tunematrix.spec.model import COMMAND, Spec
 from tunematrix.spec.problems import Problem, Route
+from tunematrix.spec.values import Given
 from tunematrix.spec.yaml_tree import Value
 
 # The option of axis model that takes a folder of the user's own, and the key that it leaves open.
@@ -38,9 +38,9 @@ class Choice:
     path: Path | None = None
 
     @property
-    def overrides(self) -> tuple[str, ...]:
-        """What choosing it sets beside its axis, as Hydra overrides."""
-        return () if self.path is None else (hydra_override(_CHECKPOINT_KEY, str(self.path)),)
+    def overrides(self) -> Mapping[str, Given]:
+        """What choosing it sets beside its axis."""
+        return {} if self.path is None else {_CHECKPOINT_KEY: str(self.path)}
 
 
 Choices = Mapping[str, tuple[Choice, ...]]
@@ -76,7 +76,7 @@ def _default(groups: Groups, axis: str) -> Iterator[Choice]:
 
 def _named(spec: Spec, groups: Groups) -> Iterator[tuple[str, Route, list[tuple[str, Route]]]]:
     """Yield each axis that a spec names, where it does so, and its options with their routes."""
-    yield "recipe", ("recipe",), [(spec.recipe or "command", ("recipe",))]
+    yield "recipe", ("recipe",), [(spec.recipe or COMMAND, ("recipe",))]
     for axis, options in spec.matrix.items():
         route: Route = ("matrix", axis)
         if options == "all":
@@ -96,14 +96,16 @@ def _choice(spec: Spec, groups: Groups, axis: str, name: str, route: Route) -> C
         base = spec.source.path.parent if spec.source.path else Path.cwd()
         folder = Path(os.path.normpath(base.absolute() / name))
         if "${" in str(folder):
-            return spec.problem(route, f"{folder} would be interpolated; rename the folder")
+            return spec.problem(
+                route, f"{folder} would be interpolated, since it contains ${{; rename the folder"
+            )
         if _is_folder(folder):
             label = re.sub(r"[^A-Za-z0-9._-]", "_", folder.name)
             return Choice(options[_CHECKPOINT], label, route, folder)
         if "/" in name or os.sep in name:
             text = (
                 f"there is no folder {shown(folder)}; paths are relative to the spec's file, "
-                "and models of a hub have to be downloaded first"
+                "and a model from a hub must be downloaded first"
             )
             return spec.problem(route, text)
     text = f"{name} is not an option of {axis}; {did_you_mean(name, options)}"
@@ -119,14 +121,14 @@ def _is_folder(path: Path) -> bool:
 
 def _misplaced_axes(spec: Spec, groups: Groups) -> Iterator[Problem]:
     if "recipe" in spec.matrix:
-        text = "can't be varied within a spec; name it in the field recipe"
+        text = "can't be varied within a spec; name it in the field recipe (recipe: sft)"
         yield spec.problem(("matrix", "recipe"), text)
     for key, value in spec.overrides.items():
         route = ("overrides", key)
         if key == "backend":
             yield spec.problem(route, "comes from the environment; restrict it in matrix.backend")
         elif key == "recipe":
-            yield spec.problem(route, "has a field of its own; name it there")
+            yield spec.problem(route, "has a field of its own; name it there (recipe: sft)")
         elif key in groups.axes and key in spec.matrix:
             line = spec.where("matrix", key)
             yield spec.problem(route, f"is varied by the matrix ({line}); remove one of the two")
@@ -144,7 +146,7 @@ def _open_values(spec: Spec, chosen: Choices) -> Iterator[Problem]:
                 text = "is set by the matrix, which names a folder; remove it"
                 yield spec.problem(("overrides", key), text)
             elif key not in spec.overrides and not set_by_path:
-                text = f"{option.name} leaves {key} open; set it in overrides"
+                text = f"{option.name} needs a value for {key}; set it in overrides"
                 if key == _CHECKPOINT_KEY:
                     text = f"{option.name} needs a folder; write its path instead of the name"
                 yield spec.problem(choice.route, text)
@@ -152,7 +154,7 @@ def _open_values(spec: Spec, chosen: Choices) -> Iterator[Problem]:
 
 def _open_keys(data: Mapping[str, Value], prefix: str) -> Iterator[str]:
     for key, value in data.items():
-        if value == "???":
+        if value == OPEN:
             yield f"{prefix}.{key}"
         elif isinstance(value, dict):
             yield from _open_keys(value, f"{prefix}.{key}")

@@ -2,25 +2,31 @@
 
 The first folder is the one that comes with tunematrix; its cell.yaml says which axes there are.
 Further folders are a user's own: they add options to axes and, in a cell.yaml with nothing but
-`defaults`, axes.
+`defaults`, axes. Installed distributions add options to axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from tunematrix.configuration import OPTION_MODELS, AddedOption, Configuration, Declarations
+from tunematrix.configuration.options import BackendOption, RecipeOption
 from tunematrix.errors import did_you_mean
-from tunematrix.matrix.capabilities import Declarations, declaration_problems
+from tunematrix.matrix.capabilities import declaration_problems, with_answer
+from tunematrix.matrix.plugins import PluginFolder
 from tunematrix.paths import shown
-from tunematrix.spec.explain import explained
+from tunematrix.spec.explain import findings
 from tunematrix.spec.problems import Problem, Route, refuse
 from tunematrix.spec.yaml_tree import Tree, Value, read_tree
 
 _NOT_AXES = {"regressions", "specs", "tolerances"}
+OPEN = "???"
+"""Stands for a value that has to be given before a cell can run."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Option:
         name: the file's name without .yaml.
         path: the file.
         data: all it says, as plain data.
-        declared: what of that the matrix reads.
+        declared: the same as its axis's model; what it leaves to interpolation stays text there.
     """
 
     axis: str
@@ -65,9 +71,26 @@ class Groups:
     plain: Mapping[str, Value]
     added: frozenset[str]
 
+    def backend(self, name: str) -> BackendOption:
+        """Return what a backend declares."""
+        declared = self.axes["backend"][name].declared
+        assert isinstance(declared, BackendOption)
+        return declared
 
-def read_groups(roots: Sequence[Path]) -> Groups:
-    """Read the config groups of all folders, tunematrix's own first.
+    def recipe(self, name: str) -> RecipeOption:
+        """Return what a recipe declares."""
+        declared = self.axes["recipe"][name].declared
+        assert isinstance(declared, RecipeOption)
+        return declared
+
+    def with_effect(self, recipe: str) -> frozenset[str]:
+        """Return the axes that have an effect on a recipe: its own, or all if it names none."""
+        varies = self.recipe(recipe).varies
+        return frozenset({*varies, "recipe"} if varies else self.axes)
+
+
+def read_groups(roots: Sequence[Path], plugins: Sequence[PluginFolder] = ()) -> Groups:
+    """Read the config groups of all folders, tunematrix's own first, and options of plug-ins.
 
     Raises:
         BadInput: something is wrong in them; the text lists all of it, a line each.
@@ -78,7 +101,10 @@ def read_groups(roots: Sequence[Path]) -> Groups:
     entries = [entry for tree in cells for entry in _entries(tree)]
     axes: dict[str, dict[str, Option]] = {entry.axis: {} for entry in entries}
     problems = [problem for root in roots for problem in _read_options(root, axes)]
+    problems += [problem for plugin in plugins for problem in _read_plugin(plugin, axes)]
     refuse([*problems, *_entry_problems(entries, axes)])
+    for plugin in plugins:
+        _let_answer(plugin, axes)
     return Groups(
         roots=tuple(roots),
         axes=axes,
@@ -108,6 +134,8 @@ def _cell_problems(tree: Tree, is_first: bool) -> Iterator[Problem]:
         pair = list(entry.values()) if isinstance(entry, dict) else []
         if entry != "_self_" and not (len(pair) == 1 and isinstance(pair[0], str)):
             yield tree.problem(("defaults", index), "is not `axis: option`; write it so")
+    if is_first:
+        yield from _setting_problems(tree)
     for key in () if is_first else tree.data:
         if key != "defaults":
             yield tree.problem((key,), "has no effect here; only defaults can add to a cell")
@@ -151,6 +179,26 @@ def _read_options(root: Path, axes: Mapping[str, dict[str, Option]]) -> Iterator
             yield from _read_option(file, folder, axes)
 
 
+def _read_plugin(plugin: PluginFolder, axes: Mapping[str, dict[str, Option]]) -> Iterator[Problem]:
+    """Put a plug-in's options into `axes`; yield what is wrong with them, and whose they are."""
+    for file in sorted(plugin.folder.glob("*.yaml")):
+        for problem in _read_option(file, plugin.folder, axes):
+            text = f"{problem.text}, or uninstall what brings it: {plugin.origin}"
+            yield replace(problem, text=text)
+
+
+def _let_answer(plugin: PluginFolder, axes: Mapping[str, dict[str, Option]]) -> None:
+    """Let a plug-in's options answer for the options that were written without knowing of them."""
+    for option in list(axes[plugin.axis].values()):
+        if option.path.parent != plugin.folder:
+            continue
+        for axis, answers in option.declared.capabilities.items():
+            for name in answers.keys() & axes[axis].keys():
+                other = axes[axis][name]
+                declared = with_answer(other.declared, option.axis, option.name, answers[name])
+                axes[axis][name] = replace(other, declared=declared)
+
+
 def _read_option(
     file: Path, folder: Path, axes: Mapping[str, dict[str, Option]]
 ) -> Iterator[Problem]:
@@ -168,13 +216,40 @@ def _read_option(
         return
     if "defaults" in tree.data:
         yield tree.problem(("defaults",), "is not supported in an option; write the values out")
-    try:
-        declared = Declarations.model_validate(tree.data)
-    except ValidationError as error:
-        yield from explained(tree, Declarations, error)
+    declared, problems = _declared(tree, OPTION_MODELS.get(folder.name, AddedOption))
+    yield from problems
+    if problems:
         return
     if declared.name != file.stem:
         text = f"is {declared.name}, but the file is {file.name}; make them equal"
         yield tree.problem(("name",), text)
     yield from declaration_problems(tree, declared, folder.name, axes)
     options[file.stem] = Option(folder.name, file.stem, file, tree.data, declared)
+
+
+def _declared(tree: Tree, model: type[Declarations]) -> tuple[Declarations, tuple[Problem, ...]]:
+    """Return an option as its model, and what is wrong with it.
+
+    What is interpolated has its type only once the cell is composed, and is judged there.
+    """
+    try:
+        return model.model_validate(tree.data), ()
+    except ValidationError as error:
+        misfits = [misfit for misfit in findings(model, error) if not _is_open(misfit.value)]
+        problems = tuple(tree.problem(misfit.route, misfit.text) for misfit in misfits)
+        return model.model_construct(None, **dict[str, Any](tree.data)), problems
+
+
+def _is_open(value: object) -> bool:
+    return isinstance(value, str) and ("${" in value or value == OPEN)
+
+
+def _setting_problems(tree: Tree) -> Iterator[Problem]:
+    """Yield what is wrong with the sections of cell.yaml, which are no axes."""
+    data = {key: value for key, value in tree.data.items() if key != "defaults"}
+    try:
+        Configuration.model_validate(data)
+    except ValidationError as error:
+        for misfit in findings(Configuration, error):
+            if misfit.kind != "missing" and not _is_open(misfit.value):
+                yield tree.problem(misfit.route, misfit.text)

@@ -1,48 +1,25 @@
-"""A spec's dotted overrides against what the configs say: known keys, right types, no cheating."""
+"""A spec's overrides compared with the configs: known keys, right types, nothing declared."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
+from tunematrix.configuration import OPTION_MODELS
+from tunematrix.configuration.keys import adapter
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.choices import Choices
-from tunematrix.matrix.grammar import hydra_override
-from tunematrix.matrix.groups import Groups, Option
+from tunematrix.matrix.groups import OPEN, Groups, Option
+from tunematrix.spec.explain import misfit
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import Problem
-from tunematrix.spec.values import Scalar
+from tunematrix.spec.values import Given
 from tunematrix.spec.yaml_tree import Value
 
-Given: TypeAlias = Scalar | tuple[Scalar, ...]
-
-# What an option declares about itself: a spec that could change it would test something else.
-_DECLARED: Final = {
-    "builds_with",
-    "canary",
-    "capabilities",
-    "device",
-    "engine",
-    "gpu",
-    "install",
-    "name",
-    "preload",
-    "prepare",
-    "requires",
-    "theory",
-    "unsupported",
-}
-# The smallest values that mean anything, for the settings that every recipe shares.
-_LEAST: Final[Mapping[str, int]] = {
-    **dict.fromkeys(("train.max_steps", "train.batch_size", "train.accumulation"), 1),
-    **dict.fromkeys(("train.logging_steps", "train.threads", "meters.held_out_rows"), 1),
-    **dict.fromkeys(("train.learning_rate", "train.warmup_steps", "train.max_grad_norm"), 0),
-    **dict.fromkeys(("train.weight_decay", "train.seed"), 0),
-    **dict.fromkeys(("train.rows", "train.interrupt_at", "train.eval_steps"), 0),
-    "train.max_length": 2,
-}
+ARGUMENTS: Final = "dynamic_args."
+"""Begins the overrides that are arguments of a trainer's command, whatever it calls them."""
 _NAMES_OF_TYPES: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -56,29 +33,34 @@ def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[P
     """Yield what is wrong with the overrides of a spec, for all options that it takes."""
     first = {axis: choices[0].option for axis, choices in chosen.items() if choices}
     for key, value in spec.overrides.items():
-        if key in groups.axes:
+        if key in groups.axes or key.startswith(ARGUMENTS):
             continue
         axis = key.partition(".")[0]
         texts = (
             _what_is_wrong(key, value, tree_of(groups, first | {axis: option}), option)
             for option in _options(axis, chosen)
         )
-        # What one option refuses, its neighbours mostly refuse in nearly the same words.
+        # Options of one axis mostly refuse an override in nearly the same words.
         if text := next((text for text in texts if text), None):
             yield spec.problem(("overrides", key), text)
 
 
-def hydra_overrides(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> Iterator[str]:
-    """Yield the overrides of a spec that change something in a cell with these options."""
+def changes(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> dict[str, Given]:
+    """Return the overrides of a spec that change something in a cell with these options."""
     tree = tree_of(groups, options)
+    found: dict[str, Given] = {}
     for key, value in spec.overrides.items():
         if key in groups.axes:
+            continue
+        if key.startswith(ARGUMENTS):
+            found[key] = value
             continue
         default = resolved(lookup(tree, key), tree)
         wanted = float(value) if type(value) is int and isinstance(default, float) else value
         plain_default = tuple(default) if isinstance(default, list) else default
         if wanted != plain_default:
-            yield hydra_override(key, wanted)
+            found[key] = wanted
+    return found
 
 
 def tree_of(groups: Groups, options: Mapping[str, Option | None]) -> dict[str, Value]:
@@ -102,7 +84,7 @@ def lookup(tree: Mapping[str, Value], key: str) -> Value:
 
 
 def resolved(value: Value, tree: Mapping[str, Value], depth: int = 0) -> Value:
-    """Return what a default interpolates to, innermost first; None where that can't be told."""
+    """Return what a default interpolates to, innermost first; None where that is unknown."""
     if not isinstance(value, str) or "${" not in value:
         return value
     try:
@@ -128,7 +110,7 @@ def _what_is_wrong(
     parts = key.split(".")
     if any(part.startswith("_") for part in parts):
         return "decides which code runs and can't be overridden; add an option of your own"
-    if option is not None and parts[1] in _DECLARED:
+    if option is not None and option.declared.is_declared(parts[1]):
         return f"is what {option.file} declares and can't be overridden; correct it there"
     try:
         default = lookup(tree, key)
@@ -138,27 +120,30 @@ def _what_is_wrong(
     if isinstance(default, dict):
         keys = [f"{key}.{name}" for name in default if not name.startswith("_")]
         return f"is a section; override its keys: {', '.join(keys)}"
-    return _wrong_value(value, resolved(default, tree)) or _too_small(key, value)
+    if (text := _not_plain(value)) is not None:
+        return text
+    if (wanted := adapter(key)) is not None:
+        return misfit(wanted, value)
+    return _wrong_type(value, resolved(default, tree))
 
 
-def _wrong_value(value: Given, default: Value) -> str | None:
+def _not_plain(value: Given) -> str | None:
     for entry in value if isinstance(value, tuple) else (value,):
-        if isinstance(entry, str) and ("${" in entry or entry == "???"):
+        if isinstance(entry, str) and ("${" in entry or entry == OPEN):
             return f"{entry} would be interpolated; write the value"
         if isinstance(entry, float) and not math.isfinite(entry):
             return f"{entry} is not a finite number; give one"
+    return None
+
+
+def _wrong_type(value: Given, default: Value) -> str | None:
+    """Say how a value differs in kind from a default, where no model says what it must be."""
     given = list if isinstance(value, tuple) else type(value)
     expected = type(default)
-    is_open = default is None or default == "???"
+    is_open = default is None or default == OPEN
     if is_open or given is expected or (given is int and expected is float):
         return None
     return f"expected {_NAMES_OF_TYPES[expected]}, got {_shown(value)}; its default is {default}"
-
-
-def _too_small(key: str, value: Given) -> str | None:
-    if isinstance(value, int | float) and value < (least := _LEAST.get(key, -math.inf)):
-        return f"{value:g} is too small; give at least {least}"
-    return None
 
 
 def _shown(value: Given) -> str:
@@ -169,8 +154,9 @@ def _shown(value: Given) -> str:
 
 def _keys(tree: Mapping[str, Value], prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys that a spec can override."""
+    option = OPTION_MODELS.get(prefix.removesuffix("."))
     for name, value in tree.items():
-        if name.startswith("_") or (prefix.count(".") == 1 and name in _DECLARED):
+        if name.startswith("_") or (option is not None and option.is_declared(name)):
             continue
         if isinstance(value, dict):
             yield from _keys(value, f"{prefix}{name}.")

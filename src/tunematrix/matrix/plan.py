@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tunematrix.environments.table import Environment
@@ -42,6 +44,27 @@ class Plan:
             *(related.spec for related in self.relations),
         ]
         return tuple(sorted({marker for spec in specs for marker in spec.markers}))
+
+    def by_file(self) -> dict[Path | None, Plan]:
+        """Return the plan of each spec file that plans anything, in the same orders."""
+        cells = defaultdict[Path | None, list[Cell]](list)
+        exclusions = defaultdict[Path | None, list[Exclusion]](list)
+        relations = defaultdict[Path | None, list[Related]](list)
+        for cell in self.cells:
+            cells[cell.spec.source.path].append(cell)
+        for exclusion in self.exclusions:
+            exclusions[exclusion.cell.spec.source.path].append(exclusion)
+        for related in self.relations:
+            relations[related.spec.source.path].append(related)
+        return {
+            path: replace(
+                self,
+                cells=tuple(cells[path]),
+                exclusions=tuple(exclusions[path]),
+                relations=tuple(relations[path]),
+            )
+            for path in {**cells, **exclusions, **relations}
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data, with cells that run the same named in `repeats`."""
@@ -86,23 +109,25 @@ def plan(
     """
     check_backends(environment, groups)
     plain = [resolve(spec, groups) for spec in specs if spec.relation is None]
-    related = [(spec, *resolve_arms(spec, groups)) for spec in specs if spec.relation is not None]
-    told = [*(entry.problems for entry in plain), *(problems for _, _, problems in related)]
-    refuse(problem for problems in told for problem in problems)
+    relating = [(spec, *resolve_arms(spec, groups)) for spec in specs if spec.relation is not None]
+    by_spec = [*(entry.problems for entry in plain), *(problems for _, _, problems in relating)]
+    refuse(problem for problems in by_spec for problem in problems)
     parts = [split(entry, groups, environment.backends) for entry in plain]
-    cells = [cell for found, _ in parts for cell in found if selection(cell)]
-    exclusions = [one for _, found in parts for one in found]
-    found = [
+    cells = [cell for of_spec, _ in parts for cell in of_spec if selection(cell)]
+    exclusions = [exclusion for _, of_spec in parts for exclusion in of_spec]
+    at_points = [
         point
-        for spec, arms, _ in related
+        for spec, arms, _ in relating
         for point in relate(spec, arms, groups, environment.backends)
     ]
-    exclusions += [point for point in found if isinstance(point, Exclusion)]
-    relations = [point for point in found if isinstance(point, Related)]
+    exclusions += [point for point in at_points if isinstance(point, Exclusion)]
+    relations = [point for point in at_points if isinstance(point, Related)]
     refuse(problem for problem in map(alike, relations) if problem)
-    shared = share(one for one in relations if any(selection(arm.cell) for arm in one.arms))
-    cells += dict.fromkeys(arm.cell for one in shared for arm in one.arms)
-    chosen = tuple(one for one in exclusions if selection(one.cell))
+    shared = share(
+        related for related in relations if any(selection(arm.cell) for arm in related.arms)
+    )
+    cells += dict.fromkeys(arm.cell for related in shared for arm in related.arms)
+    chosen = tuple(exclusion for exclusion in exclusions if selection(exclusion.cell))
     return Plan(tuple(cells), chosen, environment, shared)
 
 
@@ -123,10 +148,14 @@ def check_backends(environment: Environment, groups: Groups) -> None:
 def _cell_as_json(cell: Cell) -> dict[str, Any]:
     return {
         **_as_json(cell),
-        "overrides": list(cell.overrides),
+        "overrides": dict(cell.overrides),
         "gpu_requirement": cell.spec.gpu_requirement,
         "timeout": cell.spec.timeout,
     }
+
+
+def _option_as_json(option: str | tuple[str, ...]) -> str | list[str]:
+    return option if isinstance(option, str) else list(option)
 
 
 def _as_json(planned: Cell | Related) -> dict[str, Any]:
@@ -135,6 +164,6 @@ def _as_json(planned: Cell | Related) -> dict[str, Any]:
         "id": planned.id,
         "spec": planned.spec.test_id,
         "file": None if source is None else shown(source),
-        "axes": dict(planned.axes),
+        "axes": {axis: _option_as_json(option) for axis, option in planned.axes.items()},
         "markers": list(planned.spec.markers),
     }

@@ -7,26 +7,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunematrix.matrix.cells import (
-    EITHER,
     Cell,
     Exclusion,
     Identity,
     Resolved,
+    display_id,
     identity,
     point_id,
     points,
     resolve,
 )
 from tunematrix.matrix.groups import Groups
-from tunematrix.spec.model import Source, Spec
+from tunematrix.spec.model import KnownFailure, Source, Spec
 from tunematrix.spec.problems import Problem
 from tunematrix.spec.relation import Planted, Relation
 
-PLANTED = "!"
-"""Stands before the name of a planted difference, in ids."""
 KEEP, KEPT = "meters.tensors", {"gradients", "updates", "parameters", "state"}
 """The setting by which a cell keeps tensors, and what is compared of those."""
-OF_NO_CELL = {"test_id", "description", "matrix", "overrides", "relation", "markers"}
+NOT_JUDGED_BY = {"test_id", "description", "matrix", "overrides", "relation", "markers"}
 """The fields of a spec that don't decide how a cell is judged, beside failures of relations."""
 
 
@@ -48,18 +46,27 @@ class Related:
     """What must agree at one point of a spec's matrix.
 
     Attributes:
-        id: `test_id[backend-option-option]`.
+        base_id: `test_id[backend-option-option]`.
         spec: the claim.
-        axes: every axis to the arms' option, or options.
+        axes: every axis to the option of all arms, or to their options where those differ.
         arms: the cells; the first is what the others must agree with.
-        planted: the difference that one of them holds; None where they must agree.
+        difference: what is planted in one of them; None where they must agree.
+        seed: the seed that its arms were put under; None where they run as the spec says.
+        planted: the name that its id shows of a sabotage in its arms; empty where there is none.
     """
 
-    id: str
+    base_id: str
     spec: Spec
-    axes: Mapping[str, str] = field(hash=False)
+    axes: Mapping[str, str | tuple[str, ...]] = field(hash=False)
     arms: tuple[Arm, ...]
-    planted: Planted | None = None
+    difference: Planted | None = None
+    seed: int | None = None
+    planted: str = ""
+
+    @property
+    def id(self) -> str:
+        """What it is called: its base id, then its seed and what is planted in its arms."""
+        return display_id(self.base_id, self.seed, self.planted)
 
     @property
     def relation(self) -> Relation:
@@ -67,13 +74,21 @@ class Related:
         assert self.spec.relation is not None
         return self.spec.relation
 
-    def with_planted(self, planted: Planted) -> Related:
+    def with_planted(self, difference: Planted) -> Related:
         """Return this relation with a difference in one arm."""
+        name, fault = difference.name, difference.fault
         arms = tuple(
-            replace(arm, cell=_sabotaged(arm.cell, planted)) if arm.name == planted.arm else arm
+            replace(arm, cell=arm.cell.sabotaged(name, fault))
+            if arm.name == difference.arm
+            else arm
             for arm in self.arms
         )
-        return replace(self, id=f"{self.id}{PLANTED}{planted.name}", arms=arms, planted=planted)
+        return replace(self, arms=arms, difference=difference, planted=name)
+
+    def sabotaged(self, planted: str, fault: str) -> Related:
+        """Return this relation with a sabotage in all arms, which its id shows as `planted`."""
+        cells = {arm.cell.id: arm.cell.sabotaged(planted, fault) for arm in self.arms}
+        return replace(self.sharing(cells), planted=planted)
 
     def sharing(self, cells: Mapping[str, Cell]) -> Related:
         """Return this relation with other cells (by the id of its own) as its arms."""
@@ -85,15 +100,15 @@ def resolve_arms(spec: Spec, groups: Groups) -> tuple[Mapping[str, Resolved], tu
     """Look up everything that a spec and its arms name in the configs; and what is wrong there."""
     assert spec.relation is not None
     resolved = {name: resolve(_arm(spec, name), groups) for name in spec.relation.arms}
-    told = [_where_written(spec, name, one.problems) for name, one in resolved.items()]
+    by_arm = [_where_written(spec, name, arm.problems) for name, arm in resolved.items()]
     # What is known to fail need not be known of each arm.
-    found = (
+    problems = (
         problem
-        for problems in told
-        for problem in problems
-        if problem.route[:1] != ("known_failures",) or all(problem in other for other in told)
+        for of_arm in by_arm
+        for problem in of_arm
+        if problem.route[:1] != ("known_failures",) or all(problem in other for other in by_arm)
     )
-    return resolved, tuple(dict.fromkeys(found))
+    return resolved, tuple(dict.fromkeys(problems))
 
 
 def relate(
@@ -101,23 +116,23 @@ def relate(
 ) -> Iterator[Related | Exclusion]:
     """Yield what stands at each point where all arms are at home."""
     assert spec.relation is not None
-    found: defaultdict[tuple[str, ...], dict[str, Cell | Exclusion]] = defaultdict(dict)
+    by_labels: defaultdict[tuple[str, ...], dict[str, Cell | Exclusion]] = defaultdict(dict)
     for name, arm in resolved.items():
         for labels, point in points(arm, groups, backends, arm=name):
-            found[labels][name] = point
-    for labels, arms in found.items():
+            by_labels[labels][name] = point
+    for labels, arms in by_labels.items():
         if len(arms) < len(resolved):
             continue
-        cells = {n: one.cell if isinstance(one, Exclusion) else one for n, one in arms.items()}
+        cells = {n: arm.cell if isinstance(arm, Exclusion) else arm for n, arm in arms.items()}
         related = Related(
-            id=point_id(spec, labels),
+            base_id=point_id(spec, labels),
             spec=spec,
             axes=_common([cell.axes for cell in cells.values()]),
             arms=tuple(Arm(n, cell, spec.relation.stage_of(n)) for n, cell in cells.items()),
         )
-        noes = ((name, one) for name, one in arms.items() if isinstance(one, Exclusion))
-        no = next(noes, None)
-        yield related if no is None else _excluded(related, *no)
+        exclusions = ((name, arm) for name, arm in arms.items() if isinstance(arm, Exclusion))
+        excluded = next(exclusions, None)
+        yield related if excluded is None else _excluded(related, *excluded)
 
 
 def alike(related: Related) -> Problem | None:
@@ -146,9 +161,13 @@ def share(relations: Iterable[Related]) -> tuple[Related, ...]:
 
 def _judged_by(cell: Cell) -> str:
     failures = cell.spec.known_failures
-    own = tuple(one for one in failures if one.matches(cell.axes) and not one.is_of_relation)
+    own = tuple(entry for entry in failures if _is_of_cell(entry, cell))
     spec = cell.spec.model_copy(update={"known_failures": own})
-    return spec.model_dump_json(exclude=OF_NO_CELL)
+    return spec.model_dump_json(exclude=NOT_JUDGED_BY)
+
+
+def _is_of_cell(failure: KnownFailure, cell: Cell) -> bool:
+    return failure.matches(cell.axes) and not failure.is_of_relation
 
 
 def _arm(spec: Spec, name: str) -> Spec:
@@ -178,14 +197,13 @@ def _where_written(spec: Spec, arm: str, problems: Sequence[Problem]) -> tuple[P
     )
 
 
-def _common(axes: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    return {axis: EITHER.join(dict.fromkeys(one[axis] for one in axes)) for axis in axes[0]}
+def _common(by_arm: Sequence[Mapping[str, str]]) -> dict[str, str | tuple[str, ...]]:
+    """Return each axis with the arms' option, or with their options in order of appearance."""
+    options = {axis: tuple(dict.fromkeys(axes[axis] for axes in by_arm)) for axis in by_arm[0]}
+    return {axis: names[0] if len(names) == 1 else names for axis, names in options.items()}
 
 
-def _excluded(related: Related, arm: str, no: Exclusion) -> Exclusion:
+def _excluded(related: Related, arm: str, exclusion: Exclusion) -> Exclusion:
     # With the options of that arm alone: it is what -m probe tries.
-    return replace(no, cell=replace(no.cell, id=related.id), reason=f"arm {arm}: {no.reason}")
-
-
-def _sabotaged(cell: Cell, planted: Planted) -> Cell:
-    return replace(cell, id=f"{cell.id}{PLANTED}{planted.name}", faults=(planted.fault,))
+    cell = replace(exclusion.cell, base_id=related.base_id)
+    return replace(exclusion, cell=cell, reason=f"arm {arm}: {exclusion.reason}")

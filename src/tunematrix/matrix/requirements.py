@@ -1,4 +1,4 @@
-"""What options need → what of it isn't here: modules and build tools are looked for, never run."""
+"""Which modules and build tools that options need are missing; none of them is run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunematrix.matrix.capabilities import BuildTools
+from tunematrix.configuration.declarations import BuildTools
+from tunematrix.errors import Obstacle
 from tunematrix.matrix.groups import Groups
 
 
@@ -31,10 +32,12 @@ class Lack:
     modules: tuple[str, ...]
     install: str
 
-    def __str__(self) -> str:
-        """Say all of it in a sentence."""
-        wanted = f"{self.axis} {self.option} needs {', '.join(self.modules)}"
-        return f"{wanted}; install it with: {self.install}"
+    @property
+    def obstacle(self) -> Obstacle:
+        """What was looked for, what was found, what to do."""
+        modules = ", ".join(self.modules)
+        found = f"{self.axis} {self.option} needs {modules}"
+        return Obstacle(f"the modules {modules}", found, f"install it with: {self.install}")
 
 
 def importable(module: str) -> bool:
@@ -46,11 +49,25 @@ def importable(module: str) -> bool:
         return False
 
 
-def first_lack(axes: Mapping[str, str], groups: Groups) -> Lack | None:
-    """Return what the first of a cell's options (axis to option) lacks; None where all is there."""
+def missing_modules(modules: Sequence[str]) -> tuple[str, ...]:
+    """Return those of these modules that can't be imported here."""
+    return tuple(module for module in modules if not importable(module))
+
+
+def first_lack(
+    axes: Mapping[str, str],
+    groups: Groups,
+    missing: Callable[[Sequence[str]], tuple[str, ...]] = missing_modules,
+) -> Lack | None:
+    """Return what the first of a cell's options lacks; None where all is there.
+
+    Args:
+        axes: of the cell, each with its option. groups: where those are declared.
+        missing: returns those of some modules that can't be imported where the cell would run.
+    """
     for axis, name in axes.items():
         declared = groups.axes[axis][name].declared
-        if absent := tuple(module for module in declared.requires if not importable(module)):
+        if absent := missing(declared.requires):
             install = declared.install or f"nox -s {axes['backend']}"
             return Lack(axis, name, absent, install)
     return None

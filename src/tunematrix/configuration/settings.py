@@ -1,0 +1,97 @@
+"""The sections of cell.yaml that aren't axes: settings of a cell, every key with its unit."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tunematrix.configuration.options import Counted
+from tunematrix.configuration.section import Section
+
+
+class TrainSettings(Section):
+    """Settings of training."""
+
+    max_steps: int = Field(ge=1, description="Number of optimizer steps.")
+    batch_size: int = Field(ge=1, description="Sequences in a micro-batch, in each process.")
+    accumulation: int = Field(ge=1, description="Micro-batches in an optimizer step.")
+    learning_rate: float = Field(
+        ge=0,
+        description="Learning rate after the warm-up; default: the method's, for the optimizer.",
+    )
+    warmup_steps: int = Field(
+        ge=0, description="Steps in which the learning rate rises to its full value."
+    )
+    max_grad_norm: float = Field(
+        ge=0, description="Gradients with a larger norm are clipped to it; 0: no clipping."
+    )
+    weight_decay: float = Field(ge=0, description="Weight decay, passed to the optimizer.")
+    gradient_checkpointing: bool = Field(
+        description="Whether activations are recomputed in the backward pass, to save memory."
+    )
+    checkpointing: Literal["non-reentrant", "library"] = Field(
+        description="Kind of gradient checkpointing; library: transformers' own default."
+    )
+    max_length: int = Field(ge=2, description="Longer rows are cut to this length (tokens).")
+    logging_steps: int = Field(ge=1, description="Steps between two lines of the trainer's log.")
+    loss_on: Counted = Field(
+        description="Tokens that count in the loss: all, the completion's or the assistant's."
+    )
+    seed: int = Field(ge=0, description="Seed of all random choices.")
+    rows: int = Field(ge=0, description="Rows of training data; 0: as many as the steps need.")
+    interrupt_at: int = Field(
+        ge=0, description="Step after which training is stopped and resumed from disk; 0: never."
+    )
+    eval_steps: int = Field(
+        ge=0, description="Steps between the trainer's own evaluations; 0: no evaluations."
+    )
+    padding: Literal["pad", "eos"] = Field(
+        description="Token that rows are padded with: the pad or the end token."
+    )
+    end_token: Literal["trainer", "row"] = Field(
+        description="Where a text's end token comes from: the trainer, or the row of data itself."
+    )
+    adapter_start: Literal["library", "drawn"] = Field(
+        description="Initial adapters: the library's own, or drawn from the names of their layers."
+    )
+    threads: int = Field(ge=1, description="Threads of each process.")
+
+
+class DpoSettings(Section):
+    """Settings of the recipe dpo."""
+
+    beta: float = Field(gt=0, description="Weight of the distance to the reference model.")
+
+
+class GenerateSettings(Section):
+    """Settings of the recipe generate."""
+
+    prompts: int = Field(
+        ge=1, description="Number of prompts: beginnings of stories that the base model knows."
+    )
+    most: int = Field(ge=1, description="Longest generated text (tokens).")
+    temperature: float = Field(
+        gt=0, description="Temperature of sampled texts; greedy texts are always generated, too."
+    )
+
+
+class MeterSettings(Section):
+    """Measurements that cost more and are made where a spec asks for them."""
+
+    held_out_rows: int = Field(
+        ge=1, description="Held-out stories over which gap_closed is measured."
+    )
+    allocator: bool = Field(
+        description="Whether the allocator's peak is measured, in a separate pass."
+    )
+    merge: bool = Field(
+        description="Whether the adapter is also merged, and the merged model saved and loaded."
+    )
+    tensors: bool = Field(
+        description="Whether gradients and parameters are kept for relations to compare."
+    )
+    loaders: bool = Field(description="Whether the saved files are loaded in every supported way.")
+    dequantized: bool = Field(
+        description="Whether the base model's logits are computed from dequantized weights, too."
+    )
