@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from tunematrix.evidence.events import Event
+from tunematrix.evidence.files import open_regular
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.evidence.secrets import mask_file, secrets_in
+from tunematrix.evidence.secrets import mask_file, masked, secrets_in
 
 _KEPT_BYTES = 2_000_000
 
@@ -27,7 +28,7 @@ class Exit:
         timed_out: the time limit was reached, and the process ended from outside.
         leftovers: command lines of processes that the cell left running; they have been ended.
         seconds: wall time from the start of the process to its end.
-        isolation: how the process was made: "forkserver", "spawn" or "foreground".
+        isolation: how the process was made: "forkserver", "spawn", "foreground" or "command".
         problem: what went wrong around the cell rather than in it, such as a killed fork
             server; None when nothing did. The cell itself is not to blame then.
     """
@@ -37,7 +38,7 @@ class Exit:
     timed_out: bool
     leftovers: tuple[str, ...]
     seconds: float
-    isolation: Literal["forkserver", "spawn", "foreground"]
+    isolation: Literal["forkserver", "spawn", "foreground", "command"]
     problem: str | None = None
 
 
@@ -69,19 +70,22 @@ class Evidence:
 
 
 def collect(run_dir: RunDir, end: Exit) -> Evidence:
-    """Reads what a cell left behind, and takes secrets out of its logs. What isn't there is empty.
+    """Reads what a cell left behind, without secrets: logs are masked. What isn't there is empty.
 
     Raises:
         BadInput: `cell.json` or `events.jsonl` is malformed.
     """
+    secrets = secrets_in(os.environ)
     for log in (run_dir.stdout, run_dir.stderr, *run_dir.path.glob("rank-*/*.log")):
-        mask_file(log, secrets_in(os.environ))
+        mask_file(log, secrets)
+    leftovers = tuple(masked(command, secrets) for command in end.leftovers)
+    problem = None if end.problem is None else masked(end.problem, secrets)
     return Evidence(
-        exit=end,
+        exit=replace(end, leftovers=leftovers, problem=problem),
         events=read_events(run_dir.events) if run_dir.events.exists() else (),
-        stdout=_read_log(run_dir.stdout),
-        stderr=_read_log(run_dir.stderr),
-        files=_files_below(Path(run_dir.read_cell().output_dir)),
+        stdout=masked(_read_log(run_dir.stdout), secrets),
+        stderr=masked(_read_log(run_dir.stderr), secrets),
+        files=_files_below(run_dir.output),
     )
 
 
@@ -89,9 +93,13 @@ def _read_log(path: Path) -> str:
     """A log as text, its middle left out when it is more than twice `_KEPT_BYTES` long."""
     if not path.exists():
         return ""
-    with path.open("rb") as log:
+    try:
+        opened = open_regular(path)
+    except OSError as error:
+        return f"[{error}: the cell has put something else in its place]"
+    with opened as log:
         head = log.read(2 * _KEPT_BYTES)
-        cut = path.stat().st_size - 2 * _KEPT_BYTES
+        cut = os.fstat(log.fileno()).st_size - 2 * _KEPT_BYTES
         if cut > 0:
             log.seek(-_KEPT_BYTES, os.SEEK_END)
             note = f"\n[... {cut} bytes of {path.name} left out ...]\n".encode()

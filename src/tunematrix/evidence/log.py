@@ -7,16 +7,21 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Event, Phase
+from tunematrix.evidence.files import read_bounded
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.secrets import masked, secrets_in
-from tunematrix.evidence.tensors import Array, write_tensors
+from tunematrix.evidence.tensors import Array, TensorKey, write_tensors
+
+LARGEST = 1_000_000_000
+"""Bytes of events that are read; an honest cell writes a few thousandths of that."""
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
 _HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
@@ -38,7 +43,7 @@ class EventLog:
         self._file = path.open("ab", buffering=0)
         self._path = path
         self._secrets = secrets_in(environ)
-        self._tensors: dict[str, Array] = {}
+        self._tensors: dict[TensorKey, Array] = {}
         self.current_phase = ""
 
     def __enter__(self) -> EventLog:
@@ -66,9 +71,9 @@ class EventLog:
         if self._file.write(line) != len(line):
             raise OSError(f"{self._path}: an event was cut off; is the disk full?")
 
-    def keep(self, name: str, tensor: Array) -> None:
+    def keep(self, key: TensorKey, tensor: Array) -> None:
         """Keeps a tensor for relations; all of them are written when the log is closed."""
-        self._tensors[name] = tensor
+        self._tensors[key] = tensor
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -96,9 +101,15 @@ def read_events(path: Path) -> tuple[Event, ...]:
     A last line without its line break was cut off by the end of the cell, and is left out.
 
     Raises:
-        BadInput: another line is no event; the text says file and line.
+        BadInput: another line is no event, and the text says which; or the file is none of ours.
     """
-    *lines, _torn = path.read_bytes().split(b"\n")
+    try:
+        *lines, _torn = read_bounded(path, LARGEST).split(b"\n")
+    except OSError as error:
+        raise BadInput(
+            f"{path}: can't be read ({error}). The cell has put something else there; see what "
+            "its recipe does in its own folder."
+        ) from error
     return tuple(_event(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
 
 
@@ -120,8 +131,14 @@ def _event(line: bytes, place: str) -> Event:
     return event
 
 
+@cache
+def _field_hints(row: type[Any]) -> tuple[Any, ...]:
+    """Returns the types of a NamedTuple's fields."""
+    return tuple(get_type_hints(row).values())
+
+
 def _restored(value: Any, hint: Any) -> object:
-    """Undoes what JSON did to a value: lists become tuples, whole floats floats again.
+    """Undoes what JSON did to a value: lists become tuples or rows, whole floats floats.
 
     Raises:
         TypeError: the value is not what the field declares.
@@ -134,8 +151,14 @@ def _restored(value: Any, hint: Any) -> object:
     if origin is UnionType:
         (inner,) = set(arguments) - {NoneType}
         return None if value is None else _restored(value, inner)
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+        fields = get_type_hints(hint)
+        return hint(**{key: _restored(entry, fields[key]) for key, entry in value.items()})
     if origin is dict and isinstance(value, dict):
         return {key: _restored(entry, arguments[1]) for key, entry in value.items()}
+    if origin is None and issubclass(hint, tuple) and isinstance(value, list):
+        entries = zip(value, _field_hints(hint), strict=True)
+        return hint(*(_restored(entry, inner) for entry, inner in entries))
     if origin is tuple and isinstance(value, list):
         hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
         return tuple(_restored(entry, hint) for entry, hint in zip(value, hints, strict=True))

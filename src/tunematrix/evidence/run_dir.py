@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tunematrix.configuration import Configuration
 from tunematrix.errors import BadInput
+from tunematrix.evidence.files import read_bounded
 
 _LONGEST_SLUG = 100
+_LARGEST_CELL = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,12 @@ class CellFile:
 
     Attributes:
         cell_id: id of the cell, such as `lora[cpu-hqq-int4]`.
-        config: composed config, plain dicts, lists and scalars.
+        config: what it is run with; its cache lies relative to the folder of the cell.
         faults: `module:function` names of the faults to enter before the recipe.
-        output_dir: folder that the recipe writes to.
     """
 
     cell_id: str
-    config: dict[str, Any]
-    output_dir: str
+    config: Configuration
     faults: tuple[str, ...] = ()
 
 
@@ -80,7 +80,7 @@ class RunDir:
 
     @property
     def output(self) -> Path:
-        """Where the recipe saves, unless the cell says otherwise."""
+        """Where the recipe saves."""
         return self.path / "output"
 
     def rank(self, number: int) -> RunDir:
@@ -90,7 +90,8 @@ class RunDir:
     def write_cell(self, cell: CellFile) -> None:
         """Writes `cell.json`, all or nothing."""
         draft = self.cell.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(cell), indent=2) + "\n", encoding="utf-8")
+        content = {"cell_id": cell.cell_id, "faults": cell.faults, "config": cell.config.to_json()}
+        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         draft.replace(self.cell)
 
     def read_cell(self) -> CellFile:
@@ -100,8 +101,9 @@ class RunDir:
             BadInput: the file is missing, no JSON, or lacks a field.
         """
         try:
-            fields = json.loads(self.cell.read_text(encoding="utf-8"))
-            return CellFile(**{**fields, "faults": tuple(fields["faults"])})
+            fields = json.loads(read_bounded(self.cell, _LARGEST_CELL))
+            config = Configuration.model_validate_json(json.dumps(fields.pop("config")))
+            return CellFile(config=config, **{**fields, "faults": tuple(fields["faults"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise BadInput(
                 f"{self.cell}: can't be read as a cell ({type(error).__name__}: {error}). "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from tunematrix.errors import BadInput
 
@@ -13,14 +14,56 @@ if TYPE_CHECKING:
 
 # Imported when tensors are read or written: planning and collecting do without numpy.
 Array: TypeAlias = "NDArray[Any]"
-Tensors: TypeAlias = Mapping[str, Array]
-"""Name to array. Steps count from 0, and names of parameters are those of the bare model:
+Kind: TypeAlias = Literal["gradient", "parameter", "update", "loss", "state", "random", "logits"]
 
-- `gradient/<step>/<parameter>`: as the optimizer got it;
-- `parameter/<step>/<parameter>`: after so many steps, so 0 is the start;
-- `state/<parameter>/<key>` and `random/<generator>`: of optimizer and generators at the end;
-- `logits/<stage>`: (tokens, vocabulary), of the model that a stage ended with.
-"""
+_KINDS: Mapping[str, Kind] = {kind: kind for kind in get_args(Kind)}
+
+
+@dataclass(frozen=True)
+class TensorKey:
+    """What a tensor is.
+
+    Attributes:
+        kind: gradient: as the optimizer got it; parameter: after so many steps, so that 0 is the
+            start; update: what a step made of a parameter; loss: of a logged step, of all rows;
+            state: of the optimizer at the end; random: of a generator at the end; logits: (tokens,
+            vocabulary), of the model that a stage ended with.
+        step: from 0; None for what belongs to none.
+        name: of the parameter, as in the bare model; of the generator; of the stage.
+        part: of the optimizer's state alone: its key.
+    """
+
+    kind: Kind
+    step: int | None = None
+    name: str = ""
+    part: str = ""
+
+    def __str__(self) -> str:
+        step = () if self.step is None else (str(self.step),)
+        part = (self.part,) if self.part else ()
+        return "/".join((self.kind, *step, self.name, *part))
+
+    @classmethod
+    def from_text(cls, text: str) -> TensorKey:
+        """Read what `str` made of a key: `gradient/0/model.norm`, `state/model.norm/exp_avg`.
+
+        Raises:
+            ValueError: it is no key.
+        """
+        word, slash, rest = text.partition("/")
+        kind = _KINDS.get(word)
+        if kind is None or not slash:
+            raise ValueError(f"{text} is no tensor that a cell keeps")
+        if kind == "state":
+            name, _, part = rest.rpartition("/")
+            return cls("state", None, name, part)
+        if kind in ("random", "logits"):
+            return cls(kind, None, rest)
+        step, _, name = rest.partition("/")
+        return cls(kind, int(step), name)
+
+
+Tensors: TypeAlias = Mapping[TensorKey, Array]
 
 
 def write_tensors(path: Path, tensors: Tensors) -> None:
@@ -30,7 +73,7 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
 
     draft = path.with_suffix(".draft")
     # safetensors writes memory as it lies, whatever the strides say.
-    save_file({name: np.asarray(one, order="C") for name, one in tensors.items()}, draft)
+    save_file({str(key): np.asarray(array, order="C") for key, array in tensors.items()}, draft)
     draft.replace(path)
 
 
@@ -40,14 +83,13 @@ def read_tensors(path: Path) -> Tensors:
     Raises:
         BadInput: the file is something else, or was cut off.
     """
+    if not path.exists():
+        return {}
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    if not path.exists():
-        return {}
     try:
-        found: Tensors = load_file(path)
-    except SafetensorError as error:
+        return {TensorKey.from_text(name): tensor for name, tensor in load_file(path).items()}
+    except (SafetensorError, ValueError) as error:
         text = f"{path}: can't be read ({error}); something else wrote it, so run the cell again"
         raise BadInput(text) from error
-    return found

@@ -11,21 +11,38 @@ from tunematrix.evidence.events.adapter import (
     AdapterFormula,
     AdapterScale,
     Attached,
+    LayerFormula,
+)
+from tunematrix.evidence.events.command import (
+    Command,
+    Completion,
+    DeviceMemory,
+    Launched,
+    LogSource,
+    NoCompletion,
+    NoTrainerLog,
+    RankEnded,
+    Repository,
 )
 from tunematrix.evidence.events.model import (
     BaseWeights,
     Evaluation,
     Generation,
+    LayerProduct,
+    LayerWeight,
+    LoadedParameter,
     LogitError,
     Merged,
     Parity,
     Reload,
     SavedSettings,
     Storage,
+    StoredLayer,
     Transfer,
 )
 from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
+    BrokenFault,
     Determinants,
     Device,
     Finished,
@@ -33,10 +50,12 @@ from tunematrix.evidence.events.process import (
     Memory,
     Phase,
     Raised,
+    Refused,
     Started,
     Switches,
 )
 from tunematrix.evidence.events.training import (
+    AttentionKernels,
     Changed,
     Compute,
     Continuity,
@@ -60,6 +79,8 @@ Event = (
     | Switches
     | Phase
     | Raised
+    | Refused
+    | BrokenFault
     | Finished
     | Device
     | Storage
@@ -96,6 +117,15 @@ Event = (
     | Preference
     | PreferenceLoss
     | LoggedPreference
+    | Command
+    | Completion
+    | DeviceMemory
+    | Launched
+    | NoCompletion
+    | NoTrainerLog
+    | RankEnded
+    | Repository
+    | LogSource
 )
 
 __all__ = [
@@ -103,13 +133,18 @@ __all__ = [
     "AdapterFormula",
     "AdapterScale",
     "Attached",
+    "AttentionKernels",
     "BaseWeights",
+    "BrokenFault",
     "Changed",
+    "Command",
+    "Completion",
     "Compute",
     "Continuity",
     "Coverage",
     "Determinants",
     "Device",
+    "DeviceMemory",
     "Draws",
     "Evaluation",
     "EvaluationPasses",
@@ -117,6 +152,12 @@ __all__ = [
     "Finished",
     "Generation",
     "Held",
+    "Launched",
+    "LayerFormula",
+    "LayerProduct",
+    "LayerWeight",
+    "LoadedParameter",
+    "LogSource",
     "LoggedEvaluation",
     "LoggedPreference",
     "LoggedStep",
@@ -124,6 +165,8 @@ __all__ = [
     "Memory",
     "Merged",
     "MicroBatch",
+    "NoCompletion",
+    "NoTrainerLog",
     "OptimizerStep",
     "Parity",
     "Phase",
@@ -131,11 +174,15 @@ __all__ = [
     "PreferenceLoss",
     "Raised",
     "Rank",
+    "RankEnded",
+    "Refused",
     "Reload",
+    "Repository",
     "SavedSettings",
     "Started",
     "StepLoss",
     "Storage",
+    "StoredLayer",
     "Switches",
     "Throughput",
     "Trainable",

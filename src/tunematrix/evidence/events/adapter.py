@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,27 @@ class AdapterScale:
     measured: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class AdapterFormula:
-    """Each trained adapter beside its method's formula, for rows drawn at random.
+class LayerFormula(NamedTuple):
+    """One adapted layer beside its method's formula.
 
     Attributes:
-        layers: of each, its name, the error of its output, the largest error of the gradients of
-            its trained tensors and its input (relative, in norms), and the least over the largest
-            singular value of its first factor.
+        name: of the layer.
+        output: error of what leaves it (relative, in norms).
+        gradient: largest error of the gradients of its trained tensors and its input (the same).
+        independence: least over largest singular value of its first factor.
     """
 
-    layers: tuple[tuple[str, float, float, float], ...]
+    name: str
+    output: float
+    gradient: float
+    independence: float
+
+
+@dataclass(frozen=True)
+class AdapterFormula:
+    """Each trained adapter beside its method's formula, for rows drawn at random."""
+
+    layers: tuple[LayerFormula, ...]
 
 
 @dataclass(frozen=True)

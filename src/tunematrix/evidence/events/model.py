@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class StoredLayer(NamedTuple):
+    """What one linear layer of the base takes.
+
+    Attributes:
+        name: of the layer; shape: of its weight, (out, in).
+        bytes: stored, with all quantization state, the bias left out.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -10,13 +24,48 @@ class Storage:
     """How the base's linear layers are stored after loading and quantizing.
 
     Attributes:
-        layers: one entry per linear layer of the base: name, shape (out, in), stored bytes
-            with all quantization state, the bias left out.
+        layers: one entry per linear layer of the base.
         total_bytes: stored bytes of the whole model.
     """
 
-    layers: tuple[tuple[str, tuple[int, int], int], ...]
+    layers: tuple[StoredLayer, ...]
     total_bytes: int
+
+
+class LayerWeight(NamedTuple):
+    """The weight that a linear layer stands for, or one group of it, beside the checkpoint's.
+
+    Attributes:
+        name: of the layer.
+        error: relative, in norms; of a group, of the group's own norm.
+        due: the error that rounding it plainly to the quantizer's format makes; 0 where nothing
+            is quantized.
+    """
+
+    name: str
+    error: float
+    due: float
+
+
+class LayerProduct(NamedTuple):
+    """What a linear layer computes, beside the weight that it stands for.
+
+    Attributes:
+        name: of the layer.
+        output: error of its products (relative, in norms).
+        gradient: error of the gradients that it hands back (the same).
+    """
+
+    name: str
+    output: float
+    gradient: float
+
+
+class LoadedParameter(NamedTuple):
+    """A parameter beside the checkpoint's; its `error` is relative, in norms."""
+
+    name: str
+    error: float
 
 
 @dataclass(frozen=True)
@@ -26,20 +75,16 @@ class BaseWeights:
     Errors are relative, in norms; a tensor that can't be compared at all has an infinite one.
 
     Attributes:
-        layers: of each linear layer that the checkpoint holds under its own name: name, the error
-            of the weight it stands for, and the error that rounding it plainly to the quantizer's
-            format makes (0 where nothing is quantized).
-        products: of the same layers: name, the error of their products with the weight they stand
-            for, and of the gradients that they hand back.
-        others: of every other parameter that the checkpoint holds: name and error.
-        groups: of each quantized layer: name, and both errors of the group that is furthest off
-            its plain rounding, of that group's own norm.
+        layers: each linear layer that the checkpoint holds under its own name.
+        products: of the same layers.
+        others: every other parameter that the checkpoint holds.
+        groups: of each quantized layer, the group that is furthest off its plain rounding.
     """
 
-    layers: tuple[tuple[str, float, float], ...]
-    products: tuple[tuple[str, float, float], ...]
-    others: tuple[tuple[str, float], ...]
-    groups: tuple[tuple[str, float, float], ...] = ()
+    layers: tuple[LayerWeight, ...]
+    products: tuple[LayerProduct, ...]
+    others: tuple[LoadedParameter, ...]
+    groups: tuple[LayerWeight, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tunematrix.errors import Obstacle
+
 
 @dataclass(frozen=True)
 class Started:
@@ -70,6 +72,29 @@ class Raised:
     phase: str
     exception: tuple[str, ...]
     message: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Something that the run needs can't be used where it ran; `Raised` follows.
+
+    Attributes:
+        obstacle: what was looked for, what was found, what to do.
+    """
+
+    obstacle: Obstacle
+
+
+@dataclass(frozen=True)
+class BrokenFault:
+    """A planted fault raised itself, so that the run says nothing of the stack; `Raised` follows.
+
+    Attributes:
+        name: of the fault; when: "on its way in" or "on its way out".
+    """
+
+    name: str
+    when: str
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class LoggedStep:
     """What the trainer logged.
 
     Attributes:
-        step: from 1, as trainers count.
+        step: as the trainer counts: from 1, or from 0 in some logs of foreign trainers.
         loss: nats per token; None when that line has no loss.
         gradient_norm: before clipping, None when not logged.
         learning_rate: None when not logged.
@@ -173,6 +174,13 @@ class Coverage:
     successive: float
 
 
+class AttentionKernels(NamedTuple):
+    """How often a kernel computed attention in one pass, and in how many layers there is one."""
+
+    calls: int
+    layers: int
+
+
 @dataclass(frozen=True)
 class Compute:
     """Dtypes that were really used.
@@ -181,13 +189,12 @@ class Compute:
         products: dtypes of the matrix products inside the base's linear layers in training; where
             a kernel hides its products, dtypes of what left those layers.
         trainable: dtypes of the trained parameters.
-        attention: how often a kernel computed attention in the first pass, and in how many layers
-            there is one; None for models that have none for it.
+        attention: of the first pass; None for models that have no kernel for it.
     """
 
     products: tuple[str, ...]
     trainable: tuple[str, ...]
-    attention: tuple[int, int] | None = None
+    attention: AttentionKernels | None = None
 
 
 @dataclass(frozen=True)
