@@ -1,11 +1,13 @@
-"""What training was fed with: batches, labels, the rows they came from; and what is kept of it."""
+"""The data of training: batches, labels, the rows they came from, and activations that are kept."""
 
 from __future__ import annotations
 
 from collections import Counter
 from statistics import median
 
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.checks.bound import AtMost, Exactly
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence.events import Coverage, MicroBatch
 from tunematrix.evidence.evidence import Evidence
 
@@ -16,19 +18,64 @@ IN_ORDER = 0.5
 """Share of rows; shuffled, one of so many rows as there are is followed by its next."""
 
 
-def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
-    """Each optimizer step saw as many micro-batches, of as many rows, as asked for."""
+@check(
+    name="labels",
+    group="training",
+    reads=(MicroBatch,),
+    unit="share of rows",
+    bug=(
+        "end tokens masked as padding "
+        "([trl#1623](https://github.com/huggingface/trl/issues/1623), "
+        "[trl#3091](https://github.com/huggingface/trl/issues/3091)); labels shifted, "
+        "shuffled or over the prompt; padding that is attended to; a tokenizer whose rules "
+        "differ from its file's "
+        "([transformers#45920](https://github.com/huggingface/transformers/issues/45920))"
+    ),
+)
+def labels(evidence: Evidence, claim: Claim) -> Judgement:
+    """The loss counts exactly the tokens that the data form trains on.
+
+    Reads the ids, labels and attention mask of every row of every batch (in MLX, the tokens
+    that the loss counts in the first steps). Fails when a row, without its padding, differs
+    from its row of the training data, or when other tokens count than its supervised text and
+    the end token.
+    """
+    seen = [batch for batch in evidence.all(MicroBatch) if batch.audited]
+    if not seen:
+        return missing("an audited batch")
+    audited = sum(batch.audited for batch in seen)
+    share = sum(batch.faithful for batch in seen) / audited
+    message = (
+        f"in {share:.0%} of {audited} rows the loss counts exactly the right tokens "
+        f"({claim.config.train.loss_on}) and the end token; in the others, labels are shuffled, "
+        "masked or too many"
+    )
+    return judge_by(Exactly(1), share, message)
+
+
+@check(
+    name="micro_batches",
+    group="training",
+    reads=(MicroBatch,),
+    bug="accumulation, batch size or packing that is ignored",
+)
+def micro_batches(evidence: Evidence, claim: Claim) -> Judgement:
+    """Each optimizer step has the configured number of micro-batches and rows.
+
+    Reads the rows, positions and forward passes of each optimizer step. Fails when they don't
+    follow from `train.batch_size` × `train.accumulation`, or packed rows aren't full.
+    """
     seen = evidence.all(MicroBatch)
     if not seen:
-        return missing("micro_batches", "a training pass")
-    wanted = int(claim.train["accumulation"])
-    rows = int(claim.train["batch_size"]) * int(claim.option("recipe").get("sequences_per_row", 1))
+        return missing("a training pass")
+    wanted = claim.config.train.accumulation
+    rows = claim.config.train.batch_size * claim.config.recipe.sequences_per_row
     passes = Counter(batch.step for batch in seen)
-    counts = {passes[step] for step in {*range(int(claim.train["max_steps"])), *passes}}
+    counts = {passes[step] for step in {*range(claim.config.train.max_steps), *passes}}
     odd_counts = counts - {wanted}
-    if claim.option("data")["packing"]:
-        room = rows * int(claim.train["max_length"])
-        # What is left over for an epoch's last row may be short.
+    if claim.config.data.packing:
+        room = rows * claim.config.train.max_length
+        # The last row of an epoch may be short.
         usual = median(batch.columns for batch in seen)
         odd_rows = {b.columns for b in seen if b.columns > room or usual < PACKED_FILL * room}
         shape = f"{PACKED_FILL * room:.0f} to {room} packed positions, save the last"
@@ -39,75 +86,96 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Verdict:
         f"steps with {sorted(odd_counts)} micro-batches, micro-batches of {sorted(odd_rows)}; "
         "accumulation, batch size or packing was ignored"
     )
-    measured = f"{sorted(counts)} per step"
-    bound = f"{wanted} per step, each of {shape}"
-    return decide("micro_batches", not odd_counts and not odd_rows, measured, bound, message)
+    measured = f"{', '.join(map(str, sorted(counts)))} per step"
+    bound = Exactly(f"{wanted} per step", note=f"each of {shape}")
+    return judge_by(bound, measured, message, provided=not odd_rows)
 
 
-def labels(evidence: Evidence, claim: Claim) -> Verdict:
-    """The loss counts exactly the tokens that the data form supervises."""
-    seen = [batch for batch in evidence.all(MicroBatch) if batch.audited]
-    if not seen:
-        return missing("labels", "an audited batch")
-    audited = sum(batch.audited for batch in seen)
-    share = sum(batch.faithful for batch in seen) / audited
-    message = (
-        f"{share:.0%} of {audited} rows count exactly their {claim.train['loss_on']} tokens and "
-        "the end token; the rest have shuffled, masked or extra labels"
-    )
-    return decide("labels", share == 1.0, share, "1", message, unit="share of rows")
+@check(
+    name="coverage",
+    group="texts",
+    reads=(Coverage,),
+    unit="share in order",
+    bug=(
+        "samplers that repeat or lose rows, or start again when training is resumed; data "
+        "that is never shuffled"
+    ),
+)
+def coverage(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Each pass over the data sees every row once, in shuffled order.
 
-
-def coverage(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Each pass over the data sees every row once, and not in the order of the data."""
+    Reads how often and in which order the rows were trained on (not in MLX, where only the
+    batches of the first steps are read). Fails when a row was seen more or less often than
+    whole passes over the data give, or when more than half of the rows are followed by their
+    successor in the data. The order isn't judged for packed data.
+    """
     seen = evidence.one(Coverage)
     if seen is None and claim.hides("batches"):
         return None
     if seen is None or not seen.seen:
-        return missing("coverage", "which rows were trained on")
+        return missing("which rows were trained on")
     message = (
         f"{seen.uneven} rows were seen too often or too seldom, {seen.successive:.0%} were "
         f"followed by the next one of the data ({seen.seen} rows seen, of {seen.rows}); likely a "
         "sampler that repeats or loses rows, or that doesn't shuffle"
     )
     if seen.uneven:
-        return decide("coverage", False, seen.uneven, "0", message, unit="rows")
+        return judge_by(Exactly(0), seen.uneven, message, unit="rows")
     # Who packs rows puts them into an order of its own.
-    bound = 1.0 if claim.option("data")["packing"] else max(IN_ORDER, BY_CHANCE / seen.seen)
-    ok = seen.successive <= bound
-    return decide("coverage", ok, seen.successive, f"<= {bound:g}", message, unit="share in order")
+    most = 1.0 if claim.config.data.packing else max(IN_ORDER, BY_CHANCE / seen.seen)
+    return judge_by(AtMost(most), seen.successive, message)
 
 
-def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Verdict:
-    """Layers run again in the backward pass if, and only if, that was asked for."""
+@check(
+    name="gradient_checkpointing",
+    group="training",
+    reads=(MicroBatch,),
+    unit="calls",
+    bug="checkpointing that is ignored, or switched on by a library",
+)
+def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Judgement:
+    """Layers run again in the backward pass if the configuration says so, and only then.
+
+    Reads how often each decoder layer ran in each forward and backward pass. Fails when that
+    isn't twice with checkpointing, or once without.
+    """
     calls = {count for batch in evidence.all(MicroBatch) for count in batch.layer_calls}
     if not calls:
-        return missing("gradient_checkpointing", "a training pass")
-    wanted = 2 if claim.train["gradient_checkpointing"] else 1
+        return missing("a training pass")
+    wanted = 2 if claim.config.train.gradient_checkpointing else 1
+    measured = ", ".join(map(str, sorted(calls)))
     message = (
-        f"decoder layers ran {sorted(calls)} times per micro-batch, not {wanted}; "
+        f"decoder layers ran {measured} times per micro-batch, not {wanted}; "
         "checkpointing was ignored, or switched on unasked"
     )
-    return decide(
-        "gradient_checkpointing", calls == {wanted}, str(sorted(calls)), f"{wanted}", message,
-        unit="calls",
-    )  # fmt: skip
+    return judge_by(Exactly(f"{wanted}"), measured, message)
 
 
-def activations(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Activations are let go: after their pass, and where they are computed again, before that."""
+@check(
+    name="activations",
+    group="training",
+    reads=(MicroBatch,),
+    unit="tensors",
+    bug="checkpointing that saves no memory; losses and outputs that are kept with their graph",
+)
+def activations(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Activations are freed after their pass; with checkpointing, during the forward pass.
+
+    Reads whether the inputs of the decoder's layers are still in memory after the forward pass,
+    and when the next pass begins (PyTorch only). Fails when one is kept although checkpointing
+    computes it again, or outlives its pass.
+    """
     passes = evidence.all(MicroBatch)
     if not passes:
-        return missing("activations", "a training pass")
+        return missing("a training pass")
     if all(b.stale is None for b in passes):
         return None  # MLX has no way to ask
     if any(b.kept is None or b.stale is None for b in passes):
-        return missing("activations", "what a pass has kept")
-    kept = sum(b.kept or 0 for b in passes) if claim.train["gradient_checkpointing"] else 0
+        return missing("what a pass has kept")
+    kept = sum(b.kept or 0 for b in passes) if claim.config.train.gradient_checkpointing else 0
     stale = sum(b.stale or 0 for b in passes)
     message = (
         f"in {len(passes)} passes {kept} of the decoder layers' inputs were kept though they are "
         f"computed again, and {stale} outlived their pass; something refers to them"
     )
-    ok = not kept and not stale
-    return decide("activations", ok, kept + stale, "0", message, unit="tensors")
+    return judge_by(Exactly(0), kept + stale, message)

@@ -1,14 +1,14 @@
-"""How far two cells are apart: what each kept of a quantity goes in, one `Difference` comes out."""
+"""How far two cells are apart: compares the tensors that each kept, gives one `Difference`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from tunematrix.checks.figures import severity
-from tunematrix.evidence.tensors import Array, Tensors
+from tunematrix.checks.arithmetic import severity
+from tunematrix.configuration import Configuration
+from tunematrix.evidence.tensors import Array, Kind, TensorKey, Tensors
 from tunematrix.spec.relation import Quantity
 
 SMALL = 1e-3
@@ -27,7 +27,7 @@ class Side:
     """
 
     name: str
-    config: Mapping[str, Any]
+    config: Configuration
     tensors: Tensors
     stage: str
     losses: Mapping[int, float]
@@ -50,14 +50,15 @@ class Difference:
 
 
 def values(quantity: Quantity, side: Side) -> Tensors:
-    """Return what a side has of a quantity, by names such as `gradient/0/model.norm`."""
+    """Return the tensors of a quantity that a side has."""
     import numpy as np
 
     if quantity == "losses":
-        return {f"loss/{step}/": np.array(loss) for step, loss in side.losses.items()}
+        return {TensorKey("loss", step): np.array(loss) for step, loss in side.losses.items()}
     if quantity == "logits":
-        found = side.tensors.get(f"logits/{side.stage}")
-        return {} if found is None else {"logits//": found}
+        logits = side.tensors.get(TensorKey("logits", name=side.stage))
+        # Without the stage's name: the arms may bring those of different stages.
+        return {} if logits is None else {TensorKey("logits"): logits}
     if quantity == "gradients":
         return _of_kind(side.tensors, "gradient")
     if quantity == "state":
@@ -65,70 +66,65 @@ def values(quantity: Quantity, side: Side) -> Tensors:
         moments = _of_kind(side.tensors, "state")
         return moments and moments | _of_kind(side.tensors, "random")
     parameters = _of_kind(side.tensors, "parameter")
-    steps = sorted({int(name.split("/")[1]) for name in parameters})
+    last = max((key.step or 0 for key in parameters), default=0)
     if quantity == "parameters":
-        return {n: t for n, t in parameters.items() if n.startswith(f"parameter/{steps[-1]}/")}
+        return {key: tensor for key, tensor in parameters.items() if key.step == last}
     return {
-        f"update/{step}/{name}": parameters.get(f"parameter/{step + 1}/{name}", np.nan) - before
-        for step in steps[:-1]
-        for name, before in _below(parameters, f"parameter/{step}/")
+        replace(key, kind="update"): parameters.get(replace(key, step=key.step + 1), np.nan)
+        - before
+        for key, before in parameters.items()
+        if key.step is not None and key.step < last
     }
 
 
 def difference(first: Tensors, other: Tensors) -> Difference:
     """Compare tensors of the same names; one that is on one side alone is infinitely far."""
-    if alone := sorted(first.keys() ^ other.keys()):
+    if alone := sorted(map(str, first.keys() ^ other.keys())):
         return Difference(math.inf, math.inf, f"{alone[0]}, on one side alone")
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name in first:
-        groups.setdefault(_group(name), []).append(name)
-    found = [_of_one_size(names, first, other) for names in groups.values()]
-    worst = max(found, key=lambda one: severity(one.largest))
-    mean = max((one.mean for one in found), key=severity)
+    groups: dict[TensorKey, list[TensorKey]] = {}
+    for key in first:
+        groups.setdefault(_group(key), []).append(key)
+    differences = [_of_one_size(keys, first, other) for keys in groups.values()]
+    worst = max(differences, key=lambda one: severity(one.largest))
+    mean = max((one.mean for one in differences), key=severity)
     return Difference(worst.largest, mean, worst.place)
 
 
 def idle_step(tensors: Tensors) -> str:
-    """Return the first step in which all is 0; empty where there is none."""
+    """Return the first step in which all is 0, in words; empty where there is none."""
     sizes: dict[str, float] = {}
-    for name, tensor in tensors.items():
-        step = "/".join(name.split("/")[:2])
+    for key, tensor in tensors.items():
+        step = f"step {key.step}"
         sizes[step] = max(sizes.get(step, 0.0), _largest(tensor), key=severity)
     return next((step for step, size in sizes.items() if size == 0), "")
 
 
-def _group(name: str) -> tuple[str, str]:
-    """Return what a tensor is of one size with: its kind in its step, or a key of the state."""
-    kind, step, rest = (*name.split("/", 2), "", "")[:3]
-    return (kind, rest) if kind == "state" else (kind, step)
+def _group(key: TensorKey) -> TensorKey:
+    """Return the group of tensors of one size: one kind in one step, or a part of the state."""
+    return replace(key, name=key.name if key.kind == "random" else "")
 
 
-def _of_one_size(names: list[str], first: Tensors, other: Tensors) -> Difference:
-    tops = {name: _largest(first[name]) for name in names}
+def _of_one_size(keys: list[TensorKey], first: Tensors, other: Tensors) -> Difference:
+    tops = {key: _largest(first[key]) for key in keys}
     floor = SMALL * max(tops.values())
-    errors = {name: _errors(first[name], other[name]) for name in names}
-    shares = {name: _share(_largest(errors[name]), max(tops[name], floor)) for name in names}
-    worst = max(shares, key=lambda name: severity(shares[name]))
-    error, size = (sum(_sum(one[n]) for n in names) for one in (errors, first))
+    errors = {key: _errors(first[key], other[key]) for key in keys}
+    shares = {key: _share(_largest(errors[key]), max(tops[key], floor)) for key in keys}
+    worst = max(shares, key=lambda key: severity(shares[key]))
+    error, size = (sum(_sum(tensors[key]) for key in keys) for tensors in (errors, first))
     return Difference(shares[worst], _share(error, size), _place(worst))
 
 
-def _place(name: str) -> str:
+def _place(key: TensorKey) -> str:
     """Say in words where a tensor belongs."""
-    kind, step, tensor = (*name.split("/", 2), "", "")[:3]
-    if not step.isdigit():
-        return " ".join(filter(None, (kind, step, tensor)))
-    return (
-        f"{tensor or kind}, step {step}" if kind == "loss" else f"{tensor}, {kind} of step {step}"
-    )
+    if key.step is None:
+        return " ".join(filter(None, (key.kind, key.name, key.part)))
+    if key.kind == "loss":
+        return f"loss, step {key.step}"
+    return f"{key.name}, {key.kind} of step {key.step}"
 
 
-def _of_kind(tensors: Tensors, kind: str) -> dict[str, Array]:
-    return {name: tensor for name, tensor in tensors.items() if name.startswith(f"{kind}/")}
-
-
-def _below(tensors: Tensors, prefix: str) -> Iterator[tuple[str, Array]]:
-    return ((n.removeprefix(prefix), t) for n, t in tensors.items() if n.startswith(prefix))
+def _of_kind(tensors: Tensors, kind: Kind) -> dict[TensorKey, Array]:
+    return {key: tensor for key, tensor in tensors.items() if key.kind == kind}
 
 
 def _errors(first: Array, other: Array) -> Array:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable
 from itertools import combinations
 
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing, unbounded
+from tunematrix.checks.bound import Around, AtLeast, Exactly
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing, unbounded
 from tunematrix.evidence.events import Generation
 from tunematrix.evidence.evidence import Evidence
 
@@ -18,27 +20,56 @@ DEVIATIONS = 3.5
 """Of the mean. In those runs none was further off than 2.1; by chance, 1 in 2000 would be."""
 
 
-def grammatical(evidence: Evidence, claim: Claim) -> Verdict:
-    """Generated texts are stories of the dialect that the base was trained on."""
+@check(
+    name="grammatical",
+    group="generation",
+    reads=(Generation,),
+    unit="share",
+    bug=(
+        "another model or prompt than the configured one, wrong positions, a temperature that "
+        "is too high"
+    ),
+)
+def grammatical(evidence: Evidence, claim: Claim) -> Judgement:
+    """Generated texts are stories of the dialect that the base was trained on.
+
+    Reads greedy and sampled texts. Fails when, of either kind, a smaller share than
+    `generation.min_grammatical` are whole stories of the dialect.
+    """
     kinds = [
         [g for g in evidence.all(Generation) if (g.seed is None) is greedy]
         for greedy in (True, False)
     ]
     if not all(any(g.texts for g in kind) for kind in kinds):
-        return missing("grammatical", "greedy and sampled texts")
+        return missing("greedy and sampled texts")
     if claim.spec.generation is None:
-        return unbounded("grammatical", "generation.min_grammatical")
+        return unbounded("generation.min_grammatical")
     share = min(sum(g.stories for g in kind) / sum(len(g.texts) for g in kind) for kind in kinds)
-    bound = claim.spec.generation.min_grammatical
+    bound = AtLeast(claim.spec.generation.min_grammatical)
     message = (
         f"{share:.0%} of the greedy or of the sampled texts are stories; likely another model or "
         "prompt than asked for, a broken cache, or a temperature that is too high"
     )
-    return decide("grammatical", share >= bound, share, f">= {bound:g}", message, unit="share")
+    return judge_by(bound, share, message)
 
 
-def cache(evidence: Evidence, claim: Claim) -> Verdict:
-    """What the library draws with its cache is what the definition draws from whole passes."""
+@check(
+    name="cache",
+    group="generation",
+    reads=(Generation,),
+    unit="texts",
+    bug=(
+        "positions or masks that are off by one with cached keys; caches that round; a "
+        "temperature, top-p or penalty from a preset"
+    ),
+)
+def cache(evidence: Evidence, claim: Claim) -> Judgement:
+    """The library generates the same texts with its cache as whole passes do.
+
+    Reads texts that the library generates with its cache, greedy and with a seed, and texts
+    drawn with the same seed from whole passes, by softmax(logits / temperature). Fails when one
+    token differs.
+    """
     seen = evidence.all(Generation)
     pairs = [
         (cached, plain)
@@ -47,47 +78,67 @@ def cache(evidence: Evidence, claim: Claim) -> Verdict:
         if cached.cache and not plain.cache and cached.seed == plain.seed and cached.texts
     ]
     if not any(cached.seed is None for cached, _ in pairs):
-        return missing("cache", "the same greedy texts with a cache and by definition")
+        return missing("the same greedy texts with a cache and by definition")
     changed = sum(_differing(*pair) for pair in pairs)
     message = (
         f"{changed} of {sum(len(cached.texts) for cached, _ in pairs)} texts differ from those "
         "drawn by the definition from whole passes, without a cache; likely positions or a mask "
         "that are off beside cached keys, or a temperature, a penalty or a limit nobody asked for"
     )
-    return decide("cache", changed == 0, changed, "0", message, unit="texts")
+    return judge_by(Exactly(0), changed, message)
 
 
-def seeded(evidence: Evidence, claim: Claim) -> Verdict:
-    """The seed decides the draws: the same one gives the same texts, another one others."""
+@check(
+    name="seeded",
+    group="generation",
+    reads=(Generation,),
+    unit="texts",
+    bug="seeds that are ignored, greedy texts in place of sampled ones",
+)
+def seeded(evidence: Evidence, claim: Claim) -> Judgement:
+    """The same seed gives the same texts, another seed gives others.
+
+    Reads texts drawn twice with one seed, and with another. Fails when a text changed with the
+    same seed, or none did with the other.
+    """
     drawn = [g for g in evidence.all(Generation) if g.seed is not None and g.cache and g.texts]
     again = [(a, b) for a, b in combinations(drawn, 2) if a.seed == b.seed]
     apart = list(combinations({g.seed: g for g in drawn}.values(), 2))
     if not again or not apart:
-        return missing("seeded", "texts drawn twice with one seed, and with another")
+        return missing("texts drawn twice with one seed, and with another")
     changed = sum(_differing(*pair) for pair in again)
     repeated = sum(len(a.texts) - _differing(a, b) for a, b in apart)
     message = (
         f"{changed} texts changed under the same seed, {repeated} didn't under another; the seed "
         "was ignored, or nothing was drawn"
     )
-    wrong = changed + repeated
-    return decide("seeded", wrong == 0, wrong, "0", message, unit="texts")
+    return judge_by(Exactly(0), changed + repeated, message)
 
 
-def sampled_nats(evidence: Evidence, claim: Claim) -> Verdict:
-    """Sampled stories are as surprising as the grammar's own: the whole distribution is drawn."""
+@check(
+    name="sampled_nats",
+    group="generation",
+    reads=(Generation,),
+    unit="nats",
+    bug="a temperature that is ignored, top-k or top-p left on",
+)
+def sampled_nats(evidence: Evidence, claim: Claim) -> Judgement:
+    """Sampled stories are as surprising as the grammar's own: nothing of the distribution is cut.
+
+    Reads the mean exact nats of sampled stories, and the grammar's entropy. Fails when they
+    differ by more than chance explains (3.5 standard errors).
+    """
     drawn = {g.seed: g for g in evidence.all(Generation) if g.seed is not None}
     stories = sum(g.stories for g in drawn.values())
     if not stories:
-        return missing("sampled_nats", "a sampled story")
+        return missing("a sampled story")
     excess = _mean_excess(drawn.values())
-    bound = DEVIATIONS * STORY_DEVIATION / math.sqrt(stories)
+    bound = Around(0.0, DEVIATIONS * STORY_DEVIATION / math.sqrt(stories))
     message = (
         f"{stories} stories have {excess:+.3g} nats over the grammar's entropy; below, the "
         "temperature was ignored or top-k left on, above, the temperature is too high"
     )
-    ok = abs(excess) <= bound
-    return decide("sampled_nats", ok, excess, f"0 within {bound:.3g}", message, unit="nats")
+    return judge_by(bound, excess, message)
 
 
 def _differing(one: Generation, other: Generation) -> int:

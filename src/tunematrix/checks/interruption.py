@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.checks.bound import Exactly
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.evidence.evidence import Evidence
 
 
-def interrupted(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Another optimizer took over after the step that was asked for, and nowhere else."""
-    asked = int(claim.train.get("interrupt_at", 0))
+@check(
+    name="interrupted",
+    group="training",
+    reads=(OptimizerStep,),
+    bug="an interruption that is ignored, so that resuming proves nothing",
+)
+def interrupted(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """A second optimizer takes over after the configured step, and only there.
+
+    Reads which optimizer took each step. Fails when training that was to be resumed after
+    `train.interrupt_at` steps continued with its first optimizer, or when any other training
+    made a second optimizer.
+    """
+    asked = claim.config.train.interrupt_at
     steps = evidence.all(OptimizerStep)
     if not steps:
-        return missing("interrupted", "an optimizer step") if asked else None
-    found = [after.step for before, after in pairwise(steps) if before.stretch != after.stretch]
-    wanted = [asked] if asked else []
-    if found == wanted == []:
+        return missing("an optimizer step") if asked else None
+    taken_over = [
+        str(after.step) for before, after in pairwise(steps) if before.stretch != after.stretch
+    ]
+    if not taken_over and not asked:
         return None
-    measured = ", ".join(map(str, found)) or "never"
+    measured = f"after step {' and '.join(taken_over)}" if taken_over else "never"
     message = (
-        f"another optimizer took over after steps: {measured}; the interruption was ignored, or a "
+        f"another optimizer took over {measured}; the interruption was ignored, or a "
         "trainer made itself a new optimizer on the way"
     )
-    bound = f"after step {asked}" if asked else "never"
-    return decide("interrupted", found == wanted, measured, bound, message)
+    return judge_by(Exactly(f"after step {asked}" if asked else "never"), measured, message)

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
+from tunematrix.checks.arithmetic import severity
+from tunematrix.checks.bound import AtMost, between
 from tunematrix.checks.differences import Side, difference, idle_step, values
-from tunematrix.checks.figures import severity
-from tunematrix.checks.verdict import Verdict, missing, within
+from tunematrix.checks.registry import MEAN
+from tunematrix.checks.verdict import Judgement, Outcome, Verdict, missing
 from tunematrix.spec.bounds import Range
 from tunematrix.spec.relation import LOGITS, RATIO, SAME, Figure, Quantity, Relation
 
-MEAN = "_mean"
-"""Ends the names of verdicts on mean differences; others are on the largest."""
 FACTOR = 10
 """So many times the largest difference of honest runs is still equal."""
 SIGHT = 0.01
 """Whatever is allowed, a difference of this share must show."""
 UNRECORDED = SIGHT / 2
-"""What is allowed where honest runs have not been recorded."""
+"""The tolerance where no honest runs have been recorded."""
 Allowed: TypeAlias = Callable[[str], float | None]
 """The name of a verdict to the difference that honest runs have shown; None where none is known."""
 
 
 def undeclared(sides: Sequence[Side], varied: Iterable[str]) -> tuple[str, ...]:
     """Name the settings in which sides differ, though the relation doesn't say so."""
-    trees = [dict(_leaves(side.config)) for side in sides]
+    trees = [dict(_leaves(side.config.model_dump())) for side in sides]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     return tuple(
         key
@@ -40,14 +39,14 @@ def undeclared(sides: Sequence[Side], varied: Iterable[str]) -> tuple[str, ...]:
 
 def agree(relation: Relation, sides: Sequence[Side], allowed: Allowed) -> tuple[Verdict, ...]:
     """Hold every side against the first, in all that the relation compares."""
-    found: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for quantity in relation.compare:
-        found += _same(quantity, sides, partial(_bound, relation, quantity, sides, allowed))
+        verdicts += _same(quantity, sides, partial(_bound, relation, quantity, sides, allowed))
     by_name = {side.name: side for side in sides}
     for figure, ranges in relation.ratio.items():
         arms = [(by_name[arm], wanted) for arm, wanted in ranges.items()]
-        found.append(_ratio(figure, sides[0], arms))
-    return tuple(found)
+        verdicts.append(_ratio(figure, sides[0], arms))
+    return tuple(verdicts)
 
 
 def _bound(
@@ -68,27 +67,28 @@ def _same(
 ) -> Iterator[Verdict]:
     name = SAME + quantity
     first, *others = ((side.name, values(quantity, side)) for side in sides)
-    if absent := [arm for arm, found in (first, *others) if not found]:
-        yield missing(name, f"{quantity} in arm {', '.join(absent)}")
+    if absent := [arm for arm, tensors in (first, *others) if not tensors]:
+        yield missing(f"{quantity} in arm {', '.join(absent)}").verdict(name)
         return
     if still := idle_step(first[1]) if quantity in ("gradients", "updates") else "":
         # Nothing agrees with nothing.
-        yield missing(name, f"{quantity} other than 0 in {still} of arm {first[0]}")
+        yield missing(f"{quantity} other than 0 in {still} of arm {first[0]}").verdict(name)
         return
-    found = [(arm, difference(first[1], tensors)) for arm, tensors in others]
-    arm, worst = max(found, key=lambda one: severity(one[1].largest))
+    apart = [(arm, difference(first[1], tensors)) for arm, tensors in others]
+    arm, worst = max(apart, key=lambda one: severity(one[1].largest))
     where = f"largest between {first[0]} and {arm}, at {worst.place}"
-    yield _held(name, worst.largest, "of the tensor's largest", where, bound(name))
-    arm, worst = max(found, key=lambda one: severity(one[1].mean))
+    yield _apart(name, worst.largest, "of the tensor's largest", where, bound(name))
+    arm, worst = max(apart, key=lambda one: severity(one[1].mean))
     where = f"on the mean, between {first[0]} and {arm}"
-    yield _held(name + MEAN, worst.mean, "of the mean size", where, bound(name + MEAN))
+    yield _apart(name + MEAN, worst.mean, "of the mean size", where, bound(name + MEAN))
 
 
-def _held(name: str, measured: float, unit: str, where: str, bound: float) -> Verdict:
+def _apart(name: str, measured: float, unit: str, where: str, most: float) -> Verdict:
     """Make a verdict that says where the difference is, whether it passes or not."""
-    message = f"{measured:.3g} {unit}, {where}; {bound:.3g} is allowed"
-    ok = measured <= bound
-    return Verdict(name, "passed" if ok else "failed", measured, f"<= {bound:.3g}", unit, message)
+    message = f"{measured:.3g} {unit}, {where}; {most:.3g} is allowed"
+    bound = AtMost(most)
+    outcome: Outcome = "passed" if bound.holds(measured) else "failed"
+    return Verdict(name, outcome, measured, bound, unit, message)
 
 
 def _ratio(figure: Figure, first: Side, arms: Sequence[tuple[Side, Range]]) -> Verdict:
@@ -96,16 +96,16 @@ def _ratio(figure: Figure, first: Side, arms: Sequence[tuple[Side, Range]]) -> V
     # A figure of 0 was not measured: whatever computes takes memory.
     sides = [first, *(side for side, _ in arms)]
     if absent := [side.name for side in sides if not side.figures.get(figure)]:
-        return missing(RATIO + figure, f"{figure} in arm {', '.join(absent)}")
+        return missing(f"{figure} in arm {', '.join(absent)}").verdict(RATIO + figure)
     size = first.figures[figure]
-    verdicts = []
+    judgements = []
     for side, wanted in arms:
-        ratio = side.figures[figure] / size
+        ratio, bound = side.figures[figure] / size, between(wanted.min, wanted.max)
         message = f"{figure} of arm {side.name} is {ratio:.3g} times {first.name}'s, {size:.4g} MB"
-        verdict = within(RATIO + figure, ratio, wanted.min, wanted.max, message, unit="times")
+        outcome: Outcome = "passed" if bound.holds(ratio) else "failed"
         excess = max(ratio - _or(wanted.max, math.inf), _or(wanted.min, -math.inf) - ratio)
-        verdicts.append((severity(excess), replace(verdict, message=message)))
-    return max(verdicts, key=lambda found: found[0])[1]
+        judgements.append((severity(excess), Judgement(outcome, ratio, bound, message)))
+    return max(judgements, key=lambda one: one[0])[1].verdict(RATIO + figure, "times")
 
 
 def _or(bound: float | None, absent: float) -> float:

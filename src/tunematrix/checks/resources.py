@@ -2,67 +2,40 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
-
-from tunematrix.checks.verdict import Check, Claim, Verdict, decide, missing, within
+from tunematrix.checks.bound import AtLeast, AtMost, between
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence.events import Held, Memory, Storage, Throughput
 from tunematrix.evidence.evidence import Evidence
+from tunematrix.evidence.figures import MEGABYTE, MemoryMeasure, memory_bytes, tokens_per_second
+from tunematrix.spec.bounds import Range
 
-MEGABYTE = 1e6
 HELD_SHARE = 0.2
 """Of the base as it is stored; libraries have buffers and caches of their own."""
 
 
-def memory_bytes(evidence: Evidence, measure: str) -> int | None:
-    """Return one memory measure in bytes, or None where it wasn't taken."""
-    if measure == "stored":
-        storage = evidence.one(Storage)
-        return None if storage is None else storage.total_bytes
-    found = [m for m in evidence.all(Memory) if m.measure == measure]
-    return found[-1].bytes if found else None
+@check(
+    name="held",
+    group="training",
+    reads=(
+        Held,
+        Storage,
+    ),
+    unit="of the base",
+    bug=(
+        "copies for an unload that never comes, an unused reference model, losses that are "
+        "kept with their graphs"
+    ),
+)
+def held(evidence: Evidence, claim: Claim) -> Judgement:
+    """Nothing as large as the model stays in memory beside it.
 
-
-def tokens_per_second(evidence: Evidence) -> float | None:
-    """Return the speed of training, or None where it wasn't taken."""
-    seen = evidence.one(Throughput)
-    if seen is None:
-        return None
-    return seen.tokens / seen.seconds if seen.seconds > 0 else math.nan
-
-
-def methods(evidence: Evidence) -> dict[str, str]:
-    """Return how each memory measure was read."""
-    return {memory.measure: memory.method for memory in evidence.all(Memory)}
-
-
-def _memory(measure: str, evidence: Evidence, claim: Claim) -> Verdict | None:
-    bounds = getattr(claim.spec.memory, f"{measure}_mb") if claim.spec.memory else None
-    if bounds is None:
-        return None
-    size = memory_bytes(evidence, measure)
-    name = f"memory_{measure}"
-    # A meter that saw no byte saw nothing, and would meet every upper bound.
-    if not size:
-        return missing(name, f"the {measure.replace('_', ' ')}")
-    measured = size / MEGABYTE
-    message = (
-        f"{measured:.1f} MB; likely another dtype or quantizer, a copy that is kept, or another "
-        "batch size or checkpointing"
-    )
-    return within(name, measured, bounds.min, bounds.max, message, unit="MB")
-
-
-memory_stored: Check = partial(_memory, "stored")
-memory_allocator_peak: Check = partial(_memory, "allocator_peak")
-memory_process_peak: Check = partial(_memory, "process_peak")
-
-
-def held(evidence: Evidence, claim: Claim) -> Verdict:
-    """Nothing of a model's size stays in memory beside it, before training and after."""
+    Reads all arrays in memory beside the model and its gradients, before training and after the
+    recipe had finished. Fails when they take more than a fifth of the base's size.
+    """
     seen, stored = evidence.all(Held), memory_bytes(evidence, "stored")
     if {one.when for one in seen} != {"before", "after"} or not stored:
-        return missing("held", "what is in memory beside the model")
+        return missing("what is in memory beside the model")
     worst = max(seen, key=lambda one: one.beside)
     share = worst.beside / stored
     message = (
@@ -70,22 +43,100 @@ def held(evidence: Evidence, claim: Claim) -> Verdict:
         f"gradients, {share:.0%} of what the base takes; likely a copy that was kept, or a graph "
         "with its activations"
     )
-    return decide(
-        "held", share <= HELD_SHARE, share, f"<= {HELD_SHARE:g}", message, unit="of the base"
-    )
+    return judge_by(AtMost(HELD_SHARE), share, message)
 
 
-def throughput(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Training was as fast as the spec promises."""
+@check(
+    name="memory_stored",
+    group="memory",
+    reads=(Storage,),
+    unit="MB",
+    bound_in="memory",
+    bug="layers that a quantizer left out",
+)
+def memory_stored(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """The loaded model stores as many bytes as the spec says.
+
+    Reads the bytes of all tensors of the loaded model. Fails when they are outside
+    `memory.stored_mb`.
+    """
+    bounds = claim.spec.memory
+    return _memory("stored", None if bounds is None else bounds.stored_mb, evidence)
+
+
+@check(
+    name="memory_allocator_peak",
+    group="memory",
+    reads=(Memory,),
+    unit="MB",
+    bound_in="memory",
+    bug="copies that exist for a moment, which readings before and after don't show",
+)
+def memory_allocator_peak(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """The allocator's peak in training is within the spec's bounds.
+
+    Reads the peak of the allocator in a few steps of a separate pass. Fails when it is outside
+    `memory.allocator_peak_mb`.
+    """
+    bounds = claim.spec.memory
+    return _memory("allocator_peak", None if bounds is None else bounds.allocator_peak_mb, evidence)
+
+
+@check(
+    name="memory_process_peak",
+    group="memory",
+    reads=(Memory,),
+    unit="MB",
+    bound_in="memory",
+    bug="copies that exist for a moment, outside the allocator",
+)
+def memory_process_peak(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """The growth of the process in training is within the spec's bounds.
+
+    Reads the growth of the process's peak resident size in training. Fails when it is outside
+    `memory.process_peak_mb`.
+    """
+    bounds = claim.spec.memory
+    return _memory("process_peak", None if bounds is None else bounds.process_peak_mb, evidence)
+
+
+@check(
+    name="throughput",
+    group="memory",
+    reads=(Throughput,),
+    unit="tokens/s",
+    bound_in="throughput",
+    bug="a fallback to slow kernels",
+)
+def throughput(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Training is as fast as the spec asks for.
+
+    Reads the tokens that entered the model, without padding, and the training time. Fails when
+    there are fewer a second than `throughput.min_tokens_per_second`.
+    """
     bounds = claim.spec.throughput
     if bounds is None:
         return None
     rate = tokens_per_second(evidence)
     if rate is None:
-        return missing("throughput", "tokens and seconds")
+        return missing("tokens and seconds")
     message = (
         f"training took in {rate:.1f} tokens a second; likely a slower device than asked for, a "
         "busy machine, or more padding"
     )
-    least = bounds.min_tokens_per_second
-    return within("throughput", rate, least, None, message, unit="tokens/s")
+    return judge_by(AtLeast(bounds.min_tokens_per_second), rate, message)
+
+
+def _memory(measure: MemoryMeasure, bounds: Range | None, evidence: Evidence) -> Judgement | None:
+    if bounds is None:
+        return None
+    size = memory_bytes(evidence, measure)
+    # A meter that saw no byte saw nothing, and would meet every upper bound.
+    if not size:
+        return missing(f"the {measure.replace('_', ' ')}")
+    measured = size / MEGABYTE
+    message = (
+        f"{measured:.1f} MB; likely another dtype or quantizer, a copy that is kept, or another "
+        "batch size or checkpointing"
+    )
+    return judge_by(between(bounds.min, bounds.max), measured, message)

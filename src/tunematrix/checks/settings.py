@@ -4,78 +4,216 @@ from __future__ import annotations
 
 import math
 
-from tunematrix.checks.figures import relative, severity
-from tunematrix.checks.verdict import Claim, Verdict, decide, listed, missing
+from tunematrix.checks.arithmetic import severity
+from tunematrix.checks.bound import AtLeast, AtMost, Exactly
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed, missing
 from tunematrix.evidence.events import (
-    AdapterScale,
     Compute,
     Device,
     LoggedStep,
     OptimizerStep,
     Switches,
+    TrainedDtypes,
 )
 from tunematrix.evidence.evidence import Evidence
 
 RATE_TOLERANCE = 1e-6
-SCALE_TOLERANCE = 0.02
 
 
-def device(evidence: Evidence, claim: Claim) -> Verdict:
-    """Parameters and activations were on the device that was asked for."""
+@check(
+    name="device",
+    group="device",
+    reads=(Device,),
+    bug="a silent fallback to the CPU, layers left on `meta`",
+)
+def device(evidence: Evidence, claim: Claim) -> Judgement:
+    """Parameters and activations were on the configured device.
+
+    Reads the devices of parameters and activations. Fails when one isn't the backend's device.
+    """
     seen = evidence.one(Device)
     if seen is None:
-        return missing("device", "where tensors were")
-    wanted = str(claim.option("backend")["device"])
+        return missing("where tensors were")
+    wanted = claim.config.backend.device
     if not seen.parameters or not seen.activations:
-        return missing("device", "where parameters and activations were")
+        return missing("where parameters and activations were")
     places = sorted({*seen.parameters, *seen.activations})
     message = f"tensors were on {', '.join(places)}; a fallback, or parts left behind"
-    return decide("device", places == [wanted], ", ".join(places), wanted, message)
+    return judge_by(Exactly(wanted), ", ".join(places), message)
 
 
-def switches(evidence: Evidence, claim: Claim) -> Verdict:
-    """What a library can set for the whole process stayed as the backend had set it."""
+@check(
+    name="precision",
+    group="training",
+    reads=(Compute,),
+    bug=(
+        "`fp16=True` on a CPU, which Trainer accepts without a warning, then computes in "
+        "float32 "
+        "([TrainingArguments](https://huggingface.co/docs/transformers/main_classes/trainer"
+        "#transformers.TrainingArguments.fp16)); "
+        "mixed precision that reaches other layers"
+    ),
+)
+def precision(evidence: Evidence, claim: Claim) -> Judgement:
+    """The base's layers multiply in the dtype that the precision names.
+
+    Reads the dtypes of the matrix products inside the base's layers. Fails when one isn't the
+    precision's.
+    """
+    seen = evidence.one(Compute)
+    if seen is None:
+        return missing("dtypes")
+    wanted = claim.config.precision.compute
+    measured = ", ".join(seen.products)
+    message = f"layers computed in {measured}; mixed precision was ignored or leaks"
+    return judge_by(Exactly(wanted), measured, message)
+
+
+@check(
+    name="attention_kernel",
+    group="training",
+    reads=(Compute,),
+    unit="layers",
+    bug=(
+        "a fallback of PyTorch's function to products and a softmax, without a warning, which "
+        "takes more memory and time"
+    ),
+)
+def attention_kernel(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Attention is computed by one kernel in each layer.
+
+    Reads the operators of the trainer's first pass (PyTorch only, for models that can use its
+    kernels). Fails when fewer kernels computed attention than there are layers.
+    """
+    seen = evidence.one(Compute)
+    if seen is None:
+        return missing("how attention was computed")
+    if seen.attention is None:
+        return None
+    kernels, layers = seen.attention
+    message = (
+        f"{kernels} of {layers} layers computed attention in a kernel; the others multiplied and "
+        "took a softmax, in more memory and time: kernels were switched off, or refused the inputs"
+    )
+    return judge_by(AtLeast(layers), kernels, message)
+
+
+@check(
+    name="switches",
+    group="training",
+    reads=(Switches,),
+    unit="changed",
+    bug="libraries that set a default dtype or the number of threads, and don't set it back",
+)
+def switches(evidence: Evidence, claim: Claim) -> Judgement:
+    """Settings of the whole process stay as the backend set them.
+
+    Reads these settings after each step: threads, default dtype and device, determinism,
+    precision of products, attention kernels. Fails when one has changed.
+    """
     seen = evidence.one(Switches)
     if seen is None or not seen.steps or not seen.begun:
-        return missing("switches", "process-wide switches after a step")
+        return missing("process-wide switches after a step")
     changed = [
         f"{name} was {seen.begun.get(name)}, and {value} after step {step}"
         for name, (step, value) in seen.changed.items()
     ]
     message = f"{listed(changed)}; a library sets it for the whole process, and all that follows"
-    return decide("switches", not changed, len(changed), "0", message, unit="changed")
+    return judge_by(Exactly(0), len(changed), message)
 
 
-def learning_rate(evidence: Evidence, claim: Claim) -> Verdict:
-    """Each step's rate, read from the optimizer, follows the schedule's formula."""
+@check(
+    name="trained_dtypes",
+    group="training",
+    reads=(TrainedDtypes,),
+    bug=(
+        "adapters that take the base's bfloat16; SFTTrainer turns those over bitsandbytes into "
+        "bfloat16 ([peft#2889](https://github.com/huggingface/peft/issues/2889)), which the "
+        "quantizers declare"
+    ),
+)
+def trained_dtypes(evidence: Evidence, claim: Claim) -> Judgement:
+    """Trained weights, their gradients and the optimizer's moments have the declared dtypes.
+
+    Reads the dtypes of trained weights, their gradients and the optimizer's moments in the
+    first steps. Fails when they aren't those that the precision declares, or, for a method that
+    it names, the quantizer.
+    """
+    seen = evidence.one(TrainedDtypes)
+    if seen is None or not seen.parameters:
+        return missing("dtypes of what trains")
+    if not seen.gradients and not claim.hides("gradients"):
+        return missing("dtypes of the gradients")
+    optimizer = claim.config.optimizer
+    if not seen.state and not (optimizer.name == "sgd" and not optimizer.momentum):
+        return missing("dtypes of the optimizer's moments")
+    own = claim.config.quantizer.trained.get(claim.config.method.name)
+    promised = set(own or [claim.config.precision.trained])
+    wanted = " and ".join(sorted(promised))
+    dtypes = {"weights": seen.parameters, "gradients": seen.gradients, "moments": seen.state}
+    odd = {what: names for what, names in dtypes.items() if names and {*names} != promised}
+    measured = "; ".join(f"{what} {', '.join(names)}" for what, names in odd.items()) or wanted
+    message = (
+        f"{measured} where {wanted} was promised; adapters that follow their base's dtype, or an "
+        "optimizer whose moments are rounded: small updates are lost"
+    )
+    return judge_by(Exactly(wanted), measured, message)
+
+
+@check(
+    name="learning_rate",
+    group="training",
+    reads=(OptimizerStep,),
+    unit="from the schedule",
+    bug=(
+        "schedulers stepped once per micro-batch or process "
+        "([accelerate#963](https://github.com/huggingface/accelerate/issues/963)), warm-up that is "
+        "ignored"
+    ),
+)
+def learning_rate(evidence: Evidence, claim: Claim) -> Judgement:
+    """The learning rate of each step, read from the optimizer, follows the schedule's formula.
+
+    Reads the rate of each optimizer group before each step. Fails when it differs from the
+    schedule's formula, or when the number of steps isn't the configured one.
+    """
     steps = evidence.all(OptimizerStep)
     if not steps or not all(step.learning_rates for step in steps):
-        return missing("learning_rate", "each optimizer step's rate")
-    peak, total = float(claim.train["learning_rate"]), int(claim.train["max_steps"])
+        return missing("each optimizer step's rate")
+    peak, total = claim.config.train.learning_rate, claim.config.train.max_steps
     errors = [
         (abs(rate - scheduled_rate(claim, step.step)), step.step, rate)
         for step in steps
         for rate in step.learning_rates
     ]
-    error, worst, rate = max(errors, key=lambda found: severity(found[0]))
+    error, worst, rate = max(errors, key=lambda row: severity(row[0]))
     message = (
-        f"step {worst} used {rate:g}, {claim.option('scheduler')['name']} from {peak:g} with "
-        f"{claim.train['warmup_steps']} warm-up steps asks for {scheduled_rate(claim, worst):g}; "
-        f"the scheduler was ignored, or stepped at the wrong time ({len(steps)} of {total} steps)"
+        f"step {worst} used {rate:g}, {claim.config.scheduler.name} from {peak:g} with "
+        f"{claim.config.train.warmup_steps} warm-up steps asks for "
+        f"{scheduled_rate(claim, worst):g}; the scheduler was ignored, or stepped at the wrong "
+        f"time ({len(steps)} of {total} steps)"
     )
-    bound = RATE_TOLERANCE * peak
-    ok = error <= bound and len(steps) == total
-    return decide(
-        "learning_rate", ok, error, f"<= {bound:g} in each of {total} steps", message,
-        unit="from the schedule",
-    )  # fmt: skip
+    bound = AtMost(RATE_TOLERANCE * peak, note=f"in each of {total} steps")
+    return judge_by(bound, error, message, provided=len(steps) == total)
 
 
-def logged_rate(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """The rates that are logged are those of their steps, or each the next step's."""
+@check(
+    name="logged_rate",
+    group="training",
+    reads=(LoggedStep,),
+    unit="from the schedule",
+    bug="curves that lag several steps behind, which nobody would notice",
+)
+def logged_rate(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """The logged rate of each step is that step's, or always the next step's.
+
+    Reads the rates in the trainer's log, if it logs any. Fails when they follow the schedule
+    neither at their own steps nor, all of them, at the next step.
+    """
     lines = evidence.all(LoggedStep)
     if not lines:
-        return missing("logged_rate", "a logged step")
+        return missing("a logged step")
     rates = {one.step: one.learning_rate for one in lines if one.learning_rate is not None}
     if not rates:
         return None  # not every loop logs them
@@ -88,22 +226,20 @@ def logged_rate(evidence: Evidence, claim: Claim) -> Verdict | None:
         ]
         for late in (0, 1)
     ]
-    found = [max(errors, key=lambda one: severity(one[0])) for errors in either]
-    error, worst = min(found, key=lambda one: severity(one[0]))
-    bound = RATE_TOLERANCE * float(claim.train["learning_rate"])
+    errors_of_each = [max(errors, key=lambda one: severity(one[0])) for errors in either]
+    error, worst = min(errors_of_each, key=lambda one: severity(one[0]))
+    bound = AtMost(RATE_TOLERANCE * claim.config.train.learning_rate)
     message = (
         f"step {worst} logged a rate of {rates[worst]:g}, which was neither its own nor the next "
         "one's; the curve that people look at isn't what trained"
     )
-    return decide(
-        "logged_rate", error <= bound, error, f"<= {bound:g}", message, unit="from the schedule"
-    )
+    return judge_by(bound, error, message)
 
 
 def scheduled_rate(claim: Claim, step: int) -> float:
     """Return the rate of optimizer step `step` (from 0) by the schedule's definition."""
-    peak = float(claim.train["learning_rate"])
-    warm, total = int(claim.train["warmup_steps"]), int(claim.train["max_steps"])
+    peak = claim.config.train.learning_rate
+    warm, total = claim.config.train.warmup_steps, claim.config.train.max_steps
     if step < warm:
         return peak * step / warm
     progress = (step - warm) / max(1, total - warm)
@@ -112,53 +248,4 @@ def scheduled_rate(claim: Claim, step: int) -> float:
         "linear": 1.0 - progress,
         "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
     }
-    return peak * shape[claim.option("scheduler")["name"]]
-
-
-def precision(evidence: Evidence, claim: Claim) -> Verdict:
-    """The base's layers multiply in the dtype that the precision promises."""
-    seen = evidence.one(Compute)
-    if seen is None:
-        return missing("precision", "dtypes")
-    wanted = str(claim.option("precision")["compute"])
-    measured = ", ".join(seen.products)
-    message = f"layers computed in {measured}; mixed precision was ignored or leaks"
-    return decide("precision", seen.products == (wanted,), measured, wanted, message)
-
-
-def attention_kernel(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """Attention ran in one kernel, in each layer."""
-    seen = evidence.one(Compute)
-    if seen is None:
-        return missing("attention_kernel", "how attention was computed")
-    if seen.attention is None:
-        return None
-    kernels, layers = seen.attention
-    message = (
-        f"{kernels} of {layers} layers computed attention in a kernel; the others multiplied and "
-        "took a softmax, in more memory and time: kernels were switched off, or refused the inputs"
-    )
-    return decide(
-        "attention_kernel", kernels >= layers, kernels, f">= {layers}", message, unit="layers"
-    )
-
-
-def adapter_scale(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """The adapter's product enters each layer with the configured factor."""
-    settings = claim.option("method")["implementation"]
-    if "alpha" not in settings or settings.get("use_dora"):
-        return None
-    seen = evidence.one(AdapterScale)
-    if seen is None:
-        return missing("adapter_scale", "the adapter's factor")
-    rank = float(settings["rank"])
-    wanted = float(settings["alpha"]) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    error = max((relative(measured, wanted) for measured in seen.measured), key=severity)
-    message = (
-        f"measured {seen.measured[0]:.4g} to {seen.measured[1]:.4g}, configured {wanted:.4g}; "
-        "alpha, rank or its root was ignored, or an adapter takes no part"
-    )
-    return decide(
-        "adapter_scale", error <= SCALE_TOLERANCE, error, f"<= {SCALE_TOLERANCE:g}", message,
-        unit="relative",
-    )  # fmt: skip
+    return peak * shape[claim.config.scheduler.name]

@@ -1,11 +1,13 @@
-"""Each optimizer step is what its loss, its limit and its formula make it."""
+"""Each optimizer step follows from its loss, its limit and its formula."""
 
 from __future__ import annotations
 
 import math
 
-from tunematrix.checks.figures import relative, severity, tolerance
-from tunematrix.checks.verdict import Claim, Verdict, decide, missing
+from tunematrix.checks.arithmetic import relative, severity, tolerance
+from tunematrix.checks.bound import AtMost, Near
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence.events import Compute, LoggedStep, OptimizerStep
 from tunematrix.evidence.evidence import Evidence
 
@@ -24,75 +26,137 @@ CLIP_ROOM = 1e-2
 """A norm that is nearer to the limit than this may have been cut to it."""
 
 
-def gradient(evidence: Evidence, claim: Claim) -> Verdict:
-    """The optimizer gets the gradient of its batches' loss, recomputed outside of the trainer."""
+@check(
+    name="gradient",
+    group="texts",
+    reads=(
+        OptimizerStep,
+        Compute,
+        LoggedStep,
+    ),
+    unit="of the gradient",
+    bug=(
+        "divisors that count the wrong tokens, micro-batches that are lost or averaged "
+        "without their tokens "
+        "([transformers#34191](https://github.com/huggingface/transformers/issues/34191), "
+        "[mlx-lm#1544](https://github.com/ml-explore/mlx-lm/pull/1544)), other dropout masks "
+        "in the backward pass, another limit, rescaled gradients; the loss and AdamW's "
+        "updates may show none of these"
+    ),
+)
+def gradient(evidence: Evidence, claim: Claim) -> Judgement:
+    """The optimizer gets the gradient of its batches' loss, recomputed outside the trainer.
+
+    Reads the gradients that the optimizer gets in the first two steps, the middle one and the
+    last (in MLX, those that follow from its moments or updates in the first three). They are
+    compared with gradients of the same batches' cross-entropy, recomputed outside the trainer
+    and cut to `train.max_grad_norm`, and so are their norms, both logged and received. Fails
+    when they differ by more than rounding, in the worst tensor or in the norm.
+    """
     steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
-    found = [(s.gradient_error, s.step) for s in steps if s.gradient_error is not None]
-    if not found or compute is None:
-        return missing("gradient", "a recomputed gradient")
-    worst, step = max(found, key=lambda one: severity(one[0]))
+    errors = [(s.gradient_error, s.step) for s in steps if s.gradient_error is not None]
+    if not errors or compute is None:
+        return missing("a recomputed gradient")
+    worst, step = max(errors, key=lambda one: severity(one[0]))
     dtypes = (*compute.products, *compute.trainable)
-    bound = tolerance(GRADIENT_TOLERANCE, dtypes)
+    bound = AtMost(tolerance(GRADIENT_TOLERANCE, dtypes))
     off = _norm_error(evidence, claim)
     room = max(
         tolerance(NORM_TOLERANCE, compute.products), tolerance(CLIP_TOLERANCE, compute.trainable)
     )
-    lengths = "" if off is None else f", their norm before or after clipping by {off:.2%}"
-    message = (
-        f"gradients of step {step} differ from those of its loss by {worst:.2%} of the largest"
-        f"{lengths}; "
+    cause = (
         "micro-batches were lost or averaged without their tokens, the backward pass drew another "
         "dropout, or gradients were rescaled or clipped in between"
     )
     # Clipping hides a scale from the one, and a single small tensor is lost in the other.
-    if worst <= bound and off is not None:
-        return decide("gradient", off <= room, off, f"<= {room:g}", message, unit="of the norm")
-    return decide(
-        "gradient", worst <= bound, worst, f"<= {bound:g}", message, unit="of the gradient"
-    )
-
-
-def optimizer_update(evidence: Evidence, claim: Claim) -> Verdict:
-    """The parameters moved as the optimizer's formula says, recomputed from their gradients."""
-    found = [s.deviation for s in evidence.all(OptimizerStep) if s.deviation is not None]
-    compute = evidence.one(Compute)
-    if not found or compute is None:
-        return missing("optimizer_update", "an audited optimizer step")
-    worst = max(found, key=severity)
-    bound = tolerance(UPDATE_TOLERANCE, compute.trainable)
+    if bound.holds(worst) and off is not None:
+        message = (
+            "a gradient's norm, before or after clipping, differs from that of its loss by "
+            f"{100 * off:.3g}%; {cause}"
+        )
+        return judge_by(AtMost(room), off, message, unit="of the norm")
     message = (
-        f"updates differ from {claim.option('optimizer')['name']}'s formula by {worst:.2%} of the "
+        f"gradients of step {step} differ from those of its loss by {100 * worst:.3g}% of the "
+        f"largest; {cause}"
+    )
+    return judge_by(bound, worst, message)
+
+
+@check(
+    name="optimizer_update",
+    group="training",
+    reads=(
+        OptimizerStep,
+        Compute,
+    ),
+    unit="of the update",
+    bug=(
+        "another optimizer than the configured one; betas or weight decay that are ignored; "
+        "modules in bfloat16 that round updates away "
+        "([trl#7268](https://github.com/huggingface/trl/issues/7268))"
+    ),
+)
+def optimizer_update(evidence: Evidence, claim: Claim) -> Judgement:
+    """The parameters move as the optimizer's formula says.
+
+    Reads all parameters after each of the first steps, and three tensors after each later one,
+    and the same recomputed from the captured gradients by tunematrix's own formulas. Fails when
+    they differ by more than rounding.
+    """
+    deviations = [s.deviation for s in evidence.all(OptimizerStep) if s.deviation is not None]
+    compute = evidence.one(Compute)
+    if not deviations or compute is None:
+        return missing("an audited optimizer step")
+    worst = max(deviations, key=severity)
+    bound = AtMost(tolerance(UPDATE_TOLERANCE, compute.trainable))
+    message = (
+        f"updates differ from {claim.config.optimizer.name}'s formula by {worst:.2%} of the "
         "largest; another optimizer ran, or its settings (betas, eps, weight decay) were ignored"
     )
-    return decide(
-        "optimizer_update", worst <= bound, worst, f"<= {bound:g}", message, unit="of the update"
-    )
+    return judge_by(bound, worst, message)
 
 
-def clipping(evidence: Evidence, claim: Claim) -> Verdict | None:
-    """The optimizer gets each gradient as it was, or cut to the limit where it was longer."""
-    asked = float(claim.train["max_grad_norm"])
-    if not asked and not claim.option("backend")["max_grad_norm"]:
+@check(
+    name="clipping",
+    group="training",
+    reads=(
+        OptimizerStep,
+        Compute,
+        LoggedStep,
+    ),
+    unit="norm",
+    bug=(
+        "clipping left out ([trl#3312](https://github.com/huggingface/trl/issues/3312)), "
+        "another limit, rescaled gradients"
+    ),
+)
+def clipping(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """The optimizer gets each gradient unchanged, or cut to the limit if it was longer.
+
+    Reads each gradient's norm as logged before clipping, and as the optimizer gets it. Fails
+    when it arrives longer than `train.max_grad_norm`, is cut to less than that, or is changed
+    although it was short enough.
+    """
+    asked = claim.config.train.max_grad_norm
+    if not asked and not claim.config.backend.max_grad_norm:
         return None  # its trainer can't clip, and wasn't asked to
     steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
     after = [(s.step, s.gradient_norm) for s in steps if s.gradient_norm is not None]
     logged = evidence.all(LoggedStep)
     before = {s.step: s.gradient_norm for s in logged if s.gradient_norm is not None}
     if len(after) != len(steps) or not after or not before or compute is None:
-        return missing("clipping", "gradient norms before and after clipping")
+        return missing("gradient norms before and after clipping")
     limit = asked or math.inf
     # A trainer may log some steps only; of the others, the limit alone is known.
     norms = [(norm, min(before.get(step + 1, norm), limit), step) for step, norm in after]
-    measured, wanted, worst = max(norms, key=lambda found: severity(relative(*found[:2])))
+    measured, wanted, worst = max(norms, key=lambda row: severity(relative(*row[:2])))
     share = tolerance(CLIP_TOLERANCE, compute.trainable)
     message = (
         f"step {worst} gave the optimizer a gradient of norm {measured:.4g} where "
         f"{wanted:.4g} was due under a limit of {limit:g}; clipping was ignored, or another limit "
         "taken"
     )
-    ok = relative(measured, wanted) <= share
-    bound = f"{wanted:.6g} within {100 * share:g}%"
-    return decide("clipping", ok, measured, bound, message, unit="norm")
+    return judge_by(Near(wanted, share), measured, message)
 
 
 def _norm_error(evidence: Evidence, claim: Claim) -> float | None:
@@ -100,7 +164,7 @@ def _norm_error(evidence: Evidence, claim: Claim) -> float | None:
 
     Clipping hides the scale of a gradient, and what rounds at random hardly changes a norm.
     """
-    limit = float(claim.train["max_grad_norm"]) or math.inf
+    limit = claim.config.train.max_grad_norm or math.inf
     logged = {s.step - 1: s.gradient_norm for s in evidence.all(LoggedStep)}
     pairs: list[tuple[float | None, float | None]] = []
     for step in evidence.all(OptimizerStep):

@@ -1,13 +1,14 @@
-"""What a check returns, and what it is given beside the evidence."""
+"""A check's result, and the claim that it gets beside the evidence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tunematrix.evidence.evidence import Evidence
+from tunematrix.checks.bound import NOT_FINITE, Bound, Measured, bound_from_json
+from tunematrix.configuration import Configuration
 from tunematrix.spec.model import Spec
 
 Outcome = Literal["passed", "failed", "warned"]
@@ -21,15 +22,15 @@ class Verdict:
         name: of the check.
         outcome: passed, failed or warned; a warning never decides a cell.
         measured: the figure, or a short text where there is no figure.
-        bound: what it was held against, in words.
+        bound: the allowed values; None where evidence or the spec's bound was missing.
         unit: of `measured`.
         message: what was measured, what was expected, and the likely cause.
     """
 
     name: str
     outcome: Outcome
-    measured: float | str | None
-    bound: str
+    measured: Measured
+    bound: Bound | None
     unit: str
     message: str
 
@@ -38,6 +39,51 @@ class Verdict:
         """Whether a figure or a word decided it, and not the want of one."""
         is_nan = isinstance(self.measured, float) and math.isnan(self.measured)
         return self.measured is not None and not is_nan
+
+    @property
+    def slack(self) -> float | None:
+        """The unused share of the bound; None where there is no such figure."""
+        return None if self.bound is None else self.bound.slack(self.measured)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; nan and inf, which JSON lacks, become strings."""
+        finite = not isinstance(self.measured, float) or math.isfinite(self.measured)
+        return {
+            **asdict(self),
+            "measured": self.measured if finite else str(self.measured),
+            "bound": None if self.bound is None else self.bound.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """Rebuild a verdict, of a record of any version.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, unknown or of another type.
+        """
+        measured = NOT_FINITE.get(data["measured"], data["measured"])
+        bound = bound_from_json(data["bound"])
+        return cls(**{**data, "measured": measured, "bound": bound})
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict whose check has still to put its name and its unit to it.
+
+    Attributes:
+        unit: of `measured`, where it isn't the check's own.
+    """
+
+    outcome: Outcome
+    measured: Measured
+    bound: Bound | None
+    message: str
+    unit: str | None = None
+
+    def verdict(self, name: str, unit: str = "") -> Verdict:
+        """Return the verdict of the check that is called so and measures in this unit."""
+        own = unit if self.unit is None else self.unit
+        return Verdict(name, self.outcome, self.measured, self.bound, own, self.message)
 
 
 @dataclass(frozen=True)
@@ -50,77 +96,45 @@ class Claim:
     """
 
     spec: Spec
-    config: Mapping[str, Any]
-
-    def option(self, axis: str) -> Mapping[str, Any]:
-        """Return the configuration of one axis's option."""
-        section: Mapping[str, Any] = self.config[axis]
-        return section
+    config: Configuration
 
     def hides(self, what: str) -> bool:
         """Whether the backend says that nothing can show this of its trainer."""
-        return what in self.option("backend").get("hides", ())
-
-    @property
-    def train(self) -> Mapping[str, Any]:
-        """Return the training settings."""
-        return self.option("train")
+        return what in self.config.backend.hides
 
 
-Check = Callable[[Evidence, Claim], Verdict | None]
-"""A check; None means that this claim asks nothing of it."""
-
-
-def decide(
-    name: str,
-    ok: bool,
-    measured: float | str | None,
-    bound: str,
+def judge_by(
+    bound: Bound,
+    measured: Measured,
     message: str,
     *,
-    unit: str = "",
-) -> Verdict:
-    """Make a verdict; `message` explains a failure."""
-    return Verdict(name, "passed" if ok else "failed", measured, bound, unit, "" if ok else message)
+    provided: bool = True,
+    unit: str | None = None,
+) -> Judgement:
+    """Compare a measured value with a bound.
+
+    Args:
+        bound: the allowed values.
+        measured: the value to compare.
+        message: explains a failure.
+        provided: what has to hold besides, without which the figure proves nothing.
+        unit: of `measured`, where it isn't the check's own.
+    """
+    passes = provided and bound.holds(measured)
+    outcome: Outcome = "passed" if passes else "failed"
+    return Judgement(outcome, measured, bound, "" if passes else message, unit)
 
 
-def within(
-    name: str,
-    measured: float,
-    low: float | None,
-    high: float | None,
-    message: str,
-    *,
-    unit: str,
-) -> Verdict:
-    """Make a verdict by bounds of which one may be absent; nan and infinity never pass."""
-    ok = (
-        math.isfinite(measured)
-        and (low is None or measured >= low)
-        and (high is None or measured <= high)
-    )
-    if high is None:
-        bound = f">= {low:g}"
-    elif low is None:
-        bound = f"<= {high:g}"
-    else:
-        bound = f"{low:g} to {high:g}"
-    return decide(name, ok, measured, bound, message, unit=unit)
-
-
-def missing(name: str, what: str) -> Verdict:
+def missing(what: str) -> Judgement:
     """Return the failure of a check whose evidence was never written."""
-    message = (
-        f"the run left no record of {what}, so nothing vouches for it; the recipe stopped early "
-        "or ran without this meter"
-    )
-    return Verdict(name, "failed", None, f"a record of {what}", "", message)
+    message = f"no reading of {what}; the cell stopped early, or this meter didn't run"
+    return Judgement("failed", None, None, message, "")
 
 
-def unbounded(name: str, field: str) -> Verdict:
+def unbounded(field: str) -> Judgement:
     """Return the failure of a check that the spec gives no bound, though the recipe measures."""
-    message = f"nothing decides what was measured; give {field} in the spec"
-    return Verdict(name, "failed", None, f"{field} in the spec", "", message)
+    message = f"the spec has no bound for this; add {field}"
+    return Judgement("failed", None, None, message, "")
 
 
 def listed(names: tuple[str, ...] | list[str], most: int = 3) -> str:

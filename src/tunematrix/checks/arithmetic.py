@@ -31,5 +31,5 @@ def severity(error: float) -> tuple[bool, float]:
 
 
 def tolerance(table: Mapping[str, float], dtypes: Iterable[str]) -> float:
-    """Return what the coarsest of `dtypes` is allowed; unknown ones are allowed nothing."""
+    """Return the tolerance of the coarsest of `dtypes`; that of unknown ones is 0."""
     return max((table.get(dtype, 0.0) for dtype in dtypes), default=0.0)
