@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunematrix.errors import RanksEnded
+from tunematrix.paths import python_path
 
 _CODE = "import sys; from pkgutil import resolve_name as r; r(sys.argv[1])(sys.argv[2])"
 
@@ -24,8 +25,7 @@ def launch(entry: Callable[..., None], run_dir: Path, *, processes: int, hash_se
         message = f"launcher.processes={processes}: a fresh interpreter is one; use ddp or fsdp"
         raise ValueError(message)
     name = f"{entry.__module__}:{entry.__qualname__}"
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": paths}
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": python_path()}
     command = [sys.executable, "-c", _CODE, name, str(run_dir)]
     code = subprocess.run(command, env=environment, check=False).returncode
     if code != 0:

@@ -16,10 +16,10 @@ from types import FrameType
 import psutil
 
 from tunematrix.errors import RanksEnded
-from tunematrix.evidence.events import Event, Finished, Raised, Rank
+from tunematrix.evidence.events import BrokenFault, Event, Finished, Raised, Rank, Refused
 from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.run.process_tree import die_with_parent
+from tunematrix.run.local.process_tree import die_with_parent
 
 LAST_LINES = 5
 CUT_OFF = ("gloo/", "Watchdog caught collective operation timeout", "DistBackendError", "NCCL")
@@ -76,9 +76,18 @@ def collect(run_dir: RunDir) -> None:
                 events.write(event)
 
 
-def blame(run_dir: RunDir, ended: RanksEnded) -> Raised:
-    """Says which rank ended the others, how, and with which last lines."""
+def blame(run_dir: RunDir, ended: RanksEnded) -> tuple[Event, ...]:
+    """Says which rank ended the others, how, and with which last lines.
+
+    Before that comes what a rank other than the first was refused, and which fault broke in it.
+    """
     found = [_Trace(run_dir, number) for number in range(ended.processes)]
+    others = [event for trace in found[1:] for event in trace.events]
+    setbacks = [event for event in others if isinstance(event, Refused | BrokenFault)]
+    return (*dict.fromkeys(setbacks), _raised(found, ended))
+
+
+def _raised(found: Sequence[_Trace], ended: RanksEnded) -> Raised:
     culprit = _culprit(found, ended.codes)
     name = f"rank {culprit.number} of {ended.processes}" if ended.processes > 1 else "it"
     if (raised := culprit.raised) is not None:

@@ -13,22 +13,20 @@ import os
 import platform
 import signal
 import sys
-import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Protocol, TypeAlias
 
-from tunematrix.errors import RanksEnded
-from tunematrix.evidence import Exit
-from tunematrix.evidence.events import Finished, Raised, Started
+from tunematrix.configuration import Configuration
+from tunematrix.errors import FaultBroken, RanksEnded, Unavailable
+from tunematrix.evidence.events import BrokenFault, Finished, Raised, Refused, Started
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.run import ranks
-from tunematrix.run.process_tree import follow_parent
-from tunematrix.run.sabotage import entered
+from tunematrix.run.local.process_tree import follow_parent
+from tunematrix.run.sabotage import enter_faults
 
 _DISTRIBUTIONS = (
     "accelerate",
@@ -65,7 +63,7 @@ ALONE: Group = nullcontext()
 class Recipe(Protocol):
     """What `recipe.implementation` of a config must become when it is instantiated."""
 
-    def __call__(self, config: Mapping[str, Any], events: EventLog, output_dir: Path) -> object:
+    def __call__(self, config: Configuration, events: EventLog, output_dir: Path) -> object:
         """Does what the config says, writes down what it measures, saves below output_dir."""
 
 
@@ -90,31 +88,38 @@ def main(run_dir: str) -> None:
     execute(RunDir(Path(run_dir)))
 
 
-def call(name: str, arguments: Mapping[str, object]) -> None:
-    """Body of a process that does one preparation: calls the function `module:function`."""
+def call(run_dir: str, name: str, arguments: Mapping[str, object]) -> None:
+    """Body of a process that does one preparation; raises what the function raises."""
     _enter_process()
-    resolve_name(name)(**arguments)
+    prepare(name, arguments, RunDir(Path(run_dir)))
 
 
-def run_foreground(run_dir: RunDir) -> Exit:
-    """Runs a cell in this process, for breakpoints: nothing redirected, no time limit."""
-    started = time.perf_counter()
-    code = 0
-    try:
-        execute(run_dir)
-    except Exception:  # noqa: BLE001 - whatever a recipe raises is the result of the cell
-        traceback.print_exc()
-        code = 1
-    seconds = time.perf_counter() - started
-    return Exit(code, None, False, (), seconds, isolation="foreground")
+def prepare(name: str, arguments: Mapping[str, object], run_dir: RunDir) -> None:
+    """Calls the function `module:function`; what it raises is written down and goes on.
+
+    Args:
+        name: of the function.
+        arguments: its own; a `cache_dir` among them lies relative to the folder.
+        run_dir: the folder.
+    """
+    own = dict(arguments)
+    if isinstance(cache := own.get("cache_dir"), str):
+        own["cache_dir"] = str((run_dir.path / cache).resolve())
+    with EventLog(run_dir.events) as events:
+        try:
+            resolve_name(name)(**own)
+        except BaseException as error:
+            _write_down(error, events)
+            raise
+        events.write(Finished())
 
 
 def execute(run_dir: RunDir) -> None:
     """Runs a cell in the processes that its launcher starts, or here if it starts none."""
     cell = run_dir.read_cell()
     run_dir.events.unlink(missing_ok=True)
-    launcher = cell.config.get("launcher", {}).get("implementation")
-    if launcher is None:
+    launcher = cell.config.launcher.implementation
+    if not launcher:
         perform(run_dir, run_dir.events)
     else:
         _launch(launcher, run_dir)
@@ -133,9 +138,9 @@ def perform(run_dir: RunDir, events_file: Path, group: Group = ALONE) -> None:
         events.write(Started(os.getpid(), _determinants(), _versions()))
         try:
             with group:
-                _run_recipe(cell, events)
+                _run_recipe(cell, run_dir, events)
         except BaseException as error:
-            events.write(_raised(error, events.current_phase))
+            _write_down(error, events)
             raise
         events.write(Finished())
 
@@ -165,24 +170,34 @@ def _launch(implementation: Mapping[str, Any], run_dir: RunDir) -> None:
         ranks.collect(run_dir)
     except BaseException as error:
         with EventLog(run_dir.events) as events:
-            blamed = ranks.blame(run_dir, error) if isinstance(error, RanksEnded) else None
-            events.write(blamed or _raised(error, ""))
+            if isinstance(error, RanksEnded):
+                for event in ranks.blame(run_dir, error):
+                    events.write(event)
+            else:
+                _write_down(error, events)
         raise
 
 
-def _run_recipe(cell: CellFile, events: EventLog) -> None:
+def _run_recipe(cell: CellFile, run_dir: RunDir, events: EventLog) -> None:
     # The driver imports this module too, and has to collect where Hydra's imports would cost time.
     from hydra.utils import instantiate
 
-    launcher = cell.config.get("launcher", {})
-    if "implementation" not in launcher and (asked := launcher.get("processes", 1)) != 1:
+    config = cell.config
+    here = {"cache_dir": str((run_dir.path / config.cache_dir).resolve())}
+    if config.references and not cell.faults:
+        here["references"] = str((run_dir.path / config.references).resolve())
+    else:  # what a fault reaches is nobody else's reference
+        here["references"] = ""
+    config = config.model_copy(update=here)
+    launcher = config.launcher
+    if not launcher.implementation and launcher.processes != 1:
         raise ValueError(
-            f"launcher.processes={asked} has no effect under launcher {launcher['name']}, which "
+            f"launcher.processes={launcher.processes} has no effect under {launcher.name}, which "
             "starts none; use ddp or fsdp"
         )
-    with entered(cell.faults, cell.config):
-        recipe: Recipe = instantiate(cell.config["recipe"]["implementation"], _convert_="all")
-        recipe(cell.config, events, Path(cell.output_dir))
+    with enter_faults(cell.faults, config):
+        recipe: Recipe = instantiate(config.recipe.implementation, _convert_="all")
+        recipe(config, events, run_dir.output)
 
 
 def _enter_process() -> None:
@@ -234,8 +249,13 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _raised(error: BaseException, phase: str) -> Raised:
-    return Raised(phase, _class_names(error), _message(error))
+def _write_down(error: BaseException, events: EventLog) -> None:
+    """Writes what was raised, and before it what of that others have to act on."""
+    if isinstance(error, Unavailable):
+        events.write(Refused(error.obstacle))
+    if isinstance(error, FaultBroken):
+        events.write(BrokenFault(error.name, error.when))
+    events.write(Raised(events.current_phase, _class_names(error), _message(error)))
 
 
 def _message(error: BaseException) -> str:

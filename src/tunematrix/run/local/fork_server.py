@@ -17,8 +17,9 @@ from pathlib import Path
 import psutil
 
 from tunematrix.errors import MachineProblem
-from tunematrix.run import guard, preload, worker
-from tunematrix.run.process_tree import is_alive
+from tunematrix.run import worker
+from tunematrix.run.local import guard, preload
+from tunematrix.run.local.process_tree import is_alive
 
 _FIRST_REPORT_SECONDS = 60.0
 _END_SECONDS = 5.0
@@ -46,7 +47,7 @@ class Preloaded:
     importing: str | None = None
 
 
-class ForkServer:
+class ServerProcess:
     """Python's own fork server, of which a process has one, with our preloaded modules.
 
     Args:
@@ -65,6 +66,11 @@ class ForkServer:
         self._report = folder / "preload.json"
         self._process: psutil.Process | None = None
 
+    @property
+    def process(self) -> psutil.Process | None:
+        """Its process; None before the first start and after `stop`."""
+        return self._process
+
     def ensure(self) -> bool:
         """Starts it unless it runs, and waits for its imports; True when it was started.
 
@@ -73,7 +79,9 @@ class ForkServer:
             MachineProblem: the fork server could not be started at all.
         """
         if self._process is not None and is_alive(self._process):
-            return False
+            if self._process.status() != psutil.STATUS_STOPPED:
+                return False
+            self.stop()  # whoever waited for it would wait for ever
         self._report.unlink(missing_ok=True)
         multiprocessing.get_context("forkserver").set_forkserver_preload([preload.__name__])
         variables = {

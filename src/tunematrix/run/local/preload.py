@@ -13,7 +13,7 @@ import signal
 import time
 from pathlib import Path
 
-from tunematrix.run.process_tree import die_with_parent
+from tunematrix.run.local.process_tree import die_with_parent
 
 MODULES = "TUNEMATRIX_PRELOAD"
 REPORT = "TUNEMATRIX_PRELOAD_REPORT"

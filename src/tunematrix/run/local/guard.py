@@ -1,4 +1,4 @@
-"""One small process between the fork server and each worker: an Order comes in, an Exit goes out.
+"""One small process between the fork server and each worker: Assignment in, Exit out.
 
 It computes nothing, so it can always act: at the time limit, when the driver or the fork server
 is killed, and when the worker is stuck in native code. All orphans of the cell become its
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunematrix.evidence import Exit
-from tunematrix.run.process_tree import Tree, become_subreaper
+from tunematrix.run.local.process_tree import ProcessTree, become_subreaper
 
 Isolation = Literal["forkserver", "spawn"]
 
@@ -31,7 +31,7 @@ _LEFTOVER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Order:
+class Assignment:
     """What to run, and under which conditions.
 
     Attributes:
@@ -51,23 +51,23 @@ class Order:
     isolation: Isolation
 
 
-def main(order: Order, driver: Connection) -> None:
-    """Body of the guard: runs the order, sends its Exit; a closed connection means stop."""
+def main(assignment: Assignment, driver: Connection) -> None:
+    """Body of the guard: runs the assignment, sends its Exit; a closed connection means stop."""
     os.setsid()
-    _redirect(order.stdout, order.stderr)
-    end = _run(order, driver)
+    _redirect(assignment.stdout, assignment.stderr)
+    end = _run(assignment, driver)
     # A driver that is gone, or has hung up, wants no answer.
     with suppress(OSError):
         driver.send(end)
 
 
-def _run(order: Order, driver: Connection) -> Exit:
-    tree = Tree(complete=become_subreaper())
-    start: type[BaseProcess] = ForkProcess if order.isolation == "forkserver" else SpawnProcess
-    process = start(target=order.function, args=order.arguments)
+def _run(assignment: Assignment, driver: Connection) -> Exit:
+    tree = ProcessTree(complete=become_subreaper())
+    start: type[BaseProcess] = ForkProcess if assignment.isolation == "forkserver" else SpawnProcess
+    process = start(target=assignment.function, args=assignment.arguments)
     started = time.monotonic()
     process.start()
-    verdict = _watch(process, order.timeout, driver, tree)
+    verdict = _watch(process, assignment.timeout, driver, tree)
     if verdict == "timed out":
         _dump_threads(process)
     seconds = time.monotonic() - started
@@ -83,12 +83,12 @@ def _run(order: Order, driver: Connection) -> Exit:
         timed_out=verdict == "timed out",
         leftovers=leftovers,
         seconds=seconds,
-        isolation=order.isolation,
+        isolation=assignment.isolation,
         problem="; ".join(problems) or None,
     )
 
 
-def _watch(process: BaseProcess, timeout: float, driver: Connection, tree: Tree) -> str:
+def _watch(process: BaseProcess, timeout: float, driver: Connection, tree: ProcessTree) -> str:
     """Waits for the process to end; says what happened first."""
     fork_server = os.getppid()
     deadline = time.monotonic() + timeout

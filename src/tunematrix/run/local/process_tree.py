@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from contextlib import suppress
 from multiprocessing.connection import wait
 
@@ -62,7 +62,7 @@ def descendants(pid: int) -> set[psutil.Process]:
         return set()
 
 
-class Tree:
+class ProcessTree:
     """Descendants of this process that came into being after the tree was made.
 
     Where the kernel hands orphans to this process, the tree is complete at any time. Elsewhere
@@ -71,10 +71,14 @@ class Tree:
 
     Attributes:
         complete: whether orphans become children of this process.
+
+    Args:
+        others: returns processes that aren't the tree's, though they may be newer than it.
     """
 
-    def __init__(self, complete: bool) -> None:
+    def __init__(self, complete: bool, others: Callable[[], Set[psutil.Process]] = set) -> None:
         self.complete = complete
+        self._others = others
         self._older = descendants(os.getpid())
         self._seen: set[psutil.Process] = set()
         self._pids: set[int] = set()
@@ -85,6 +89,7 @@ class Tree:
         if not self.complete:
             found |= _in_sessions_of(self._pids)
             found = found.union(*(descendants(process.pid) for process in self._seen | found))
+        found -= self._others()
         self._seen = {process for process in self._seen | found - self._older if is_alive(process)}
         self._pids |= {process.pid for process in self._seen}
         return set(self._seen)

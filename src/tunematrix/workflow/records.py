@@ -1,0 +1,60 @@
+"""Records of cells and relations, also of those that didn't run; no secret gets into one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tunematrix.evidence.secrets import masked, secrets_in
+from tunematrix.matrix.cells import Cell, Exclusion
+from tunematrix.matrix.relations import Related
+from tunematrix.project import spec_name
+from tunematrix.results.planned import planned_fields
+from tunematrix.results.record import Record, machine
+from tunematrix.workflow.context import RunContext
+
+
+def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Record:
+    """Return a record of a cell or a relation, with what follows from the plan filled in."""
+    source = cell.spec.source.path
+    fields.setdefault("machine", machine())
+    fields["reason"] = masked(fields.get("reason", ""), secrets_in(os.environ))
+    return Record(
+        run_id=context.run_id,
+        spec=spec_name(source, context.root) if source else "",
+        environment=context.environment.name,
+        faults=context.faults,
+        **_planned(cell, context),
+        **fields,
+    )
+
+
+def _planned(point: Cell | Related, context: RunContext) -> dict[str, Any]:
+    """Return what follows from the plan; options that nothing takes notice of would mislead."""
+    fields = planned_fields(point)
+    cells = [arm.cell for arm in point.arms] if isinstance(point, Related) else [point]
+    recipes = {cell.axes["recipe"] for cell in cells}
+    telling = frozenset[str]().union(*map(context.groups.with_effect, recipes))
+    axes = {axis: option for axis, option in fields["axes"].items() if axis in telling}
+    return {**fields, "axes": axes}
+
+
+def unjudged(cell: Cell | Related, context: RunContext, reason: str) -> Record:
+    """Return the record of what could not be judged."""
+    return record_of(cell, context, outcome="error", reason=reason)
+
+
+def unavailable(cell: Cell, context: RunContext, reason: str) -> Record:
+    """Return the record of a cell that something is missing for where it would run."""
+    return record_of(cell, context, outcome="unavailable", reason=reason)
+
+
+def excluded(exclusion: Exclusion, context: RunContext) -> Record:
+    """Return the record of a point that is declared unsupported."""
+    return record_of(
+        exclusion.cell,
+        context,
+        outcome="unsupported",
+        reason=exclusion.reason,
+        link=exclusion.link,
+    )
