@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunematrix.errors import BadInput, ExitCode, TunematrixError
+from tunematrix.errors import BadInput, ExitCode, TunematrixError, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
-from tunematrix.harness import FOLDERS, KEY, Harness
-from tunematrix.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
-from tunematrix.recorder import Recorder, record_of
+from tunematrix.plugin import inspected
+from tunematrix.plugin.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
+from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
+from tunematrix.plugin.portions import BY_DEFAULT, part_of, shard, switch, without_integration
+from tunematrix.plugin.recorder import Recorder, record_of
+from tunematrix.plugin.schedule import cells_at_once
+from tunematrix.plugin.suite import KEY, Suite
+from tunematrix.project import FOLDERS, SHIPPED, spec_name
 from tunematrix.report import terminal
 from tunematrix.results.record import Outcome
+from tunematrix.workflow.cells import get_ready
 
 WORDS: dict[Outcome, tuple[str, str, str]] = {
     "passed": ("passed", ".", "PASSED"),
@@ -29,11 +36,16 @@ LACKING = pytest.StashKey[str]()
 """Why a test's backend isn't here."""
 
 MARKERS = {
+    "smoke": "among the fastest, for every pull request",
+    "integration": "trains, or runs a trainer; TUNEMATRIX_INTEGRATION=0 leaves it out, =1 runs it",
+    "config": "checks a config without training",
+    "runner": "calls a command line as a real subprocess",
+    "slow": "takes up to minutes",
     "probe": "tries what is declared unsupported",
     "relation": "compares several cells",
-    "planted": "tries whether a relation notices a planted difference",
-    "requires_backend": "made by tunematrix.testing",
-    NIGHTLY: "left out unless -m, or a node id, names it",
+    "planted": "checks that a relation notices a deliberate error",
+    "requires_backend": "needs a backend (set by tunematrix.testing)",
+    NIGHTLY: "runs only if -m or a node id names it",
 }
 
 
@@ -44,60 +56,86 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     def option(flag: str, **settings: Any) -> None:
         group.addoption(flag, dest="tunematrix_" + flag.strip("-").replace("-", "_"), **settings)
 
-    option("--environment", default="cpu", metavar="NAME", help="environment whose cells run")
+    environment = "run the cells of this environment, by default cpu; without a path: of all specs"
+    option("--environment", metavar="NAME", help=environment)
     many: dict[str, Any] = {"action": "append", "default": []}
-    required = "fail whatever is unavailable in this environment"
+    required = "fail if something that this environment needs is missing"
     option("--require", **many, metavar="NAME", help=required)
-    selected = "run only cells with this option (comma: or; repeated: and)"
+    selected = "run only cells with this option, such as method=lora,dora; can be repeated"
     option("--axis", **many, metavar="AXIS=OPTION", help=selected)
     option(
         "--isolation",
         choices=["auto", "forkserver", "spawn", "foreground"],
         default="auto",
-        help="how cells are kept apart; foreground: not at all, so that breakpoints work",
+        help="how cells are separated; foreground: in this process, so that breakpoints work",
     )
-    option("--keep-output", action="store_true", help="keep the output of passed cells")
+    option(
+        "--keep-output", action="store_true", help="keep the output folders of cells that passed"
+    )
+    option(
+        "--debug-mode",
+        action="store_true",
+        help="run each configuration of the project's trainers once, with the arguments of their "
+        "debug lists alone, and each of their launchers once",
+    )
     option(
         "--seeds",
         type=positive,
         metavar="N",
-        help="run each cell under the seeds 0 to N-1, to see what a seed changes",
+        help="run each cell N times, with the seeds 0 to N-1",
+    )
+    option(
+        "--shard",
+        type=_shard,
+        metavar="K/N",
+        help="run only the part K of N; several machines share a suite so, whole files each",
     )
     group.addoption(
         "--fault",
         dest="tunematrix_faults",
         **many,
         metavar="MODULE:NAME",
-        help="enter a deliberate sabotage in every cell, to see which check notices",
+        help="put a deliberate error into every cell, to see which check notices",
     )
     for key, what in zip(FOLDERS, ("specs", "config groups of your own"), strict=True):
         parser.addini(key, f"folders with {what}", type="linelist", default=[])
+    inspected.add_settings(parser)
+    text = "whether real trainers (marker integration) run where nothing else is said"
+    parser.addini(BY_DEFAULT, text, type="bool", default=True)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the harness, and name the JUnit file before pytest's own plugin looks for it."""
-    harness = config.stash[KEY] = Harness(config)
+    """Make the suite, and name the JUnit file before pytest's own plugin looks for it."""
+    suite = config.stash[KEY] = Suite(config)
+    arguments = suite.arguments
+    arguments.take_the_specs()
+    suite.integration = switch(config, asked=arguments.asks_for("integration"))
     for marker, what in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {what}")
-    if not harness.spec_paths:
+    inspected.begin(config)
+    if not arguments.spec_paths:
         return
-    records = not harness.on_worker and not config.getoption("collectonly")
+    records = not suite.on_worker and not config.getoption("collectonly")
     try:
         # Before anything is collected, so that all that is wrong is said at once.
-        markers = harness.plan.markers
+        markers = suite.plan.markers
         if records:
-            harness.make_folder()
+            suite.make_folder()
     except BadInput as error:
         raise pytest.UsageError(str(error)) from None
     except TunematrixError as error:
         pytest.exit(str(error), returncode=error.exit_code)
     for marker in markers:
-        config.addinivalue_line("markers", f"{marker}: named by a spec")
+        config.addinivalue_line("markers", f"{marker}: set by a spec")
     if records:
-        config.pluginmanager.register(Recorder(harness), "tunematrix-recorder")
+        config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
+        asked = take_over_workers(suite)
+        if takes_the_loop(suite):
+            loop = SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))
+            config.pluginmanager.register(loop, "tunematrix-loop")
         if not config.getoption("xmlpath", default=None):
-            config.option.xmlpath = str(harness.workshop.folder / "junit.xml")
+            config.option.xmlpath = str(suite.context.folder / "junit.xml")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -112,31 +150,59 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["tunematrix_run_id"] = node.config.stash[KEY].run_id
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile | None:
-    """Take YAML files of the configured spec folders, and no others."""
-    if parent.config.stash[KEY].is_spec(file_path):
-        return SpecFile.from_parent(parent, path=file_path)
-    return None
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.File | None:
+    """Take YAML files of the configured spec folders, and what the project wants inspected."""
+    if parent.config.stash[KEY].arguments.is_spec(file_path):
+        name = spec_name(file_path, parent.config.rootpath)
+        nodeid = name if name.startswith(f"{SHIPPED}/") else None
+        return SpecFile.from_parent(parent, path=file_path, nodeid=nodeid)
+    return inspected.collect(file_path, parent)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Refuse a marker that there isn't, where nothing but specs could have it."""
+    config = session.config
+    suite = config.stash[KEY]
+    arguments = suite.arguments
+    if arguments.spec_paths and arguments.is_only_specs:
+        declared = (re.match(r"[^:(\s]+", line) for line in config.getini("markers"))
+        known = [match[0] for match in declared if match]
+        for name in arguments.markers:
+            if name not in known:
+                # What a newcomer may mean; pytest's own are for Python tests.
+                advice = did_you_mean(name, [*MARKERS, *suite.plan.markers])
+                raise pytest.UsageError(f"-m {name}: {name} is not a marker; {advice}")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for the night; run the arms of each relation before it."""
-    asked = config.stash[KEY].asks_for(NIGHTLY) or any("::" in text for text in config.args)
+    """Leave out nightly cells; run the arms of each relation before it."""
+    suite = config.stash[KEY]
+    asked = suite.arguments.asks_for(NIGHTLY) or any("::" in text for text in config.args)
     if not asked:
         late = [item for item in items if item.get_closest_marker(NIGHTLY)]
         items[:] = [item for item in items if item not in late]
         config.hook.pytest_deselected(items=late)
+        suite.left_out = len(late)
+    if not suite.integration:
+        _keep(config, items, without_integration(items))
+    if (chosen := config.getoption("tunematrix_shard")) is not None:
+        _keep(config, items, part_of(items, *chosen))
     items[:] = with_arms(items)
 
 
+def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
+    """Leave out all others, and let pytest count them as deselected."""
+    left = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in left])
+    items[:] = kept
+
+
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Get ready for a cell before its line is begun; compose the next one while it runs."""
-    workshop = item.config.stash[KEY].workshop
-    if isinstance(item, CellItem):
-        workshop.get_ready(item.cell)
-    if isinstance(nextitem, CellItem):
-        workshop.compose_ahead(nextitem.cell)
+    """Get ready for a cell before its line is begun."""
+    if isinstance(item, CellItem) and item.carried is None:
+        get_ready(item.cell, item.config.stash[KEY].context)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -162,6 +228,8 @@ def pytest_runtest_makereport(
     if not isinstance(item, CellItem | RelationItem) or call.when != "call" or item.record is None:
         return report
     record = item.record
+    if item.carried is not None:
+        report.duration = item.seconds
     vars(report)["tunematrix"] = record.to_json()
     if report.passed and record.outcome != "passed":
         report.outcome = "skipped"
@@ -187,14 +255,23 @@ def pytest_report_teststatus(
     category, letter, word = WORDS[record.outcome]
     if record.outcome == "unavailable" and report.failed:
         category, letter = "failed", "F"
-    figures = terminal.figures(record) if record.outcome == "passed" else ""
+    # Not in pytest's short summary, where tools look for `FAILED node - reason`.
+    figures = "" if config.stash[KEY].is_ending else terminal.figures(record)
     return category, letter, f"{word} {figures}".rstrip()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Read --shard as an option of pytest wants it."""
+    try:
+        return shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
     """Return a number of one or more, as an option wants it."""
     if not text.isdigit() or not int(text):
-        message = f"{text} is no number of seeds; give 1 or more"
+        message = f"expected a number of seeds, 1 or more, got {text}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
 

@@ -1,0 +1,156 @@
+"""The records of one pytest run: written as items end, summed up on one screen at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tunematrix.errors import BadInput, ExitCode, MachineProblem
+from tunematrix.plugin.suite import Suite
+from tunematrix.report import ending, terminal
+from tunematrix.report.changes import compared
+from tunematrix.results.record import Record
+from tunematrix.results.store import Store
+from tunematrix.workflow.records import excluded
+from tunematrix.workflow.relations import clear_tensors
+
+
+def record_of(report: pytest.TestReport) -> Record | None:
+    """Return the record that came with a report."""
+    data = vars(report).get("tunematrix")
+    return None if data is None else Record.from_json(data)
+
+
+class Recorder:
+    """Writes all records, those of xdist's workers too, and sums them up at the end.
+
+    Attributes:
+        records: those that have been written; failed: those of them that fail the run.
+        again: by id, the command that repeats it; problem: why no more can be written.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.records: list[Record] = []
+        self.failed: list[Record] = []
+        self.again: dict[str, str] = {}
+        self.problem = ""
+        # How many relations are still to compare each arm; under many seeds a disk would fill up.
+        self.awaited = Counter[str]()
+
+    @property
+    def tested(self) -> bool:
+        """Whether any cell really ran."""
+        return any(record.outcome not in ("unavailable", "unsupported") for record in self.records)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Take note of the relations that will be run."""
+        self._await(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Take note of them where xdist's workers collect, each the same."""
+        self._await(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Append a record as soon as its cell has ended; stop where none can be written."""
+        record = record_of(report)
+        if record is not None:
+            self._append(record)
+            if report.failed:
+                self.failed.append(record)
+                marker = next(
+                    (name for name in ("probe", "planted") if name in report.keywords), ""
+                )
+                self.again[record.cell_id] = self.suite.again(record, marker)
+            self.awaited.subtract(record.arms)
+            cells = record.arms or (record.cell_id,)
+            self._clear(name for name in cells if self.awaited[name] <= 0)
+        if self.problem:
+            pytest.exit("records can't be written any more")
+
+    def keep(self, record: Record) -> None:
+        """Append the record of a cell that no report will come of."""
+        self._append(record)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Record the exclusions of this run; a run in which nothing was tested is no success."""
+        ran = {record.spec for record in self.records}
+        shown = ran and not self.suite.arguments.asks_for("probe")
+        for exclusion in self.suite.plan.exclusions if shown else ():
+            record = excluded(exclusion, self.suite.context)
+            # What -k and -m left out altogether has no say in this run.
+            if record.spec in ran:
+                self._append(record)
+        self._clear(name for record in self.records for name in record.arms or (record.cell_id,))
+        if self.problem:
+            session.exitstatus = ExitCode.MACHINE
+        elif exitstatus == ExitCode.PASSED and self.records and not self.tested:
+            session.exitstatus = ExitCode.NOTHING_TESTED
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int
+    ) -> Generator[None]:
+        """Show how the run ended, below all that pytest and others have to say."""
+        self.suite.is_ending = True
+        yield
+        if self.records:
+            terminalreporter.section(f"tunematrix {self.suite.context.environment.name}")
+            if locked := self.suite.locked:
+                terminalreporter.write_line(self._compared(locked))
+            screen = terminalreporter._tw
+            width, colour = screen.fullwidth, screen.hasmarkup
+            left_out = self.suite.left_out
+            shown = ending.ending(self.records, self.failed, self.again, width, left_out)
+            terminalreporter.write(terminal.render(shown, width, colour=colour))
+        elif exitstatus == ExitCode.NOTHING_TESTED:
+            plan = self.suite.plan
+            for exclusion in () if plan.cells else plan.exclusions:
+                why = f"{exclusion.reason} <{exclusion.link}>; -m probe tries it"
+                terminalreporter.write_line(f"{exclusion.cell.id} is unsupported: {why}")
+            text = "nothing was tested: no cell was selected; remove or change --axis, -k or -m"
+            terminalreporter.write_line(text, red=True)
+            if self.suite.left_out:
+                terminalreporter.write_line(ending.nightly(self.suite.left_out))
+        if self.records and not self.tested:
+            terminalreporter.write_line("nothing was tested: every cell was unavailable", red=True)
+        if self.problem:
+            terminalreporter.write_line(self.problem, red=True)
+
+    def _await(self, ids: Iterable[str]) -> None:
+        collected = {node_id.partition("::")[2] for node_id in ids}
+        self.awaited.clear()
+        for related in self.suite.plan.relations:
+            # Each planted difference is compared beside the relation without it.
+            for difference in related.relation.planted:
+                planted = related.with_planted(difference)
+                if planted.id in collected:
+                    arms = (*related.arms, *planted.arms)
+                    self.awaited.update(arm.cell.id for arm in arms)
+            if related.id in collected:
+                self.awaited.update(arm.cell.id for arm in related.arms)
+
+    def _compared(self, locked: Path) -> str:
+        """Say what differs from the locked environment; old records there break nothing here."""
+        try:
+            return compared(self.records, Store(locked / "results.jsonl").read(), locked.name)
+        except BadInput as error:
+            return f"nothing to compare with: {error}"
+
+    def _clear(self, cells: Iterable[str]) -> None:
+        """Remove the tensors of cells that nothing will compare any more."""
+        if not self.suite.context.keep_output:
+            clear_tensors(self.suite.context, cells, self.records)
+
+    def _append(self, record: Record) -> None:
+        if self.problem:
+            return
+        self.records.append(record)
+        try:
+            self.suite.store.append(record)
+        except MachineProblem as error:
+            self.problem = str(error)

@@ -1,0 +1,230 @@
+"""One pytest run's view of the house: its options → specs, plan, context and store."""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from tunematrix.checks.vocabulary import refuse_unknown_checks
+from tunematrix.command.debugging import debug_specs
+from tunematrix.command.specs import completed, refuse_unseeded
+from tunematrix.command.trainers import read_trainers
+from tunematrix.configuration.trainer import Trainer
+from tunematrix.errors import BadInput
+from tunematrix.matrix.plan import Plan, plan
+from tunematrix.matrix.requirements import importable
+from tunematrix.matrix.seeds import under_seeds
+from tunematrix.matrix.select import parse_selection
+from tunematrix.paths import made
+from tunematrix.plugin.arguments import Arguments
+from tunematrix.project import FOLDERS, SHIPPED, Project, read_project
+from tunematrix.report.again import run_again
+from tunematrix.results.record import Record
+from tunematrix.results.store import Store
+from tunematrix.run.sabotage import lacks_fault
+from tunematrix.spec.loader import load_specs
+from tunematrix.workflow.context import RunContext
+
+
+class Suite:
+    """One pytest run's view of the house, made from its options when first needed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.arguments = Arguments(config)
+        self.root = config.rootpath
+        workerinput = getattr(config, "workerinput", None)
+        self.on_worker = workerinput is not None
+        self.run_id: str = (
+            workerinput["tunematrix_run_id"]
+            if workerinput is not None
+            else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        )
+        # Whether real trainers may run.
+        self.integration = True
+        # How many nightly items this run leaves out, since nobody asked for them.
+        self.left_out = 0
+        # Whether all items have been reported, and pytest writes its summaries.
+        self.is_ending = False
+        self._said = queue.SimpleQueue[str]()
+
+    @cached_property
+    def project(self) -> Project:
+        """The project that pytest runs in."""
+        folders = {key: self.config.getini(key) for key in FOLDERS}
+        return read_project(self.root, self.arguments.environment, folders)
+
+    @cached_property
+    def context(self) -> RunContext:
+        """What all cells of this run share."""
+        return RunContext(
+            environment=self.project.environment,
+            groups=self.project.groups,
+            run_id=self.run_id,
+            root=self.root,
+            isolation=self.config.getoption("tunematrix_isolation"),
+            faults=self.faults,
+            keep_output=self.config.getoption("tunematrix_keep_output"),
+            say=self.say,
+            trainers=self.trainers,
+        )
+
+    @cached_property
+    def trainers(self) -> Mapping[str, Trainer]:
+        """The trainers of the project, by name."""
+        return read_trainers(self.root)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of every spec that the command line reaches."""
+        context = self.context
+        expressions = self.config.getoption("tunematrix_axis")
+        selection = parse_selection(expressions, context.groups)
+        specs = completed(load_specs(self.arguments.spec_paths), self.trainers, self.root)
+        refuse_unknown_checks(context.groups, specs)
+        if self.config.getoption("tunematrix_debug_mode"):
+            specs = debug_specs(specs, self.trainers).specs
+        whole = plan(specs, context.groups, context.environment, selection)
+        if self.seeds is None:
+            return whole
+        refuse_unseeded(whole.cells, self.trainers)
+        return under_seeds(whole, self.seeds)
+
+    @cached_property
+    def plans(self) -> Mapping[Path | None, Plan]:
+        """The plan of each spec file; taken apart once, since there are many files and cells."""
+        return self.plan.by_file()
+
+    @property
+    def seeds(self) -> int | None:
+        """Under how many seeds each cell runs; None where it runs once, as its spec says."""
+        seeds: int | None = self.config.getoption("tunematrix_seeds")
+        return seeds
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The sabotages asked for; found, but left to the worker to import.
+
+        Raises:
+            BadInput: a name leads to no module, or the module has no such fault.
+        """
+        names: list[str] = self.config.getoption("tunematrix_faults")
+        for name in names:
+            module, _, function = name.rpartition(":")
+            is_file = module.endswith(".py")
+            if not (function and (Path(module).is_file() if is_file else importable(module))):
+                text = f"--fault {name}: there is no module {module or name}"
+                advice = "write MODULE:NAME of one that Python finds from here, or FILE.py:NAME"
+                raise BadInput(f"{text}; {advice}")
+            if advice := lacks_fault(module, function):
+                raise BadInput(f"--fault {name}: {advice}")
+        return tuple(names)
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether a backend of this environment computes on a GPU."""
+        context = self.context
+        return any(context.groups.backend(name).gpu for name in context.environment.backends)
+
+    @property
+    def must_be_whole(self) -> bool:
+        """Whether what is unavailable in this environment fails the run."""
+        return self.context.environment.name in self.config.getoption("tunematrix_require")
+
+    @property
+    def store(self) -> Store:
+        """Where records go."""
+        return Store(self.context.folder / "results.jsonl")
+
+    @property
+    def locked(self) -> Path | None:
+        """Where the locked environment keeps its records, if this is a variant of it."""
+        environment = self.context.environment
+        if environment.variant == "locked":
+            return None
+        return self.context.folder.with_name(environment.base)
+
+    def make_folder(self) -> None:
+        """Make the folder that all of this run is written to.
+
+        Raises:
+            MachineProblem: it can't be made.
+        """
+        made(self.context.folder)
+
+    def close(self) -> None:
+        """End whatever was started for cells."""
+        if "context" in vars(self):
+            self.context.close(prune=not self.on_worker)
+
+    def say(self, text: str) -> None:
+        """Show one line of progress between the items; from another thread, later."""
+        if threading.current_thread() is not threading.main_thread():
+            self._said.put(text)
+            return
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None or self.on_worker:
+            return
+        # Said while a cell is under way, when pytest holds back what is printed.
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            reporter.ensure_newline()
+            if self.config.get_verbosity() > 0:
+                reporter.write(f"  {text}", flush=True, cyan=True)
+                # pytest ends the line before it begins an item's, and would leave one empty.
+                reporter.currentfspath = _LINE_BEGUN
+            else:
+                reporter.write_line(f"  {text}", cyan=True)
+
+    def say_what_waits(self) -> None:
+        """Show what other threads had to say."""
+        while not self._said.empty():
+            self.say(self._said.get())
+
+    def again(self, record: Record, marker: str) -> str:
+        """Return the one command that repeats an item, in the folder that pytest was started in.
+
+        `marker` is what -m has to name for it to be there at all.
+        """
+        option = self.config.option
+        session = os.environ.get("NOX_CURRENT_SESSION", "")
+        way: str = option.tunematrix_isolation
+        options = [] if way == "auto" else [f"--isolation={way}"]
+        # A session of Nox requires what it always does.
+        options += [] if session else [f"--require={name}" for name in option.tunematrix_require]
+        spec = record.spec
+        if not spec.startswith(f"{SHIPPED}/"):
+            spec = os.path.relpath(self.root / spec, self.config.invocation_params.dir)
+        return run_again(
+            record,
+            session=session,
+            program=_program(),
+            spec=spec,
+            marker=marker,
+            options=options,
+        )
+
+
+def _program() -> tuple[str, ...]:
+    """Return how tunematrix is called here: by its name, if that leads to this virtualenv's."""
+    named = shutil.which("tunematrix")
+    own = Path(sys.executable).parent
+    if named is not None and Path(named).parent == own:
+        return ("tunematrix",)
+    return (sys.executable, "-m", "tunematrix")
+
+
+KEY = pytest.StashKey[Suite]()
+_LINE_BEGUN = -2
+"""How pytest's reporter remembers that the cursor stands behind some text."""
