@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ from peft.tuners.lora import Linear, LoraLayer
 from peft.tuners.tuners_utils import BaseTuner
 from transformers import AutoModelForCausalLM, Trainer
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch.methods import lora
@@ -19,46 +20,30 @@ from tunematrix.stack.engines.torch.methods import lora
 NUDGE = 1e-6
 
 
-@fault("adapter")
-def adapter_on_one_layer(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("adapter", replaces=(lora, "LoraConfig"))
+def adapter_on_one_layer(original: Any, **settings: Any) -> Any:
     """Attach to the first layer alone.
 
     Stands for target_modules patterns that match less than their author believes.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(**settings: Any) -> Any:
-            targets = [f"layers.0.self_attn.{n}" for n in settings["target_modules"] if "_" in n]
-            return original(**{**settings, "target_modules": targets})
-
-        return init
-
-    with replaced(lora, "LoraConfig", wrap):
-        yield
+    targets = [f"layers.0.self_attn.{n}" for n in settings["target_modules"] if "_" in n]
+    return original(**{**settings, "target_modules": targets})
 
 
-@fault("adapter")
-def base_weights_changed(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("adapter", replaces=(Trainer, "training_step"))
+def base_weights_changed(original: Any, trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Nudge one frozen weight by a millionth in each training step.
 
     Stands for base weights that a loader ties, casts or merges into while an adapter trains.
     """
-
-    def wrap(original: Any) -> Any:
-        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-            frozen = next(p for p in model.parameters() if not p.requires_grad and p.dim() == 2)
-            with torch.no_grad():
-                frozen.mul_(1 + NUDGE)
-            return original(trainer, model, *args, **kwargs)
-
-        return step
-
-    with replaced(Trainer, "training_step", wrap):
-        yield
+    frozen = next(p for p in model.parameters() if not p.requires_grad and p.dim() == 2)
+    with torch.no_grad():
+        frozen.mul_(1 + NUDGE)
+    return original(trainer, model, *args, **kwargs)
 
 
 @fault("adapter", seen_by=("merge[*-lora]", "same-loaded[*-toy-llama-lora]"))
-def one_layer_not_merged(config: Mapping[str, Any]) -> Iterator[None]:
+def one_layer_not_merged(config: Configuration) -> Iterator[None]:
     """Leave the first layer's adapter out of each merge.
 
     Stands for merges that go by a list of names, and miss a layer or its tied twin.
@@ -78,26 +63,22 @@ def one_layer_not_merged(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("adapter", seen_by=("merge[*-lora]", "same-merged[*-none]"))
-def nothing_merged(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "adapter",
+    replaces=(BaseTuner, "merge_and_unload"),
+    seen_by=("merge[*-lora]", "same-merged[*-none]"),
+)
+def nothing_merged(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Let a merge take nothing over, and unload the adapter all the same.
 
     Stands for merges into a copy of the weights (huggingface/peft#3348).
     """
-
-    def wrap(original: Any) -> Any:
-        def merge(model: Any, *args: Any, **kwargs: Any) -> Any:
-            _forget(p for name, p in model.named_parameters() if "lora_B" in name)
-            return original(model, *args, **kwargs)
-
-        return merge
-
-    with replaced(BaseTuner, "merge_and_unload", wrap):
-        yield
+    _forget(p for name, p in model.named_parameters() if "lora_B" in name)
+    return original(model, *args, **kwargs)
 
 
 @fault("checkpoint", seen_by=("same-loaded-auto[*-toy-llama-lora]",))
-def one_tensor_not_loaded(config: Mapping[str, Any]) -> Iterator[None]:
+def one_tensor_not_loaded(config: Configuration) -> Iterator[None]:
     """Let both AutoModels leave one lora_B as it was initialised.
 
     Stands for loaders that find no parameter by a saved name, and go on without a word.
@@ -124,21 +105,13 @@ def _forget(parameters: Iterable[torch.Tensor]) -> None:
             parameter.zero_()
 
 
-@fault("adapter")
-def layers_seeded_alike(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("adapter", replaces=(LoraLayer, "reset_lora_parameters"))
+def layers_seeded_alike(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Draw the first factor of every adapter under the same seed.
 
     Stands for launchers that seed anew before each layer is made: each adapter has its rank, and
     they all look in the same directions.
     """
-
-    def wrap(original: Any) -> Any:
-        def reset(*args: Any, **kwargs: Any) -> Any:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                return original(*args, **kwargs)
-
-        return reset
-
-    with replaced(LoraLayer, "reset_lora_parameters", wrap):
-        yield
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return original(*args, **kwargs)

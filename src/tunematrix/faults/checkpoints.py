@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, modeling_utils
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
@@ -22,7 +23,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 @fault("checkpoint")
-def saved_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
+def saved_in_half_precision(config: Configuration) -> Iterator[None]:
     """Round every tensor to bfloat16 as it is saved, and keep float32 as its dtype.
 
     Stands for exports that go through a smaller dtype on their way to the disk.
@@ -36,7 +37,7 @@ def saved_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint")
-def one_tensor_by_its_wrapped_name(config: Mapping[str, Any]) -> Iterator[None]:
+def one_tensor_by_its_wrapped_name(config: Configuration) -> Iterator[None]:
     """Save one tensor by the name that a compiled module gives it.
 
     Stands for wrappers whose prefix gets into the file, where no loader looks for it
@@ -53,7 +54,7 @@ def one_tensor_by_its_wrapped_name(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint")
-def last_step_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
+def last_step_not_saved(config: Configuration) -> Iterator[None]:
     """Save the weights that the last optimizer step began with.
 
     Stands for copies that are taken while training goes on, and written afterwards.
@@ -85,7 +86,7 @@ def last_step_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint", seen_by=("lora[*-lora-none]", "same-loaded[*-toy-llama-lora]"))
-def alpha_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
+def alpha_not_saved(config: Configuration) -> Iterator[None]:
     """Leave alpha out of an adapter's configuration, so that loaders take their default.
 
     Stands for configurations that are written by one version and read by another.
@@ -95,7 +96,7 @@ def alpha_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint", seen_by=("full[*-full-none]",))
-def end_of_texts_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
+def end_of_texts_not_saved(config: Configuration) -> Iterator[None]:
     """Leave the end token out of the generation config that is saved with a model.
 
     Stands for fine-tuned models that never stop: their weights are right, and logits show nothing.
@@ -105,7 +106,7 @@ def end_of_texts_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint", seen_by=("full[*-full-none]",))
-def rotary_base_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
+def rotary_base_not_saved(config: Configuration) -> Iterator[None]:
     """Save a configuration whose rotary base is 1 % too large.
 
     Stands for settings that move or are renamed in a new version of a configuration, so that those
@@ -120,7 +121,7 @@ def rotary_base_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("checkpoint", seen_by=("architectures[*-untied-llama-full]",))
-def head_saved_as_tied(config: Mapping[str, Any]) -> Iterator[None]:
+def head_saved_as_tied(config: Configuration) -> Iterator[None]:
     """Save a model with a head of its own as one whose head is tied, and without that head.
 
     Stands for configurations that say one thing while tensors are another
@@ -137,33 +138,27 @@ def head_saved_as_tied(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("checkpoint", seen_by=("modules-to-save[*-lora-none]",))
-def whole_modules_saved_untrained(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "checkpoint", replaces=(PeftModel, "save_pretrained"), seen_by=("modules-to-save[*-lora-none]",)
+)
+def whole_modules_saved_untrained(original: Any, model: Any, *args: Any, **kwargs: Any) -> None:
     """Save modules that were trained whole, beside an adapter, as they were before.
 
     Stands for wrappers that keep two copies of a module, and hand over the one that rests.
     """
-
-    def wrap(original: Any) -> Any:
-        def save(model: Any, *args: Any, **kwargs: Any) -> None:
-            wrappers = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
-            pairs = [
-                (trained, before)
-                for wrapper in wrappers
-                for copy in wrapper.modules_to_save.values()
-                for trained, before in zip(
-                    copy.parameters(), wrapper.original_module.parameters(), strict=True
-                )
-            ]
-            now = [(trained, trained.detach().clone()) for trained, _ in pairs]
-            _put(pairs)
-            original(model, *args, **kwargs)
-            _put(now)
-
-        return save
-
-    with replaced(PeftModel, "save_pretrained", wrap):
-        yield
+    wrappers = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
+    pairs = [
+        (trained, before)
+        for wrapper in wrappers
+        for copy in wrapper.modules_to_save.values()
+        for trained, before in zip(
+            copy.parameters(), wrapper.original_module.parameters(), strict=True
+        )
+    ]
+    now = [(trained, trained.detach().clone()) for trained, _ in pairs]
+    _put(pairs)
+    original(model, *args, **kwargs)
+    _put(now)
 
 
 @contextmanager

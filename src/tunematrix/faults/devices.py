@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from accelerate import Accelerator, data_loader
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
@@ -21,7 +22,7 @@ DROPPED_BITS = 13
 
 
 @fault("device", seen_by=("bf16[*-lora-none-bf16]", "full-precision[*-full-bf16]"))
-def autocast_elsewhere(config: Mapping[str, Any]) -> Iterator[None]:
+def autocast_elsewhere(config: Configuration) -> Iterator[None]:
     """Ask for mixed precision on a device that computes nothing.
 
     Stands for autocast whose device was written down for another machine: it warns at most, and
@@ -50,27 +51,23 @@ def autocast_elsewhere(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("device", seen_by=("lora[*-lora-none]", "full[*-full-none]"))
-def attention_without_its_kernel(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "device",
+    replaces=(functional, "scaled_dot_product_attention"),
+    seen_by=("lora[*-lora-none]", "full[*-full-none]"),
+)
+def attention_without_its_kernel(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Let attention multiply and take a softmax, as where a device has no kernel for its inputs.
 
     Stands for masks, head sizes and dtypes that PyTorch's kernels refuse without a word: the values
     are the same, and memory grows with the square of the length.
     """
-
-    def wrap(original: Any) -> Any:
-        def attend(*args: Any, **kwargs: Any) -> Any:
-            with sdpa_kernel(SDPBackend.MATH):
-                return original(*args, **kwargs)
-
-        return attend
-
-    with replaced(functional, "scaled_dot_product_attention", wrap):
-        yield
+    with sdpa_kernel(SDPBackend.MATH):
+        return original(*args, **kwargs)
 
 
 @fault("device", seen_by=("full[*-full-none]", "lora[*-lora-none]"))
-def update_lost_in_place(config: Mapping[str, Any]) -> Iterator[None]:
+def update_lost_in_place(config: Configuration) -> Iterator[None]:
     """Let `addcdiv_` do nothing to one tensor: its moments move, and its values never do.
 
     Stands for pytorch/pytorch#118115, where MPS wrote updates of strided tensors into a copy.
@@ -88,43 +85,31 @@ def update_lost_in_place(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("device", seen_by=("lora[*-lora-none]", "parity[*]"))
-def products_in_fewer_bits(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("device", replaces=(functional, "linear"), seen_by=("lora[*-lora-none]", "parity[*]"))
+def products_in_fewer_bits(original: Any, inputs: Any, weight: Any, bias: Any = None) -> Any:
     """Round what linear layers multiply to the 10 bits of mantissa that TF32 has.
 
     Stands for float32 products that a device computes in less by default
     (torch.backends.cuda.matmul.allow_tf32).
     """
-
-    def wrap(original: Any) -> Any:
-        def linear(inputs: Any, weight: Any, bias: Any = None) -> Any:
-            return original(_rounded(inputs), _rounded(weight), bias)
-
-        return linear
-
-    with replaced(functional, "linear", wrap):
-        yield
+    return original(_rounded(inputs), _rounded(weight), bias)
 
 
-@fault("device", seen_by=("lora[*-lora-none]", "parity[*]"))
-def attention_scaled_otherwise(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "device",
+    replaces=(functional, "scaled_dot_product_attention"),
+    seen_by=("lora[*-lora-none]", "parity[*]"),
+)
+def attention_scaled_otherwise(original: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
     """Scale the products of queries and keys by 1 % more.
 
     Stands for kernels of attention that take their scale from a padded head.
     """
-
-    def wrap(original: Any) -> Any:
-        def attention(query: Any, *args: Any, **kwargs: Any) -> Any:
-            return original(query * EXCESS, *args, **kwargs)
-
-        return attention
-
-    with replaced(functional, "scaled_dot_product_attention", wrap):
-        yield
+    return original(query * EXCESS, *args, **kwargs)
 
 
 @fault("device", seen_by=("full[*-full-none]", "lora[*-lora-none]"))
-def batch_sent_twice(config: Mapping[str, Any]) -> Iterator[None]:
+def batch_sent_twice(config: Configuration) -> Iterator[None]:
     """Hand over the batch before in place of each seventh one.
 
     Stands for transfers that aren't waited for, so that a buffer is read before it is filled.
@@ -147,18 +132,13 @@ def batch_sent_twice(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("device", seen_by=("lora[*-lora-none]", "parity[*]"))
-def sums_of_norms_in_half(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("device", replaces=(torch, "rsqrt"), seen_by=("lora[*-lora-none]", "parity[*]"))
+def sums_of_norms_in_half(original: Any, tensor: Any) -> Any:
     """Compute the roots that norms divide by in bfloat16.
 
     Stands for kernels that were fused without the float32 in the middle.
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda tensor: original(tensor.bfloat16()).to(tensor.dtype)
-
-    with replaced(torch, "rsqrt", wrap):
-        yield
+    return original(tensor.bfloat16()).to(tensor.dtype)
 
 
 class _Rounding(torch.autograd.Function):

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ from torch.optim.optimizer import (
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from trl.trainer import utils
 
-from tunematrix.faults.catalogue import Config, fault
+from tunematrix.configuration import Configuration
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 EXCESS = 1.01
@@ -27,58 +27,50 @@ LATE = 5
 """Steps that go well before a late fault."""
 
 
-@fault("gradients", seen_by=("full[*-full-none]", "lora[*-lora-none]", "lora[*-lora-hqq-int4]"))
-def scaled_by_one_percent(config: Config) -> Iterator[None]:
+@fault(
+    "gradients",
+    replaces=(torch.Tensor, "backward"),
+    seen_by=("full[*-full-none]", "lora[*-lora-none]", "lora[*-lora-hqq-int4]"),
+)
+def scaled_by_one_percent(original: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
     """Make each gradient 1 % too large, while the logged loss stays what it was.
 
     Stands for divisors that count a few tokens too many (huggingface/transformers#34191).
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda loss, *args, **kwargs: original(loss * EXCESS, *args, **kwargs)
-
-    with replaced(torch.Tensor, "backward", wrap):
-        yield
+    return original(loss * EXCESS, *args, **kwargs)
 
 
-@fault("accumulation", seen_by=("accumulation[*-lora-unequal]", "same-accumulation[*-lora-none]"))
-def last_micro_batch_lost(config: Config) -> Iterator[None]:
+@fault(
+    "accumulation",
+    replaces=(torch.Tensor, "backward"),
+    seen_by=("accumulation[*-lora-unequal]", "same-accumulation[*-lora-none]"),
+)
+def last_micro_batch_lost(
+    original: Any, loss: Any, *args: Any, config: Configuration, call: int, **kwargs: Any
+) -> None:
     """Let the last micro-batch of each step leave no gradient.
 
     Stands for loops that step, or zero the gradients, one micro-batch off.
     """
-    accumulation = int(config["train"]["accumulation"])
-    calls = count(1)
-
-    def wrap(original: Any) -> Any:
-        def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
-            original(loss * (next(calls) % accumulation != 0), *args, **kwargs)
-
-        return backward
-
-    with replaced(torch.Tensor, "backward", wrap):
-        yield
+    is_last = call % config.train.accumulation == 0
+    original(loss * (not is_last), *args, **kwargs)
 
 
-@fault("gradients", seen_by=("distributed[*-ddp-lora-unequal]", "same-distributed[*-full]"))
-def rank_left_out(config: Config) -> Iterator[None]:
+@fault(
+    "gradients",
+    replaces=(torch.Tensor, "backward"),
+    seen_by=("distributed[*-ddp-lora-unequal]", "same-distributed[*-full]"),
+)
+def rank_left_out(original: Any, loss: Any, *args: Any, **kwargs: Any) -> None:
     """Let the second process bring no gradient to the average.
 
     Stands for processes that leave the average early, or have nothing left of the data.
     """
-
-    def wrap(original: Any) -> Any:
-        def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
-            original(loss * (int(os.environ.get("RANK", "0")) != 1), *args, **kwargs)
-
-        return backward
-
-    with replaced(torch.Tensor, "backward", wrap):
-        yield
+    original(loss * (int(os.environ.get("RANK", "0")) != 1), *args, **kwargs)
 
 
 @fault("gradients")
-def scaled_from_the_second_step(config: Config) -> Iterator[None]:
+def scaled_from_the_second_step(config: Configuration) -> Iterator[None]:
     """Make gradients 1 % too large from the second step on, when first steps have been looked at.
 
     Stands for scales that are right until something is warm: a loss scale, a running divisor.
@@ -103,86 +95,65 @@ def scaled_from_the_second_step(config: Config) -> Iterator[None]:
         handle.remove()
 
 
-@fault("gradients")
-def not_clipped(config: Config) -> Iterator[None]:
+@fault("gradients", replaces=(Accelerator, "clip_grad_norm_"))
+def not_clipped(original: Any, accelerator: Any, parameters: Any, limit: Any, *more: Any) -> Any:
     """Measure the norm that is to be clipped, log it, and clip nothing.
 
     Stands for huggingface/trl#3312.
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda accelerator, parameters, limit, *more: original(
-            accelerator, parameters, float("inf"), *more
-        )
-
-    with replaced(Accelerator, "clip_grad_norm_", wrap):
-        yield
+    return original(accelerator, parameters, float("inf"), *more)
 
 
-@fault("gradients")
-def clipped_tensor_by_tensor(config: Config) -> Iterator[None]:
+@fault("gradients", replaces=(Accelerator, "clip_grad_norm_"))
+def clipped_tensor_by_tensor(
+    original: Any, accelerator: Any, parameters: Any, limit: float, *more: Any
+) -> Any:
     """Clip each tensor by its own norm, and not all of them by their common one.
 
     Stands for sharded and grouped parameters whose norms nobody adds up before they are clipped.
     """
-
-    def wrap(original: Any) -> Any:
-        def clip(accelerator: Any, parameters: Any, limit: float, *more: Any) -> Any:
-            listed = list(parameters)
-            norm = original(accelerator, listed, float("inf"), *more)
-            for parameter in listed:
-                if parameter.grad is not None:
-                    nn.utils.clip_grad_norm_([parameter], limit)
-            return norm
-
-        return clip
-
-    with replaced(Accelerator, "clip_grad_norm_", wrap):
-        yield
+    listed = list(parameters)
+    norm = original(accelerator, listed, float("inf"), *more)
+    for parameter in listed:
+        if parameter.grad is not None:
+            nn.utils.clip_grad_norm_([parameter], limit)
+    return norm
 
 
-@fault("gradients", seen_by=("lora[*-lora-none]", "same-as-custom-lora[*-none]"))
-def one_gradient_never_zeroed(config: Config) -> Iterator[None]:
+@fault(
+    "gradients",
+    replaces=(nn.Module, "zero_grad"),
+    seen_by=("lora[*-lora-none]", "same-as-custom-lora[*-none]"),
+)
+def one_gradient_never_zeroed(original: Any, model: Any, *args: Any, **kwargs: Any) -> None:
     """Let the last trained tensor keep its gradient from step to step, so that they add up.
 
     Stands for parameters that a wrapper hides from the model or from the optimizer, whichever of
     them zeroes the gradients.
     """
-
-    def wrap(original: Any) -> Any:
-        def zero(model: Any, *args: Any, **kwargs: Any) -> None:
-            last = [p for p in model.parameters() if p.requires_grad][-1:]
-            kept = [(p, p.grad) for p in last]
-            original(model, *args, **kwargs)
-            for parameter, gradient in kept:
-                parameter.grad = gradient
-
-        return zero
-
-    with replaced(nn.Module, "zero_grad", wrap):
-        yield
+    last = [p for p in model.parameters() if p.requires_grad][-1:]
+    kept = [(p, p.grad) for p in last]
+    original(model, *args, **kwargs)
+    for parameter, gradient in kept:
+        parameter.grad = gradient
 
 
-@fault("gradients", seen_by=("full[*-full-none]", "same-distributed[*-full]"))
-def tied_head_teaches_nothing(config: Config) -> Iterator[None]:
+@fault(
+    "gradients",
+    replaces=(utils._ChunkedLogProbFunction, "apply"),
+    seen_by=("full[*-full-none]", "same-distributed[*-full]"),
+)
+def tied_head_teaches_nothing(original: Any, states: Any, weight: Any, *more: Any) -> Any:
     """Detach the head in the loss: tied embeddings get the gradient of their other half alone.
 
     Stands for fused losses that compute no gradient of the head's weight, as they needn't where it
     is frozen.
     """
-
-    def wrap(original: Any) -> Any:
-        def apply(states: Any, weight: Any, *more: Any) -> Any:
-            return original.apply(states, weight.detach(), *more)
-
-        return SimpleNamespace(apply=apply)
-
-    with replaced(utils, "_ChunkedLogProbFunction", wrap):
-        yield
+    return original(states, weight.detach(), *more)
 
 
 @fault("gradients", seen_by=("full[*-full-none]", "lora[*-lora-none]", "parity[*]"))
-def one_norm_taken_for_a_constant(config: Config) -> Iterator[None]:
+def one_norm_taken_for_a_constant(config: Configuration) -> Iterator[None]:
     """Take the scale of the first layer's second norm for a constant in the backward pass.
 
     Stands for backward kernels of norms that are wrong (unslothai/unsloth#10617) or left out
@@ -208,7 +179,7 @@ def one_norm_taken_for_a_constant(config: Config) -> Iterator[None]:
 
 
 @fault("gradients")
-def first_tensor_stops_late(config: Config) -> Iterator[None]:
+def first_tensor_stops_late(config: Configuration) -> Iterator[None]:
     """Zero the gradient of the first trained tensor from the sixth step on.
 
     Stands for hooks that fall off, and layers that a schedule freezes and never frees.

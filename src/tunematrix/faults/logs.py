@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from itertools import count
 from typing import Any
 
 from accelerate import Accelerator
 from transformers import Trainer, trainer
 from transformers.trainer_callback import CallbackHandler
 
-from tunematrix.faults.catalogue import Config, fault
+from tunematrix.configuration import Configuration
+from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 KEPT = 0.5
@@ -21,7 +21,7 @@ LOST = 4
 
 
 @fault("logging", seen_by=("lora[*-lora-none]", "full[*-full-none]", "same-as-custom-lora[*-none]"))
-def loss_of_the_step_before(config: Config) -> Iterator[None]:
+def loss_of_the_step_before(config: Configuration) -> Iterator[None]:
     """Log the loss of the step before; the first step has none but its own.
 
     Stands for losses that are fetched a step late, so that nothing has to wait for the device.
@@ -37,7 +37,7 @@ def loss_of_the_step_before(config: Config) -> Iterator[None]:
 
 
 @fault("logging", seen_by=("lora[*-lora-none]", "full[*-full-none]", "same-as-custom-lora[*-none]"))
-def loss_smoothed(config: Config) -> Iterator[None]:
+def loss_smoothed(config: Configuration) -> Iterator[None]:
     """Log a moving average, where the loss of each step was asked for.
 
     Stands for running means that are logged under the name of what they are a mean of.
@@ -52,100 +52,88 @@ def loss_smoothed(config: Config) -> Iterator[None]:
         yield
 
 
-@fault("logging", seen_by=("accumulation[*-lora-unequal]", "single-rows[*-lora]"))
-def loss_divided_once_more(config: Config) -> Iterator[None]:
+@fault(
+    "logging",
+    replaces=(Trainer, "log"),
+    seen_by=("accumulation[*-lora-unequal]", "single-rows[*-lora]"),
+)
+def loss_divided_once_more(
+    original: Any,
+    trainer: Any,
+    logs: dict[str, float],
+    *args: Any,
+    config: Configuration,
+    **kwargs: Any,
+) -> None:
     """Divide the logged loss by the number of micro-batches, which it has been divided by already.
 
     Stands for BottleCapAI/NoCap-Test#2, and for huggingface/transformers#35204 the other way round.
     """
-    with _logged(lambda loss: loss / int(config["train"]["accumulation"])):
-        yield
+    if "loss" in logs:
+        logs["loss"] /= config.train.accumulation
+    original(trainer, logs, *args, **kwargs)
 
 
-@fault("logging")
-def norm_logged_after_clipping(config: Config) -> Iterator[None]:
+@fault("logging", replaces=(Accelerator, "clip_grad_norm_"))
+def norm_logged_after_clipping(
+    original: Any, accelerator: Any, parameters: Any, limit: float, *more: Any
+) -> Any:
     """Log the gradient's norm as clipping left it: never above the limit, so never a warning.
 
     Stands for norms that are taken at another place than their name says (radixark/miles#2132).
     """
-
-    def wrap(original: Any) -> Any:
-        def clip(accelerator: Any, parameters: Any, limit: float, *more: Any) -> Any:
-            return original(accelerator, list(parameters), limit, *more).clamp(max=limit)
-
-        return clip
-
-    with replaced(Accelerator, "clip_grad_norm_", wrap):
-        yield
+    return original(accelerator, list(parameters), limit, *more).clamp(max=limit)
 
 
-@fault("logging", seen_by=("distributed[*-ddp-lora-unequal]", "distributed[*-ddp-full-unequal]"))
-def loss_of_the_first_process(config: Config) -> Iterator[None]:
+@fault(
+    "logging",
+    replaces=(trainer, "nested_gather"),
+    seen_by=("distributed[*-ddp-lora-unequal]", "distributed[*-ddp-full-unequal]"),
+)
+def loss_of_the_first_process(_original: Any, tensors: Any, *_: Any, **__: Any) -> Any:
     """Log the first process's share of the loss alone.
 
     Stands for huggingface/transformers#13681 and snowflakedb/ArcticTraining#62.
     """
-    with replaced(trainer, "nested_gather", lambda _: lambda tensors, *_, **__: tensors):
-        yield
+    return tensors
 
 
-@fault("logging", seen_by=("same-evaluation[*]",))
-def evaluated_on_one_row(config: Config) -> Iterator[None]:
+@fault("logging", replaces=(Trainer, "get_eval_dataloader"), seen_by=("same-evaluation[*]",))
+def evaluated_on_one_row(original: Any, trainer: Any, dataset: Any = None) -> Any:
     """Evaluate the first held-out row alone, and log its loss as that of all.
 
     Stands for evaluations that end after their first batch, or that take a mean of what is left
     over (huggingface/transformers#39241, huggingface/transformers#41898).
     """
-
-    def wrap(original: Any) -> Any:
-        def load(trainer: Any, dataset: Any = None) -> Any:
-            return original(trainer, (dataset or trainer.eval_dataset).select([0]))
-
-        return load
-
-    with replaced(Trainer, "get_eval_dataloader", wrap):
-        yield
+    return original(trainer, (dataset or trainer.eval_dataset).select([0]))
 
 
-@fault("logging")
-def steps_counted_from_zero(config: Config) -> Iterator[None]:
+@fault("logging", replaces=(CallbackHandler, "on_log"))
+def steps_counted_from_zero(
+    original: Any, handler: Any, arguments: Any, state: Any, *more: Any
+) -> Any:
     """Log each line under the number of the step before.
 
     Stands for AUTOMATIC1111/stable-diffusion-webui#3847.
     """
-
-    def wrap(original: Any) -> Any:
-        def log(handler: Any, arguments: Any, state: Any, *more: Any) -> Any:
-            state.global_step -= 1
-            try:
-                return original(handler, arguments, state, *more)
-            finally:
-                state.global_step += 1
-
-        return log
-
-    with replaced(CallbackHandler, "on_log", wrap):
-        yield
+    state.global_step -= 1
+    try:
+        return original(handler, arguments, state, *more)
+    finally:
+        state.global_step += 1
 
 
-@fault("logging")
-def every_fourth_line_lost(config: Config) -> Iterator[None]:
+@fault("logging", replaces=(CallbackHandler, "on_log"))
+def every_fourth_line_lost(
+    original: Any, handler: Any, arguments: Any, state: Any, control: Any, *more: Any, call: int
+) -> Any:
     """Lose each fourth line on its way to those who asked for them.
 
     Stands for buffers that nobody empties at the end, and readers that take lines for doubles.
     """
-    lines = count(1)
-
-    def wrap(original: Any) -> Any:
-        def log(handler: Any, arguments: Any, state: Any, control: Any, *more: Any) -> Any:
-            if next(lines) % LOST:
-                return original(handler, arguments, state, control, *more)
-            return control
-
-        return log
-
-    with replaced(CallbackHandler, "on_log", wrap):
-        yield
+    if call % LOST:
+        return original(handler, arguments, state, control, *more)
+    return control
 
 
 def _logged(change: Callable[[float], float]) -> AbstractContextManager[None]:

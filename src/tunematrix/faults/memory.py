@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,34 +10,27 @@ from bitsandbytes import functional
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
 MEGABYTES = 200
 
 
-@fault("memory", seen_by=("memory[*]",))
-def transient_allocation(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("memory", replaces=(torch.Tensor, "backward"), seen_by=("memory[*]",))
+def transient_allocation(original: Any, loss: Any, *args: Any, **kwargs: Any) -> None:
     """Allocate 200 MB before each backward pass, when most is in use, and free them again.
 
     Stands for copies that live for a moment (an upcast of the logits, a gathered state) and that
     max(before, after) never shows.
     """
-
-    def wrap(original: Any) -> Any:
-        def backward(loss: Any, *args: Any, **kwargs: Any) -> None:
-            # Written to, since untouched pages take no memory.
-            torch.empty(MEGABYTES * 1_000_000, dtype=torch.uint8).fill_(1)
-            original(loss, *args, **kwargs)
-
-        return backward
-
-    with replaced(torch.Tensor, "backward", wrap):
-        yield
+    # Written to, since untouched pages take no memory.
+    torch.empty(MEGABYTES * 1_000_000, dtype=torch.uint8).fill_(1)
+    original(loss, *args, **kwargs)
 
 
 @fault("memory", seen_by=("memory[*]",))
-def activations_kept(config: Mapping[str, Any]) -> Iterator[None]:
+def activations_kept(config: Configuration) -> Iterator[None]:
     """Keep every activation that autograd saves, of all steps.
 
     Stands for metrics that hold on to a loss and the graph behind it
@@ -61,7 +54,7 @@ def activations_kept(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("memory", seen_by=("memory[*]",))
-def weights_copied(config: Mapping[str, Any]) -> Iterator[None]:
+def weights_copied(config: Configuration) -> Iterator[None]:
     """Keep a copy of all weights while training, frozen ones included.
 
     Stands for averages of weights, and for best models that are kept in memory.
@@ -80,7 +73,7 @@ def weights_copied(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("memory", seen_by=("lora[*-lora-none]",))
-def base_kept_beside_its_adapter(config: Mapping[str, Any]) -> Iterator[None]:
+def base_kept_beside_its_adapter(config: Configuration) -> Iterator[None]:
     """Keep a copy of the base's weights from when an adapter is put onto it.
 
     Stands for references that are loaded though the base without its adapter is one, and for what
@@ -100,29 +93,23 @@ def base_kept_beside_its_adapter(config: Mapping[str, Any]) -> Iterator[None]:
     kept.clear()
 
 
-@fault("memory", seen_by=("memory[*]", "lora[*-lora-none]"))
-def frozen_weights_get_gradients(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("memory", replaces=(Trainer, "training_step"), seen_by=("memory[*]", "lora[*-lora-none]"))
+def frozen_weights_get_gradients(
+    original: Any, trainer: Any, model: Any, *args: Any, **kwargs: Any
+) -> Any:
     """Ask for gradients of the base as well, once the optimizer has been made without it.
 
     Stands for a base that is unfrozen too late to train: its gradients take as much memory as it
     does, add up from step to step, and take part in clipping.
     """
-
-    def wrap(original: Any) -> Any:
-        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-            frozen = [p for p in model.parameters() if not p.requires_grad]
-            for parameter in (p for p in frozen if p.is_floating_point()):
-                parameter.requires_grad_(True)
-            return original(trainer, model, *args, **kwargs)
-
-        return step
-
-    with replaced(Trainer, "training_step", wrap):
-        yield
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    for parameter in (p for p in frozen if p.is_floating_point()):
+        parameter.requires_grad_(True)
+    return original(trainer, model, *args, **kwargs)
 
 
 @fault("memory", seen_by=("memory-bnb[*]",))
-def dequantized_weights_kept(config: Mapping[str, Any]) -> Iterator[None]:
+def dequantized_weights_kept(config: Configuration) -> Iterator[None]:
     """Keep the weights that bitsandbytes dequantizes for the backward pass.
 
     Stands for caches that make 4 bits of 32 again as soon as training begins.
@@ -142,7 +129,7 @@ def dequantized_weights_kept(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("memory", seen_by=("checkpointing[*-lora-none]",))
-def recomputed_and_kept(config: Mapping[str, Any]) -> Iterator[None]:
+def recomputed_and_kept(config: Configuration) -> Iterator[None]:
     """Keep the activations that checkpointing computes a second time.
 
     Stands for checkpointing that costs its time and spares nothing, since something else refers to
@@ -174,22 +161,18 @@ def recomputed_and_kept(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("memory", seen_by=("checkpointing[*-lora-none]", "checkpointing[*-full-none]"))
-def recomputed_in_part(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "memory",
+    replaces=(PreTrainedModel, "_set_gradient_checkpointing"),
+    seen_by=("checkpointing[*-lora-none]", "checkpointing[*-full-none]"),
+)
+def recomputed_in_part(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Checkpoint every second of the decoder's layers; the others keep their activations.
 
     Stands for layers that know nothing of it, and for a stride that somebody else's default sets.
     """
-
-    def wrap(original: Any) -> Any:
-        def enable(model: Any, *args: Any, **kwargs: Any) -> Any:
-            enabled = original(model, *args, **kwargs)
-            on = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
-            for layer in on[1::2]:
-                layer.gradient_checkpointing = False
-            return enabled
-
-        return enable
-
-    with replaced(PreTrainedModel, "_set_gradient_checkpointing", wrap):
-        yield
+    enabled = original(model, *args, **kwargs)
+    on = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+    for layer in on[1::2]:
+        layer.gradient_checkpointing = False
+    return enabled

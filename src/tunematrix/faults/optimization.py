@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import Trainer
 from trl import SFTConfig
 
-from tunematrix.faults.catalogue import Config, fault
-from tunematrix.faults.patching import replaced
+from tunematrix.configuration import Configuration
+from tunematrix.faults.catalogue import fault
 
 OTHER_BETA = 0.99
 SETTLED = 10_000
@@ -24,152 +23,103 @@ FORGOTTEN = 6
 DECAYING = ("optimizers[*-full-adamw-constant]", "optimizers[*-full-adamw-linear]")
 
 
-@fault("optimizer")
-def learning_rate_zero(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(torch.optim.AdamW, "__init__"))
+def learning_rate_zero(
+    original: Any, optimizer: Any, params: Any, *args: Any, **kwargs: Any
+) -> None:
     """Build AdamW with a rate of 0.
 
     Stands for runs whose first steps are all there are: one step under 100 warm-up steps has it.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
-            original(optimizer, params, *args, **{**kwargs, "lr": 0.0})
-
-        return init
-
-    with replaced(torch.optim.AdamW, "__init__", wrap):
-        yield
+    original(optimizer, params, *args, **{**kwargs, "lr": 0.0})
 
 
-@fault("scheduler", seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"))
-def scheduler_ignored(config: Config) -> Iterator[None]:
+@fault(
+    "scheduler",
+    replaces=(torch.optim.lr_scheduler.LambdaLR, "step"),
+    seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"),
+)
+def scheduler_ignored(original: Any, schedule: Any) -> None:
     """Never step the schedule: the rate stays where it began.
 
     Stands for loops that make a schedule and forget it.
     """
-
-    def wrap(original: Any) -> Any:
-        def step(schedule: Any) -> None:
-            # The first call comes from the constructor and sets the rate.
-            if schedule.last_epoch < 0:
-                original(schedule)
-
-        return step
-
-    with replaced(torch.optim.lr_scheduler.LambdaLR, "step", wrap):
-        yield
+    # The first call comes from the constructor and sets the rate.
+    if schedule.last_epoch < 0:
+        original(schedule)
 
 
-@fault("accumulation", seen_by=("accumulation[*-lora-unequal]", "single-rows[*-lora]"))
-def accumulation_ignored(config: Config) -> Iterator[None]:
+@fault(
+    "accumulation",
+    replaces=(SFTConfig, "__init__"),
+    seen_by=("accumulation[*-lora-unequal]", "single-rows[*-lora]"),
+)
+def accumulation_ignored(original: Any, arguments: Any, *args: Any, **settings: Any) -> None:
     """Step after each micro-batch, whatever was configured.
 
     Stands for settings that a launcher's own configuration overrules.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(config: Any, *args: Any, **settings: Any) -> None:
-            original(config, *args, **{**settings, "gradient_accumulation_steps": 1})
-
-        return init
-
-    with replaced(SFTConfig, "__init__", wrap):
-        yield
+    original(arguments, *args, **{**settings, "gradient_accumulation_steps": 1})
 
 
-@fault("optimizer")
-def beta2_of_its_own(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(torch.optim.AdamW, "__init__"))
+def beta2_of_its_own(original: Any, optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
     """Build AdamW with a second beta of 0.99, whatever was configured.
 
     Stands for arguments that never reach the optimizer (huggingface/transformers#21317) or that it
     has no place for (NVIDIA-NeMo/Speech#775).
     """
-
-    def wrap(original: Any) -> Any:
-        def init(optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
-            beta1, _ = kwargs["betas"]
-            original(optimizer, params, *args, **{**kwargs, "betas": (beta1, OTHER_BETA)})
-
-        return init
-
-    with replaced(torch.optim.AdamW, "__init__", wrap):
-        yield
+    beta1, _ = kwargs["betas"]
+    original(optimizer, params, *args, **{**kwargs, "betas": (beta1, OTHER_BETA)})
 
 
-@fault("optimizer")
-def bias_not_corrected(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(adam, "adam"))
+def bias_not_corrected(original: Any, *args: Any, **kwargs: Any) -> None:
     """Leave out Adam's correction of moments that began at zero.
 
     Stands for google-research/bert#153 ("mostly an oversight") and ml-explore/mlx#1640.
     """
-
-    def wrap(original: Any) -> Any:
-        def update(*args: Any, **kwargs: Any) -> None:
-            steps = args[5]
-            for step in steps:
-                step.add_(SETTLED)
-            original(*args, **kwargs)
-            for step in steps:
-                step.sub_(SETTLED)
-
-        return update
-
-    with replaced(adam, "adam", wrap):
-        yield
+    steps = args[5]
+    for step in steps:
+        step.add_(SETTLED)
+    original(*args, **kwargs)
+    for step in steps:
+        step.sub_(SETTLED)
 
 
-@fault("optimizer", seen_by=DECAYING)
-def decay_in_the_gradient(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(adam, "adam"), seen_by=DECAYING)
+def decay_in_the_gradient(original: Any, *args: Any, **kwargs: Any) -> None:
     """Let AdamW's weight decay enter the gradient, as Adam's does.
 
     Stands for optimizers that are called AdamW and decay like Adam (arXiv:1711.05101).
     """
-
-    def wrap(original: Any) -> Any:
-        def update(*args: Any, **kwargs: Any) -> None:
-            original(*args, **{**kwargs, "decoupled_weight_decay": False})
-
-        return update
-
-    with replaced(adam, "adam", wrap):
-        yield
+    original(*args, **{**kwargs, "decoupled_weight_decay": False})
 
 
-@fault("optimizer", seen_by=DECAYING)
-def norms_decayed(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(Trainer, "get_decay_parameter_names"), seen_by=DECAYING)
+def norms_decayed(_original: Any, trainer: Any, model: Any) -> Any:
     """Let norms decay like all other weights.
 
     Stands for ServiceNow/Fast-LLM#545 and oumi-ai/oumi#341: a list of names that fits no model.
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda trainer, model: [name for name, _ in model.named_parameters()]
-
-    with replaced(Trainer, "get_decay_parameter_names", wrap):
-        yield
+    return [name for name, _ in model.named_parameters()]
 
 
-@fault("optimizer")
-def one_tensor_left_out(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(torch.optim.AdamW, "__init__"))
+def one_tensor_left_out(
+    original: Any, optimizer: Any, params: Any, *args: Any, **kwargs: Any
+) -> None:
     """Leave one trained tensor out of the optimizer's groups.
 
     Stands for groups that are made by names, between which one falls through.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
-            groups = [dict(group) for group in params]
-            groups[0]["params"] = list(groups[0]["params"])[1:]
-            original(optimizer, groups, *args, **kwargs)
-
-        return init
-
-    with replaced(torch.optim.AdamW, "__init__", wrap):
-        yield
+    groups = [dict(group) for group in params]
+    groups[0]["params"] = list(groups[0]["params"])[1:]
+    original(optimizer, groups, *args, **kwargs)
 
 
 @fault("optimizer")
-def moments_rounded(config: Config) -> Iterator[None]:
+def moments_rounded(config: Configuration) -> Iterator[None]:
     """Round the second moment to bfloat16 after each step; it stays float32 by name.
 
     Stands for states of fewer bits than asked for, in which small changes of 0.1 % are lost.
@@ -187,58 +137,40 @@ def moments_rounded(config: Config) -> Iterator[None]:
         handle.remove()
 
 
-@fault("optimizer")
-def every_eighth_step_skipped(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(AcceleratedOptimizer, "step"))
+def every_eighth_step_skipped(
+    original: Any, optimizer: Any, *args: Any, call: int, **kwargs: Any
+) -> None:
     """Leave out each eighth step, as if its gradients had overflowed.
 
     Stands for scalers that find an infinity where there is none, or that nobody told of bfloat16.
     """
-    steps = count(1)
-
-    def wrap(original: Any) -> Any:
-        def step(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            if next(steps) % SKIPPED:
-                original(optimizer, *args, **kwargs)
-
-        return step
-
-    with replaced(AcceleratedOptimizer, "step", wrap):
-        yield
+    if call % SKIPPED:
+        original(optimizer, *args, **kwargs)
 
 
-@fault("optimizer")
-def moments_forgotten_halfway(config: Config) -> Iterator[None]:
+@fault("optimizer", replaces=(AcceleratedOptimizer, "step"))
+def moments_forgotten_halfway(
+    original: Any, optimizer: Any, *args: Any, call: int, **kwargs: Any
+) -> None:
     """Drop all moments after the sixth step, once.
 
     Stands for optimizers that are built anew when something is added, frozen or moved to another
     device in the course of training.
     """
-    steps = count(1)
-
-    def wrap(original: Any) -> Any:
-        def step(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            original(optimizer, *args, **kwargs)
-            if next(steps) == FORGOTTEN:
-                optimizer.optimizer.state.clear()
-
-        return step
-
-    with replaced(AcceleratedOptimizer, "step", wrap):
-        yield
+    original(optimizer, *args, **kwargs)
+    if call == FORGOTTEN:
+        optimizer.optimizer.state.clear()
 
 
-@fault("optimizer", seen_by=("optimizers[*-full-sgd-constant]", "optimizers[*-full-sgd-cosine]"))
-def momentum_unasked(config: Config) -> Iterator[None]:
+@fault(
+    "optimizer",
+    replaces=(torch.optim.SGD, "__init__"),
+    seen_by=("optimizers[*-full-sgd-constant]", "optimizers[*-full-sgd-cosine]"),
+)
+def momentum_unasked(original: Any, optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
     """Build SGD with a momentum of 0.5, where plain SGD was asked for.
 
     Stands for wrappers whose defaults aren't those of the optimizer beneath.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(optimizer: Any, params: Any, *args: Any, **kwargs: Any) -> None:
-            original(optimizer, params, *args, **{**kwargs, "momentum": 0.5})
-
-        return init
-
-    with replaced(torch.optim.SGD, "__init__", wrap):
-        yield
+    original(optimizer, params, *args, **{**kwargs, "momentum": 0.5})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
@@ -22,7 +23,7 @@ SMOOTHING = 0.05
 
 
 @fault("alignment")
-def reference_follows(config: Mapping[str, Any]) -> Iterator[None]:
+def reference_follows(config: Configuration) -> Iterator[None]:
     """Leave the adapter on for the reference from the third step on.
 
     Stands for references that are the policy itself (huggingface/trl#1340 has another that isn't
@@ -39,64 +40,42 @@ def reference_follows(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("alignment")
-def reference_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("alignment", replaces=(dpo_trainer, "use_adapter"))
+@contextmanager
+def reference_in_half_precision(original: Any, model: Any, adapter_name: Any) -> Iterator[None]:
     """Compute the reference's log-probabilities in bfloat16.
 
     Stands for references that are loaded in another dtype than the policy.
     """
-
-    def wrap(original: Any) -> Any:
-        @contextmanager
-        def use(model: Any, adapter_name: Any) -> Iterator[None]:
-            with torch.autocast("cpu", torch.bfloat16), original(model, adapter_name):
-                yield
-
-        return use
-
-    with replaced(dpo_trainer, "use_adapter", wrap):
+    with torch.autocast("cpu", torch.bfloat16), original(model, adapter_name):
         yield
 
 
-@fault("alignment", seen_by=("dpo-full[*-full-prompt-completion]",))
-def reference_shares_a_tensor(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "alignment", replaces=(DPOTrainer, "__init__"), seen_by=("dpo-full[*-full-prompt-completion]",)
+)
+def reference_shares_a_tensor(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
     """Let the reference model read its embeddings off the policy.
 
     Stands for copies that aren't deep: tied tensors, and modules that a loader caches.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(trainer: Any, *args: Any, **kwargs: Any) -> None:
-            original(trainer, *args, **kwargs)
-            shared = trainer.model.get_input_embeddings().weight
-            trainer.ref_model.get_input_embeddings().weight = shared
-
-        return init
-
-    with replaced(DPOTrainer, "__init__", wrap):
-        yield
+    original(trainer, *args, **kwargs)
+    shared = trainer.model.get_input_embeddings().weight
+    trainer.ref_model.get_input_embeddings().weight = shared
 
 
-@fault("alignment")
-def beta_of_another_run(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("alignment", replaces=(DPOTrainer, "__init__"))
+def beta_of_another_run(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
     """Weigh the distance to the reference by a beta that is a tenth too large.
 
     Stands for settings that a trainer reads before they are overridden.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(trainer: Any, *args: Any, **kwargs: Any) -> None:
-            original(trainer, *args, **kwargs)
-            trainer.beta *= EXCESS
-
-        return init
-
-    with replaced(DPOTrainer, "__init__", wrap):
-        yield
+    original(trainer, *args, **kwargs)
+    trainer.beta *= EXCESS
 
 
 @fault("alignment")
-def labels_smoothed(config: Mapping[str, Any]) -> Iterator[None]:
+def labels_smoothed(config: Configuration) -> Iterator[None]:
     """Take one preference in twenty for the opposite, as conservative DPO does.
 
     Stands for a label_smoothing that is left on: the first loss is ln 2 all the same.
@@ -114,7 +93,7 @@ def labels_smoothed(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("alignment")
-def rejected_without_gradient(config: Mapping[str, Any]) -> Iterator[None]:
+def rejected_without_gradient(config: Configuration) -> Iterator[None]:
     """Detach the rejected log-probabilities from the second step on; the loss stays the right one.
 
     Stands for halves of a batch that are computed apart, one of them without autograd.
@@ -139,66 +118,46 @@ def rejected_without_gradient(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("alignment", seen_by=("dpo-accumulation[*-lora-prompt-completion]",))
-def micro_batches_added_up(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "alignment",
+    replaces=(DPOTrainer, "training_step"),
+    seen_by=("dpo-accumulation[*-lora-prompt-completion]",),
+)
+def micro_batches_added_up(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
     """Add the gradients of micro-batches up, under a loss that is logged as their mean.
 
     Stands for huggingface/trl#2615.
     """
-
-    def wrap(original: Any) -> Any:
-        def step(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-            count = trainer.current_gradient_accumulation_steps
-            trainer.current_gradient_accumulation_steps = 1
-            loss = original(trainer, *args, **kwargs)
-            trainer.current_gradient_accumulation_steps = count
-            return loss / count
-
-        return step
-
-    with replaced(DPOTrainer, "training_step", wrap):
-        yield
+    count = trainer.current_gradient_accumulation_steps
+    trainer.current_gradient_accumulation_steps = 1
+    loss = original(trainer, *args, **kwargs)
+    trainer.current_gradient_accumulation_steps = count
+    return loss / count
 
 
-@fault("alignment")
-def rejected_end_not_counted(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("alignment", replaces=(DataCollatorForPreference, "torch_call"))
+def rejected_end_not_counted(original: Any, collator: Any, examples: Any) -> Any:
     """Leave the end token of rejected completions out of their log-probability.
 
     Stands for end tokens that are taken for padding (huggingface/trl#1623), in one half of a pair.
     """
-
-    def wrap(original: Any) -> Any:
-        def collate(collator: Any, examples: Any) -> Any:
-            batch = original(collator, examples)
-            mask = batch["completion_mask"]
-            ends = batch["attention_mask"].sum(dim=1) - 1
-            for row in range(len(mask) // 2, len(mask)):
-                mask[row, ends[row]] = 0
-            return batch
-
-        return collate
-
-    with replaced(DataCollatorForPreference, "torch_call", wrap):
-        yield
+    batch = original(collator, examples)
+    mask = batch["completion_mask"]
+    ends = batch["attention_mask"].sum(dim=1) - 1
+    for row in range(len(mask) // 2, len(mask)):
+        mask[row, ends[row]] = 0
+    return batch
 
 
-@fault("alignment")
-def one_pair_the_wrong_way_round(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("alignment", replaces=(DataCollatorForPreference, "torch_call"))
+def one_pair_the_wrong_way_round(original: Any, collator: Any, examples: Any) -> Any:
     """Swap chosen and rejected in the last pair of each batch.
 
     Stands for preferences whose order a join or a shuffle has lost in some rows.
     """
-
-    def wrap(original: Any) -> Any:
-        def collate(collator: Any, examples: Any) -> Any:
-            *right, last = examples
-            wrong = {**last, "chosen_ids": last["rejected_ids"], "rejected_ids": last["chosen_ids"]}
-            return original(collator, [*right, wrong])
-
-        return collate
-
-    with replaced(DataCollatorForPreference, "torch_call", wrap):
-        yield
+    *right, last = examples
+    wrong = {**last, "chosen_ids": last["rejected_ids"], "rejected_ids": last["chosen_ids"]}
+    return original(collator, [*right, wrong])
 
 
 @contextmanager

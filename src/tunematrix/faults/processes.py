@@ -6,13 +6,14 @@ import os
 import random
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Trainer, set_seed
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 
@@ -20,22 +21,19 @@ SECONDS = "60"
 SEED = 42
 
 
-@fault("process")
-def process_left_behind(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("process", replaces=(Trainer, "train"))
+def process_left_behind(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Start a process with training, in a session of its own, and never end it.
 
     Stands for servers, loggers and data loaders that outlive the run that started them.
     """
-
-    def start() -> None:
-        subprocess.Popen(["sleep", SECONDS], start_new_session=True)  # ended by whoever finds it
-
-    with replaced(Trainer, "train", _before(start)):
-        yield
+    # Ended by whoever finds it.
+    subprocess.Popen(["sleep", SECONDS], start_new_session=True)
+    return original(*args, **kwargs)
 
 
-@fault("process")
-def thread_dies_unheard(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("process", replaces=(Trainer, "train"))
+def thread_dies_unheard(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Raise an error in a thread beside training, which goes on.
 
     Stands for uploads, loggers and prefetchers that fail where nobody waits for them.
@@ -44,67 +42,53 @@ def thread_dies_unheard(config: Mapping[str, Any]) -> Iterator[None]:
     def fail() -> None:
         raise ConnectionError("the upload was refused")
 
-    def start() -> None:
-        thread = threading.Thread(target=fail)
-        thread.start()
-        thread.join()
-
-    with replaced(Trainer, "train", _before(start)):
-        yield
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    return original(*args, **kwargs)
 
 
-@fault("process")
-def stops_one_step_early(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("process", replaces=(Trainer, "train"))
+def stops_one_step_early(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
     """Train one optimizer step less than was asked for.
 
     Stands for steps that are counted from 1 in one place, and from 0 in another.
     """
-
-    def wrap(original: Any) -> Any:
-        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-            trainer.args.max_steps -= 1
-            return original(trainer, *args, **kwargs)
-
-        return train
-
-    with replaced(Trainer, "train", wrap):
-        yield
+    trainer.args.max_steps -= 1
+    return original(trainer, *args, **kwargs)
 
 
-@fault("process", seen_by=("dropout[*-lora]", "same-resumed-lora[*]"))
-def reseeded_at_each_step(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "process",
+    replaces=(Trainer, "training_step"),
+    seen_by=("dropout[*-lora]", "same-resumed-lora[*]"),
+)
+def reseeded_at_each_step(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Seed all generators before each step, so that dropout draws one and the same mask for ever.
 
     Stands for callbacks and metrics that seed for their own sake.
     """
-
-    def seed() -> None:
-        set_seed(SEED)
-
-    with replaced(Trainer, "training_step", _before(seed)):
-        yield
+    set_seed(SEED)
+    return original(*args, **kwargs)
 
 
-@fault("process", seen_by=("same-interpreters[*]",))
-def seeded_by_the_clock(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("process", replaces=(Trainer, "training_step"), seen_by=("same-interpreters[*]",))
+def seeded_by_the_clock(original: Any, *args: Any, call: int, **kwargs: Any) -> Any:
     """Seed all generators by what the machine happens to give, as training begins.
 
     Stands for trainers that make a seed of their own where they were given none to use: dropout's
     masks are others in each run, and the loss about the same.
     """
-
-    def seed() -> None:
+    if call == 1:
         drawn = int.from_bytes(os.urandom(4), "big")
         random.seed(drawn)
         np.random.seed(drawn)
         torch.manual_seed(drawn)
-
-    with replaced(Trainer, "training_step", _at(1, seed)):
-        yield
+    return original(*args, **kwargs)
 
 
 @fault("process")
-def threads_set_for_all(config: Mapping[str, Any]) -> Iterator[None]:
+def threads_set_for_all(config: Configuration) -> Iterator[None]:
     """Set PyTorch's number of threads when training begins, and leave it at that.
 
     Stands for libraries that know best how many cores there are: figures are no longer those of the
@@ -117,7 +101,7 @@ def threads_set_for_all(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("process")
-def default_dtype_left_behind(config: Mapping[str, Any]) -> Iterator[None]:
+def default_dtype_left_behind(config: Configuration) -> Iterator[None]:
     """Leave float64 behind as the default dtype, from the moment at which training begins.
 
     Stands for loaders that set it for their own sake, and don't set it back where they raise.
@@ -133,23 +117,6 @@ def _before(act: Callable[[], None]) -> Any:
     def wrap(original: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             act()
-            return original(*args, **kwargs)
-
-        return call
-
-    return wrap
-
-
-def _at(number: int, act: Callable[[], None]) -> Any:
-    """Return what does something before one of the calls, counted from 1."""
-    calls = 0
-
-    def wrap(original: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                act()
             return original(*args, **kwargs)
 
         return call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import Trainer
 from transformers import trainer as trainer_module
 
+from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch import ranks
@@ -24,66 +25,55 @@ from tunematrix.stack.engines.torch import ranks
 EXCESS = 1.01
 
 
-@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
-def gradients_not_averaged(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(DistributedDataParallel, "forward"),
+    seen_by=("distributed[*-ddp-lora-unequal]",),
+)
+def gradients_not_averaged(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Let each process step by its own gradients, as a forgotten no_sync would.
 
     Each of them logs the averaged loss, and that falls.
     """
-
-    def wrap(original: Any) -> Any:
-        def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
-            with model.no_sync():
-                return original(model, *args, **kwargs)
-
-        return forward
-
-    with replaced(DistributedDataParallel, "forward", wrap):
-        yield
+    with model.no_sync():
+        return original(model, *args, **kwargs)
 
 
-@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
-def rows_not_shared_out(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(BatchSamplerShard, "__init__"),
+    seen_by=("distributed[*-ddp-lora-unequal]",),
+)
+def rows_not_shared_out(original: Any, sampler: Any, batches: Any, **settings: Any) -> None:
     """Give every process all batches: the work of several, and the result of one."""
-
-    def wrap(original: Any) -> Any:
-        def init(sampler: Any, batches: Any, **settings: Any) -> None:
-            original(sampler, batches, **{**settings, "num_processes": 1, "process_index": 0})
-
-        return init
-
-    with replaced(BatchSamplerShard, "__init__", wrap):
-        yield
+    original(sampler, batches, **{**settings, "num_processes": 1, "process_index": 0})
 
 
-@fault("distribution", seen_by=("distributed[*-fsdp-lora-unequal]",))
-def nothing_sharded(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("distribution", replaces=(ranks, "sharded"), seen_by=("distributed[*-fsdp-lora-unequal]",))
+def nothing_sharded(_original: Any, model: Any) -> Any:
     """Train whole copies instead of shares, as accelerate does on a CPU that is told fsdp."""
-    with replaced(ranks, "sharded", lambda _: lambda model: model):
-        yield
+    return model
 
 
-@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
-def one_tensor_not_averaged(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(DistributedDataParallel, "__init__"),
+    seen_by=("distributed[*-ddp-lora-unequal]",),
+)
+def one_tensor_not_averaged(
+    original: Any, parallel: Any, module: Any, *args: Any, **kwargs: Any
+) -> None:
     """Leave the last trained tensor out of the average.
 
     Stands for parameters that are named to be ignored, or unfrozen once the model is wrapped.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(parallel: Any, module: Any, *args: Any, **kwargs: Any) -> None:
-            trained = [name for name, p in module.named_parameters() if p.requires_grad]
-            module._ddp_params_and_buffers_to_ignore = trained[-1:]
-            original(parallel, module, *args, **kwargs)
-
-        return init
-
-    with replaced(DistributedDataParallel, "__init__", wrap):
-        yield
+    trained = [name for name, p in module.named_parameters() if p.requires_grad]
+    module._ddp_params_and_buffers_to_ignore = trained[-1:]
+    original(parallel, module, *args, **kwargs)
 
 
 @fault("distribution", seen_by=("same-distributed[*-lora]", "distributed[*-ddp-lora-unequal]"))
-def sums_for_means(config: Mapping[str, Any]) -> Iterator[None]:
+def sums_for_means(config: Configuration) -> Iterator[None]:
     """Add gradients up instead of averaging them; Adam and clipping hide how long they are.
 
     Stands for hooks that leave the division to somebody else.
@@ -101,7 +91,7 @@ def sums_for_means(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 @fault("distribution", seen_by=("same-distributed[*-lora]", "distributed[*-ddp-lora-unequal]"))
-def averaged_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
+def averaged_in_half_precision(config: Configuration) -> Iterator[None]:
     """Send gradients to the other processes in bfloat16.
 
     Stands for compression that a configuration switches on for the sake of the network.
@@ -114,75 +104,68 @@ def averaged_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@fault("distribution", seen_by=("same-distributed[*-lora]", "distributed[*-ddp-lora-unequal]"))
-def tokens_counted_apart(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(Trainer, "_get_num_items_in_batch"),
+    seen_by=("same-distributed[*-lora]", "distributed[*-ddp-lora-unequal]"),
+)
+def tokens_counted_apart(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
     """Let each process divide by its own tokens, and average the means.
 
     Stands for huggingface/transformers#34242: with rows of unequal length, a mean of means.
     """
-
-    def wrap(original: Any) -> Any:
-        def count(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-            with replaced(trainer.accelerator, "gather", _alone(trainer.args.world_size)):
-                return original(trainer, *args, **kwargs)
-
-        return count
-
-    with replaced(Trainer, "_get_num_items_in_batch", wrap):
-        yield
+    with replaced(trainer.accelerator, "gather", _alone(trainer.args.world_size)):
+        return original(trainer, *args, **kwargs)
 
 
-@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
-def one_rank_starts_elsewhere(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(DistributedDataParallel, "__init__"),
+    seen_by=("distributed[*-ddp-lora-unequal]",),
+)
+def one_rank_starts_elsewhere(
+    original: Any, parallel: Any, module: Any, *args: Any, **kwargs: Any
+) -> None:
     """Let the second process begin with a tensor that is 1 % larger, and tell nobody.
 
     Stands for models that are initialised under a seed of each process, and not sent around.
     """
-
-    def wrap(original: Any) -> Any:
-        def init(parallel: Any, module: Any, *args: Any, **kwargs: Any) -> None:
-            original(parallel, module, *args, **kwargs)
-            if distributed.get_rank() == 1:
-                trained = next(p for p in module.parameters() if p.requires_grad)
-                with torch.no_grad():
-                    trained.mul_(EXCESS)
-
-        return init
-
-    with replaced(DistributedDataParallel, "__init__", wrap):
-        yield
+    original(parallel, module, *args, **kwargs)
+    if distributed.get_rank() == 1:
+        trained = next(p for p in module.parameters() if p.requires_grad)
+        with torch.no_grad():
+            trained.mul_(EXCESS)
 
 
-@fault("distribution", seen_by=("distributed[*-ddp-lora-unequal]",))
-def loss_of_one_rank_logged(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(trainer_module, "nested_gather"),
+    seen_by=("distributed[*-ddp-lora-unequal]",),
+)
+def loss_of_one_rank_logged(_original: Any, tensors: Any, *_: Any) -> Any:
     """Log what the first process has of the loss for all of it.
 
     Stands for losses that are gathered after they were logged: each process has another.
     """
-    with replaced(trainer_module, "nested_gather", lambda _: lambda tensors, *_: tensors):
-        yield
+    return tensors
 
 
-@fault("distribution", seen_by=("distributed[*-fsdp-lora-unequal]", "same-distributed[*-lora]"))
-def shards_added_up(config: Mapping[str, Any]) -> Iterator[None]:
+@fault(
+    "distribution",
+    replaces=(_fsdp_collectives.DefaultReduceScatter, "__call__"),
+    seen_by=("distributed[*-fsdp-lora-unequal]", "same-distributed[*-lora]"),
+)
+def shards_added_up(original: Any, communicate: Any, **given: Any) -> Any:
     """Add the gradients of shards up instead of averaging them.
 
     Stands for divisors that a trainer sets to 1 because it scales its loss, and then doesn't.
     """
-
-    def wrap(original: Any) -> Any:
-        def reduce(communicate: Any, **given: Any) -> Any:
-            given["input_tensor"].mul_(given["group"].size())
-            return original(communicate, **given)
-
-        return reduce
-
-    with replaced(_fsdp_collectives.DefaultReduceScatter, "__call__", wrap):
-        yield
+    given["input_tensor"].mul_(given["group"].size())
+    return original(communicate, **given)
 
 
 @fault("distribution", seen_by=("distributed[*-fsdp-lora-unequal]", "same-distributed[*-lora]"))
-def one_rank_without_its_first_step(config: Mapping[str, Any]) -> Iterator[None]:
+def one_rank_without_its_first_step(config: Configuration) -> Iterator[None]:
     """Blank the second process's gradients before its first optimizer step.
 
     Stands for ranks that find an overflow alone, and skip what the others do. Shards can't be
@@ -196,7 +179,7 @@ def one_rank_without_its_first_step(config: Mapping[str, Any]) -> Iterator[None]
                 for parameter in group["params"]:
                     parameter.grad.to_local().zero_()
 
-    if int(os.environ.get("RANK", "0")) and config["launcher"].get("shards"):
+    if int(os.environ.get("RANK", "0")) and config.launcher.shards:
         handle = register_optimizer_step_pre_hook(before)
         try:
             yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,174 +12,116 @@ from transformers import Trainer
 from transformers import trainer as trainer_module
 
 from tunematrix.faults.catalogue import fault
-from tunematrix.faults.patching import replaced
 
 LEFT = 1e-4
 
 
-@fault("resume")
-def moments_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"))
+def moments_not_restored(original: Any, optimizer: Any, state: Any) -> Any:
     """Resume with fresh moments, under the schedule's right rates.
 
     Stands for checkpoints whose state has no match among the parameters, and is left out.
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda optimizer, state: original(optimizer, {**state, "state": {}})
-
-    with replaced(torch.optim.Optimizer, "load_state_dict", wrap):
-        yield
+    return original(optimizer, {**state, "state": {}})
 
 
-@fault("resume", seen_by=("same-resumed-lora[*]",))
-def random_state_not_restored(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(Trainer, "_load_rng_state"), seen_by=("same-resumed-lora[*]",))
+def random_state_not_restored(_original: Any, *_: Any, **__: Any) -> None:
     """Resume with whatever the random generators hold: other dropout masks are drawn.
 
     Stands for checkpoints that keep no generators, or whose file has another name.
     """
-    with replaced(Trainer, "_load_rng_state", _nothing):
-        yield
 
 
-@fault("checkpoint", seen_by=("same-resumed-lora[*]",))
-def adapter_tensor_not_saved(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("checkpoint", replaces=(Trainer, "_save"), seen_by=("same-resumed-lora[*]",))
+def adapter_tensor_not_saved(
+    original: Any, trainer: Any, output_dir: Any = None, state_dict: Any = None
+) -> None:
     """Leave one of the adapter's tensors out of each of Trainer's checkpoints.
 
     Stands for wrappers and tied tensors that a state dict drops, or saves by another name.
     """
-
-    def wrap(original: Any) -> Any:
-        def save(trainer: Any, output_dir: Any = None, state_dict: Any = None) -> None:
-            original(trainer, output_dir, state_dict)
-            path = Path(output_dir or trainer.args.output_dir) / "adapter_model.safetensors"
-            tensors = load_file(path)
-            tensors.pop(sorted(tensors)[-1])
-            save_file(tensors, path, metadata={"format": "pt"})
-
-        return save
-
-    with replaced(Trainer, "_save", wrap):
-        yield
+    original(trainer, output_dir, state_dict)
+    path = Path(output_dir or trainer.args.output_dir) / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors.pop(sorted(tensors)[-1])
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
-@fault("gradients", seen_by=("same-evaluation[*]",))
-def evaluation_leaves_gradients(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("gradients", replaces=(Trainer, "evaluate"), seen_by=("same-evaluation[*]",))
+def evaluation_leaves_gradients(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
     """Let each evaluation leave gradients behind, to which the next step adds its own.
 
     Stands for evaluations that are not run apart from autograd, and metrics that train.
     """
-
-    def wrap(original: Any) -> Any:
-        def evaluate(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-            metrics = original(trainer, *args, **kwargs)
-            for parameter in trainer.model.parameters():
-                if parameter.requires_grad:
-                    parameter.grad = torch.full_like(parameter, LEFT)
-            return metrics
-
-        return evaluate
-
-    with replaced(Trainer, "evaluate", wrap):
-        yield
+    metrics = original(trainer, *args, **kwargs)
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, LEFT)
+    return metrics
 
 
-@fault("resume")
-def moments_of_other_tensors(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"))
+def moments_of_other_tensors(original: Any, optimizer: Any, saved: Any) -> None:
     """Resume with the moments of two tensors of one shape the wrong way round.
 
     Stands for states that are matched by their order and not by names (pytorch/pytorch#1489).
     """
-
-    def wrap(original: Any) -> Any:
-        def load(optimizer: Any, saved: Any) -> None:
-            state = dict(saved["state"])
-            shapes = {key: kept["exp_avg"].shape for key, kept in state.items()}
-            alike = [pair for pair in combinations(state, 2) if len({shapes[k] for k in pair}) == 1]
-            # An optimizer that is moved to its device loads a state that is still empty.
-            for first, other in alike[:1]:
-                state[first], state[other] = state[other], state[first]
-            original(optimizer, {**saved, "state": state})
-
-        return load
-
-    with replaced(torch.optim.Optimizer, "load_state_dict", wrap):
-        yield
+    state = dict(saved["state"])
+    shapes = {key: kept["exp_avg"].shape for key, kept in state.items()}
+    alike = [pair for pair in combinations(state, 2) if len({shapes[k] for k in pair}) == 1]
+    # An optimizer that is moved to its device loads a state that is still empty.
+    for first, other in alike[:1]:
+        state[first], state[other] = state[other], state[first]
+    original(optimizer, {**saved, "state": state})
 
 
-@fault("resume")
-def steps_of_adam_forgotten(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"))
+def steps_of_adam_forgotten(original: Any, optimizer: Any, saved: Any) -> None:
     """Resume with the moments, and without the number of steps that corrects their bias.
 
     Stands for counters that are kept in another place than the state, or on another device.
     """
-
-    def wrap(original: Any) -> Any:
-        def load(optimizer: Any, saved: Any) -> None:
-            state = {
-                key: {**kept, "step": torch.zeros_like(kept["step"])}
-                for key, kept in saved["state"].items()
-            }
-            original(optimizer, {**saved, "state": state})
-
-        return load
-
-    with replaced(torch.optim.Optimizer, "load_state_dict", wrap):
-        yield
+    state = {
+        key: {**kept, "step": torch.zeros_like(kept["step"])}
+        for key, kept in saved["state"].items()
+    }
+    original(optimizer, {**saved, "state": state})
 
 
-@fault("resume")
-def moments_in_half_precision(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"))
+def moments_in_half_precision(original: Any, optimizer: Any, saved: Any) -> None:
     """Resume with moments that were rounded to bfloat16.
 
     Stands for states that take the dtype of a parameter as they are loaded.
     """
-
-    def wrap(original: Any) -> Any:
-        def load(optimizer: Any, saved: Any) -> None:
-            original(optimizer, saved)
-            for kept in optimizer.state.values():
-                for name in ("exp_avg", "exp_avg_sq"):
-                    kept[name].copy_(kept[name].bfloat16())
-
-        return load
-
-    with replaced(torch.optim.Optimizer, "load_state_dict", wrap):
-        yield
+    original(optimizer, saved)
+    for kept in optimizer.state.values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            kept[name].copy_(kept[name].bfloat16())
 
 
-@fault("resume")
-def schedule_begins_anew(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(torch.optim.lr_scheduler.LambdaLR, "load_state_dict"))
+def schedule_begins_anew(_original: Any, *_: Any, **__: Any) -> None:
     """Resume under the rates of the first steps, warm-up included.
 
     Stands for schedules whose state isn't saved, or is loaded before they are made.
     """
-    with replaced(torch.optim.lr_scheduler.LambdaLR, "load_state_dict", _nothing):
-        yield
 
 
-@fault("resume")
-def rows_from_the_beginning(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(trainer_module, "skip_first_batches"))
+def rows_from_the_beginning(_original: Any, batches: Any, *_: Any) -> Any:
     """Resume with the rows that training began with.
 
     Stands for data that isn't skipped, as with ignore_data_skip.
     """
-    with replaced(trainer_module, "skip_first_batches", lambda _: lambda batches, *_: batches):
-        yield
+    return batches
 
 
-@fault("resume")
-def one_batch_too_many_skipped(config: Mapping[str, Any]) -> Iterator[None]:
+@fault("resume", replaces=(trainer_module, "skip_first_batches"))
+def one_batch_too_many_skipped(original: Any, batches: Any, skipped: Any) -> Any:
     """Resume one batch after the one that comes next.
 
     Stands for loaders that fetch ahead, and count what they have fetched as trained on.
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda batches, skipped: original(batches, skipped + 1)
-
-    with replaced(trainer_module, "skip_first_batches", wrap):
-        yield
-
-
-def _nothing(original: Any) -> Any:
-    return lambda *args, **kwargs: None
+    return original(batches, skipped + 1)

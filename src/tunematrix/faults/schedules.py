@@ -2,143 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import trainer
 
-from tunematrix.faults.catalogue import Config, fault
-from tunematrix.faults.patching import replaced
+from tunematrix.faults.catalogue import fault
 
 LINEAR = ("schedules[*-lora-linear]", "optimizers[*-full-adamw-linear]")
 FLOOR = 0.1
 
 
-@fault("scheduler", seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"))
-def stepped_twice(config: Config) -> Iterator[None]:
+@fault(
+    "scheduler",
+    replaces=(LambdaLR, "step"),
+    seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"),
+)
+def stepped_twice(original: Any, schedule: Any, *args: Any) -> None:
     """Step the schedule twice for each step, so that it ends halfway.
 
     Stands for schedules that a wrapper steps once for each process (huggingface/accelerate#2926,
     huggingface/transformers#24088).
     """
-
-    def wrap(original: Any) -> Any:
-        def step(schedule: Any, *args: Any) -> None:
-            first = schedule.last_epoch < 0
-            original(schedule, *args)
-            if not first:
-                original(schedule, *args)
-
-        return step
-
-    with replaced(LambdaLR, "step", wrap):
-        yield
+    first = schedule.last_epoch < 0
+    original(schedule, *args)
+    if not first:
+        original(schedule, *args)
 
 
-@fault("scheduler", seen_by=LINEAR)
-def one_step_ahead(config: Config) -> Iterator[None]:
+@fault("scheduler", replaces=(LambdaLR, "__init__"), seen_by=LINEAR)
+def one_step_ahead(
+    original: Any, schedule: Any, optimizer: Any, rate: Any, last_epoch: int = -1
+) -> None:
     """Give each step the rate of the next one.
 
     Stands for loops that step the schedule before the optimizer
     (https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate).
     """
-
-    def wrap(original: Any) -> Any:
-        def init(schedule: Any, optimizer: Any, rate: Any, last_epoch: int = -1) -> None:
-            original(schedule, optimizer, lambda step: rate(step + 1), last_epoch)
-
-        return init
-
-    with replaced(LambdaLR, "__init__", wrap):
-        yield
+    original(schedule, optimizer, lambda step: rate(step + 1), last_epoch)
 
 
-@fault("scheduler", seen_by=("optimizers[*-full-adamw-linear]", "optimizers[*-full-adamw-cosine]"))
-def warm_up_ignored(config: Config) -> Iterator[None]:
+@fault(
+    "scheduler",
+    replaces=(trainer, "get_scheduler"),
+    seen_by=("optimizers[*-full-adamw-linear]", "optimizers[*-full-adamw-cosine]"),
+)
+def warm_up_ignored(original: Any, name: Any, optimizer: Any, **settings: Any) -> Any:
     """Begin at the full rate, though it was to be warmed up to.
 
     Stands for warm-ups that are given in another unit, or under a name that has been given up
     (huggingface/peft#2949: warmup_ratio).
     """
-
-    def wrap(original: Any) -> Any:
-        def make(name: Any, optimizer: Any, **settings: Any) -> Any:
-            # With none, the constant schedule would be another function.
-            shortened = {**settings, "num_warmup_steps": min(1, settings["num_warmup_steps"])}
-            return original(name, optimizer, **shortened)
-
-        return make
-
-    with replaced(trainer, "get_scheduler", wrap):
-        yield
+    # With none, the constant schedule would be another function.
+    shortened = {**settings, "num_warmup_steps": min(1, settings["num_warmup_steps"])}
+    return original(name, optimizer, **shortened)
 
 
-@fault("scheduler", seen_by=LINEAR)
-def steps_counted_from_the_data(config: Config) -> Iterator[None]:
+@fault("scheduler", replaces=(trainer, "get_scheduler"), seen_by=LINEAR)
+def steps_counted_from_the_data(original: Any, name: Any, optimizer: Any, **settings: Any) -> Any:
     """Let the schedule end a quarter later than training, where the data would have ended.
 
     Stands for totals that are counted in batches, rows or epochs, and not in the steps asked for
     (huggingface/accelerate#2142).
     """
-
-    def wrap(original: Any) -> Any:
-        def make(name: Any, optimizer: Any, **settings: Any) -> Any:
-            total = settings["num_training_steps"]
-            return original(name, optimizer, **{**settings, "num_training_steps": total * 5 // 4})
-
-        return make
-
-    with replaced(trainer, "get_scheduler", wrap):
-        yield
+    total = settings["num_training_steps"]
+    return original(name, optimizer, **{**settings, "num_training_steps": total * 5 // 4})
 
 
-@fault("scheduler", seen_by=("schedules[*-lora-cosine]", "optimizers[*-full-adamw-cosine]"))
-def never_below_a_tenth(config: Config) -> Iterator[None]:
+@fault(
+    "scheduler",
+    replaces=(LambdaLR, "__init__"),
+    seen_by=("schedules[*-lora-cosine]", "optimizers[*-full-adamw-cosine]"),
+)
+def never_below_a_tenth(
+    original: Any, schedule: Any, optimizer: Any, rate: Any, last_epoch: int = -1
+) -> None:
     """Let the rate never fall below a tenth of its peak: only the last steps show it.
 
     Stands for a floor that a library's own cosine has, and transformers' has not.
     """
 
-    def wrap(original: Any) -> Any:
-        def init(schedule: Any, optimizer: Any, rate: Any, last_epoch: int = -1) -> None:
-            def floored(step: int) -> float:
-                return max(FLOOR, float(rate(step))) if step else float(rate(step))
+    def floored(step: int) -> float:
+        return max(FLOOR, float(rate(step))) if step else float(rate(step))
 
-            original(schedule, optimizer, floored, last_epoch)
-
-        return init
-
-    with replaced(LambdaLR, "__init__", wrap):
-        yield
+    original(schedule, optimizer, floored, last_epoch)
 
 
-@fault("scheduler", seen_by=("optimizers[*-full-adamw-linear]", "optimizers[*-full-sgd-linear]"))
-def second_group_unscheduled(config: Config) -> Iterator[None]:
+@fault(
+    "scheduler",
+    replaces=(LambdaLR, "step"),
+    seen_by=("optimizers[*-full-adamw-linear]", "optimizers[*-full-sgd-linear]"),
+)
+def second_group_unscheduled(original: Any, schedule: Any, *args: Any) -> None:
     """Leave the rate of the second group, that of norms and biases, where it began.
 
     Stands for schedules that know one rate, and loops that set it in the first group alone.
     """
-
-    def wrap(original: Any) -> Any:
-        def step(schedule: Any, *args: Any) -> None:
-            original(schedule, *args)
-            peaks = zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True)
-            for group, peak in islice(peaks, 1, None):
-                group["lr"] = peak
-
-        return step
-
-    with replaced(LambdaLR, "step", wrap):
-        yield
+    original(schedule, *args)
+    peaks = zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True)
+    for group, peak in islice(peaks, 1, None):
+        group["lr"] = peak
 
 
-@fault("scheduler", seen_by=("same-resumed-lora[*]",))
-def begun_again_on_resuming(config: Config) -> Iterator[None]:
+@fault("scheduler", replaces=(LambdaLR, "load_state_dict"), seen_by=("same-resumed-lora[*]",))
+def begun_again_on_resuming(_original: Any, schedule: Any, state: Any) -> Any:
     """Begin the schedule anew where training is resumed.
 
     Stands for checkpoints that keep weights and optimizer, and leave out the schedule.
     """
-    with replaced(LambdaLR, "load_state_dict", lambda _: lambda schedule, state: None):
-        yield
+    return None

@@ -2,183 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 from peft import LoraConfig
 from transformers import TrainingArguments
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm
 
-from tunematrix.faults.catalogue import Config, fault
-from tunematrix.faults.patching import replaced
+from tunematrix.faults.catalogue import fault
 
-Change = Callable[[Any], dict[str, Any]]
-"""Takes settings; returns what overrules them, by its name."""
+ARGUMENTS, ADAPTERS = (TrainingArguments, "__post_init__"), (LoraConfig, "__post_init__")
+"""Where the arguments of each Trainer, and each adapter's configuration, are looked at first."""
 TOLD: dict[str, Any] = {"seed": 42, "limit": 1.0, "alpha": 8, "dropout": 0.1}
 """What libraries take by default, or examples give."""
 
 
-@fault("configuration")
-def seed_of_its_own(config: Config) -> Iterator[None]:
+@fault("configuration", replaces=ARGUMENTS)
+def seed_of_its_own(original: Any, arguments: Any) -> None:
     """Train with seed 42, whichever was given.
 
     Stands for axolotl-ai-cloud/axolotl#166 and ArrowLuo/CLIP4Clip#108.
     """
-    with _arguments(lambda arguments: {"seed": TOLD["seed"]}):
-        yield
+    arguments.seed = TOLD["seed"]
+    original(arguments)
 
 
-@fault("configuration")
-def batches_halved(config: Config) -> Iterator[None]:
+@fault("configuration", replaces=ARGUMENTS)
+def batches_halved(original: Any, arguments: Any) -> None:
     """Put half as many rows as were asked for into each batch.
 
     Stands for sizes that mean all devices to one library and each of them to another.
     """
-    with _arguments(
-        lambda arguments: {
-            "per_device_train_batch_size": max(1, arguments.per_device_train_batch_size // 2)
-        }
-    ):
-        yield
+    rows = arguments.per_device_train_batch_size
+    arguments.per_device_train_batch_size = max(1, rows // 2)
+    original(arguments)
 
 
-@fault("configuration", seen_by=("unclipped[*-full]", "unclipped[*-lora]"))
-def limit_of_its_own(config: Config) -> Iterator[None]:
+@fault("configuration", replaces=ARGUMENTS, seen_by=("unclipped[*-full]", "unclipped[*-lora]"))
+def limit_of_its_own(original: Any, arguments: Any) -> None:
     """Clip gradients to 1, though clipping was turned off.
 
     Stands for settings of 0 or None that are taken for none given.
     """
-    with _arguments(lambda arguments: {"max_grad_norm": arguments.max_grad_norm or TOLD["limit"]}):
-        yield
+    arguments.max_grad_norm = arguments.max_grad_norm or TOLD["limit"]
+    original(arguments)
 
 
 @fault(
     "configuration",
+    replaces=ARGUMENTS,
     seen_by=("optimizers[*-full-adamw-constant]", "optimizers[*-full-sgd-constant]"),
 )
-def decay_ignored(config: Config) -> Iterator[None]:
+def decay_ignored(original: Any, arguments: Any) -> None:
     """Let nothing decay, though it was asked for.
 
     Stands for a weight decay that the optimizer's groups overrule.
     """
-    with _arguments(lambda arguments: {"weight_decay": 0.0}):
-        yield
+    arguments.weight_decay = 0.0
+    original(arguments)
 
 
-@fault("configuration", seen_by=("data[*-lora-unequal]", "data[*-full-unequal]"))
-def longest_row_halved(config: Config) -> Iterator[None]:
+@fault(
+    "configuration", replaces=ARGUMENTS, seen_by=("data[*-lora-unequal]", "data[*-full-unequal]")
+)
+def longest_row_halved(original: Any, arguments: Any) -> None:
     """Cut rows at half of the length that was asked for.
 
     Stands for settings of a name that has been given up, and are ignored then: rows are cut at a
     default (unslothai/unsloth#2904).
     """
-    with _arguments(lambda arguments: {"max_length": arguments.max_length // 2}):
-        yield
+    arguments.max_length = arguments.max_length // 2
+    original(arguments)
 
 
-@fault("configuration")
-def trained_for_an_epoch(config: Config) -> Iterator[None]:
+@fault("configuration", replaces=ARGUMENTS)
+def trained_for_an_epoch(original: Any, arguments: Any) -> None:
     """Train until the data ends, and not for as many steps as were asked for.
 
     Stands for two settings of which the other one wins.
     """
-    with _arguments(lambda arguments: {"max_steps": -1, "num_train_epochs": 1}):
-        yield
-
-
-@fault("configuration", seen_by=("checkpointing[*-full-none]", "checkpointing[*-lora-none]"))
-def checkpointing_ignored(config: Config) -> Iterator[None]:
-    """Keep all activations, though they were to be computed again.
-
-    Stands for huggingface/transformers#28022: memory is all that shows it.
-    """
-    with _arguments(lambda arguments: {"gradient_checkpointing": False}):
-        yield
-
-
-@fault("configuration", seen_by=("dropout[*-lora]",))
-def dropout_ignored(config: Config) -> Iterator[None]:
-    """Attach adapters without dropout, though it was asked for.
-
-    Stands for meta-pytorch/torchtune#996.
-    """
-    with _adapters(lambda adapter: {"lora_dropout": 0.0}):
-        yield
-
-
-@fault("configuration", seen_by=("lora[*-lora-none]", "rank-stabilised[*-lora-none]"))
-def alpha_of_its_own(config: Config) -> Iterator[None]:
-    """Scale adapters by a library's alpha, and not by the one that was asked for.
-
-    Stands for ostris/ai-toolkit#157 and 01-ai/Yi#402.
-    """
-    with _adapters(lambda adapter: {"lora_alpha": TOLD["alpha"]}):
-        yield
-
-
-@fault("configuration", seen_by=("modules-to-save[*-lora-none]",))
-def whole_modules_forgotten(config: Config) -> Iterator[None]:
-    """Train no module as a whole, though one was named.
-
-    Stands for lists of modules that are given by another name than the model's, and match nothing.
-    """
-    with _adapters(lambda adapter: {"modules_to_save": None}):
-        yield
+    arguments.max_steps, arguments.num_train_epochs = -1, 1
+    original(arguments)
 
 
 @fault(
     "configuration",
+    replaces=ARGUMENTS,
+    seen_by=("checkpointing[*-full-none]", "checkpointing[*-lora-none]"),
+)
+def checkpointing_ignored(original: Any, arguments: Any) -> None:
+    """Keep all activations, though they were to be computed again.
+
+    Stands for huggingface/transformers#28022: memory is all that shows it.
+    """
+    arguments.gradient_checkpointing = False
+    original(arguments)
+
+
+@fault("configuration", replaces=ADAPTERS, seen_by=("dropout[*-lora]",))
+def dropout_ignored(original: Any, adapter: Any) -> None:
+    """Attach adapters without dropout, though it was asked for.
+
+    Stands for meta-pytorch/torchtune#996.
+    """
+    adapter.lora_dropout = 0.0
+    original(adapter)
+
+
+@fault(
+    "configuration",
+    replaces=ADAPTERS,
+    seen_by=("lora[*-lora-none]", "rank-stabilised[*-lora-none]"),
+)
+def alpha_of_its_own(original: Any, adapter: Any) -> None:
+    """Scale adapters by a library's alpha, and not by the one that was asked for.
+
+    Stands for ostris/ai-toolkit#157 and 01-ai/Yi#402.
+    """
+    adapter.lora_alpha = TOLD["alpha"]
+    original(adapter)
+
+
+@fault("configuration", replaces=ADAPTERS, seen_by=("modules-to-save[*-lora-none]",))
+def whole_modules_forgotten(original: Any, adapter: Any) -> None:
+    """Train no module as a whole, though one was named.
+
+    Stands for lists of modules that are given by another name than the model's, and match nothing.
+    """
+    adapter.modules_to_save = None
+    original(adapter)
+
+
+@fault(
+    "configuration",
+    replaces=(LlamaAttention, "__init__"),
     seen_by=("lora[*-lora-none]", "full[*-full-none]", "same-accumulation[*-full-none]"),
 )
-def attention_dropped_out(config: Config) -> Iterator[None]:
+def attention_dropped_out(original: Any, attention: Any, *args: Any, **kwargs: Any) -> None:
     """Train with dropout in attention, which the model's configuration hasn't.
 
     Stands for defaults of 0.1 that come with a family's configuration, and that nobody asks about
     (tloen/alpaca-lora#347).
     """
-
-    def wrap(original: Any) -> Any:
-        def init(attention: Any, *args: Any, **kwargs: Any) -> None:
-            original(attention, *args, **kwargs)
-            attention.attention_dropout = TOLD["dropout"]
-
-        return init
-
-    with replaced(LlamaAttention, "__init__", wrap):
-        yield
+    original(attention, *args, **kwargs)
+    attention.attention_dropout = TOLD["dropout"]
 
 
-@fault("configuration", seen_by=("lora[*-lora-none]", "full[*-full-none]", "parity[*]"))
-def epsilon_of_its_own(config: Config) -> Iterator[None]:
+@fault(
+    "configuration",
+    replaces=(LlamaRMSNorm, "__init__"),
+    seen_by=("lora[*-lora-none]", "full[*-full-none]", "parity[*]"),
+)
+def epsilon_of_its_own(original: Any, norm: Any, size: Any, eps: Any = 1e-06) -> Any:
     """Build norms with ten times the epsilon that the checkpoint's configuration names.
 
     Stands for foundation-model-stack/foundation-model-stack#99 and pytorch/torchtitan#4395.
     """
-
-    def wrap(original: Any) -> Any:
-        return lambda norm, size, eps=1e-6: original(norm, size, eps=10 * eps)
-
-    with replaced(LlamaRMSNorm, "__init__", wrap):
-        yield
-
-
-def _arguments(change: Change) -> AbstractContextManager[None]:
-    """Overrule fields of the arguments of each Trainer, before they are looked at."""
-    return _overruled(TrainingArguments, change)
-
-
-def _adapters(change: Change) -> AbstractContextManager[None]:
-    """Overrule fields of each configuration of adapters, before they are looked at."""
-    return _overruled(LoraConfig, change)
-
-
-def _overruled(owner: Any, change: Change) -> AbstractContextManager[None]:
-    def wrap(original: Any) -> Any:
-        def post_init(settings: Any) -> None:
-            vars(settings).update(change(settings))
-            original(settings)
-
-        return post_init
-
-    return replaced(owner, "__post_init__", wrap)
+    return original(norm, size, eps=10 * eps)

@@ -86,14 +86,14 @@ def tell_completions(trainer: Any, model: nn.Module) -> None:
     if original is None:
         return
 
-    def told(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    def concatenate(*args: Any, **kwargs: Any) -> dict[str, Any]:
         batch: dict[str, Any] = original(*args, **kwargs)
         labels = batch.get("concatenated_labels")
         counted = batch["completion_attention_mask"] if labels is None else labels != IGNORED
         vars(model)[_COMPLETIONS] = counted.sum(dim=1)
         return batch
 
-    trainer.concatenated_inputs = told
+    trainer.concatenated_inputs = concatenate
 
 
 def inputs_of(

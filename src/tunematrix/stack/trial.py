@@ -5,52 +5,50 @@ Both functions are recipes of one cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Determinants
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.backends.common import SIDE, Backend, Unusable
+from tunematrix.stack.backends.common import SIDE, Backend
 from tunematrix.stack.recipes.common import open_engine
 from tunematrix.stack.recipes.data import prepare
-from tunematrix.stack.recipes.sft import logit_error, measure_reference
+from tunematrix.stack.recipes.reference import measure
+from tunematrix.stack.recipes.sft import evaluate, logit_error
 
 DTYPES = ("float32", "bfloat16", "float16")
 Multiply = Callable[[str], float]
 """Multiplies two squares of ones in a dtype, and returns the sum of the product."""
 
 
-def quantizer(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+def quantizer(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Load a quantized base, score it beside the original, and train an adapter for one step."""
     with events.phase("reference"):
         engine = open_engine(config, events)
         data = prepare(config, engine.tokenizer)
-        original = measure_reference(engine, data, events)
+        original = measure(engine, data, evaluate)
+        events.write(original.score)
     with events.phase("load"):
         model = engine.load(original.base)
         events.write(engine.storage(model, original.base))
         logits = engine.logits(model, original.probe, gradient=True)
-        events.write(logit_error(logits, original))
+        events.write(logit_error(logits, original.logits))
     with events.phase("train"):
         attached = engine.attach(model, original.base)
         engine.train(attached, original.base, data, events, output_dir)
 
 
-def device(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+def device(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Claim a backend's device, say what it is, and multiply on it in each dtype.
 
     Raises:
-        Unusable: it can't be claimed; the text says what was found.
+        Unavailable: it can't be claimed; its obstacle says what was found.
     """
-    backend: Backend = instantiate(config["backend"]["implementation"])
-    try:
-        events.write(Determinants(backend.begin(seed=0, threads=1)))
-    except Unusable as problem:
-        events.write(Determinants({"present": problem.present, "fix": problem.fix}))
-        raise
+    backend: Backend = instantiate(config.backend.implementation)
+    events.write(Determinants(backend.begin(seed=0, threads=1)))
     events.write(Determinants(backend.facts()))
     products = {dtype: problem_with(backend.multiply, dtype) for dtype in DTYPES}
     events.write(Determinants({"products": products}))

@@ -36,7 +36,7 @@ def track_memory(backend: str = "cpu", *, allocator: bool = True) -> Iterator[Me
         BadInput: there is no such backend.
     """
     from tunematrix.stack.backends.common import Peak
-    from tunematrix.stack.engines.process_memory import ProcessPeak
+    from tunematrix.stack.yardsticks.process_memory import ProcessPeak
 
     use = MemoryUse(allocator_peak=math.nan if allocator else None)
     tracked = backends.backend(backend).tracked() if allocator else nullcontext(Peak())

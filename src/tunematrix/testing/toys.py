@@ -64,11 +64,11 @@ def tiny_floor(rows: Sequence[Mapping[str, Any]], form: Form = "text") -> float:
 
     No model's mean loss over many such rows can be lower: the grammar that draws them is known.
     """
-    from tunematrix.stack.recipes.data import DIALECT, example
+    from tunematrix.stack.recipes.data import DIALECT, examples
     from tunematrix.stack.toyworld import corpus
 
     words = tiny_tokenizer()
-    tokens = sum(sum(example(words, form, row).counted[1:]) for row in rows)
+    tokens = sum(sum(one.counted[1:]) for one in examples(words, form, rows))
     return sum(corpus.row_floor(form, DIALECT, row) for row in rows) / tokens
 
 

@@ -75,6 +75,7 @@ class Accelerator:
             raise Unusable(
                 f"{self.device} was asked for, and torch {torch.__version__} finds {found}",
                 present=False,
+                wanted=f"a device of the kind {self.device}",
                 fix="run it where there is one",
             )
         torch.ones(2, device=self.device).sum().item()

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import psutil
 
+from tunematrix.errors import Obstacle, Unavailable
+
 SIDE = 64
 """Of the square matrices of ones that `multiply` takes: their products are exact in every dtype."""
 
@@ -66,17 +68,11 @@ class TorchBackend(Backend, Protocol):
         """Return arguments that keep transformers' Trainer on this device."""
 
 
-class Unusable(RuntimeError):
-    """A device that can't be claimed; the text says why.
+class Unusable(Unavailable):
+    """A device that can't be claimed."""
 
-    Attributes:
-        present: whether the machine has it at all; fix: what to do about it.
-    """
-
-    def __init__(self, reason: str, *, present: bool, fix: str) -> None:
-        super().__init__(f"{reason}; {fix}")
-        self.present = present
-        self.fix = fix
+    def __init__(self, reason: str, *, present: bool, fix: str, wanted: str) -> None:
+        super().__init__(Obstacle(wanted, reason, fix, present=present))
 
 
 def first_line(*command: str) -> str:

@@ -61,7 +61,8 @@ class Cuda(Accelerator):
         except (AssertionError, RuntimeError) as error:
             said, listed = str(error).strip().partition("\n")[0], listed_gpu()
             reason, fix = why_not(listed, torch.__version__, torch.version.cuda, said)
-            raise Unusable(reason, present=bool(listed), fix=fix) from error
+            wanted = "an NVIDIA GPU that torch can compute on"
+            raise Unusable(reason, present=bool(listed), fix=fix, wanted=wanted) from error
 
 
 def claim(cache_dir: str) -> None:

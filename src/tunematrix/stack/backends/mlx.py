@@ -32,6 +32,7 @@ class Mlx:
                 f"MLX computes on {mx.default_device()} where this host's device is "
                 f"{_host_device()}",
                 present=True,
+                wanted="the device of this host",
                 fix="run it on the Mac itself: a virtual machine may have no Metal",
             )
         mx.random.seed(seed)

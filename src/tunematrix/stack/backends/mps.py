@@ -28,7 +28,8 @@ class Mps(Accelerator):
         """
         if os.environ.get(FALLBACK, "0") != "0":
             reason = f"{FALLBACK} is set, so that operators may run on the CPU unseen"
-            raise Unusable(reason, present=True, fix="unset it")
+            wanted = "a GPU that all operators run on"
+            raise Unusable(reason, present=True, fix="unset it", wanted=wanted)
         determinants = super().begin(seed, threads)
         return {
             **determinants,

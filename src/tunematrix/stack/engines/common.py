@@ -6,7 +6,7 @@ A recipe is one sequence of phases for every engine; what a model is, only its e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
@@ -64,6 +65,10 @@ class Sampling:
     seed: int
     cache: bool
 
+    def of_each(self, count: int) -> list[Sampling]:
+        """Return how each of several texts is drawn: with a seed of its own."""
+        return [replace(self, seed=self.seed + number) for number in range(count)]
+
 
 class Engine(Protocol):
     """Loads, trains, saves and scores models of one framework on one backend.
@@ -78,7 +83,7 @@ class Engine(Protocol):
     adapter_format: Format
     """The one in which it saves adapters."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None: ...
+    def __init__(self, config: Configuration) -> None: ...
 
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures.
@@ -102,7 +107,7 @@ class Engine(Protocol):
     def weights(self, model: Model, base: Base) -> BaseWeights:
         """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
 
-    def located(self, model: Model, examples: Sequence[Example]) -> Device:
+    def locate(self, model: Model, examples: Sequence[Example]) -> Device:
         """Say where parameters are, and where a forward pass over `examples` computes."""
 
     def logits(
@@ -122,10 +127,10 @@ class Engine(Protocol):
     def trainable(self, model: Model, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
 
-    def started(self, model: Model, base: Base) -> float | None:
+    def start_independence(self, model: Model, base: Base) -> float | None:
         """Return how independently adapters start: their `independence.together`, None without."""
 
-    def held(self, model: Model, when: str) -> Held:
+    def memory_beside(self, model: Model, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
 
     def train(self, model: Model, base: Base, data: Data, events: EventLog, output: Path) -> None:
@@ -160,8 +165,14 @@ class Engine(Protocol):
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
         """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
 
-    def generate(self, model: Model, prompt: Sequence[int], sampling: Sampling) -> list[int]:
-        """Continue `prompt`; return the new tokens, the end token included if it came."""
+    def generate(
+        self, model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continue prompts; return each one's new tokens, the end token included if it came.
+
+        All are drawn together with the seed of `sampling`; where an engine has to take them one
+        by one, each draws with the next seed.
+        """
 
     def gradients(self, model: Model, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
@@ -172,26 +183,19 @@ class Engine(Protocol):
         """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
 
 
-def open_checkpoint(config: Mapping[str, Any]) -> tuple[Path, PreTrainedTokenizerBase]:
+def open_checkpoint(config: Configuration) -> tuple[Path, PreTrainedTokenizerBase]:
     """Find the folder of the configured model, and load its tokenizer.
 
     Raises:
         BadInput: the folder lacks what a checkpoint must have.
-        ValueError: `train.padding` is neither "pad" nor "eos".
     """
-    path = str(config["model"]["path"])
-    folder = models.resolve(path, Path(config["cache_dir"]))
+    path = config.model.path
+    folder = models.resolve(path, Path(config.cache_dir))
     # AutoTokenizer puts Qwen2's rules in the place of those that the toy world's file has.
     loader = PreTrainedTokenizerFast if path.startswith(models.SCHEME) else AutoTokenizer
     tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
-    match config["train"]["padding"]:
-        case "pad":
-            pass
-        case "eos":
-            tokenizer.pad_token = tokenizer.eos_token
-        case other:
-            message = f"train.padding={other} is neither pad nor eos"
-            raise ValueError(message)
+    if config.train.padding == "eos":
+        tokenizer.pad_token = tokenizer.eos_token
     return folder, tokenizer

@@ -46,7 +46,21 @@ class Data:
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, context: str, counted: str) -> Example:
     """Tokenize a context that doesn't count, followed by a text that does."""
-    before = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
-    after = tokenizer(counted, add_special_tokens=False)["input_ids"]
-    marks = (*(False for _ in before), *(True for _ in after))
-    return Example(ids=(*before, *after), counted=marks)
+    return tokenize_all(tokenizer, [(context, counted)])[0]
+
+
+def tokenize_all(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
+) -> list[Example]:
+    """Tokenize many pairs of a context and a text as `tokenize` does one, in a single call."""
+    texts = [text for pair in pairs for text in pair]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    # A context may be empty: a tokenizer that begins texts with a mark would mark nothing.
+    before = [one if text else [] for one, text in zip(ids[::2], texts[::2], strict=True)]
+    return [
+        Example(
+            ids=(*context, *counted),
+            counted=(*(False for _ in context), *(True for _ in counted)),
+        )
+        for context, counted in zip(before, ids[1::2], strict=True)
+    ]

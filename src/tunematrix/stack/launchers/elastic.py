@@ -126,7 +126,8 @@ def claim(cache_dir: str, device: str, processes: int) -> None:
     found = processes if device == "cpu" else torch.accelerator.device_count()
     if found < processes:
         reason = f"{processes} processes take a {device} device each, and PyTorch finds {found}"
-        raise Unusable(reason, present=found > 0, fix="set launcher.processes to as many")
+        wanted, fix = f"{processes} devices", "set launcher.processes to as many"
+        raise Unusable(reason, present=found > 0, fix=fix, wanted=wanted)
 
 
 def _start_method() -> str:

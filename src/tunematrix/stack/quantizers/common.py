@@ -38,7 +38,7 @@ class Placement:
     cache: Path
 
 
-class Quantizer(Protocol):
+class TorchQuantizer(Protocol):
     """The interface that `configs/quantizer/*.yaml` name in `implementation._target_`."""
 
     prepares_for_kbit: bool

@@ -7,6 +7,8 @@ from typing import Any
 from mlx import nn
 from mlx_lm.utils import quantize_model
 
+from tunematrix.configuration import Configuration
+
 
 class Affine:
     """Quantizes as `mlx_lm.convert -q` does, with the model's own choice of layers.
@@ -20,7 +22,7 @@ class Affine:
         self.bits = bits
         self.group_size = group_size
 
-    def store(self, model: nn.Module, config: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    def store(self, model: nn.Module, config: Configuration) -> tuple[nn.Module, dict[str, Any]]:
         """Quantize a loaded model in place; say so in the checkpoint's configuration."""
         stored: tuple[nn.Module, dict[str, Any]] = quantize_model(
             model, config, group_size=self.group_size, bits=self.bits

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Determinants
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Engine
 
 
-def open_engine(config: Mapping[str, Any], events: EventLog) -> Engine:
+def open_engine(config: Configuration, events: EventLog) -> Engine:
     """Make the engine of a backend, seed it, and write down what now determines the figures."""
-    engine: Engine = import_module(config["backend"]["engine"]).Engine(config)
+    engine: Engine = import_module(config.backend.engine).Engine(config)
     events.write(Determinants(engine.begin()))
     return engine
 
 
-def leads(config: Mapping[str, Any]) -> bool:
+def leads(config: Configuration) -> bool:
     """Return whether this is the first of the processes that run the cell, or the only one."""
-    return int(config["launcher"]["processes"]) == 1 or os.environ["RANK"] == "0"
+    return config.launcher.processes == 1 or os.environ["RANK"] == "0"

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.examples import Data, Example, tokenize
+from tunematrix.configuration import Configuration
+from tunematrix.stack.engines.examples import Data, Example, tokenize_all
 from tunematrix.stack.toyworld import corpus, models
 from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
@@ -18,27 +19,27 @@ SPARE_ROWS = 1.25
 """So many times the rows that the run needs, so that packing can't run dry."""
 
 
-def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:
+def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     """Draw rows for the cell's data form from the target dialect.
 
     Raises:
         ValueError: the rows asked for don't fill whole steps.
     """
-    form: Form = config["data"]["form"]
-    train = config["train"]
-    rows = corpus.rows(form, DIALECT, row_count(config), seed=int(train["seed"]))
+    form: Form = config.data.form
+    train = config.train
+    rows = corpus.rows(form, DIALECT, row_count(config), seed=train.seed)
     eos = str(tokenizer.eos_token)
-    size = int(config["meters"]["held_out_rows"])
-    held_out = corpus.rows(form, DIALECT, size, seed=int(train["seed"]), split="held-out")
-    is_ours = str(config["model"]["path"]).startswith(models.SCHEME)
-    examples = [example(tokenizer, form, row, is_ours=is_ours) for row in held_out]
-    tokens = sum(sum(e.counted[1:]) for e in examples)
+    size = config.meters.held_out_rows
+    held_out = corpus.rows(form, DIALECT, size, seed=train.seed, split="held-out")
+    is_ours = config.model.path.startswith(models.SCHEME)
+    unseen = examples(tokenizer, form, held_out, is_ours=is_ours)
+    tokens = sum(sum(e.counted[1:]) for e in unseen)
     nats = sum(corpus.row_floor(form, DIALECT, row) for row in held_out)
     return Data(
         rows=ended(config, rows, eos),
-        examples=[example(tokenizer, form, row, is_ours=is_ours) for row in rows],
+        examples=examples(tokenizer, form, rows, is_ours=is_ours),
         texts=frozenset(corpus.supervised_texts(form, row, eos) for row in rows),
-        held_out=examples,
+        held_out=unseen,
         floor=nats / tokens,
         held_out_rows=ended(config, held_out, eos),
         held_out_texts=frozenset(corpus.supervised_texts(form, row, eos) for row in held_out),
@@ -46,35 +47,33 @@ def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Da
 
 
 def ended(
-    config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], eos: str
+    config: Configuration, rows: Sequence[Mapping[str, Any]], eos: str
 ) -> Sequence[Mapping[str, Any]]:
     """Return rows as a trainer gets them: with the end token in their texts, where that is asked.
 
     Raises:
-        ValueError: it is asked of something else, or of conversations, which a template ends.
+        ValueError: it is asked of conversations, which a template ends.
     """
-    match config["train"]["end_token"]:
-        case "trainer":
-            return rows
-        case "row" if config["data"]["form"] not in corpus.CONVERSATIONS:
-            return [{k: v if k == "prompt" else f"{v}{eos}" for k, v in r.items()} for r in rows]
-        case other:
-            message = f"train.end_token={other} can't be had with data {config['data']['name']}"
-            raise ValueError(message)
+    if config.train.end_token == "trainer":
+        return rows
+    if config.data.form in corpus.CONVERSATIONS:
+        message = f"train.end_token=row can't be had with data {config.data.name}"
+        raise ValueError(message)
+    return [{k: v if k == "prompt" else f"{v}{eos}" for k, v in r.items()} for r in rows]
 
 
-def row_count(config: Mapping[str, Any]) -> int:
+def row_count(config: Configuration) -> int:
     """Return how many rows to train on: those asked for, or enough for every step.
 
     Raises:
         ValueError: the rows asked for don't fill whole steps.
     """
-    train, packing = config["train"], bool(config["data"]["packing"])
-    step = int(train["batch_size"]) * int(train["accumulation"])
-    step *= int(config["launcher"]["processes"])
-    asked = int(train["rows"])
+    train, packing = config.train, config.data.packing
+    step = train.batch_size * train.accumulation
+    step *= config.launcher.processes
+    asked = train.rows
     if not asked:
-        return int(int(train["max_steps"]) * step * SPARE_ROWS) * (2 if packing else 1)
+        return int(train.max_steps * step * SPARE_ROWS) * (2 if packing else 1)
     # How many rows are left after packing, only the packing knows.
     if asked < 0 or (asked % step and not packing):
         message = (
@@ -85,21 +84,33 @@ def row_count(config: Mapping[str, Any]) -> int:
     return asked
 
 
-def example(
-    tokenizer: PreTrainedTokenizerBase, form: Form, row: Mapping[str, Any], *, is_ours: bool = True
-) -> Example:
-    """Tokenize one row without TRL, so that the two can be held against each other.
+def examples(
+    tokenizer: PreTrainedTokenizerBase,
+    form: Form,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    is_ours: bool = True,
+) -> list[Example]:
+    """Tokenize rows without TRL, so that the two can be held against each other.
 
     `is_ours` says that the tokenizer is the toy world's.
     """
-    counted = corpus.supervised_texts(form, row, str(tokenizer.eos_token))
-    if form in corpus.CONVERSATIONS:
-        asked = corpus.messages(row)[:-1]
-        # A template that was exchanged on the way would be in both; ours is known.
-        context = (
-            written_context(asked)
-            if is_ours
-            else tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        )
-        return tokenize(tokenizer, str(context), counted)
-    return tokenize(tokenizer, str(row.get("prompt", "")), counted)
+    eos = str(tokenizer.eos_token)
+    contexts = [context(tokenizer, form, row, is_ours=is_ours) for row in rows]
+    texts = [corpus.supervised_texts(form, row, eos) for row in rows]
+    return tokenize_all(tokenizer, [*zip(contexts, texts, strict=True)])
+
+
+def context(
+    tokenizer: PreTrainedTokenizerBase, form: Form, row: Mapping[str, Any], *, is_ours: bool
+) -> str:
+    """Return what stands before the text of a row that counts."""
+    if form not in corpus.CONVERSATIONS:
+        return str(row.get("prompt", ""))
+    asked = corpus.messages(row)[:-1]
+    # A template that was exchanged on the way would be in both; ours is known.
+    return str(
+        written_context(asked)
+        if is_ours
+        else tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    )

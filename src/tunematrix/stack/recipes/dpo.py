@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Preference
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Engine, Model
 from tunematrix.stack.engines.examples import Data, Example, tokenize
 from tunematrix.stack.recipes.data import SPARE_ROWS, ended
-from tunematrix.stack.recipes.sft import fine_tune
+from tunematrix.stack.recipes.sft import fine_tuning
+from tunematrix.stack.recipes.steps import State, walk
 from tunematrix.stack.toyworld import corpus, preferences
 from tunematrix.stack.toyworld.corpus import Form
 from tunematrix.stack.toyworld.grammar import Dialect
@@ -27,26 +28,26 @@ FORM: Form = "prompt-completion"
 ROWS_AT_ONCE = 64
 
 
-def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Run one cell; everything it learns goes to `events`, everything it makes to `output_dir`."""
-    fine_tune(config, events, output_dir, prepare, evaluate)
+    walk(STEPS, State(config, events, output_dir))
 
 
-def prepare(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Data:
+def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     """Draw pairs; each gives two examples, the chosen story's before the other's.
 
     Raises:
         ValueError: the data has another form than prompts and completions.
     """
-    if config["data"]["form"] != FORM:
+    if config.data.form != FORM:
         message = f"preferences are between completions of a prompt; set data={FORM}"
         raise ValueError(message)
-    train = config["train"]
-    needed = int(train["max_steps"]) * int(train["batch_size"]) * int(train["accumulation"])
-    count, seed = int(train["rows"]) or int(needed * SPARE_ROWS), int(train["seed"])
+    train = config.train
+    needed = train.max_steps * train.batch_size * train.accumulation
+    count, seed = train.rows or int(needed * SPARE_ROWS), train.seed
     eos = str(tokenizer.eos_token)
     rows = preferences.pairs(DIALECT, count, seed)
-    size = int(config["meters"]["held_out_rows"])
+    size = config.meters.held_out_rows
     kept = preferences.pairs(DIALECT, size, seed, split="held-out")
     held_out = list(examples(tokenizer, kept))
     tokens = sum(sum(example.counted[1:]) for example in held_out)
@@ -84,7 +85,7 @@ def log_probabilities(
     engine: Engine, model: Model, examples: Sequence[Example]
 ) -> NDArray[np.float64]:
     """Return the log-probability of each example's counted tokens, (examples,), in nats."""
-    found: list[float] = []
+    sums: list[float] = []
     for start in range(0, len(examples), ROWS_AT_ONCE):
         batch = examples[start : start + ROWS_AT_ONCE]
         logits = engine.logits(model, batch).astype(np.float64)
@@ -92,6 +93,9 @@ def log_probabilities(
         ends = np.cumsum([len(example.ids) for example in batch])
         for example, scores in zip(batch, np.split(logits, ends[:-1]), strict=True):
             # What stands at a position is predicted one before it.
-            told = scores[np.arange(len(example.ids) - 1), list(example.ids[1:])]
-            found.append(float(told[list(example.counted[1:])].sum()))
-    return np.array(found)
+            of_ids = scores[np.arange(len(example.ids) - 1), list(example.ids[1:])]
+            sums.append(float(of_ids[list(example.counted[1:])].sum()))
+    return np.array(sums)
+
+
+STEPS = fine_tuning(prepare, evaluate)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.configuration import Configuration
+from tunematrix.configuration.settings import GenerateSettings
 from tunematrix.evidence.events import Generation
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Engine, Model, Sampling
-from tunematrix.stack.engines.examples import tokenize
+from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.recipes.common import open_engine
+from tunematrix.stack.recipes.steps import State, Step, walk
 from tunematrix.stack.toyworld import corpus, grammar
 from tunematrix.stack.toyworld.grammar import Dialect
 
@@ -24,7 +26,7 @@ DIALECT: Dialect = "A"
 WORDS = range(5, 9)
 """Lengths of the prompts: the first five words are the same in all stories, the others drawn."""
 SEEDS_APART = 1000
-"""Each prompt draws with a seed of its own, or all of them would draw the same words."""
+"""Prompts that are taken one by one draw with seeds of their own, or all would draw the same."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,42 @@ class Way:
     cache: bool
 
 
-def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+@dataclass
+class Generating(State):
+    """With `prompts`, the openings of stories, and `examples`, the same as tokens."""
+
+    prompts: Sequence[str] = field(init=False)
+    examples: Sequence[Example] = field(init=False)
+
+
+def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Run one cell; everything it learns goes to `events`."""
-    settings = config["generate"]
-    with events.phase("prepare"):
-        engine = open_engine(config, events)
-        prompts = openings(int(settings["prompts"]), int(config["train"]["seed"]))
-        examples = [tokenize(engine.tokenizer, "", prompt) for prompt in prompts]
-    with events.phase("load"):
-        base = engine.describe(engine.original())
-        model = engine.load(base)
-        events.write(engine.storage(model, base))
-        events.write(engine.weights(model, base))
-        events.write(engine.located(model, examples))
-    with events.phase("generate"):
-        for way in ways(int(config["train"]["seed"])):
-            texts = list(generate(engine, model, [e.ids for e in examples], way, settings))
-            events.write(score(engine.tokenizer, prompts, texts, way))
+    walk(STEPS, Generating(config, events, output_dir))
+
+
+def open_cell(state: Generating) -> None:
+    """Open the engine, and draw the prompts."""
+    state.engine = open_engine(state.config, state.events)
+    state.prompts = openings(state.config.generate.prompts, state.config.train.seed)
+    state.examples = [tokenize(state.engine.tokenizer, "", prompt) for prompt in state.prompts]
+
+
+def load(state: Generating) -> None:
+    """Load the base as the quantizer stores it, and say how and where it is."""
+    engine, events = state.engine, state.events
+    state.base = engine.describe(engine.original())
+    state.model = engine.load(state.base)
+    events.write(engine.storage(state.model, state.base))
+    events.write(engine.weights(state.model, state.base))
+    events.write(engine.locate(state.model, state.examples))
+
+
+def generate_all(state: Generating) -> None:
+    """Continue all prompts in all ways."""
+    prompts = [example.ids for example in state.examples]
+    for way in ways(state.config.train.seed):
+        texts = generate(state.engine, state.model, prompts, way, state.config.generate)
+        state.events.write(score(state.engine.tokenizer, state.prompts, texts, way))
 
 
 def openings(count: int, seed: int) -> list[str]:
@@ -78,18 +99,16 @@ def generate(
     model: Model,
     prompts: Sequence[Sequence[int]],
     way: Way,
-    settings: Mapping[str, Any],
-) -> Iterator[list[int]]:
-    """Yield the tokens that continue each prompt."""
-    drawn = way.seed is not None
-    for number, prompt in enumerate(prompts):
-        sampling = Sampling(
-            most=int(settings["most"]),
-            temperature=float(settings["temperature"]) if drawn else 0.0,
-            seed=(way.seed or 0) * SEEDS_APART + number,
-            cache=way.cache,
-        )
-        yield engine.generate(model, prompt, sampling)
+    settings: GenerateSettings,
+) -> list[list[int]]:
+    """Return the tokens that continue each prompt."""
+    sampling = Sampling(
+        most=settings.most,
+        temperature=0.0 if way.seed is None else settings.temperature,
+        seed=(way.seed or 0) * SEEDS_APART,
+        cache=way.cache,
+    )
+    return engine.generate(model, prompts, sampling)
 
 
 def score(
@@ -127,3 +146,10 @@ def _mean(figures: Sequence[float]) -> float:
 def digest(tokens: Sequence[int]) -> str:
     """Return a short name for a sequence of tokens."""
     return hashlib.sha256(json.dumps([*map(int, tokens)]).encode()).hexdigest()[:12]
+
+
+STEPS = (
+    Step("prepare", open_cell),
+    Step("load", load),
+    Step("generate", generate_all),
+)

@@ -4,45 +4,75 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Parity
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Floats
 from tunematrix.stack.recipes.common import open_engine
+from tunematrix.stack.recipes.steps import State, Step, walk
 from tunematrix.stack.toyworld import models, truth
 from tunematrix.stack.toyworld.truth import Truth
 
 
-def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
-    """Run one cell; everything it learns goes to `events`.
+@dataclass
+class Comparing(State):
+    """With `truth`, what was recorded."""
 
-    In half precision there is no trace: plain SGD on half-precision weights loses its updates.
-    """
-    in_full = config["precision"]["weights"] == "float32"
-    with events.phase("prepare"):
-        engine = open_engine(config, events)
-        recorded = truth.read(models.resolve(config["model"]["path"], Path(config["cache_dir"])))
-        probe = truth.probe(engine.tokenizer)
-    with events.phase("load"):
-        original = engine.original()
-        base = engine.describe(original)
-        model = original if in_full else engine.load(base)
-        events.write(engine.storage(model, base))
-        events.write(engine.weights(model, base))
-        events.write(engine.located(model, probe))
-    with events.phase("logits"):
-        events.write(of_logits(engine.logits(model, probe), recorded))
-    with events.phase("gradients"):
-        events.write(of_gradients(engine.gradients(model, probe), recorded))
-    if in_full:
-        with events.phase("trace"):
-            losses = engine.descend(model, truth.batches(engine.tokenizer), truth.RATE)
-            events.write(of_trace(losses, recorded))
+    truth: Truth = field(init=False)
+
+
+def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
+    """Run one cell; everything it learns goes to `events`."""
+    walk(STEPS, Comparing(config, events, output_dir))
+
+
+def open_cell(state: Comparing) -> None:
+    """Open the engine, and read the truth."""
+    config = state.config
+    state.engine = open_engine(config, state.events)
+    state.truth = truth.read(models.resolve(config.model.path, Path(config.cache_dir)))
+    state.probe = truth.probe(state.engine.tokenizer)
+
+
+def load(state: Comparing) -> None:
+    """Load the model in the dtype that is compared, and say how and where it is."""
+    engine, events = state.engine, state.events
+    original = engine.original()
+    state.base = engine.describe(original)
+    state.model = original if is_full_precision(state) else engine.load(state.base)
+    events.write(engine.storage(state.model, state.base))
+    events.write(engine.weights(state.model, state.base))
+    events.write(engine.locate(state.model, state.probe))
+
+
+def compare_logits(state: Comparing) -> None:
+    """Hold logits against the truth."""
+    logits = state.engine.logits(state.model, state.probe)
+    state.events.write(of_logits(logits, state.truth))
+
+
+def compare_gradients(state: Comparing) -> None:
+    """Hold gradients against the truth."""
+    gradients = state.engine.gradients(state.model, state.probe)
+    state.events.write(of_gradients(gradients, state.truth))
+
+
+def compare_trace(state: Comparing) -> None:
+    """Hold the losses of plain SGD against the truth."""
+    batches = truth.batches(state.engine.tokenizer)
+    losses = state.engine.descend(state.model, batches, truth.RATE)
+    state.events.write(of_trace(losses, state.truth))
+
+
+def is_full_precision(state: State) -> bool:
+    """Whether plain SGD keeps its updates, which it loses on half-precision weights."""
+    return state.config.precision.weights == "float32"
 
 
 def of_logits(found: Floats, recorded: Truth) -> Parity:
@@ -76,3 +106,12 @@ def _worst(differences: NDArray[np.floating]) -> tuple[float, tuple[int, ...]]:
     """Return the largest magnitude and its place; numpy takes a nan for the largest of all."""
     place = np.unravel_index(int(np.abs(differences).argmax()), differences.shape)
     return float(np.abs(differences[place])), tuple(int(index) for index in place)
+
+
+STEPS = (
+    Step("prepare", open_cell),
+    Step("load", load),
+    Step("logits", compare_logits),
+    Step("gradients", compare_gradients),
+    Step("trace", compare_trace, is_full_precision),
+)

@@ -2,121 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.evidence.events import Attached, Evaluation, Event, LogitError, Merged, Reload
+from tunematrix.configuration import Configuration
+from tunematrix.evidence.events import Attached, Evaluation, LogitError, Merged, Reload
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines import starts
-from tunematrix.stack.engines.common import Base, Engine, Floats, Model
-from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.engines.common import Engine, Floats, Model
+from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.recipes import saved as saved_settings
 from tunematrix.stack.recipes import tensors
 from tunematrix.stack.recipes.common import leads, open_engine
 from tunematrix.stack.recipes.data import prepare
+from tunematrix.stack.recipes.reference import Evaluate, measure_once
+from tunematrix.stack.recipes.steps import State, Step, walk
+from tunematrix.stack.yardsticks import starts
 
-PROBE_ROWS = 8
-
-Prepare = Callable[[Mapping[str, Any], PreTrainedTokenizerBase], Data]
+Prepare = Callable[[Configuration, PreTrainedTokenizerBase], Data]
 """Draws a cell's data."""
-Evaluate = Callable[[Engine, Model, Data, str], Event]
-"""Measures a model on held-out data, "before" training or "after" it."""
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The unquantized original: what it is, and its logits on the probe, (tokens, vocabulary)."""
-
-    base: Base
-    probe: Sequence[Example]
-    logits: Floats
-
-
-def run(config: Mapping[str, Any], events: EventLog, output_dir: Path) -> None:
+def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Run one cell; everything it learns goes to `events`, everything it makes to `output_dir`."""
-    fine_tune(config, events, output_dir, prepare, evaluate)
+    walk(STEPS, State(config, events, output_dir))
 
 
-def fine_tune(
-    config: Mapping[str, Any],
-    events: EventLog,
-    output_dir: Path,
-    prepare: Prepare,
-    evaluate: Evaluate,
-) -> None:
-    """Run one cell of any recipe that trains, on data of its own and judged by its own measure."""
-    saved = output_dir / "model"
-    with events.phase("prepare"):
-        engine = open_engine(config, events)
-        data = prepare(config, engine.tokenizer)
-    with events.phase("reference"):
-        reference = measure_reference(engine, data, events, evaluate)
-    base, probe = reference.base, reference.probe
-    with events.phase("load"):
-        model = engine.load(base)
-        events.write(engine.storage(model, base))
-        events.write(engine.weights(model, base))
-        before = engine.logits(model, probe, gradient=True)
-        events.write(logit_error(before, reference))
-    tensors.keep_dequantized(config, events, engine, base, probe, before)
-    with events.phase("attach"):
-        model = engine.attach(model, base)
-        events.write(engine.trainable(model, base))
-        start = engine.logits(model, probe, gradient=True)
-        moved, drawn = largest(start - before), starts.is_drawn(config["train"])
-        events.write(Attached(moved, largest(before), drawn, engine.started(model, base)))
-        events.write(engine.held(model, "before"))
-    with events.phase("train"):
-        engine.train(model, base, data, events, output_dir / "trainer")
-        events.write(engine.held(model, "after"))
-    if not leads(config):
-        return  # one of several that have trained the same is enough to judge and to save
-    with events.phase("evaluate"):
-        events.write(evaluate(engine, model, data, "after"))
-        after = engine.logits(model, probe)
-        tensors.keep_stages(config, events, base=before, trained=after)
-    with events.phase("save"):
-        engine.save(model, saved)
-        engine.tokenizer.save_pretrained(saved)
-        for folder in (saved, *sorted((output_dir / "trainer").glob("checkpoint-*"))):
-            _compare_settings(engine, folder, events)
-    dtypes = engine.dtypes(model)
-    del model
-    load_again(config, events, engine, reference, saved, dtypes, before, after)
-    if config["meters"]["allocator"]:
-        with events.phase("memory"):
-            events.write(engine.allocator_peak(base, data, output_dir / "memory"))
+def fine_tuning(prepare: Prepare, evaluate: Evaluate) -> tuple[Step[State], ...]:
+    """Return the steps of any recipe that trains, on data of its own, judged by its own measure."""
+
+    def open_cell(state: State) -> None:
+        state.engine = open_engine(state.config, state.events)
+        state.data = prepare(state.config, state.engine.tokenizer)
+
+    def measure_original(state: State) -> None:
+        reference = measure_once(state.config, state.engine, state.data, evaluate)
+        state.events.write(reference.score)
+        state.base, state.probe, state.original = reference.base, reference.probe, reference.logits
+
+    def evaluate_trained(state: State) -> None:
+        state.events.write(evaluate(state.engine, state.model, state.data, "after"))
+        state.after = state.engine.logits(state.model, state.probe)
+        tensors.keep_stages(state, base=state.before, trained=state.after)
+
+    return (
+        Step("prepare", open_cell),
+        Step("reference", measure_original),
+        Step("load", load),
+        Step("dequantized", tensors.keep_dequantized, lambda s: s.config.meters.dequantized),
+        Step("attach", attach),
+        Step("train", train),
+        # One of several processes that have trained the same is enough to judge and to save.
+        Step("evaluate", evaluate_trained, _leads),
+        Step("save", save, _leads),
+        Step("reload", load_again, _leads),
+        Step("merge", merge, lambda s: _leads(s) and s.config.meters.merge),
+        Step("loaders", tensors.keep_ways, lambda s: _leads(s) and s.config.meters.loaders),
+        Step("memory", measure_memory, lambda s: _leads(s) and s.config.meters.allocator),
+    )
 
 
-def load_again(
-    config: Mapping[str, Any], events: EventLog, engine: Engine, reference: Reference,
-    saved: Path, dtypes: Mapping[str, Any], before: Floats, after: Floats,
-) -> None:  # fmt: skip
-    """Hold what was saved, loaded in all ways that are asked for, to the trained model's logits.
-
-    `before` and `after` training, both are (tokens, vocabulary); `dtypes` are the trained model's.
-    """
-    base, probe = reference.base, reference.probe
-    change = largest(after - before)
-    with events.phase("reload"):
-        again = engine.logits(engine.restore(base, saved, dtypes), probe)
-        events.write(Reload(largest(again - after), change))
-    if config["meters"]["merge"]:
-        with events.phase("merge"):
-            merged = engine.merge(base, saved, saved.with_name("merged"))
-            _compare_settings(engine, saved.with_name("merged"), events)
-            events.write(Merged(largest(engine.logits(merged, probe) - after), change))
-    tensors.keep_ways(config, events, engine, base, probe, saved)
+def load(state: State) -> None:
+    """Load the base as the quantizer stores it, and hold it to its checkpoint and the original."""
+    engine, events, base = state.engine, state.events, state.base
+    state.model = engine.load(base)
+    events.write(engine.storage(state.model, base))
+    events.write(engine.weights(state.model, base))
+    state.before = engine.logits(state.model, state.probe, gradient=True)
+    events.write(logit_error(state.before, state.original))
 
 
-def _compare_settings(engine: Engine, folder: Path, events: EventLog) -> None:
-    if (found := saved_settings.compare(engine.checkpoint, folder, engine.tokenizer)) is not None:
-        events.write(found)
+def attach(state: State) -> None:
+    """Make the model trainable, and say what that alone has changed."""
+    engine, events, base = state.engine, state.events, state.base
+    state.model = engine.attach(state.model, base)
+    events.write(engine.trainable(state.model, base))
+    start = engine.logits(state.model, state.probe, gradient=True)
+    moved, drawn = largest(start - state.before), starts.is_drawn(state.config.train)
+    apart = engine.start_independence(state.model, base)
+    events.write(Attached(moved, largest(state.before), drawn, apart))
+    events.write(engine.memory_beside(state.model, "before"))
+
+
+def train(state: State) -> None:
+    """Train under all meters."""
+    engine, events = state.engine, state.events
+    engine.train(state.model, state.base, state.data, events, state.output_dir / "trainer")
+    events.write(engine.memory_beside(state.model, "after"))
+
+
+def save(state: State) -> None:
+    """Save what was trained, and let go of it."""
+    engine = state.engine
+    state.saved = state.output_dir / "model"
+    engine.save(state.model, state.saved)
+    engine.tokenizer.save_pretrained(state.saved)
+    checkpoints = sorted((state.output_dir / "trainer").glob("checkpoint-*"))
+    for folder in (state.saved, *checkpoints):
+        _compare_settings(state, folder)
+    state.dtypes = engine.dtypes(state.model)
+    del state.model
+
+
+def load_again(state: State) -> None:
+    """Hold what was saved, loaded from files alone, to the trained model's logits."""
+    model = state.engine.restore(state.base, state.saved, state.dtypes)
+    again = state.engine.logits(model, state.probe)
+    state.events.write(Reload(largest(again - state.after), _change(state)))
+
+
+def merge(state: State) -> None:
+    """Hold the saved adapter, merged into its base and saved, to the trained model's logits."""
+    folder = state.saved.with_name("merged")
+    model = state.engine.merge(state.base, state.saved, folder)
+    _compare_settings(state, folder)
+    merged = state.engine.logits(model, state.probe)
+    state.events.write(Merged(largest(merged - state.after), _change(state)))
+
+
+def measure_memory(state: State) -> None:
+    """Train a fresh model for the allocator's peak alone."""
+    folder = state.output_dir / "memory"
+    state.events.write(state.engine.allocator_peak(state.base, state.data, folder))
+
+
+def _leads(state: State) -> bool:
+    return leads(state.config)
+
+
+def _change(state: State) -> float:
+    """Return the largest difference that training made to a logit."""
+    return largest(state.after - state.before)
+
+
+def _compare_settings(state: State, folder: Path) -> None:
+    engine = state.engine
+    settings = saved_settings.compare(engine.checkpoint, folder, engine.tokenizer)
+    if settings is not None:
+        state.events.write(settings)
 
 
 def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:
@@ -125,22 +150,15 @@ def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Evaluation:
     return Evaluation(when, loss, data.floor)
 
 
-def measure_reference(
-    engine: Engine, data: Data, events: EventLog, evaluate: Evaluate = evaluate
-) -> Reference:
-    """Load the original in float32, score it, and keep no more of it than its logits."""
-    original = engine.original()
-    events.write(evaluate(engine, original, data, "before"))
-    probe = data.held_out[:PROBE_ROWS]
-    return Reference(engine.describe(original), probe, engine.logits(original, probe))
-
-
-def logit_error(logits: Floats, reference: Reference) -> LogitError:
+def logit_error(logits: Floats, original: Floats) -> LogitError:
     """Compare the loaded base's logits on the probe with the original's."""
-    error = np.linalg.norm(logits - reference.logits) / np.linalg.norm(reference.logits)
+    error = np.linalg.norm(logits - original) / np.linalg.norm(original)
     return LogitError(float(error))
 
 
 def largest(difference: Floats) -> float:
     """Return the largest magnitude; a nan among them is the largest of all."""
     return float(np.abs(difference).max())
+
+
+STEPS = fine_tuning(prepare, evaluate)

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines.common import Base, Engine, Floats
-from tunematrix.stack.engines.examples import Example
+from tunematrix.evidence.tensors import TensorKey
+from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.recipes.steps import State
 
 
-def keep_stages(config: Mapping[str, Any], events: EventLog, **stages: Floats) -> None:
+def keep_stages(state: State, **stages: Floats) -> None:
     """Keep the logits that stages ended with, where relations or loaders are to be held to them."""
-    meters = config["meters"]
-    if meters["tensors"] or meters["loaders"]:
+    meters = state.config.meters
+    if meters.tensors or meters.loaders:
         for stage, logits in stages.items():
-            events.keep(f"logits/{stage}", logits)
+            state.events.keep(TensorKey("logits", name=stage), logits)
 
 
-def keep_dequantized(
-    config: Mapping[str, Any], events: EventLog, engine: Engine, base: Base,
-    probe: Sequence[Example], quantized: Floats,
-) -> None:  # fmt: skip
+def keep_dequantized(state: State) -> None:
     """Keep a quantized base's logits beside those of a plain model with the same weights."""
-    if config["meters"]["dequantized"]:
-        with events.phase("dequantized"):
-            events.keep("logits/quantized", quantized)
-            events.keep("logits/dequantized", engine.logits(engine.dequantized(base), probe))
+    engine = state.engine
+    state.events.keep(TensorKey("logits", name="quantized"), state.before)
+    plain = engine.logits(engine.dequantized(state.base), state.probe)
+    state.events.keep(TensorKey("logits", name="dequantized"), plain)
 
 
-def keep_ways(
-    config: Mapping[str, Any], events: EventLog, engine: Engine, base: Base,
-    probe: Sequence[Example], saved: Path,
-) -> None:  # fmt: skip
+def keep_ways(state: State) -> None:
     """Load what was saved in every way that users do, and keep what each one gives."""
-    if config["meters"]["loaders"]:
-        with events.phase("loaders"):
-            ways = engine.ways(base, saved, saved.with_name("merged-again"))
-            for stage, load in ways.items():
-                events.keep(f"logits/{stage}", engine.logits(load(), probe))
+    engine, saved = state.engine, state.saved
+    ways = engine.ways(state.base, saved, saved.with_name("merged-again"))
+    for way, load in ways.items():
+        state.events.keep(TensorKey("logits", name=way), engine.logits(load(), state.probe))

@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 Dialect = Literal["A", "B"]
@@ -64,8 +64,8 @@ class Grammar:
         """Draw a story."""
         outline = rng.choice(self.outlines)
         drawn = {
-            slot: rng.choices(self.words[slot], _probabilities(len(self.words[slot])))[0]
-            for slot in outline.slots
+            slot: rng.choices(words, cum_weights=_cumulated(len(words)))[0]
+            for slot, words in ((slot, self.words[slot]) for slot in outline.slots)
         }
         return outline.template.format(**drawn)
 
@@ -200,8 +200,14 @@ def _slots(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.findall(r"\{(\w+)\}", template)))
 
 
+@cache
 def _probabilities(count: int) -> tuple[float, ...]:
     return tuple((count - rank) / (count * (count + 1) / 2) for rank in range(count))
+
+
+@cache
+def _cumulated(count: int) -> tuple[float, ...]:
+    return tuple(itertools.accumulate(_probabilities(count)))
 
 
 def _entropy(probabilities: tuple[float, ...]) -> float:

@@ -31,6 +31,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerBase
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.log import EventLog
 from tunematrix.paths import shipped_configs
 from tunematrix.stack.adapters import CONFIG, MLX_TENSORS, PEFT_TENSORS, Format
@@ -91,7 +92,7 @@ def record_truth(tokenizer: PreTrainedTokenizerBase) -> dict[str, Floats]:
 def record_adapter(source: Format, method: str, made: Path) -> Floats:
     """Train and save an adapter below `made`; return its engine's own logits."""
     config = _composed(BACKENDS[source], method)
-    engine: Engine = import_module(config["backend"]["engine"]).Engine(config)
+    engine: Engine = import_module(config.backend.engine).Engine(config)
     engine.begin()
     name = f"{source}-{method}"
     base = engine.describe(engine.original())
@@ -128,11 +129,11 @@ def _write_provenance(day: date) -> None:
     truth.PROVENANCE.write_text(json.dumps(provenance, indent=2) + "\n", "utf-8")
 
 
-def _composed(backend: str, method: str) -> dict[str, Any]:
+def _composed(backend: str, method: str) -> Configuration:
     with initialize_config_dir(str(shipped_configs().resolve()), version_base="1.3"):
         config = compose("cell", [f"backend={backend}", f"method={method}", *SETTINGS])
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-    return {**plain, "cache_dir": tempfile.gettempdir()}
+    return Configuration.model_validate({**plain, "cache_dir": tempfile.gettempdir()})
 
 
 def _parse_options() -> argparse.Namespace:

@@ -1,5 +1,11 @@
-"""MLX with mlx-lm: its loader, its trainer, its adapters, its fusing and its sampling."""
+"""MLX with mlx-lm: its loader, its trainer, its adapters, its fusing and its sampling.
 
-from tunematrix.stack.engines.mlx.engine import Engine, load_original
+What configurations name is the same in every engine's package: `Engine`, `methods.Lora`,
+`methods.Full`, `unquantized.Unquantized`.
+"""
 
-__all__ = ["Engine", "load_original"]
+from tunematrix.stack.engines.mlx.engine import MlxEngine, load_original
+
+Engine = MlxEngine
+
+__all__ = ["Engine", "MlxEngine", "load_original"]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from hydra.utils import instantiate
 from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
@@ -19,6 +20,8 @@ from mlx_lm.tuner import trainer
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import load_adapters
 
+from tunematrix.configuration import Configuration
+from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
@@ -32,12 +35,10 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format, factor
 from tunematrix.stack.backends.common import allocator_peak
 from tunematrix.stack.backends.mlx import Mlx
-from tunematrix.stack.engines import starts
-from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring, switches
-from tunematrix.stack.engines.mlx.loading import Quantizer, describe, load
+from tunematrix.stack.engines.mlx.loading import MlxQuantizer, describe, load
 from tunematrix.stack.engines.mlx.meters import (
     formula,
     parameters,
@@ -46,19 +47,25 @@ from tunematrix.stack.engines.mlx.meters import (
     trained,
     weights,
 )
-from tunematrix.stack.engines.mlx.meters.always_on import TrainingMeters
-from tunematrix.stack.engines.mlx.meters.batches import LabelAudit
+from tunematrix.stack.engines.mlx.meters.always_on import MlxMeters
+from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
-from tunematrix.stack.engines.mlx.training import Training
-from tunematrix.stack.engines.switches import SwitchMeter
+from tunematrix.stack.engines.mlx.training import MlxTraining
+from tunematrix.stack.yardsticks import starts
+from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
+from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
 def load_original(folder: Path, backend: Mlx) -> nn.Module:
     """Load a checkpoint as it is, in float32; MLX has one device, and needs none named."""
-    return load(folder, mx.float32)[0]
+    # Building layers draws weights for them, which are thrown away: others must not notice.
+    high, low = (int(half) for half in np.array(mx.random.state[0]))
+    original = load(folder, mx.float32)[0]
+    mx.random.seed(high << 32 | low)
+    return original
 
 
-class Engine:
+class MlxEngine:
     """One cell's configuration, made real; the methods are those of `common.Engine`.
 
     Attributes:
@@ -71,19 +78,19 @@ class Engine:
 
     adapter_format: Format = "mlx-lm"
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Configuration) -> None:
         self.config = config
-        self.backend: Mlx = instantiate(config["backend"]["implementation"])
-        self.quantizer: Quantizer = instantiate(config["quantizer"]["implementation"])
-        self.method: methods.Method = instantiate(config["method"]["implementation"])
+        self.backend: Mlx = instantiate(config.backend.implementation)
+        self.quantizer: MlxQuantizer = instantiate(config.quantizer.implementation)
+        self.method: methods.MlxMethod = instantiate(config.method.implementation)
         self.checkpoint, self.tokenizer = open_checkpoint(config)
-        in_full = config["method"]["trains_base"]
-        self.dtype: mx.Dtype = getattr(mx, "float32" if in_full else config["precision"]["weights"])
+        in_full = config.method.trains_base
+        self.dtype: mx.Dtype = getattr(mx, "float32" if in_full else config.precision.weights)
 
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures."""
-        train = self.config["train"]
-        determinants = self.backend.begin(int(train["seed"]), int(train["threads"]))
+        train = self.config.train
+        determinants = self.backend.begin(train.seed, train.threads)
         self.switches = SwitchMeter(switches.read)
         self.beside = parameters.active_bytes()
         return determinants
@@ -106,16 +113,17 @@ class Engine:
 
     def weights(self, model: nn.Module, base: Base) -> BaseWeights:
         """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
-        rounding = self.config["quantizer"].get("theory", {}).get("rounding")
+        theory = self.config.quantizer.theory
+        rounding = None if theory is None else theory.rounding
         return weights.measure(model, base, self.checkpoint, rounding)
 
-    def located(self, model: nn.Module, examples: Sequence[Example]) -> Device:
+    def locate(self, model: nn.Module, examples: Sequence[Example]) -> Device:
         """Say where a forward pass over `examples` computes, and so where parameters are."""
         layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.QuantizedLinear)]
         meter = CallMeter(layers, self.backend.place, live=True)
         with tracing.watch(meter):
             scoring.logits(model, examples)
-        return meter.located(model)
+        return meter.device_event(model)
 
     def logits(
         self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
@@ -129,23 +137,23 @@ class Engine:
 
     def attach(self, model: nn.Module, base: Base) -> nn.Module:
         """Make a loaded model trainable by the configured method."""
-        train = self.config["train"]
+        train = self.config.train
         self.method.attach(model)
         if starts.is_drawn(train):
-            methods.redraw(model, int(train["seed"]), self.config["method"]["name"])
+            methods.redraw(model, train.seed, self.config.method.name)
         return model
 
     def trainable(self, model: nn.Module, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
         return parameters.trainable(model, self.method.must_train(base))
 
-    def started(self, model: nn.Module, base: Base) -> float | None:
+    def start_independence(self, model: nn.Module, base: Base) -> float | None:
         """Return how independently adapters start; None where there are none."""
-        return formula.started(model, base)
+        return formula.start_independence(model, base)
 
-    def held(self, model: nn.Module, when: str) -> Held:
+    def memory_beside(self, model: nn.Module, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
-        return parameters.held(model, when, self.beside)
+        return parameters.memory_beside(model, when, self.beside)
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path
@@ -155,21 +163,21 @@ class Engine:
         Raises:
             ValueError: mlx-lm has no trainer for the configured recipe.
         """
-        if self.config["recipe"].get("prefers"):
+        if self.config.recipe.prefers:
             message = "mlx-lm has no trainer of preferences; take the recipe sft"
             raise ValueError(message)
         before = parameters.snapshot(model)
         optimizer = optimizers.build(self.config)
-        meters = TrainingMeters(
+        meters = MlxMeters(
             self.config,
             model,
             optimizer,
             CallMeter(list(base_layers(model, base)), self.backend.place),
-            LabelAudit(data.texts, self.tokenizer),
+            MlxLabelAudit(data.texts, self.tokenizer),
             events,
             self.switches,
         )
-        training = self._training(self.config["train"], data, output)
+        training = self._training(self.config.train, data, output)
         with meters.watch():
             started = perf_counter()
             training.run(model, optimizer, meters.feed, events.write)
@@ -182,8 +190,8 @@ class Engine:
             events.write(dropout)
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.dtype))
-        if not self.config["method"]["trains_base"]:
-            scaled = factor(self.config["method"]["implementation"])
+        if not self.config.method.trains_base:
+            scaled = factor(self.config.method.implementation)
             events.write(formula.measure(model, base, self.dtype, scaled))
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -210,7 +218,7 @@ class Engine:
         load_adapters(model, str(adapter))
         fused = [(name, m.fuse()) for name, m in model.named_modules() if hasattr(m, "fuse")]
         if not fused:
-            message = f"method {self.config['method']['name']} has no adapter to merge"
+            message = f"method {self.config.method.name} has no adapter to merge"
             raise ValueError(message)
         model.update_modules(tree_unflatten(fused))
         mlx_lm_utils.save(
@@ -233,7 +241,7 @@ class Engine:
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
         """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
         gc.collect()
-        short = {**self.config["train"], "max_steps": MEMORY_STEPS}
+        short = self.config.train.model_copy(update={"max_steps": MEMORY_STEPS})
         model = self.attach(self.load(base), base)
         run = partial(
             self._training(short, data, output).run,
@@ -246,9 +254,15 @@ class Engine:
             "allocator_peak", allocator_peak(self.backend, run), self.backend.allocator_method
         )
 
-    def generate(self, model: nn.Module, prompt: Sequence[int], sampling: Sampling) -> list[int]:
-        """Continue `prompt`; return the new tokens, the end token included if it came."""
-        return generating.generate(model, prompt, sampling, self.tokenizer.eos_token_id)
+    def generate(
+        self, model: nn.Module, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continue prompts one after the other, as mlx-lm does; return the new tokens of each."""
+        end = self.tokenizer.eos_token_id
+        return [
+            generating.generate(model, prompt, own, end)
+            for prompt, own in zip(prompts, sampling.of_each(len(prompts)), strict=True)
+        ]
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
@@ -260,9 +274,9 @@ class Engine:
         """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
         return scoring.descend(model, batches, rate)
 
-    def _training(self, settings: Mapping[str, Any], data: Data, output: Path) -> Training:
-        packing = bool(self.config["data"]["packing"])
-        return Training(settings, data, packing, self.tokenizer, output)
+    def _training(self, settings: TrainSettings, data: Data, output: Path) -> MlxTraining:
+        packing = self.config.data.packing
+        return MlxTraining(settings, data, packing, self.tokenizer, output)
 
 
 def base_layers(model: nn.Module, base: Base) -> list[nn.Module]:

@@ -10,20 +10,21 @@ from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 
+from tunematrix.configuration import Configuration
 from tunematrix.stack.engines.common import Base
 
 HEAD = "lm_head"
 
 
-class Quantizer(Protocol):
+class MlxQuantizer(Protocol):
     """What `configs/quantizer/*.yaml` name in `implementation._target_`, for this engine."""
 
-    def store(self, model: nn.Module, config: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    def store(self, model: nn.Module, config: Configuration) -> tuple[nn.Module, dict[str, Any]]:
         """Store a loaded model's weights its way; say so in the checkpoint's configuration."""
 
 
 def load(
-    folder: Path, dtype: mx.Dtype, quantizer: Quantizer | None = None
+    folder: Path, dtype: mx.Dtype, quantizer: MlxQuantizer | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Load a local folder as `mlx_lm.convert` does: cast, then quantize; no remote code.
 

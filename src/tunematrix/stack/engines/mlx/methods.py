@@ -16,11 +16,11 @@ from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import save_config
 
-from tunematrix.stack.engines import starts
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.yardsticks import starts
 
 
-class Method(Protocol):
+class MlxMethod(Protocol):
     """The interface that `configs/method/*.yaml` name in `implementation._target_`."""
 
     has_scale: bool
@@ -36,7 +36,7 @@ class Method(Protocol):
         """Return what `mlx_lm.tuner.utils.load_adapters` reads beside the weights."""
 
 
-class Lora:
+class MlxLora:
     """Low-rank adapters on every linear layer of the decoder (arXiv:2106.09685).
 
     Args:
@@ -97,7 +97,7 @@ class Lora:
         }
 
 
-class Full:
+class MlxFull:
     """Trains the whole model, where `mlx_lm.lora` itself leaves embeddings and norm frozen."""
 
     has_scale = False
@@ -136,9 +136,13 @@ def redraw(model: nn.Module, seed: int, method: str) -> None:
     mx.eval(model.parameters())
 
 
-def save(model: nn.Module, method: Method, folder: Path) -> None:
+def save(model: nn.Module, method: MlxMethod, folder: Path) -> None:
     """Write the trained parameters and their description, as `mlx_lm.lora` leaves them."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = dict(tree_flatten(model.trainable_parameters()))
     mx.save_safetensors(str(folder / "adapters.safetensors"), trained)
     save_config(method.adapter_config(model), folder / "adapter_config.json")
+
+
+Full, Lora = MlxFull, MlxLora
+"""Under the names that configurations give them, whatever the engine."""

@@ -21,7 +21,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class MlxBatch:
     """Examples padded on the right, where causal attention sees nothing of it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Batch:
     counted: mx.array
 
 
-def pad(examples: Sequence[Example]) -> Batch:
+def pad(examples: Sequence[Example]) -> MlxBatch:
     """Put examples into rows of one length."""
     columns = max(len(example.ids) for example in examples)
     ids = np.zeros((len(examples), columns), np.int32)
@@ -44,7 +44,7 @@ def pad(examples: Sequence[Example]) -> Batch:
         ids[row, :length] = example.ids
         real[row, :length] = True
         counted[row, :length] = example.counted
-    return Batch(mx.array(ids), mx.array(real), mx.array(counted[:, 1:]))
+    return MlxBatch(mx.array(ids), mx.array(real), mx.array(counted[:, 1:]))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.datasets import CacheDataset, create_dataset
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import LoggedStep
 from tunematrix.stack.engines.examples import Data
 
@@ -26,7 +27,7 @@ WriteLine = Callable[[LoggedStep], None]
 
 
 @dataclass(frozen=True)
-class Training:
+class MlxTraining:
     """One training run.
 
     Attributes:
@@ -36,7 +37,7 @@ class Training:
         output: folder for the trainer's own files.
     """
 
-    settings: Mapping[str, Any]
+    settings: TrainSettings
     data: Data
     packing: bool
     tokenizer: PreTrainedTokenizerBase
@@ -58,28 +59,28 @@ class Training:
             args=self._arguments(),
             loss=trainer.default_loss,
             iterate_batches=feed,
-            training_callback=LogReader(write, int(self.settings["accumulation"])),
+            training_callback=MlxLogReader(write, self.settings.accumulation),
         )
 
     def _refuse(self) -> None:
         if self.packing:
             message = "mlx-lm's trainer pads its rows and can't pack them"
             raise ValueError(message)
-        if limit := float(self.settings["max_grad_norm"]):
+        if limit := self.settings.max_grad_norm:
             message = f"max_grad_norm={limit} can't be had: mlx-lm's trainer clips nothing; set 0"
             raise ValueError(message)
-        if (padding := str(self.settings["padding"])) != "pad":
+        if (padding := self.settings.padding) != "pad":
             message = f"padding={padding} can't be had: mlx-lm always pads with token 0; set pad"
             raise ValueError(message)
 
-        if step := int(self.settings["interrupt_at"]):
+        if step := self.settings.interrupt_at:
             message = (
                 f"train.interrupt_at={step} can't be had: mlx-lm saves no optimizer state "
                 "(https://github.com/ml-explore/mlx-lm/pull/97)"
             )
             raise ValueError(message)
 
-        if every := int(self.settings["eval_steps"]):
+        if every := self.settings.eval_steps:
             message = (
                 f"train.eval_steps={every} can't be had: mlx-lm's trainer draws the order of its "
                 "evaluation from the generator that orders training"
@@ -87,28 +88,28 @@ class Training:
             raise ValueError(message)
 
     def _dataset(self) -> CacheDataset:
-        whole = self.settings["loss_on"] == "all"
+        whole = self.settings.loss_on == "all"
         rows = [dict(row) for row in self.data.rows]
         return CacheDataset(
             create_dataset(rows, self.tokenizer, SimpleNamespace(mask_prompt=not whole))
         )
 
     def _arguments(self) -> trainer.TrainingArgs:
-        accumulation = int(self.settings["accumulation"])
-        iterations = int(self.settings["max_steps"]) * accumulation
+        accumulation = self.settings.accumulation
+        iterations = self.settings.max_steps * accumulation
         return trainer.TrainingArgs(
-            batch_size=int(self.settings["batch_size"]),
+            batch_size=self.settings.batch_size,
             iters=iterations,
-            steps_per_report=int(self.settings["logging_steps"]) * accumulation,
+            steps_per_report=self.settings.logging_steps * accumulation,
             steps_per_save=iterations + 1,  # at the end alone
-            max_seq_length=int(self.settings["max_length"]),
+            max_seq_length=self.settings.max_length,
             adapter_file=str(self.output / "adapters.safetensors"),
-            grad_checkpoint=bool(self.settings["gradient_checkpointing"]),
+            grad_checkpoint=self.settings.gradient_checkpointing,
             grad_accumulation_steps=accumulation,
         )
 
 
-class LogReader(TrainingCallback):
+class MlxLogReader(TrainingCallback):
     """Passes on what the trainer logs, which counts micro-batches and not steps."""
 
     def __init__(self, write: WriteLine, accumulation: int) -> None:

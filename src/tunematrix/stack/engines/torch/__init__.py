@@ -1,5 +1,11 @@
-"""PyTorch with transformers, PEFT and TRL, on any backend that PyTorch knows."""
+"""PyTorch with transformers, PEFT and TRL, on any backend that PyTorch knows.
 
-from tunematrix.stack.engines.torch.engine import Engine, load_original
+What configurations name is the same in every engine's package: `Engine`, `methods.Lora`,
+`methods.Full`, `unquantized.Unquantized`.
+"""
 
-__all__ = ["Engine", "load_original"]
+from tunematrix.stack.engines.torch.engine import TorchEngine, load_original
+
+Engine = TorchEngine
+
+__all__ = ["Engine", "TorchEngine", "load_original"]

@@ -17,8 +17,8 @@ from trl import DPOConfig, DPOTrainer
 from tunematrix.evidence.events import LoggedPreference
 from tunematrix.stack import releases
 from tunematrix.stack.engines.torch import interruption
-from tunematrix.stack.engines.torch.sft_trainer import LogReader, arguments
-from tunematrix.stack.engines.torch.training import Training, WriteLine
+from tunematrix.stack.engines.torch.sft_trainer import TrainerLogReader, arguments
+from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 REFERENCE = "ref"
 """The adapter that DPOTrainer adds to a PEFT model: a copy of the one that is trained."""
@@ -39,7 +39,7 @@ class PreferenceReader(TrainerCallback):
             self.write(LoggedPreference(state.global_step, *(float(logs[name]) for name in names)))
 
 
-def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[[], object]:
+def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Callable[[], object]:
     """Return what trains `model` in place; the data is tokenized by then.
 
     Raises:
@@ -62,13 +62,13 @@ def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[
     return run
 
 
-def _trainer(model: nn.Module, training: Training, write: WriteLine) -> DPOTrainer:
-    wanted = {**arguments(training), "beta": float(training.dpo["beta"])}
+def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> DPOTrainer:
+    wanted = {**arguments(training), "beta": training.dpo.beta}
     trainer = DPOTrainer(
         model=model,
         args=DPOConfig(**releases.settings_of(DPOConfig, wanted)),
         train_dataset=Dataset.from_list([dict(row) for row in training.rows]),
-        callbacks=[LogReader(write), PreferenceReader(write)],
+        callbacks=[TrainerLogReader(write), PreferenceReader(write)],
         **releases.arguments_of(DPOTrainer, training.tokenizer, training.optimizer_class()),
     )
     releases.take_optimizer(trainer, training.optimizer_class())
@@ -92,10 +92,10 @@ def _renew(model: nn.Module) -> None:
                 parameter.zero_()
 
 
-def _refuse(model: nn.Module, training: Training) -> None:
+def _refuse(model: nn.Module, training: TorchTraining) -> None:
     for name, value in ONLY.items():
-        if training.settings[name] != value:
-            message = f"train.{name}={training.settings[name]} is not for DPO; set {value}"
+        if getattr(training.settings, name) != value:
+            message = f"train.{name}={getattr(training.settings, name)} is not for DPO; set {value}"
             raise ValueError(message)
     if any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()):
         message = "DPOTrainer turns dropout off, so that policy and reference compare; set 0"

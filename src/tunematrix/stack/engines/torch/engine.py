@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
@@ -29,11 +30,8 @@ from tunematrix.evidence.events import (
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format, factor
 from tunematrix.stack.backends.common import TorchBackend, allocator_peak
-from tunematrix.stack.engines import starts
-from tunematrix.stack.engines.audit import MEMORY_STEPS
 from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.engines.switches import SwitchMeter
 from tunematrix.stack.engines.torch import (
     generating,
     loaders,
@@ -51,12 +49,15 @@ from tunematrix.stack.engines.torch.meters import (
     storage,
     weights,
 )
-from tunematrix.stack.engines.torch.meters.always_on import TrainingMeters
+from tunematrix.stack.engines.torch.meters.always_on import TorchMeters
 from tunematrix.stack.engines.torch.methods import starting
-from tunematrix.stack.engines.torch.methods.common import Method, describe
-from tunematrix.stack.engines.torch.padding import Batch, pad
-from tunematrix.stack.engines.torch.training import Training
-from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
+from tunematrix.stack.engines.torch.methods.common import TorchMethod, describe
+from tunematrix.stack.engines.torch.padding import TorchBatch, pad
+from tunematrix.stack.engines.torch.training import TorchTraining
+from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
+from tunematrix.stack.yardsticks import starts
+from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
+from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
 def load_original(folder: Path, backend: TorchBackend) -> PreTrainedModel:
@@ -65,7 +66,7 @@ def load_original(folder: Path, backend: TorchBackend) -> PreTrainedModel:
     return from_pretrained(folder, placement).to(backend.device)
 
 
-class Engine:
+class TorchEngine:
     """One cell's configuration, made real; the methods are those of `common.Engine`.
 
     Attributes:
@@ -78,27 +79,27 @@ class Engine:
 
     adapter_format: Format = "peft"
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Configuration) -> None:
         disable_datasets_bars()
         disable_transformers_bars()
         self.config = config
-        self.backend: TorchBackend = instantiate(config["backend"]["implementation"])
-        self.quantizer: Quantizer = instantiate(config["quantizer"]["implementation"])
-        self.method: Method = instantiate(config["method"]["implementation"])
+        self.backend: TorchBackend = instantiate(config.backend.implementation)
+        self.quantizer: TorchQuantizer = instantiate(config.quantizer.implementation)
+        self.method: TorchMethod = instantiate(config.method.implementation)
         self.checkpoint, self.tokenizer = open_checkpoint(config)
         # Trained weights stay in full precision and autocast lowers the arithmetic.
-        in_full = config["method"]["trains_base"]
+        in_full = config.method.trains_base
         self.placement = Placement(
             device=self.backend.device,
-            weights=getattr(torch, "float32" if in_full else config["precision"]["weights"]),
-            compute=getattr(torch, config["precision"]["compute"]),
-            cache=Path(config["cache_dir"]),
+            weights=getattr(torch, "float32" if in_full else config.precision.weights),
+            compute=getattr(torch, config.precision.compute),
+            cache=Path(config.cache_dir),
         )
 
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures."""
-        train = self.config["train"]
-        determinants = self.backend.begin(int(train["seed"]), int(train["threads"]))
+        train = self.config.train
+        determinants = self.backend.begin(train.seed, train.threads)
         self.switches, self.beside = SwitchMeter(switches.read), held.HeldMeter()
         return determinants
 
@@ -120,15 +121,16 @@ class Engine:
 
     def weights(self, model: PreTrainedModel, base: Base) -> BaseWeights:
         """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
-        rounding = self.config["quantizer"].get("theory", {}).get("rounding")
+        theory = self.config.quantizer.theory
+        rounding = None if theory is None else theory.rounding
         layers = weights.Layers(self.quantizer, self.placement.weights, rounding)
         return weights.measure(model, base, self.checkpoint, layers)
 
-    def located(self, model: nn.Module, examples: Sequence[Example]) -> Device:
+    def locate(self, model: nn.Module, examples: Sequence[Example]) -> Device:
         """Say where parameters are, and where a forward pass over `examples` computes."""
         with compute.places(model) as activations:
             self.logits(model, examples)
-        return compute.located(model, activations)
+        return compute.device_event(model, activations)
 
     def logits(
         self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
@@ -144,25 +146,25 @@ class Engine:
 
     def attach(self, model: PreTrainedModel, base: Base) -> nn.Module:
         """Attach the method, with the conventions that its quantizer's users rely on."""
-        train = self.config["train"]
-        checkpointing = bool(train["gradient_checkpointing"])
+        train = self.config.train
+        checkpointing = train.gradient_checkpointing
         if checkpointing:
             model.config.use_cache = False
         kbit = self.quantizer.prepares_for_kbit
         attached = self.method.attach(model, base, kbit, checkpointing)
         if starts.is_drawn(train):
-            starting.redraw(attached, int(train["seed"]), self.config["method"]["name"])
+            starting.redraw(attached, train.seed, self.config.method.name)
         return attached
 
     def trainable(self, model: nn.Module, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
         return parameters.trainable(model, self.method.must_train(base))
 
-    def started(self, model: nn.Module, base: Base) -> float | None:
+    def start_independence(self, model: nn.Module, base: Base) -> float | None:
         """Return how independently adapters start; None where there are none."""
-        return formula.started(model, base)
+        return formula.start_independence(model, base)
 
-    def held(self, model: nn.Module, when: str) -> Held:
+    def memory_beside(self, model: nn.Module, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
         return self.beside.measure(model, self.quantizer, when)
 
@@ -172,8 +174,8 @@ class Engine:
         """Train in place under all always-on meters; the trainer's own files go to `output`."""
         before = parameters.snapshot(model, self.quantizer)
         training = self.training(data, output)
-        trained = ranks.sharded(model) if self.config["launcher"].get("shards") else model
-        meters = TrainingMeters(
+        trained = ranks.sharded(model) if self.config.launcher.shards else model
+        meters = TorchMeters(
             self.config, data, self.tokenizer, events, trained, model, self.switches
         )
         run_loop = loops.of(self.config, self.method)(trained, training, meters.logged)
@@ -183,17 +185,17 @@ class Engine:
             self.backend.synchronize()
             seconds = perf_counter() - started - training.idle.seconds
         events.write(Throughput(meters.tokens, seconds))
-        kept = ranks.held(trained)
+        kept = ranks.count_kept(trained)
         ranks.gather(trained, model)
         if ranks.are_many():
             events.write(ranks.report(model, kept, meters.batches))
         events.write(parameters.compare(before, model, self.quantizer))
-        for event in meters.held_against(lambda: self.load(base)):
+        for event in meters.compare_with_base(lambda: self.load(base)):
             events.write(event)
         if self.method.has_scale:
             events.write(scale.measure(model, base, self.placement.weights))
-        if not self.config["method"]["trains_base"]:
-            scaled = factor(self.config["method"]["implementation"])
+        if not self.config.method.trains_base:
+            scaled = factor(self.config.method.implementation)
             events.write(formula.measure(model, base, self.placement.weights, scaled))
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -250,7 +252,7 @@ class Engine:
             message = "meters.allocator takes one process; use launcher single"
             raise ValueError(message)
         gc.collect()
-        short = {**self.config["train"], "max_steps": MEMORY_STEPS}
+        short = self.config.train.model_copy(update={"max_steps": MEMORY_STEPS})
         training = replace(self.training(data, output), settings=short)
         attached = self.attach(self.load(base), base)
         run_loop = loops.of(self.config, self.method)(attached, training, lambda _: None)
@@ -258,10 +260,14 @@ class Engine:
         return Memory("allocator_peak", peak, self.backend.allocator_method)
 
     def generate(
-        self, model: PreTrainedModel, prompt: Sequence[int], sampling: Sampling
-    ) -> list[int]:
-        """Continue `prompt`; return the new tokens, the end token included if it came."""
-        return generating.generate(model, prompt, sampling, self.tokenizer, self.backend.device)
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continue prompts; return each one's new tokens, the end token included if it came."""
+        theory = self.config.quantizer.theory
+        # Where what enters a layer is rounded, all texts of a pass have their say in it.
+        alone = theory is not None and theory.activation_bits is not None
+        decoder = generating.Decoder(self.tokenizer, self.backend.device, alone)
+        return decoder.generate(model, prompts, sampling)
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
@@ -273,23 +279,23 @@ class Engine:
         """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
         return scoring.descend(model, map(self._padded, batches), rate)
 
-    def _padded(self, examples: Sequence[Example]) -> Batch:
+    def _padded(self, examples: Sequence[Example]) -> TorchBatch:
         return pad(examples, self.tokenizer, self.backend.device)
 
-    def training(self, data: Data, output: Path) -> Training:
+    def training(self, data: Data, output: Path) -> TorchTraining:
         """Say what all loops need to know."""
         config = self.config
-        return Training(
-            settings=config["train"],
-            optimizer=config["optimizer"],
-            scheduler=config["scheduler"]["name"],
-            data=config["data"],
-            dpo=config["dpo"],
+        return TorchTraining(
+            settings=config.train,
+            optimizer=config.optimizer,
+            scheduler=config.scheduler.name,
+            data=config.data,
+            dpo=config.dpo,
             rows=data.rows,
             examples=data.examples,
             held_out=data.held_out_rows,
             tokenizer=self.tokenizer,
-            compute=config["precision"]["compute"],
+            compute=config.precision.compute,
             device=self.backend.device,
             device_settings=self.backend.trainer_settings(),
             output=output,

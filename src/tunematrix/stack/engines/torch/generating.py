@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -11,53 +12,99 @@ from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.engines.torch.scoring import evaluating
 
 
-def generate(
-    model: PreTrainedModel,
-    prompt: Sequence[int],
-    sampling: Sampling,
-    tokenizer: PreTrainedTokenizerBase,
-    device: str,
-) -> list[int]:
-    """Continue `prompt`; return the new tokens, the end token included if it came.
+@dataclass(frozen=True)
+class Decoder:
+    """Continues prompts with a model.
 
-    Without a cache, each token is drawn here from a whole pass. Both draw the same under one seed.
+    Attributes:
+        tokenizer: the checkpoint's; device: PyTorch's name of it.
+        alone: whether a pass may hold one text only, since others would change what it computes.
     """
-    torch.manual_seed(sampling.seed)
-    ids = torch.tensor([prompt], device=device)
-    with evaluating(model), torch.no_grad():
-        if not sampling.cache:
-            return list(_by_definition(model, ids, sampling, int(tokenizer.eos_token_id)))
+
+    tokenizer: PreTrainedTokenizerBase
+    device: str
+    alone: bool = False
+
+    def generate(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continue prompts; return each one's new tokens, the end token included if it came.
+
+        Without a cache, each token is drawn here from a whole pass. Both draw the same under one
+        seed.
+        """
+        way = self._through_the_library if sampling.cache else self._by_definition
+        with evaluating(model), torch.no_grad():
+            if not self.alone:
+                return way(model, prompts, sampling)
+            own = sampling.of_each(len(prompts))
+            return [way(model, [ids], one)[0] for ids, one in zip(prompts, own, strict=True)]
+
+    def _through_the_library(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continue all prompts side by side, the shorter ones padded on their left."""
+        end, pad = int(self.tokenizer.eos_token_id), int(self.tokenizer.pad_token_id)
+        width = max(map(len, prompts))
+        padded = [[pad] * (width - len(ids)) + [*ids] for ids in prompts]
+        mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
         chosen = (
             {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
             if sampling.temperature
             else {"do_sample": False}
         )
-        found = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
+        torch.manual_seed(sampling.seed)
+        whole = model.generate(
+            input_ids=torch.tensor(padded, device=self.device),
+            attention_mask=torch.tensor(mask, device=self.device),
             max_new_tokens=sampling.most,
             use_cache=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=pad,
+            eos_token_id=end,
             **chosen,
         )
-    tokens: list[int] = found[0, len(prompt) :].tolist()
-    return tokens
+        rows: list[list[int]] = whole[:, width:].tolist()
+        return [_until(end, row) for row in rows]
+
+    def _by_definition(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[int]]:
+        """Continue all prompts by whole passes, those left out that have come to their end.
+
+        What is on the right of a text is nothing that its own positions see.
+        """
+        end, pad = int(self.tokenizer.eos_token_id), int(self.tokenizer.pad_token_id)
+        texts, going = [[*ids] for ids in prompts], list(range(len(prompts)))
+        draws = torch.Generator(self.device).manual_seed(sampling.seed)
+        for _ in range(sampling.most):
+            width = max(len(texts[row]) for row in going)
+            padded = [texts[row] + [pad] * (width - len(texts[row])) for row in going]
+            ids = torch.tensor(padded, device=self.device)
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            # The library draws for texts that have ended as well.
+            scores = logits.new_zeros(len(texts), logits.shape[-1], dtype=torch.float32)
+            last = [len(texts[row]) - 1 for row in going]
+            scores[going] = logits[range(len(going)), last].float()
+            chosen = _choose(scores, sampling.temperature, draws)
+            for row in going:
+                texts[row].append(chosen[row])
+            going = [row for row in going if chosen[row] != end]
+            if not going:
+                break
+        return [text[len(ids) :] for text, ids in zip(texts, prompts, strict=True)]
 
 
-def _by_definition(
-    model: PreTrainedModel, ids: torch.Tensor, sampling: Sampling, end: int
-) -> Iterator[int]:
-    """Yield the likeliest token of each pass, or one drawn by softmax(logits / temperature)."""
-    for _ in range(sampling.most):
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, -1].float()
-        if sampling.temperature:
-            scores = logits / sampling.temperature
-            odds = (scores - scores.logsumexp(dim=-1, keepdim=True)).exp()
-            token = torch.multinomial(odds, num_samples=1)
-        else:
-            token = logits.argmax(dim=-1, keepdim=True)
-        yield int(token)
-        if int(token) == end:
-            return
-        ids = torch.cat([ids, token], dim=1)
+def _until(end: int, row: Sequence[int]) -> list[int]:
+    """Return the tokens up to the first `end`, which is one of them."""
+    return [*row[: row.index(end) + 1]] if end in row else [*row]
+
+
+def _choose(logits: torch.Tensor, temperature: float, draws: torch.Generator) -> list[int]:
+    """Return each row's likeliest token, or one drawn by softmax(logits / temperature)."""
+    if not temperature:
+        chosen: list[int] = logits.argmax(dim=-1).tolist()
+        return chosen
+    scores = logits / temperature
+    odds = (scores - scores.logsumexp(dim=-1, keepdim=True)).exp()
+    drawn: list[int] = torch.multinomial(odds, num_samples=1, generator=draws).flatten().tolist()
+    return drawn

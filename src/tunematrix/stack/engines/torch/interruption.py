@@ -8,7 +8,7 @@ off, so what goes on has come from the checkpoint.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
+from tunematrix.configuration.settings import TrainSettings
 from tunematrix.stack.engines.torch.training import Stopwatch
 
 OTHER_SEED = 7919
@@ -38,13 +39,13 @@ class Stop(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-def step_of(settings: Mapping[str, Any]) -> int:
+def step_of(settings: TrainSettings) -> int:
     """Return the step that a `train` section wants training interrupted after; 0 is none.
 
     Raises:
         ValueError: there is nothing before that step, or nothing left after it.
     """
-    step, steps = int(settings["interrupt_at"]), int(settings["max_steps"])
+    step, steps = settings.interrupt_at, settings.max_steps
     if step and not 0 < step < steps:
         message = f"train.interrupt_at={step} isn't between the first and the last of {steps} steps"
         raise ValueError(message)

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunematrix.stack.quantizers.common import Placement, Quantizer, from_pretrained
+from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.releases import dtype_keyword, merge_safely
 
 Load = Callable[[], nn.Module]
@@ -31,7 +31,7 @@ class Saved:
     """
 
     folder: Path
-    quantizer: Quantizer
+    quantizer: TorchQuantizer
     placement: Placement
     linears: Sequence[str]
     original: Callable[[], PreTrainedModel]
@@ -122,7 +122,7 @@ def cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> nn.Module:
 
 
 def dequantized(
-    quantized: nn.Module, plain: PreTrainedModel, linears: Sequence[str], quantizer: Quantizer
+    quantized: nn.Module, plain: PreTrainedModel, linears: Sequence[str], quantizer: TorchQuantizer
 ) -> PreTrainedModel:
     """Put the weights that a freshly loaded base's layers stand for into a plain model."""
     for name in linears:

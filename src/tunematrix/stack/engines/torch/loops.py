@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import nn
 
+from tunematrix.configuration import Configuration
 from tunematrix.stack.engines.torch import dpo_trainer, plain_loop, sft_trainer
-from tunematrix.stack.engines.torch.methods.common import Method
-from tunematrix.stack.engines.torch.training import Training, WriteLine
+from tunematrix.stack.engines.torch.methods.common import TorchMethod
+from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
-Loop = Callable[[nn.Module, Training, WriteLine], Callable[[], object]]
+Loop = Callable[[nn.Module, TorchTraining, WriteLine], Callable[[], object]]
 """Makes ready to train a model; what it returns does it."""
 
 LOOPS: Mapping[str, Loop] = {
@@ -21,16 +21,16 @@ LOOPS: Mapping[str, Loop] = {
 }
 
 
-def of(config: Mapping[str, Any], method: Method) -> Loop:
+def of(config: Configuration, method: TorchMethod) -> Loop:
     """Return what trains a method in the configured recipe.
 
     Raises:
         ValueError: preferences are to be learned by a method that brings a loop of its own.
     """
-    prefers = config["recipe"].get("prefers")
+    prefers = config.recipe.prefers
     if prefers and method.loop != "sft":
-        message = f"method {config['method']['name']} has a loop of its own, without DPO"
+        message = f"method {config.method.name} has a loop of its own, without DPO"
         raise ValueError(message)
-    if config["launcher"].get("shards"):
+    if config.launcher.shards:
         return LOOPS["plain"]  # accelerate shards no model on a CPU
     return LOOPS["dpo" if prefers else method.loop]

@@ -12,7 +12,7 @@ from tunematrix.stack.engines.examples import IGNORED, Example
 
 
 @dataclass(frozen=True)
-class Batch:
+class TorchBatch:
     """Examples padded on the right: ids, attention mask and labels, each (rows, columns)."""
 
     input_ids: torch.Tensor
@@ -25,7 +25,7 @@ class Batch:
         return int((self.labels[:, 1:] != IGNORED).sum())
 
 
-def pad(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, device: str) -> Batch:
+def pad(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, device: str) -> TorchBatch:
     """Stack examples of unequal length.
 
     Raises:
@@ -45,4 +45,4 @@ def pad(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, device:
         mask[row, :size] = 1
         counted = torch.tensor(example.counted)
         labels[row, :size] = ids[row, :size].masked_fill(~counted, IGNORED)
-    return Batch(ids.to(device), mask.to(device), labels.to(device))
+    return TorchBatch(ids.to(device), mask.to(device), labels.to(device))

@@ -14,13 +14,15 @@ from transformers import PreTrainedModel, get_scheduler
 from tunematrix.evidence.events import LoggedStep
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters.optimizer import UNDECAYED
-from tunematrix.stack.engines.torch.padding import Batch, pad
+from tunematrix.stack.engines.torch.padding import TorchBatch, pad
 from tunematrix.stack.engines.torch.scoring import nats
 from tunematrix.stack.engines.torch.shards import whole
-from tunematrix.stack.engines.torch.training import Training, WriteLine
+from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 
-def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Callable[[], None]:
+def prepare(
+    model: PreTrainedModel, training: TorchTraining, write: WriteLine
+) -> Callable[[], None]:
     """Return what trains `model` in place.
 
     The loss of a step is the mean over all counted tokens of all its micro-batches, those of
@@ -29,45 +31,45 @@ def prepare(model: PreTrainedModel, training: Training, write: WriteLine) -> Cal
     Raises:
         ValueError: the data is to be packed, or training to be interrupted or evaluated.
     """
-    if training.data["packing"]:
+    if training.data.packing:
         message = "the plain loop pads its rows and can't pack them"
         raise ValueError(message)
-    if every := int(training.settings["eval_steps"]):
+    if every := training.settings.eval_steps:
         message = f"train.eval_steps={every} can't be had: the plain loop evaluates nothing"
         raise ValueError(message)
-    if step := int(training.settings["interrupt_at"]):
+    if step := training.settings.interrupt_at:
         message = f"train.interrupt_at={step} can't be had: the plain loop saves no checkpoints"
         raise ValueError(message)
-    if training.settings["gradient_checkpointing"]:
+    if training.settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(training.checkpointing_kwargs())
     return partial(_run, model, training, write)
 
 
-def _run(model: PreTrainedModel, training: Training, write: WriteLine) -> None:
+def _run(model: PreTrainedModel, training: TorchTraining, write: WriteLine) -> None:
     settings = training.settings
-    steps = int(settings["max_steps"])
+    steps = settings.max_steps
     optimizer = _optimizer(model, training)
     schedule = get_scheduler(
         training.scheduler_name(),
         optimizer,
-        num_warmup_steps=int(settings["warmup_steps"]),
+        num_warmup_steps=settings.warmup_steps,
         num_training_steps=steps,
     )
     batches = _batches(training)
     model.train()
     running = ranks.averaging(model)
     for step in range(1, steps + 1):
-        group = [next(batches) for _ in range(int(settings["accumulation"]))]
+        group = [next(batches) for _ in range(settings.accumulation)]
         loss = _accumulate(running, group, training)
-        norm = _clip(model, float(settings["max_grad_norm"]))
+        norm = _clip(model, settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        if step % int(settings["logging_steps"]) == 0:
+        if step % settings.logging_steps == 0:
             write(LoggedStep(step, loss, norm))
 
 
-def _accumulate(model: nn.Module, group: Sequence[Batch], training: Training) -> float:
+def _accumulate(model: nn.Module, group: Sequence[TorchBatch], training: TorchTraining) -> float:
     device = training.device
     tokens = ranks.total(sum(batch.counted for batch in group), device)
     compute = getattr(torch, training.compute)
@@ -91,9 +93,9 @@ def _clip(model: nn.Module, limit: float) -> float:
     return float(whole(norm))
 
 
-def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, training: TorchTraining) -> torch.optim.Optimizer:
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decay = float(training.settings["weight_decay"])
+    decay = training.settings.weight_decay
     groups = [
         {"params": [p for n, p in named if not UNDECAYED.search(n)], "weight_decay": decay},
         {"params": [p for n, p in named if UNDECAYED.search(n)], "weight_decay": 0.0},
@@ -103,15 +105,15 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _batches(training: Training) -> Iterator[Batch]:
+def _batches(training: TorchTraining) -> Iterator[TorchBatch]:
     """Yield this process's share of all micro-batches."""
     return islice(_all_batches(training), ranks.number(), None, ranks.count())
 
 
-def _all_batches(training: Training) -> Iterator[Batch]:
+def _all_batches(training: TorchTraining) -> Iterator[TorchBatch]:
     """Yield micro-batches for ever, each epoch in another order."""
-    order = random.Random(int(training.settings["seed"]))
-    size = int(training.settings["batch_size"])
+    order = random.Random(training.settings.seed)
+    size = training.settings.batch_size
     while True:
         epoch = list(training.examples)
         order.shuffle(epoch)

@@ -70,7 +70,7 @@ def averaging(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model)
 
 
-def held(model: nn.Module) -> int:
+def count_kept(model: nn.Module) -> int:
     """Count the elements of trained parameters that this process keeps."""
     return sum(own(p).numel() for p in model.parameters() if p.requires_grad)
 
@@ -85,5 +85,5 @@ def report(model: nn.Module, kept: int, batches: BatchMeter) -> Rank:
         first_rows=tuple(batches.first_rows),
         parameters=parameters.digest(model),
         held=kept,
-        whole=held(model),
+        whole=count_kept(model),
     )

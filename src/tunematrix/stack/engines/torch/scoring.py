@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunematrix.stack.engines.examples import IGNORED, Example
-from tunematrix.stack.engines.torch.padding import Batch, pad
+from tunematrix.stack.engines.torch.padding import TorchBatch, pad
 
 BATCH = 64
 
@@ -29,7 +29,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def logits(model: nn.Module, batch: Batch, *, gradient: bool = False) -> torch.Tensor:
+def logits(model: nn.Module, batch: TorchBatch, *, gradient: bool = False) -> torch.Tensor:
     """Return float32 logits at real positions, (tokens, vocabulary), in evaluation mode.
 
     `gradient` keeps autograd on, and lets embeddings ask for it: where a layer's input doesn't,
@@ -68,7 +68,7 @@ def loss(
     return total / tokens, tokens
 
 
-def log_probabilities(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+def log_probabilities(logits: torch.Tensor, batch: TorchBatch) -> torch.Tensor:
     """Return each row's log-probability of its counted tokens, (rows,), in float64."""
     labels = batch.labels[:, 1:]
     scores = logits[:, :-1].double().log_softmax(-1)
@@ -76,7 +76,7 @@ def log_probabilities(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     return (chosen * (labels != IGNORED)).sum(dim=1)
 
 
-def nats(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+def nats(logits: torch.Tensor, batch: TorchBatch) -> torch.Tensor:
     """Return the cross-entropy of a batch, summed over its counted tokens."""
     return nn.functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2),
@@ -86,7 +86,7 @@ def nats(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     )
 
 
-def gradients(model: nn.Module, batch: Batch) -> dict[str, NDArray[np.float32]]:
+def gradients(model: nn.Module, batch: TorchBatch) -> dict[str, NDArray[np.float32]]:
     """Return the gradient of the mean nats for each parameter, by its name."""
     named = dict(model.named_parameters())
     with evaluating(model):
@@ -97,7 +97,7 @@ def gradients(model: nn.Module, batch: Batch) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def descend(model: nn.Module, batches: Iterable[Batch], rate: float) -> tuple[float, ...]:
+def descend(model: nn.Module, batches: Iterable[TorchBatch], rate: float) -> tuple[float, ...]:
     """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     losses = []
@@ -110,6 +110,6 @@ def descend(model: nn.Module, batches: Iterable[Batch], rate: float) -> tuple[fl
     return tuple(losses)
 
 
-def _mean_nats(model: nn.Module, batch: Batch) -> torch.Tensor:
+def _mean_nats(model: nn.Module, batch: TorchBatch) -> torch.Tensor:
     out = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     return nats(out, batch) / batch.counted

@@ -15,10 +15,10 @@ from trl import SFTConfig, SFTTrainer
 from tunematrix.evidence.events import LoggedEvaluation, LoggedStep
 from tunematrix.stack import releases
 from tunematrix.stack.engines.torch import interruption
-from tunematrix.stack.engines.torch.training import Training, WriteLine
+from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 
-class LogReader(TrainerCallback):
+class TrainerLogReader(TrainerCallback):
     """Passes on what Trainer logs."""
 
     def __init__(self, write: WriteLine) -> None:
@@ -34,7 +34,7 @@ class LogReader(TrainerCallback):
             self.write(LoggedStep(state.global_step, float(logs["loss"]), *figures))
 
 
-def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[[], object]:
+def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Callable[[], object]:
     """Return what trains `model` in place; the data is tokenized and packed by then.
 
     Raises:
@@ -48,13 +48,13 @@ def prepare(model: nn.Module, training: Training, write: WriteLine) -> Callable[
     return train
 
 
-def _trainer(model: nn.Module, training: Training, write: WriteLine) -> SFTTrainer:
+def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> SFTTrainer:
     trainer = SFTTrainer(
         model=model,
         args=_config(training),
         train_dataset=_dataset(training.rows),
-        eval_dataset=_dataset(training.held_out) if training.settings["eval_steps"] else None,
-        callbacks=[LogReader(write)],
+        eval_dataset=_dataset(training.held_out) if training.settings.eval_steps else None,
+        callbacks=[TrainerLogReader(write)],
         **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
     )
     releases.take_optimizer(trainer, training.optimizer_class())
@@ -66,42 +66,42 @@ def _dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
     return Dataset.from_list([dict(row) for row in rows])
 
 
-def _config(training: Training) -> SFTConfig:
-    loss_on = training.settings["loss_on"]
-    every = int(training.settings["eval_steps"])
+def _config(training: TorchTraining) -> SFTConfig:
+    loss_on = training.settings.loss_on
+    every = training.settings.eval_steps
     wanted = {
         **arguments(training),
         "eval_strategy": "steps" if every else "no",
         "eval_steps": every or None,
-        "packing": bool(training.data["packing"]),
+        "packing": training.data.packing,
         "assistant_only_loss": loss_on == "assistant",
         "completion_only_loss": loss_on == "completion" or None,
     }
     return SFTConfig(**releases.settings_of(SFTConfig, wanted))
 
 
-def arguments(training: Training) -> dict[str, Any]:
+def arguments(training: TorchTraining) -> dict[str, Any]:
     """Return what every trainer of TRL is told alike."""
     settings = training.settings
     return dict(
         output_dir=str(training.output),
-        max_steps=int(settings["max_steps"]),
-        per_device_train_batch_size=int(settings["batch_size"]),
-        gradient_accumulation_steps=int(settings["accumulation"]),
-        learning_rate=float(settings["learning_rate"]),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
         lr_scheduler_type=training.scheduler_name(),
-        warmup_steps=int(settings["warmup_steps"]),
-        max_grad_norm=releases.clipping_limit(float(settings["max_grad_norm"])),
-        weight_decay=float(settings["weight_decay"]),
-        gradient_checkpointing=bool(settings["gradient_checkpointing"]),
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=releases.clipping_limit(settings.max_grad_norm),
+        weight_decay=settings.weight_decay,
+        gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs=(
-            training.checkpointing_kwargs() if settings["gradient_checkpointing"] else None
+            training.checkpointing_kwargs() if settings.gradient_checkpointing else None
         ),
-        max_length=int(settings["max_length"]),
+        max_length=settings.max_length,
         bf16=training.compute == "bfloat16",
         fp16=training.compute == "float16",
-        seed=int(settings["seed"]),
-        logging_steps=int(settings["logging_steps"]),
+        seed=settings.seed,
+        logging_steps=settings.logging_steps,
         # Trainer's default replaces a nan by the last good loss before it logs.
         logging_nan_inf_filter=False,
         save_strategy="no",

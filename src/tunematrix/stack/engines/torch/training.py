@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.configuration.options import DataOption, OptimizerOption
+from tunematrix.configuration.settings import DpoSettings, TrainSettings
 from tunematrix.evidence.events import LoggedEvaluation, LoggedPreference, LoggedStep
 from tunematrix.stack.engines.examples import Example
 
@@ -50,7 +52,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Training:
+class TorchTraining:
     """One training run, for any loop.
 
     Attributes:
@@ -66,11 +68,11 @@ class Training:
         idle: time that the loop spends between two stretches of training.
     """
 
-    settings: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
+    settings: TrainSettings
+    optimizer: OptimizerOption
     scheduler: str
-    data: Mapping[str, Any]
-    dpo: Mapping[str, Any]
+    data: DataOption
+    dpo: DpoSettings
     rows: Sequence[Mapping[str, Any]]
     examples: Sequence[Example]
     held_out: Sequence[Mapping[str, Any]]
@@ -86,25 +88,17 @@ class Training:
 
         Trainer takes both as they are: its own learning_rate never reaches such an optimizer.
         """
-        kind, rate = str(self.optimizer["name"]), float(self.settings["learning_rate"])
+        kind, rate = self.optimizer.name, self.settings.learning_rate
         if kind == "sgd":
-            return OPTIMIZERS[kind], {"lr": rate, "momentum": float(self.optimizer["momentum"])}
-        betas = (float(self.optimizer["beta1"]), float(self.optimizer["beta2"]))
-        return OPTIMIZERS[kind], {"lr": rate, "betas": betas, "eps": float(self.optimizer["eps"])}
+            return OPTIMIZERS[kind], {"lr": rate, "momentum": self.optimizer.momentum}
+        betas = (self.optimizer.beta1, self.optimizer.beta2)
+        return OPTIMIZERS[kind], {"lr": rate, "betas": betas, "eps": self.optimizer.eps}
 
     def checkpointing_kwargs(self) -> dict[str, bool] | None:
-        """Return how activations are computed again; None leaves that to the library.
-
-        Raises:
-            ValueError: `train.checkpointing` isn't known.
-        """
-        kind = self.settings["checkpointing"]
-        if kind not in CHECKPOINTING:
-            message = f"train.checkpointing={kind} isn't known; take {', '.join(CHECKPOINTING)}"
-            raise ValueError(message)
-        return CHECKPOINTING[kind]
+        """Return how activations are computed again; None leaves that to the library."""
+        return CHECKPOINTING[self.settings.checkpointing]
 
     def scheduler_name(self) -> str:
         """Return transformers' name for the schedule; its "constant" knows no warm-up."""
-        warm = int(self.settings["warmup_steps"]) > 0
+        warm = self.settings.warmup_steps > 0
         return "constant_with_warmup" if warm and self.scheduler == "constant" else self.scheduler

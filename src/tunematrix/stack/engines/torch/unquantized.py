@@ -19,7 +19,7 @@ from tunematrix.stack.quantizers.common import (
 )
 
 
-class Unquantized(ThroughTransformers):
+class TorchUnquantized(ThroughTransformers):
     """Loads a checkpoint as it is."""
 
     prepares_for_kbit = False
@@ -40,3 +40,7 @@ class Unquantized(ThroughTransformers):
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield the weight (and bias)."""
         yield from own_tensors(layer)
+
+
+Unquantized = TorchUnquantized
+"""Under the name that configurations give it, whatever the engine."""

@@ -5,7 +5,7 @@ mlx-lm's trainer asks for a batch once the step before it is over: what a step d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,20 +15,29 @@ from mlx import nn
 from mlx.optimizers import Optimizer
 from mlx_lm.tuner import trainer
 
-from tunematrix.evidence.events import MicroBatch, OptimizerStep, StepLoss
+from tunematrix.configuration import Configuration
+from tunematrix.evidence.events import (
+    Compute,
+    Device,
+    MicroBatch,
+    OptimizerStep,
+    StepLoss,
+    Switches,
+)
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines.audit import AUDITED_STEPS, Formula
+from tunematrix.evidence.tensors import TensorKey
 from tunematrix.stack.engines.mlx.meters import tensors, tracing
-from tunematrix.stack.engines.mlx.meters.batches import LabelAudit, counted
+from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit, counted
 from tunematrix.stack.engines.mlx.meters.optimizer import UpdateAudit
-from tunematrix.stack.engines.process_memory import ProcessPeak
-from tunematrix.stack.engines.switches import SwitchMeter
+from tunematrix.stack.yardsticks.audit import AUDITED_STEPS, Formula
+from tunematrix.stack.yardsticks.meters import Meter, watching
+from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 Signature = tuple[int, bool, bool]
 """What mlx-lm's compiled step is traced for: columns, a step's first and its last micro-batch."""
 
 
-class TrainingMeters:
+class MlxMeters:
     """Feeds the trainer its batches and reads shapes, labels, dtypes, devices and steps.
 
     Attributes:
@@ -41,22 +50,22 @@ class TrainingMeters:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Configuration,
         model: nn.Module,
         optimizer: Optimizer,
         calls: tracing.CallMeter,
-        labels: LabelAudit,
+        labels: MlxLabelAudit,
         events: EventLog,
         switches: SwitchMeter,
     ) -> None:
         self.model, self.optimizer, self.calls = model, optimizer, calls
         self.labels, self.events, self.switches = labels, events, switches
-        self.keeps = bool(config["meters"]["tensors"])
+        self.keeps = config.meters.tensors
         self.block: type[nn.Module] = type(model.layers[0])
         self.plain: tracing.Call = self.block.__call__
-        self.accumulation = int(config["train"]["accumulation"])
+        self.accumulation = config.train.accumulation
         # mlx-lm's own lengths make its loss count the token after the last one.
-        self.surplus = 1 if config["backend"]["lengths"] == "exact" else 0
+        self.surplus = 1 if config.backend.lengths == "exact" else 0
         self.update = UpdateAudit(Formula.of(config))
         self.tokens = self.count = 0
         self.current: MicroBatch | None = None
@@ -65,15 +74,24 @@ class TrainingMeters:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Read everything meanwhile, and write what is known only at the end."""
-        # mlx-lm's gradient checkpointing rewrites the class of the decoder's blocks for good.
-        with tracing.calling(self.block, self.plain), tracing.watch(self.calls):
-            peak = ProcessPeak.begin()
+        with watching(self._meters(), self.events.write):
             yield
             self._flush()
-            self.events.write(peak.end())
-        self.events.write(self.calls.computed(self.model))
-        self.events.write(self.calls.located(self.model))
-        self.events.write(self.switches.event())
+
+    def _meters(self) -> tuple[Meter, ...]:
+        return (
+            # mlx-lm's gradient checkpointing rewrites the class of the decoder's blocks for good.
+            Meter("blocks", (), lambda: tracing.calling(self.block, self.plain)),
+            Meter(
+                "compute",
+                (Compute, Device),
+                lambda: tracing.watch(self.calls),
+                lambda: (self.calls.compute_event(self.model), self.calls.device_event(self.model)),
+            ),
+            # These see training through the batches that they feed it.
+            Meter("batches", (MicroBatch, StepLoss, OptimizerStep)),
+            Meter("switches", (Switches,), read=lambda: [self.switches.event()]),
+        )
 
     def feed(self, *args: Any, **kwargs: Any) -> Iterator[tuple[mx.array, mx.array]]:
         """Yield the batches of mlx-lm's `iterate_batches`; takes its arguments, and its place."""
@@ -93,13 +111,13 @@ class TrainingMeters:
             self._keep(0)
         if step < AUDITED_STEPS:
             vocabulary = len(self.labels.tokenizer)
-            found = counted(trainer.default_loss, batch, lengths, vocabulary)
-            audited, faithful = batch.shape[0], self.labels.faithful(batch, found)
+            sees = counted(trainer.default_loss, batch, lengths, vocabulary)
+            audited, faithful = batch.shape[0], self.labels.faithful(batch, sees)
             if part == 0:
                 self.update.begin(self.model)
             # Without checkpointing, which is not to change what a gradient is.
             with tracing.calling(self.block, self.plain):
-                self.update.add(self.model, batch, found)
+                self.update.add(self.model, batch, sees)
         rows, columns = batch.shape
         self.tokens += real
         self.current = MicroBatch(step, rows, columns, real, audited, faithful, layer_calls=())
@@ -124,7 +142,7 @@ class TrainingMeters:
         """Keep parameters as they are after so many steps."""
         if self.keeps:
             for name, parameter in tensors.trained(self.model):
-                self.events.keep(f"parameter/{step}/{name}", parameter)
+                self.events.keep(TensorKey("parameter", step, name), parameter)
 
     def _stepped(self, step: int) -> None:
         self.switches.look(step)

@@ -48,7 +48,7 @@ def counted(loss: Loss, batch: mx.array, lengths: mx.array, vocabulary: int) -> 
 
 
 @dataclass(frozen=True)
-class LabelAudit:
+class MlxLabelAudit:
     """What a row's counted tokens may spell.
 
     Attributes:

@@ -12,11 +12,11 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from tunematrix.evidence.events import AdapterFormula
-from tunematrix.stack.engines import rounding
+from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.engines.independence import independence, together
 from tunematrix.stack.engines.mlx.scoring import evaluating
+from tunematrix.stack.yardsticks import rounding
+from tunematrix.stack.yardsticks.independence import independence, together
 
 ROWS = 8
 SEED = 0
@@ -31,14 +31,14 @@ def measure(model: nn.Module, base: Base, dtype: mx.Dtype, scale: float) -> Adap
     modules = dict(model.named_modules())
     keys = mx.random.split(mx.random.key(SEED), len(base.linears))
     with evaluating(model):
-        found = tuple(
-            (name, *_errors(modules[name], dtype, scale, key))
+        measured = tuple(
+            LayerFormula(name, *_errors(modules[name], dtype, scale, key))
             for name, key in zip(base.linears, keys, strict=True)
         )
-    return AdapterFormula(found)
+    return AdapterFormula(measured)
 
 
-def started(model: nn.Module, base: Base) -> float | None:
+def start_independence(model: nn.Module, base: Base) -> float | None:
     """Return how independent the first factors of all adapters are of each other."""
     modules = dict(model.named_modules())
     layers = (modules[name] for name in base.linears)
@@ -79,10 +79,17 @@ def _formula(linear: nn.Module, given: Tensors, scale: float) -> mx.array:
     if "m" not in given:
         return whole
     bias = linear.bias if "bias" in linear else 0
-    weight = linear(mx.eye(rows.shape[1], dtype=rows.dtype)) - bias
-    adapted = weight.T.astype(mx.float32) + scale * (first @ second).T
+    adapted = _weight(linear, rows).astype(mx.float32) + scale * (first @ second).T
     norm = mx.stop_gradient(mx.linalg.norm(adapted, axis=1))
     return (whole - bias) * (given["m"] / norm) + bias
+
+
+def _weight(linear: nn.Module, rows: mx.array) -> mx.array:
+    """Return the weight that a layer of such inputs stands for, (out, in), however it is stored."""
+    if isinstance(linear, nn.Linear):
+        return linear.weight
+    bias = linear.bias if "bias" in linear else 0
+    return (linear(mx.eye(rows.shape[1], dtype=rows.dtype)) - bias).T
 
 
 def _relative(found: mx.array, wanted: mx.array) -> float:

@@ -18,9 +18,9 @@ from mlx import nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, Formula, within
 from tunematrix.stack.engines.mlx.meters.batches import Counted
 from tunematrix.stack.engines.mlx.scoring import Doubles, doubles, nats, value_and_gradients
+from tunematrix.stack.yardsticks.audit import AUDITED_ELEMENTS, Formula, within
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class UpdateAudit:
         if f"{name}.m" not in state or f"{name}.v" not in state:
             return Followed(math.inf, 1.0, math.inf, math.inf)
         settings = self.formula.settings
-        beta1, beta2 = float(settings["beta1"]), float(settings["beta2"])
+        beta1, beta2 = settings.beta1, settings.beta2
         first, second = doubles(state[f"{name}.m"]), doubles(state[f"{name}.v"])
         gradient = (first - beta1 * self.first.get(name, 0.0)) / (1 - beta1)
         wanted = beta2 * self.second.get(name, 0.0) + (1 - beta2) * gradient**2
@@ -135,7 +135,7 @@ class UpdateAudit:
         decay = self.formula.weight_decay if self.formula.name == "adamw" else 0.0
         mean, spread = first / (1 - beta1**count), second / (1 - beta2**count)
         old = self.old[name]
-        new = old * (1 - rate * decay) - rate * mean / (np.sqrt(spread) + float(settings["eps"]))
+        new = old * (1 - rate * decay) - rate * mean / (np.sqrt(spread) + settings.eps)
         moments = _share(np.sqrt(second), np.sqrt(wanted))
         return Followed(
             error=_largest(now - new),
@@ -149,7 +149,7 @@ class UpdateAudit:
     ) -> Followed:
         """Follow a parameter under SGD; one that may not move shows no gradient."""
         old, decay = self.old[name], self.formula.weight_decay
-        kept = float(self.formula.settings["momentum"]) * self.first.get(name, 0.0) + decay * old
+        kept = self.formula.settings.momentum * self.first.get(name, 0.0) + decay * old
         velocity = kept + self.gradients[name] / self.tokens
         self.first[name] = velocity
         gradient = self._share(name, (old - now) / rate - kept) if rate else None

@@ -12,12 +12,12 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from tunematrix.evidence.events import Changed, Held, Storage, Trainable
+from tunematrix.evidence.events import Changed, Held, Storage, StoredLayer, Trainable
 from tunematrix.stack.engines.common import Base
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class MlxSnapshot:
     """Digests of a model's tensors, by name; those that train, and all others."""
 
     trained: Mapping[str, bytes]
@@ -28,7 +28,7 @@ def storage(model: nn.Module, base: Base) -> Storage:
     """Count the bytes of each linear layer of the base, and of the whole model."""
     modules = dict(model.named_modules())
     layers = tuple(
-        (name, shape, _bytes(modules[name]))
+        StoredLayer(name, shape, _bytes(modules[name]))
         for name, shape in zip(base.linears, base.shapes, strict=True)
     )
     return Storage(layers=layers, total_bytes=_bytes(model))
@@ -41,7 +41,7 @@ def active_bytes() -> int:
     return int(mx.get_active_memory())
 
 
-def held(model: nn.Module, when: str, before: int) -> Held:
+def memory_beside(model: nn.Module, when: str, before: int) -> Held:
     """Count the bytes of all arrays but those of `model`, over those that were there `before`."""
     return Held(when, active_bytes() - _bytes(model) - before)
 
@@ -52,17 +52,17 @@ def trainable(model: nn.Module, expected: tuple[str, ...]) -> Trainable:
     return Trainable(expected=expected, actual=actual)
 
 
-def snapshot(model: nn.Module) -> Snapshot:
+def snapshot(model: nn.Module) -> MlxSnapshot:
     """Digest everything: a kept array would stay in memory beside the one that replaces it."""
     trained = {name for name, _ in tree_flatten(model.trainable_parameters())}
     digests = {name: _digest(tensor) for name, tensor in tree_flatten(model.parameters())}
-    return Snapshot(
+    return MlxSnapshot(
         trained={name: digest for name, digest in digests.items() if name in trained},
         frozen={name: digest for name, digest in digests.items() if name not in trained},
     )
 
 
-def compare(before: Snapshot, model: nn.Module) -> Changed:
+def compare(before: MlxSnapshot, model: nn.Module) -> Changed:
     """Say which tensors differ from `before`."""
     now = dict(tree_flatten(model.parameters()))
     digests = {name: _digest(tensor) for name, tensor in now.items()}

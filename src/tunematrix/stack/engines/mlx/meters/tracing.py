@@ -46,12 +46,12 @@ class CallMeter:
             self.dtypes.add(dtype_name(output.dtype))
             self.devices.add(self.device())
 
-    def computed(self, model: nn.Module) -> Compute:
+    def compute_event(self, model: nn.Module) -> Compute:
         """Say what was seen, beside the dtypes of the trained parameters."""
         trained = {dtype_name(p.dtype) for _, p in tree_flatten(model.trainable_parameters())}
         return Compute(tuple(sorted(self.dtypes)), tuple(sorted(trained)))
 
-    def located(self, model: nn.Module) -> Device:
+    def device_event(self, model: nn.Module) -> Device:
         """Say where layers computed; an array's place is where the default device keeps all."""
         parameters = {self.device(): len(tree_flatten(model.parameters()))}
         return Device(parameters, tuple(sorted(self.devices)))

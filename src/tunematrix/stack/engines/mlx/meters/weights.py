@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from tunematrix.evidence.events import BaseWeights
-from tunematrix.stack.engines import rounding
+from tunematrix.configuration.options import Rounding
+from tunematrix.evidence.events import BaseWeights, LayerProduct, LayerWeight, LoadedParameter
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.yardsticks import rounding
 
 ROWS = 16
 SEED = 0
 
 
-def measure(
-    model: nn.Module, base: Base, checkpoint: Path, form: Mapping[str, Any] | None
-) -> BaseWeights:
+def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | None) -> BaseWeights:
     """Hold each tensor of the checkpoint against what was loaded; `form`: how it is rounded.
 
     Draws from keys of its own, so that what follows draws what it would have drawn.
@@ -32,31 +30,32 @@ def measure(
     layers, products, groups = [], [], []
     embeddings = [n for n, m in modules.items() if isinstance(m, nn.QuantizedEmbedding)]
     for name in (*base.linears, *embeddings):
-        if (found := originals.get(f"{name}.weight")) is None:
+        if (original := originals.get(f"{name}.weight")) is None:
             continue
-        wanted, stored = found.astype(mx.float32), _stored(modules[name])
-        layers.append((name, _relative(stored - wanted, wanted), _rounding(wanted, form)))
+        wanted, stored = original.astype(mx.float32), _stored(modules[name])
+        error = _relative(stored - wanted, wanted)
+        layers.append(LayerWeight(name, error, rounding.error(np.array(wanted), form)))
         if form is not None:
             both = np.array(stored), np.array(wanted)
-            groups.append((name, *rounding.worst_group(*both, form)))
+            groups.append(LayerWeight(name, *rounding.worst_group(*both, form)))
         if name in embeddings:
             continue  # looked up, not multiplied by
         key, own = mx.random.split(key)
-        products.append((name, *_products(modules[name], stored, own)))
-    seen = {f"{name}.weight" for name, *_ in layers}
+        products.append(LayerProduct(name, *_products(modules[name], stored, own)))
+    seen = {f"{layer.name}.weight" for layer in layers}
     others = tuple(_others(model, seen, originals))
     return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
 
 
 def _others(
     model: nn.Module, seen: set[str], originals: Mapping[str, mx.array]
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[LoadedParameter]:
     """Yield the errors of norms and biases, and of embeddings that aren't quantized."""
     for name, parameter in tree_flatten(model.parameters()):
-        if name in seen or (found := originals.get(name)) is None:
+        if name in seen or (original := originals.get(name)) is None:
             continue
-        wanted = found.astype(mx.float32)
-        yield name, _relative(parameter.astype(mx.float32) - wanted, wanted)
+        wanted = original.astype(mx.float32)
+        yield LoadedParameter(name, _relative(parameter.astype(mx.float32) - wanted, wanted))
 
 
 def _stored(layer: nn.Module) -> mx.array:
@@ -79,10 +78,6 @@ def _products(layer: nn.Module, weight: mx.array, key: mx.array) -> tuple[float,
     if "bias" in layer:
         due += layer.bias
     return _relative(out.astype(mx.float32) - due, due), _relative(gradient - back, back)
-
-
-def _rounding(weight: mx.array, form: Mapping[str, Any] | None) -> float:
-    return rounding.error(np.array(weight), form)
 
 
 def _relative(difference: mx.array, of: mx.array) -> float:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
+    AdapterDropout,
+    Compute,
+    Continuity,
+    Coverage,
+    Device,
+    Draws,
+    EvaluationPasses,
     Event,
     LoggedEvaluation,
     LoggedPreference,
     LoggedStep,
     MicroBatch,
     OptimizerStep,
+    StepLoss,
+    Switches,
+    TrainedDtypes,
 )
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines.audit import Formula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.examples import Data
-from tunematrix.stack.engines.process_memory import ProcessPeak
-from tunematrix.stack.engines.switches import SwitchMeter
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     batches,
@@ -38,11 +45,14 @@ from tunematrix.stack.engines.torch.meters import (
     preferences,
     tensors,
 )
-from tunematrix.stack.engines.torch.meters.labels import LabelAudit
+from tunematrix.stack.engines.torch.meters.labels import TorchLabelAudit
 from tunematrix.stack.engines.torch.methods.common import adapted_linears, one_of_each_block
+from tunematrix.stack.yardsticks.audit import Formula
+from tunematrix.stack.yardsticks.meters import Meter, watching
+from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
-class TrainingMeters:
+class TorchMeters:
     """Reads shapes, labels, dtypes, devices, steps and the process's peak while training.
 
     Args:
@@ -56,7 +66,7 @@ class TrainingMeters:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Configuration,
         data: Data,
         tokenizer: PreTrainedTokenizerBase,
         events: EventLog,
@@ -69,13 +79,13 @@ class TrainingMeters:
         self.events = events
         self.switches = switches
         self.tokens = 0
-        self.preferences: preferences.Losses | None = None
+        self.preferences: preferences.DpoLosses | None = None
         self.coverage: coverage.CoverageMeter | None = None
         self.evaluations: evaluations.EvaluationMeter | None = None
         refresh = partial(ranks.gather, trained, model)
         self.gradients = gradients.GradientAudit(config, model, refresh, self._write)
-        if config["recipe"].get("prefers"):
-            self.preferences = preferences.Losses.of(config)
+        if config.recipe.prefers:
+            self.preferences = preferences.DpoLosses.of(config)
             pairs = preferences.PairAudit(data.texts, tokenizer)
             self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
         else:
@@ -85,59 +95,86 @@ class TrainingMeters:
         self.stretch = 0
 
     def _supervise(self, data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
-        packed, longest = bool(self.config["data"]["packing"]), self.config["train"]["max_length"]
-        self.coverage = coverage.CoverageMeter([e.ids[: int(longest)] for e in data.examples])
-        known = partial(LabelAudit, tokenizer=tokenizer, packed=packed, longest=int(longest))
+        packed, longest = self.config.data.packing, self.config.train.max_length
+        self.coverage = coverage.CoverageMeter([e.ids[:longest] for e in data.examples])
+        known = partial(TorchLabelAudit, tokenizer=tokenizer, packed=packed, longest=longest)
         rows = known(data.examples, data.texts, saw=self.coverage.saw)
         self.batches = batches.BatchMeter(rows, self.gradients, self._write)
         self.evaluations = evaluations.EvaluationMeter(
             known(data.held_out, data.held_out_texts),
             len(data.held_out_rows),
-            str(self.config["backend"]["device"]),
+            self.config.backend.device,
         )
 
-    @contextmanager
-    def watch(self, base: Base) -> Iterator[None]:
+    def watch(self, base: Base) -> AbstractContextManager[None]:
         """Attach every meter, and write what they saw at the end."""
-        model, formula = self.trained, Formula.of(self.config)
+        return watching(tuple(self._meters(base)), self.events.write)
+
+    def _meters(self, base: Base) -> Iterator[Meter]:
+        model = self.trained
         linears, inside = list(adapted_linears(model, base)), one_of_each_block(model, base)
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
-        checkpointing = bool(self.config["train"]["gradient_checkpointing"])
-        dropped = dropout.DropoutMeter(linears, repeats=checkpointing, is_ours=self._is_ours)
+        yield Meter(
+            "batches",
+            (MicroBatch, Draws, StepLoss),
+            lambda: batches.watch(model, inside, self.batches),
+        )
+        if (seen := self.evaluations) is not None:
+            yield Meter("evaluations", (EvaluationPasses,), lambda: evaluations.watch(model, seen))
+        yield Meter(
+            "compute",
+            (Compute, Device),
+            lambda: compute.watch(model, bases, self.compute),
+            lambda: self.compute.events(model),
+        )
+        yield from self._meters_of_training(linears)
+        if self.config.meters.tensors:
+            yield Meter("tensors", (), lambda: tensors.watch(model, self.events.keep))
+        yield Meter("switches", (Switches,), read=lambda: [self.switches.event()])
+        if (rows := self.coverage) is not None:
+            yield Meter("coverage", (Coverage,), read=lambda: [rows.event(ranks.count())])
+
+    def _meters_of_training(self, linears: list[nn.Module]) -> Iterator[Meter]:
+        """Yield what looks at adapters and at what the optimizer does."""
+        model, formula = self.trained, Formula.of(self.config)
+        repeats = self.config.train.gradient_checkpointing
+        dropped = dropout.DropoutMeter(linears, repeats=repeats, is_ours=self._is_ours)
         unbroken = continuity.ContinuityMeter(model)
-        with ExitStack() as stack:
-            stack.enter_context(batches.watch(model, inside, self.batches))
-            if self.evaluations is not None:
-                stack.enter_context(evaluations.watch(model, self.evaluations))
-            stack.enter_context(compute.watch(model, bases, self.compute))
-            stack.enter_context(dropout.watch(dropped))
-            stack.enter_context(dtypes.watch(self.dtypes))
-            stack.enter_context(
-                optimizer.watch(model, formula, self.gradients.compare, self._stepped)
-            )
-            stack.enter_context(continuity.watch(unbroken))
-            if self.config["meters"]["tensors"]:
-                stack.enter_context(tensors.watch(model, self.events.keep))
-            peak = ProcessPeak.begin()
-            yield
-            self.events.write(peak.end())
-        seen = (dropped.event(), self.dtypes.event(), unbroken.event(), self.switches.event())
-        for event in (*self.compute.events(model), *seen):
-            self.events.write(event)
-        if self.coverage is not None:
-            self.events.write(self.coverage.event(ranks.count()))
+        yield Meter(
+            "dropout",
+            (AdapterDropout,),
+            lambda: dropout.watch(dropped),
+            lambda: [dropped.event()],
+        )
+        yield Meter(
+            "dtypes",
+            (TrainedDtypes,),
+            lambda: dtypes.watch(self.dtypes),
+            lambda: [self.dtypes.event()],
+        )
+        yield Meter(
+            "optimizer",
+            (OptimizerStep,),
+            lambda: optimizer.watch(model, formula, self.gradients.compare, self._stepped),
+        )
+        yield Meter(
+            "continuity",
+            (Continuity,),
+            lambda: continuity.watch(unbroken),
+            lambda: [unbroken.event()],
+        )
 
     def logged(self, line: LoggedStep | LoggedEvaluation | LoggedPreference) -> None:
         """Write what the trainer logged; beside an evaluation's loss, what was seen of it."""
         self.events.write(line)
         if isinstance(line, LoggedEvaluation) and self.evaluations is not None:
-            self.events.write(self.evaluations.told(line.step))
+            self.events.write(self.evaluations.take(line.step))
 
-    def held_against(self, load: Callable[[], nn.Module]) -> Iterator[Event]:
+    def compare_with_base(self, load: Callable[[], nn.Module]) -> Iterator[Event]:
         """Yield what has to be held against the base, which `load` loads where it is needed."""
         if self.preferences is not None:
-            yield from self.preferences.held_against(load())
+            yield from self.preferences.compare_with_base(load())
 
     def _is_ours(self) -> bool:
         return self.batches.busy

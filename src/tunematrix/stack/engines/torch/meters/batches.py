@@ -24,7 +24,7 @@ class Labels(Protocol):
         """Return how many rows' labels are their own inputs and spell what they should."""
 
 
-class Losses(Protocol):
+class StepMeter(Protocol):
     """Recomputes losses from what enters the model; it calls the model itself."""
 
     def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
@@ -49,7 +49,7 @@ class BatchMeter:
     """
 
     labels: Labels
-    losses: Losses
+    losses: StepMeter
     write: Callable[[MicroBatch | Draws], None]
     step: int = 0
     current: MicroBatch | None = None

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
-from tunematrix.evidence.events import Compute, Device
+from tunematrix.evidence.events import AttentionKernels, Compute, Device
 from tunematrix.stack.engines.torch.meters.hooks import removing
 
 LOOKS = 2
@@ -119,9 +119,13 @@ class ComputeMeter:
         trained = {dtype_name(p.dtype) for p in model.parameters() if p.requires_grad}
         products = tuple(sorted(self.spy.dtypes or self.outputs))
         whole = attending(model)
-        attention = None if whole is None else (self.attention.kernels, _attention_layers(whole))
+        attention = (
+            None
+            if whole is None
+            else AttentionKernels(self.attention.kernels, _attention_layers(whole))
+        )
         computed = Compute(products, tuple(sorted(trained)), attention)
-        return computed, located(model, self.devices)
+        return computed, device_event(model, self.devices)
 
 
 def attending(model: nn.Module) -> PreTrainedModel | None:
@@ -163,7 +167,7 @@ def places(model: nn.Module) -> Iterator[set[str]]:
         yield found
 
 
-def located(model: nn.Module, activations: set[str]) -> Device:
+def device_event(model: nn.Module, activations: set[str]) -> Device:
     """Say where the parameters of `model` are, beside where its activations were seen."""
     parameters = Counter(parameter.device.type for parameter in model.parameters())
     return Device(dict(parameters), tuple(sorted(activations)))

@@ -33,6 +33,8 @@ class ContinuityMeter:
         self.model = model
         self.step = self.links = 0
         self.broken: list[str] = []
+        self._places: list[tuple[nn.Module, str]] = []
+        self._parameter_sums, self._moment_sums = BitSums(), BitSums()
         self.parameters = self._parameters()
         self.moments: list[int] | None = None
 
@@ -59,16 +61,22 @@ class ContinuityMeter:
             self.broken.append(f"parameters {when}")
 
     def _parameters(self) -> list[int]:
-        return _sums([p.detach() for p in self._followed()])
+        return self._parameter_sums.of([p.detach() for p in self._followed()])
 
     def _moments(self, optimizer: Optimizer) -> list[int]:
         states = [optimizer.state.get(p, {}) for p in self._followed()]
         found = [state[key] for state in states for key in sorted(state)]
-        return _sums([value for value in found if isinstance(value, torch.Tensor)])
+        return self._moment_sums.of([value for value in found if isinstance(value, torch.Tensor)])
 
     def _followed(self) -> list[nn.Parameter]:
-        # Asked for again each time, since sharding replaces parameters when a trainer begins.
-        return [parameter for _, parameter in followed(self.model)]
+        # Looked up in their modules each time, since sharding replaces parameters when a trainer
+        # begins; going through the whole model at each step would cost more than the comparison.
+        found = [module._parameters.get(name) for module, name in self._places]
+        known = [parameter for parameter in found if parameter is not None]
+        if not known or len(known) < len(found):
+            self._places = _places(self.model)
+            known = [module.get_parameter(name) for module, name in self._places]
+        return known
 
 
 @contextmanager
@@ -78,17 +86,41 @@ def watch(meter: ContinuityMeter) -> Iterator[None]:
         yield
 
 
-def _sums(tensors: list[torch.Tensor]) -> list[int]:
-    """Return a sum over the bits of all tensors of a size and device, each weighed by its place."""
-    groups: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
-    for tensor in tensors:
-        here = own(tensor)
-        bits = here.contiguous().reshape(-1).view(INTEGERS[here.element_size()])
-        groups.setdefault((bits.dtype, bits.device), []).append(bits)
-    return [_sum(torch.cat(bits)) for bits in groups.values()]
+def _places(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the module that has each parameter which is followed, and its name in there."""
+    names = [name.rpartition(".") for name, _ in followed(model)]
+    return [(model.get_submodule(owner), name) for owner, _, name in names]
 
 
-def _sum(bits: torch.Tensor) -> int:
-    # Odd weights, under which no single change is lost where the product overflows.
-    weights = torch.arange(1, 2 * len(bits), 2, dtype=torch.int64, device=bits.device)
-    return int((bits * weights.to(bits.dtype)).sum(dtype=torch.int64))
+class BitSums:
+    """Sums over the bits of tensors that are looked at again and again.
+
+    What it needs for that is kept from one time to the next: views of the tensors that it has been
+    given last, and the weights of their places.
+    """
+
+    def __init__(self) -> None:
+        self._views: dict[tuple[int, int, torch.dtype, torch.device], torch.Tensor] = {}
+        self._weights: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}
+
+    def of(self, tensors: list[torch.Tensor]) -> list[int]:
+        """Return one for all tensors of a size and device, each bit weighed by its place."""
+        groups: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+        views = {}
+        for tensor in tensors:
+            here = own(tensor)
+            key = (here.data_ptr(), here.numel(), here.dtype, here.device)
+            if (bits := self._views.get(key)) is None or not here.is_contiguous():
+                bits = here.contiguous().reshape(-1).view(INTEGERS[here.element_size()])
+            views[key] = bits
+            groups.setdefault((bits.dtype, bits.device), []).append(bits)
+        self._views = views
+        return [self._sum(torch.cat(bits)) for bits in groups.values()]
+
+    def _sum(self, bits: torch.Tensor) -> int:
+        key = (len(bits), bits.dtype, bits.device)
+        if (weights := self._weights.get(key)) is None:
+            # Odd ones, under which no single change is lost where the product overflows.
+            odd = torch.arange(1, 2 * len(bits), 2, dtype=torch.int64, device=bits.device)
+            self._weights = {**self._weights, key: (weights := odd.to(bits.dtype))}
+        return int((bits * weights).sum(dtype=torch.int64))

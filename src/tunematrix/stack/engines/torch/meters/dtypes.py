@@ -10,9 +10,9 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import TrainedDtypes
-from tunematrix.stack.engines.audit import AUDITED_STEPS
 from tunematrix.stack.engines.torch.meters.compute import dtype_name
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
+from tunematrix.stack.yardsticks.audit import AUDITED_STEPS
 
 
 class DtypeMeter:

@@ -54,13 +54,13 @@ class EvaluationMeter:
             self.sums[name] += figure
         self.sums["means"] += mean * rows
 
-    def told(self, step: int) -> EvaluationPasses:
+    def take(self, step: int) -> EvaluationPasses:
         """Return what was seen since the last time, at an evaluation after `step` steps.
 
         Every process has to ask.
         """
         sums = {name: ranks.total(figure, self.device) for name, figure in self.sums.items()}
-        found = EvaluationPasses(
+        passes = EvaluationPasses(
             step=step,
             by_rows=sums["means"] / max(sums["rows"], 1),
             by_tokens=sums["nats"] / max(sums["tokens"], 1),
@@ -70,7 +70,7 @@ class EvaluationMeter:
             training=int(sums["training"]),
         )
         self._clear()
-        return found
+        return passes
 
     def _clear(self) -> None:
         self.sums = dict.fromkeys(SUMS, 0.0)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tunematrix.evidence.events import AdapterFormula
+from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.engines.independence import independence, together
 from tunematrix.stack.engines.torch.scoring import evaluating
+from tunematrix.stack.yardsticks.independence import independence, together
 
 ROWS = 8
 SEED = 0
@@ -29,11 +29,13 @@ def measure(model: nn.Module, base: Base, dtype: torch.dtype, scale: float) -> A
     draws = torch.Generator().manual_seed(SEED)
     with evaluating(model), torch.enable_grad():
         layers = _adapted(model, base)
-        found = tuple((name, *_errors(layer, dtype, scale, draws)) for name, layer in layers)
-    return AdapterFormula(found)
+        measured = tuple(
+            LayerFormula(name, *_errors(layer, dtype, scale, draws)) for name, layer in layers
+        )
+    return AdapterFormula(measured)
 
 
-def started(model: nn.Module, base: Base) -> float | None:
+def start_independence(model: nn.Module, base: Base) -> float | None:
     """Return how independent the first factors of all adapters are of each other."""
     return together(
         _factors(layer)[0].detach().float().cpu().numpy() for _, layer in _adapted(model, base)

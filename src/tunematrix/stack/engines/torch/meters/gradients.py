@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import StepLoss
-from tunematrix.stack.engines.audit import (
+from tunematrix.stack.engines.examples import IGNORED
+from tunematrix.stack.engines.torch import ranks, scoring
+from tunematrix.stack.engines.torch.shards import whole
+from tunematrix.stack.yardsticks.audit import (
     AUDITED_ELEMENTS,
     SAMPLED_ELEMENTS,
     audited_steps,
     within,
 )
-from tunematrix.stack.engines.examples import IGNORED
-from tunematrix.stack.engines.process_memory import hand_back
-from tunematrix.stack.engines.torch import ranks, scoring
-from tunematrix.stack.engines.torch.shards import whole
+from tunematrix.stack.yardsticks.process_memory import hand_back
 
 SMALL = 1e-3
 """A tensor whose largest gradient is a smaller share of the step's largest than this is held to
@@ -65,16 +66,16 @@ class GradientAudit:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Configuration,
         model: nn.Module,
         refresh: Callable[[], None],
         write: Callable[[StepLoss], None],
     ) -> None:
-        self.steps = audited_steps(int(config["train"]["max_steps"]))
-        self.limit = float(config["train"]["max_grad_norm"]) or math.inf
+        self.steps = audited_steps(config.train.max_steps)
+        self.limit = config.train.max_grad_norm or math.inf
         self.model, self.refresh, self.write = model, refresh, write
-        drops = float(config["method"]["implementation"].get("dropout", 0.0)) > 0
-        self.as_used = not (drops or config["quantizer"].get("trains_otherwise"))
+        drops = float(config.method.implementation.get("dropout", 0.0)) > 0
+        self.as_used = not (drops or config.quantizer.trains_otherwise)
         self.sums: dict[str, torch.Tensor] = {}
         self.nats, self.tokens = 0.0, 0
 

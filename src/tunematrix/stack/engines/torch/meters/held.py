@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tunematrix.evidence.events import Held
 from tunematrix.stack.engines.torch.meters.storage import all_stored
-from tunematrix.stack.quantizers.common import Quantizer
+from tunematrix.stack.quantizers.common import TorchQuantizer
 
 
 class HeldMeter:
@@ -21,7 +21,7 @@ class HeldMeter:
     def __init__(self) -> None:
         self.others = [(place, StorageWeakRef(one)) for place, one in _alive().items()]
 
-    def measure(self, model: nn.Module, quantizer: Quantizer, when: str) -> Held:
+    def measure(self, model: nn.Module, quantizer: TorchQuantizer, when: str) -> Held:
         """Count the bytes of tensors but those of `model` and its gradients, each storage once."""
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         own = set(_storages((*all_stored(model, quantizer), *gradients)))
@@ -32,17 +32,20 @@ class HeldMeter:
 
 def _alive() -> dict[int, torch.UntypedStorage]:
     gc.collect()
-    # Some libraries' lazy objects answer isinstance by importing what they stand for.
-    return _storages(o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))
+    everything = gc.get_objects()
+    # Some libraries' lazy objects answer isinstance by importing what they stand for; and there
+    # are far fewer types than objects.
+    kinds = {kind for kind in set(map(type, everything)) if issubclass(kind, torch.Tensor)}
+    return _storages(one for one in everything if type(one) in kinds)
 
 
 def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, torch.UntypedStorage]:
     """Return the memory of `tensors`, by where it begins."""
-    found = {}
+    storages = {}
     for tensor in tensors:
         # A quantized tensor holds none itself: those inside do, which are among `tensors` too.
         if not is_traceable_wrapper_subclass(tensor) and tensor.layout == torch.strided:
             storage = tensor.untyped_storage()
-            found[storage.data_ptr()] = storage
-    found.pop(0, None)  # on meta, and empty ones
-    return found
+            storages[storage.data_ptr()] = storage
+    storages.pop(0, None)  # on meta, and empty ones
+    return storages

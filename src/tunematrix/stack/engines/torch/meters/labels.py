@@ -14,7 +14,7 @@ Row = tuple[int, ...]
 Marks = tuple[bool, ...]
 
 
-class LabelAudit:
+class TorchLabelAudit:
     """Knows every training row: its ids, and which of them count.
 
     A row counts only if what it counts spells a text that the data form supervises, its

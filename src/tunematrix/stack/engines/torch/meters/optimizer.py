@@ -20,10 +20,10 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import OptimizerStep
-from tunematrix.stack.engines.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula, within
 from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.shards import whole
+from tunematrix.stack.yardsticks.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula, within
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
@@ -121,17 +121,17 @@ class Audit:
             grad = grad + decay * old
         if self.formula.name == "sgd":
             kept, _ = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
-            velocity = float(settings["momentum"]) * kept + grad
+            velocity = settings.momentum * kept + grad
             self.state[id(key)] = (velocity, kept)
             return old - rate * velocity
-        beta1, beta2 = float(settings["beta1"]), float(settings["beta2"])
+        beta1, beta2 = settings.beta1, settings.beta2
         first, second = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
         first = beta1 * first + (1 - beta1) * grad
         second = beta2 * second + (1 - beta2) * grad * grad
         self.state[id(key)] = (first, second)
         mean, spread = first / (1 - beta1**count), second / (1 - beta2**count)
         start = old * (1 - rate * decay) if self.formula.name == "adamw" else old
-        return start - rate * mean / (spread.sqrt() + float(settings["eps"]))
+        return start - rate * mean / (spread.sqrt() + settings.eps)
 
 
 @contextmanager

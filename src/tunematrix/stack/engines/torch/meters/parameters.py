@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import Changed, Trainable
-from tunematrix.stack.quantizers.common import Quantizer, plain_tensors
+from tunematrix.stack.quantizers.common import TorchQuantizer, plain_tensors
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TorchSnapshot:
     """A model's state before training.
 
     Attributes:
@@ -31,13 +31,13 @@ def trainable(model: nn.Module, expected: tuple[str, ...]) -> Trainable:
     return Trainable(expected=expected, actual=actual)
 
 
-def snapshot(model: nn.Module, quantizer: Quantizer) -> Snapshot:
+def snapshot(model: nn.Module, quantizer: TorchQuantizer) -> TorchSnapshot:
     """Copy what may change and digest what must not."""
     trained = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    return Snapshot(trained=trained, frozen=_digests(model, quantizer))
+    return TorchSnapshot(trained=trained, frozen=_digests(model, quantizer))
 
 
-def compare(before: Snapshot, model: nn.Module, quantizer: Quantizer) -> Changed:
+def compare(before: TorchSnapshot, model: nn.Module, quantizer: TorchQuantizer) -> Changed:
     """Say which tensors differ from `before`."""
     now = dict(model.named_parameters())
     same = {name for name, old in before.trained.items() if _equal(old, now[name])}
@@ -70,7 +70,7 @@ def _is_zero(tensor: torch.Tensor) -> bool:
     return not any(bool(plain.any()) for plain in plain_tensors(tensor))
 
 
-def _digests(model: nn.Module, quantizer: Quantizer) -> dict[str, bytes]:
+def _digests(model: nn.Module, quantizer: TorchQuantizer) -> dict[str, bytes]:
     training = {p.data_ptr() for p in model.parameters() if p.requires_grad}
     digests: dict[str, bytes] = {}
     for name, layer in model.named_modules():

@@ -17,11 +17,12 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import PreferenceLoss
-from tunematrix.stack.engines.audit import AUDITED_STEPS
 from tunematrix.stack.engines.examples import IGNORED
-from tunematrix.stack.engines.torch.padding import Batch
+from tunematrix.stack.engines.torch.padding import TorchBatch
 from tunematrix.stack.engines.torch.scoring import evaluating, log_probabilities
+from tunematrix.stack.yardsticks.audit import AUDITED_STEPS
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class Look:
     """One pass of a step: its batch, and log-probabilities under the weights of then."""
 
     step: int
-    batch: Batch
+    batch: TorchBatch
     policy: torch.Tensor
 
 
 @dataclass
-class Losses:
+class DpoLosses:
     """Recomputes DPO's loss at some steps, and its gradient at the first.
 
     Attributes:
@@ -83,18 +84,18 @@ class Losses:
     norm: float | None = None
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
+    def of(cls, config: Configuration) -> Self:
         """Choose the first steps, the middle one and the last."""
-        total = int(config["train"]["max_steps"])
+        total = config.train.max_steps
         steps = frozenset({*range(AUDITED_STEPS), total // 2, total - 1})
-        compute: torch.dtype = getattr(torch, config["precision"]["compute"])
-        return cls(float(config["dpo"]["beta"]), steps, compute)
+        compute: torch.dtype = getattr(torch, config.precision.compute)
+        return cls(config.dpo.beta, steps, compute)
 
     def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
         """Score a batch under the weights of now; it may not change afterwards."""
         if step not in self.steps:
             return
-        batch = Batch(*(inputs[n].clone() for n in ("input_ids", "attention_mask", "labels")))
+        batch = TorchBatch(*(inputs[n].clone() for n in ("input_ids", "attention_mask", "labels")))
         with torch.set_grad_enabled(step == 0), torch.random.fork_rng(devices=[]):
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
             policy = log_probabilities(logits, batch)
@@ -109,7 +110,7 @@ class Losses:
             self.norm = float(torch.stack([torch.as_tensor(g).norm() for g in means]).norm())
             self.gradients.clear()
 
-    def held_against(self, base: nn.Module) -> Iterator[PreferenceLoss]:
+    def compare_with_base(self, base: nn.Module) -> Iterator[PreferenceLoss]:
         """Yield the loss of each step that was looked at, beside an untouched base."""
         for step, group in groupby(self.looks, key=lambda look: look.step):
             looks = list(group)
@@ -136,7 +137,7 @@ class Losses:
         found = torch.autograd.grad(loss, trained, allow_unused=True)
         return tuple(g.float() for g in found if g is not None)
 
-    def _reference(self, base: nn.Module, batch: Batch) -> torch.Tensor:
+    def _reference(self, base: nn.Module, batch: TorchBatch) -> torch.Tensor:
         device, lowered = batch.input_ids.device.type, self.compute != torch.float32
         # With autograd on, as in `scoring.logits`: without it, some libraries repack weights.
         with (

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from tunematrix.evidence.tensors import Array
-from tunematrix.stack.engines.names import canonical
+from tunematrix.evidence.tensors import Array, TensorKey
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.shards import whole
+from tunematrix.stack.yardsticks.names import canonical
 
-Keep: TypeAlias = Callable[[str, Array], None]
-"""Takes a name, as in `evidence/tensors.py`, and its tensor."""
+Keep: TypeAlias = Callable[[TensorKey, Array], None]
+"""Takes what a tensor is, and the tensor."""
 
 
 @contextmanager
@@ -37,22 +37,22 @@ def watch(model: nn.Module, keep: Keep) -> Iterator[None]:
     def before(optimizer: Optimizer, args: object, kwargs: object) -> None:
         for name, parameter in _trained(model):
             if step == 0:
-                keep(f"parameter/0/{name}", as_array(parameter))
+                keep(TensorKey("parameter", 0, name), as_array(parameter))
             if parameter.grad is not None:
-                keep(f"gradient/{step}/{name}", as_array(parameter.grad))
+                keep(TensorKey("gradient", step, name), as_array(parameter.grad))
 
     def after(optimizer: Optimizer, args: object, kwargs: object) -> None:
         nonlocal step, last
         step, last = step + 1, optimizer
         for name, parameter in _trained(model):
-            keep(f"parameter/{step}/{name}", as_array(parameter))
+            keep(TensorKey("parameter", step, name), as_array(parameter))
 
     with around_steps(before, after):
         yield
     if last is not None:
         _keep_state(model, last, keep)
     for generator, state in generators().items():
-        keep(f"random/{generator}", state)
+        keep(TensorKey("random", name=generator), state)
 
 
 def as_array(tensor: torch.Tensor) -> Array:
@@ -93,4 +93,4 @@ def _keep_state(model: nn.Module, optimizer: Optimizer, keep: Keep) -> None:
     for name, parameter in _trained(model):
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
-                keep(f"state/{name}/{key}", as_array(torch.as_tensor(value)))
+                keep(TensorKey("state", None, name, key), as_array(torch.as_tensor(value)))

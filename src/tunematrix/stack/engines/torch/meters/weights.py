@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunematrix.evidence.events import BaseWeights
-from tunematrix.stack.engines import rounding
+from tunematrix.configuration.options import Rounding
+from tunematrix.evidence.events import BaseWeights, LayerProduct, LayerWeight, LoadedParameter
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.quantizers.common import Quantizer
+from tunematrix.stack.quantizers.common import TorchQuantizer
+from tunematrix.stack.yardsticks import rounding
 
 ROWS = 16
 SEED = 0
@@ -33,9 +34,9 @@ class Layers:
         rounding: the quantizer's format; None where none is declared.
     """
 
-    quantizer: Quantizer
+    quantizer: TorchQuantizer
     dtype: torch.dtype
-    rounding: Mapping[str, Any] | None
+    rounding: Rounding | None
 
 
 def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -> BaseWeights:
@@ -56,11 +57,11 @@ def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -
         wanted = wanted.T.contiguous() if turned else wanted
         stored = _stored(layer, how.quantizer, wanted.numel())
         error = _relative(stored.cpu() - wanted, wanted)
-        layers.append((name, error, rounding.error(wanted.numpy(), how.rounding)))
+        layers.append(LayerWeight(name, error, rounding.error(wanted.numpy(), how.rounding)))
         if how.rounding is not None:
             both = stored.cpu().numpy(), wanted.numpy()
-            groups.append((name, *rounding.worst_group(*both, how.rounding)))
-        products.append((name, *_products(layer, stored, how.dtype, draws)))
+            groups.append(LayerWeight(name, *rounding.worst_group(*both, how.rounding)))
+        products.append(LayerProduct(name, *_products(layer, stored, how.dtype, draws)))
     others = tuple(_others(model, base, originals))
     return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
 
@@ -85,7 +86,7 @@ class Originals:
         return tensor.float()
 
 
-def _stored(layer: nn.Module, quantizer: Quantizer, elements: int) -> torch.Tensor:
+def _stored(layer: nn.Module, quantizer: TorchQuantizer, elements: int) -> torch.Tensor:
     """Return the weight that a layer stands for, (out, in); also of one that was left whole."""
     weight: Any = getattr(layer, "weight", None)
     # Before transformers 5, hqq's layers had an empty weight beside the packed one.
@@ -96,9 +97,7 @@ def _stored(layer: nn.Module, quantizer: Quantizer, elements: int) -> torch.Tens
     return weight.T if isinstance(layer, Conv1D) else weight
 
 
-def _others(
-    model: PreTrainedModel, base: Base, originals: Originals
-) -> Iterator[tuple[str, float]]:
+def _others(model: PreTrainedModel, base: Base, originals: Originals) -> Iterator[LoadedParameter]:
     """Yield the errors of embeddings, norms, biases and the head."""
     layers = {f"{name}.weight" for name in base.linears}
     tied = next(n for n, p in model.named_parameters() if p is model.get_input_embeddings().weight)
@@ -110,9 +109,10 @@ def _others(
         if wanted is None:
             continue
         if type(parameter) not in PLAIN or parameter.shape != wanted.shape:
-            yield name, float("inf")
+            yield LoadedParameter(name, float("inf"))
         else:
-            yield name, _relative(parameter.detach().float().cpu() - wanted, wanted)
+            error = _relative(parameter.detach().float().cpu() - wanted, wanted)
+            yield LoadedParameter(name, error)
 
 
 def _products(

@@ -22,7 +22,7 @@ BLOCK = re.compile(r".*?\.\d+\.")
 """How the names of a decoder layer's insides begin."""
 
 
-class Method(Protocol):
+class TorchMethod(Protocol):
     """The interface that `configs/method/*.yaml` name in `implementation._target_`."""
 
     loop: Literal["sft", "plain"]

@@ -12,7 +12,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.releases import dtype_keyword
 
 
-class Full:
+class TorchFull:
     """Trains the whole model."""
 
     loop: Literal["sft"] = "sft"

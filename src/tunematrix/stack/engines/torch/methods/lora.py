@@ -16,7 +16,7 @@ HEAD = "lm_head"
 """Name of the output head, in every model of transformers that is trained here."""
 
 
-class Lora:
+class TorchLora:
     """Low-rank adapters on every linear layer of the decoder (arXiv:2106.09685).
 
     Args:

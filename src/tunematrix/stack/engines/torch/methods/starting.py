@@ -6,8 +6,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from tunematrix.stack.engines import starts
-from tunematrix.stack.engines.names import canonical
+from tunematrix.stack.yardsticks import starts
+from tunematrix.stack.yardsticks.names import canonical
 
 
 def redraw(model: nn.Module, seed: int, method: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from tunematrix.configuration import Configuration
+from tunematrix.configuration.options import OptimizerOption
 
 Candidate = TypeVar("Candidate")
 
@@ -39,16 +42,16 @@ class Formula:
 
     Attributes:
         name: adamw, adam or sgd.
-        settings: the option's own values (beta1, beta2, eps, momentum).
+        settings: its option.
         weight_decay: of the parameters that the engine's trainer lets decay.
     """
 
     name: str
-    settings: Mapping[str, Any]
+    settings: OptimizerOption
     weight_decay: float
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Formula:
+    def of(cls, config: Configuration) -> Formula:
         """Read it off a composed configuration."""
-        optimizer = config["optimizer"]
-        return cls(str(optimizer["name"]), optimizer, float(config["train"]["weight_decay"]))
+        optimizer = config.optimizer
+        return cls(optimizer.name, optimizer, config.train.weight_decay)

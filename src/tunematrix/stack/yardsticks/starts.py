@@ -7,12 +7,11 @@ relation start alike, and since B isn't zero, both get gradients from the first 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from tunematrix.configuration.settings import TrainSettings
 from tunematrix.stack.engines.common import Floats
 
 SPREAD = 0.02
@@ -20,17 +19,9 @@ SPREAD = 0.02
 FIRST, SECOND = "lora_A", "lora_B"
 
 
-def is_drawn(train: Mapping[str, Any]) -> bool:
-    """Say whether the `train` section asks for adapters drawn here.
-
-    Raises:
-        ValueError: it asks for something else than that or the library's own.
-    """
-    start = train["adapter_start"]
-    if start not in ("library", "drawn"):
-        message = f"train.adapter_start={start} isn't known; take library or drawn"
-        raise ValueError(message)
-    return bool(start == "drawn")
+def is_drawn(train: TrainSettings) -> bool:
+    """Say whether the `train` section asks for adapters drawn here."""
+    return train.adapter_start == "drawn"
 
 
 def draw(seed: int, layer: str, kind: str, shape: tuple[int, ...]) -> Floats:

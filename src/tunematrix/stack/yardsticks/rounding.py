@@ -5,11 +5,10 @@ Formats are data: `theory.rounding` in `configs/quantizer/*.yaml`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from tunematrix.configuration.options import Rounding
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +25,7 @@ CAST = 2**-8
 TINY = 1e-30
 
 
-def error(weight: Floats, rounding: Mapping[str, Any] | None) -> float:
+def error(weight: Floats, rounding: Rounding | None) -> float:
     """Return the relative error of a weight, (out, in), that is rounded plainly; 0 for None.
 
     `rounding` has `code`: "range" (even levels from the least to the largest value), "absmax"
@@ -39,7 +38,7 @@ def error(weight: Floats, rounding: Mapping[str, Any] | None) -> float:
     return relative(rounded - groups, groups)
 
 
-def worst_group(stored: Floats, weight: Floats, rounding: Mapping[str, Any]) -> tuple[float, float]:
+def worst_group(stored: Floats, weight: Floats, rounding: Rounding) -> tuple[float, float]:
     """Return the error of the group of `stored` that is furthest off its plain rounding, and its.
 
     Both of the group's own norm. In a whole layer, one block that is scaled by its neighbour's
@@ -54,10 +53,10 @@ def worst_group(stored: Floats, weight: Floats, rounding: Mapping[str, Any]) -> 
     return float(errors[worst]), float(due[worst])
 
 
-def _rounded(weight: Floats, rounding: Mapping[str, Any]) -> tuple[Floats, Floats]:
+def _rounded(weight: Floats, rounding: Rounding) -> tuple[Floats, Floats]:
     """Return a weight's groups, (groups, elements), as they are and rounded plainly."""
-    groups = weight.reshape(-1, int(rounding.get("group_size", weight.shape[1])))
-    return groups, CODES[rounding["code"]](groups, 2 ** int(rounding["bits"]))
+    groups = weight.reshape(-1, rounding.group_size or weight.shape[1])
+    return groups, CODES[rounding.code](groups, 2**rounding.bits)
 
 
 def relative(difference: Floats, of: Floats) -> float:
