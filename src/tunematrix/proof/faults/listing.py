@@ -1,6 +1,7 @@
 """What a process of its own does: imports modules, and writes down the faults that are in them.
 
-Run as `python -m tunematrix.power.listing OUT MODULE_OR_FILE...`; the driver never imports them.
+Run as `python -m tunematrix.proof.faults.listing OUT MODULE_OR_FILE...`; the driver never imports
+them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import json
 import pkgutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from tunematrix import faults
-from tunematrix.run.sabotage import load_module, told
+from tunematrix.entry_points import origin, points_in
+from tunematrix.run.sabotage import describe_error, load_module
 
 GROUP = "tunematrix.faults"
 OTHER = "other"
@@ -23,18 +24,30 @@ OTHER = "other"
 
 
 def main(out: str, *files: str) -> None:
-    """Write every fault as one JSON object; a module that can't be imported as an `error`."""
-    names = [*files, *(point.value.partition(":")[0] for point in entry_points(group=GROUP))]
-    names += [found.name for found in pkgutil.iter_modules(faults.__path__, f"{GROUP}.")]
-    rows = [row for name in dict.fromkeys(names) for row in _rows(name)]
+    """Write every fault as one JSON object; a module that can't be imported as an `error`.
+
+    Files come first, then what installed distributions add, then the catalogue.
+    """
+    rows = [row for file in dict.fromkeys(files) for row in _rows(file)]
+    points = {point.value.partition(":")[0]: point for point in points_in(GROUP)}
+    rows += [row for name, point in points.items() for row in _rows(name, origin(point))]
+    if not any("error" in row for row in rows):  # the catalogue takes seconds to import
+        shipped = pkgutil.iter_modules(faults.__path__, f"{GROUP}.")
+        rows += [row for module in shipped for row in _rows(module.name)]
     Path(out).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def _rows(name: str) -> Iterator[dict[str, Any]]:
+def _rows(name: str, comes_with: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the faults of a module or file; `comes_with` is the distribution that adds it."""
+    for row in _rows_of_module(name, is_foreign=bool(comes_with)):
+        yield {**row, "origin": comes_with}
+
+
+def _rows_of_module(name: str, is_foreign: bool) -> Iterator[dict[str, Any]]:
     try:
         module = load_module(name)
     except BaseException as error:  # noqa: BLE001 - whatever it is, its author has to know
-        yield {"module": name, "error": told(error, name)}
+        yield {"module": name, "error": describe_error(error, name)}
         return
     own = {
         attribute: value
@@ -42,9 +55,9 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
         if getattr(value, "__module__", None) == module.__name__ and callable(value)
     }
     public = {attribute: value for attribute, value in own.items() if attribute[0] != "_"}
-    found = {attribute: value for attribute, value in public.items() if _is_fault(value)}
-    yield from (_row(name, *one) for one in found.items())
-    if not found and name.endswith(".py"):
+    planted = {attribute: value for attribute, value in public.items() if _is_fault(value)}
+    yield from (_row(name, attribute, value) for attribute, value in planted.items())
+    if not planted and (is_foreign or name.endswith(".py")):
         why = "; ".join(f"{attribute} {_lacks(value)}" for attribute, value in public.items())
         text = "has no fault; write a context manager that takes the configuration"
         yield {"module": name, "error": f"{text} ({why})" if why else text}
@@ -55,7 +68,9 @@ def _row(module: str, name: str, fault: Any) -> dict[str, Any]:
     wrong = ""
     if not isinstance(fault_class, str) or not fault_class:
         wrong = f"fault_class has to be a word, got {fault_class!r}"
-    elif not isinstance(seen_by, tuple | list) or not all(isinstance(one, str) for one in seen_by):
+    elif not isinstance(seen_by, tuple | list) or not all(
+        isinstance(name, str) for name in seen_by
+    ):
         wrong = f"seen_by has to be a tuple of ids, got {seen_by!r}"
     if wrong:
         line = inspect.getsourcelines(inspect.unwrap(fault))[1]
@@ -81,17 +96,18 @@ def _is_generator(value: Any) -> bool:
 
 def _takes_one(value: Any) -> bool:
     parameters = inspect.signature(value).parameters.values()
-    needed = [one for one in parameters if one.default is inspect.Parameter.empty]
-    return len(needed) == 1
+    return sum(parameter.default is parameter.empty for parameter in parameters) == 1
 
 
 def _lacks(value: Any) -> str:
-    """Say why something public is no fault."""
+    """Say why something public is not a fault."""
     if inspect.isasyncgenfunction(value) or inspect.iscoroutinefunction(value):
         return "is asynchronous"
     if inspect.isgeneratorfunction(value):
         return "lacks @contextlib.contextmanager"
-    return "takes another number of arguments" if not _takes_one(value) else "is no context manager"
+    if not _takes_one(value):
+        return "takes another number of arguments"
+    return "is not a context manager"
 
 
 if __name__ == "__main__":

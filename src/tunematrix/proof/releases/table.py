@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tunematrix.checks.vocabulary import unknown_check
+from tunematrix.configuration.section import Names, NonEmpty, Section
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.matrix.cells import Cell
@@ -25,7 +27,6 @@ from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import plan
 from tunematrix.matrix.relations import Related
 from tunematrix.paths import shown
-from tunematrix.spec.bounds import Names, NonEmpty, Section
 from tunematrix.spec.explain import explained
 from tunematrix.spec.loader import load_specs
 from tunematrix.spec.problems import Problem, refuse
@@ -54,7 +55,7 @@ def _specifier(text: str) -> str:
 Specifier = Annotated[str, AfterValidator(_specifier)]
 
 
-class Expected(Section):
+class Symptom(Section):
     """How the faulty side has to fail."""
 
     check: NonEmpty | None = Field(None, description="Name of the check that fails on a figure.")
@@ -85,7 +86,7 @@ class Row(Section):
     fixed: Annotated[Pins | None, BeforeValidator(lambda given: None if given == NONE else given)]
     cells: Annotated[Names, Field(min_length=1)]
     control: Names = ()
-    expected: Expected
+    expected: Symptom
 
 
 class Known(Section):
@@ -166,6 +167,7 @@ def read_regressions(
         raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
     tables = [_read(file) for file in files]
     known = tuple(one for _, table in tables for one in table.known)
+    refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
     tree, table = tables[-1]
     refuse(_problems(tree, table))
     names = [row.id for row in table.rows]
@@ -223,6 +225,17 @@ def _problems(tree: Tree, table: Table) -> Iterator[Problem]:
                 if "::" not in node or not path.is_file():
                     text = f"{node} names no cell; write FILE::ID, FILE relative to this one"
                     yield tree.problem(("rows", index, key, place), text)
+
+
+def _check_problems(tree: Tree, table: Table) -> Iterator[Problem]:
+    """Yield a problem for each name that no check has."""
+    for index, row in enumerate(table.rows):
+        if row.expected.check and (text := unknown_check(row.expected.check)):
+            yield tree.problem(("rows", index, "expected", "check"), text)
+    for index, known in enumerate(table.known):
+        for place, name in enumerate(known.checks):
+            if text := unknown_check(name):
+                yield tree.problem(("known", index, "checks", place), text)
 
 
 def _points(

@@ -12,7 +12,7 @@ from typing import Any
 from tunematrix.evidence.run_dir import RunDir
 
 # What differs between honest runs of the same cell: who ran it, and how long it took.
-_OF_THIS_RUN = {"Started", "Determinants", "Phase", "Throughput"}
+_VARYING_KINDS = {"Started", "Determinants", "Phase", "Throughput"}
 _PEAKS = {"allocator_peak", "process_peak"}
 _SAVED = (".safetensors", ".json", ".jinja")
 _WITH_TIMES = {"trainer_state.json"}
@@ -53,7 +53,7 @@ def _lines(run_dir: RunDir) -> Iterator[str]:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             event = _event(line)
             is_peak = event.get("kind") == "Memory" and event["measure"] in _PEAKS
-            if event.get("kind") not in _OF_THIS_RUN and not is_peak:
+            if event.get("kind") not in _VARYING_KINDS and not is_peak:
                 yield line
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from tunematrix.errors import BadInput, ExitCode
-from tunematrix.harness import KEY
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.paths import state
-from tunematrix.power.catalogue import (
+from tunematrix.plugin.suite import KEY
+from tunematrix.proof.faults import view as shown
+from tunematrix.proof.faults.catalogue import (
     CATALOGUE,
     FOLDER,
     SCORE,
@@ -28,14 +29,13 @@ from tunematrix.power.catalogue import (
     read_views,
     units_of,
 )
-from tunematrix.power.trials import Trials
-from tunematrix.report import faults as shown
+from tunematrix.proof.faults.score import Finding, score, shortfalls, to_json
+from tunematrix.proof.faults.trials import FaultRunner
 from tunematrix.report import terminal
-from tunematrix.results.findings import Finding, score, shortfalls, to_json
 from tunematrix.spec.loader import load_specs
 
 FINDING = "tunematrix_finding"
-TRIALS = pytest.StashKey[Trials]()
+RUNNER = pytest.StashKey[FaultRunner]()
 LETTERS = {"detected": ".", "missed": "M", "unreached": "U", "crashed": "C", "broken": "B"}
 
 
@@ -44,13 +44,13 @@ class CatalogueFile(pytest.File):
 
     def collect(self) -> Iterable[FaultItem]:
         """Yield an item for each of them."""
-        plan, views = self._plan(), read_views(self.config.stash[KEY].workshop.groups)
+        plan, views = self._plan(), read_views(self.config.stash[KEY].context.groups)
         for entry in read_entries(self.path):
             yield FaultItem.of(self, entry, plan, views)
 
     def _plan(self) -> Plan:
-        setting = self.config.stash[KEY].setting
-        return make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
+        project = self.config.stash[KEY].project
+        return make_plan(load_specs(project.spec_folders), project.groups, project.environment)
 
 
 class FaultItem(pytest.Item):
@@ -70,13 +70,13 @@ class FaultItem(pytest.Item):
 
     def runtest(self) -> None:
         """Try it; whatever comes of it is a finding, and no failure of a test."""
-        trials = self.config.stash.setdefault(TRIALS, Trials(self.config.stash[KEY].workshop))
+        runner = self.config.stash.setdefault(RUNNER, FaultRunner(self.config.stash[KEY].context))
         try:
-            self.finding = trials.try_fault(self.entry, self.units)
+            self.finding = runner.try_fault(self.entry, self.units)
         except BadInput as error:  # it has spoilt what a cell wrote down
-            one = self.entry
-            told = (one.id, one.fault_class, one.summary)
-            self.finding = Finding(*told, "broken", silent=True, reason=str(error))
+            entry = self.entry
+            fault = (entry.id, entry.fault_class, entry.summary)
+            self.finding = Finding(*fault, "broken", silent=True, reason=str(error))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Point to nothing but its name."""
@@ -88,7 +88,7 @@ class Findings:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.found: list[Finding] = []
+        self.findings: list[Finding] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remove an older score, which would be taken for this run's, once there is work."""
@@ -107,28 +107,28 @@ class Findings:
         """Write the score anew after each fault, so that nothing is lost."""
         data = vars(report).get(FINDING)
         if data is not None:
-            self.found.append(Finding.from_json(data))
+            self.findings.append(Finding.from_json(data))
             draft = (self.folder / SCORE).with_suffix(".draft")
-            draft.write_text(json.dumps(to_json(self.found), indent=1) + "\n", encoding="utf-8")
+            draft.write_text(json.dumps(to_json(self.findings), indent=1) + "\n", encoding="utf-8")
             draft.replace(self.folder / SCORE)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """The run fails where less was detected than is promised."""
-        is_broken = any(one.fate == "broken" for one in self.found)
+        is_broken = any(finding.fate == "broken" for finding in self.findings)
         if exitstatus != ExitCode.PASSED:
             return
-        if self.found and not score(self.found).of and not is_broken:
+        if self.findings and not score(self.findings).of and not is_broken:
             session.exitstatus = ExitCode.NOTHING_TESTED
-        elif is_broken or shortfalls(self.found):
+        elif is_broken or shortfalls(self.findings):
             session.exitstatus = ExitCode.FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show which check noticed which fault, and the score."""
-        if self.found:
+        if self.findings:
             terminalreporter.section("tunematrix faults")
             screen = terminalreporter._tw
             text = terminal.render(
-                shown.summary(self.found), screen.fullwidth, colour=screen.hasmarkup
+                shown.summary(self.findings), screen.fullwidth, colour=screen.hasmarkup
             )
             terminalreporter.write(text)
 

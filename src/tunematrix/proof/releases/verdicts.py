@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.regressions.table import Expected, Known
+from tunematrix.proof.releases.table import Known, Symptom
 
 Observed = Literal["detected", "missed", "false alarm", "broken", "unavailable"]
 
@@ -52,7 +52,7 @@ class Decision:
 
 
 def decide(
-    expected: Expected,
+    expected: Symptom,
     faulty: Sequence[Seen],
     fixed: Sequence[Seen],
     control: Sequence[Seen] = (),
@@ -81,7 +81,7 @@ def decide(
     return found[0]
 
 
-def _on_faulty_side(expected: Expected, seen: Seen) -> Decision:
+def _on_faulty_side(expected: Symptom, seen: Seen) -> Decision:
     if expected.raises is not None:
         return _loud(expected, seen)
     if not seen.ended:
@@ -89,14 +89,14 @@ def _on_faulty_side(expected: Expected, seen: Seen) -> Decision:
     named = [one for one in seen.failed if one.name == expected.check]
     measured = [one for one in named if one.is_measured]
     if measured:
-        return Decision("detected", check=_told(measured[0]))
+        return Decision("detected", check=_with_figure(measured[0]))
     if named:
         return Decision("broken", f"faulty side: {seen.id}: {expected.check} measured nothing")
-    others = ", ".join(_told(one) for one in seen.failed) or "every check passed"
+    others = ", ".join(_with_figure(one) for one in seen.failed) or "every check passed"
     return Decision("missed", f"faulty side: {seen.id}: {expected.check} passed ({others})")
 
 
-def _loud(expected: Expected, seen: Seen) -> Decision:
+def _loud(expected: Symptom, seen: Seen) -> Decision:
     if seen.ended:
         return Decision("missed", f"faulty side: {seen.id} raised nothing")
     names = {name.rpartition(".")[2] for name in seen.raised} | {*seen.raised}
@@ -105,7 +105,7 @@ def _loud(expected: Expected, seen: Seen) -> Decision:
     return Decision("broken", f"faulty side: {seen.id}: not {expected}: {seen.problem}")
 
 
-def _excused(seen: Seen, known: Sequence[Known], expected: Expected) -> frozenset[str]:
+def _excused(seen: Seen, known: Sequence[Known], expected: Symptom) -> frozenset[str]:
     """Return the checks that may fail where the fault isn't: never the one that has to see it."""
     others = {name for one in known if one.covers(seen.versions) for name in one.checks}
     return seen.excused | (others - {expected.check or ""})
@@ -115,12 +115,12 @@ def _on_good_side(seen: Seen, side: str, excused: frozenset[str]) -> Decision:
     if not seen.ended:
         return Decision("broken", f"{side}: {seen.id}: {seen.problem}")
     if wrong := [one for one in seen.failed if one.name not in excused]:
-        told = ", ".join(map(_told, wrong))
-        return Decision("false alarm", f"{side}: {seen.id}: {told} failed")
+        named = ", ".join(map(_with_figure, wrong))
+        return Decision("false alarm", f"{side}: {seen.id}: {named} failed")
     return Decision("detected")
 
 
-def _told(failed: Verdict) -> str:
+def _with_figure(failed: Verdict) -> str:
     figure = failed.measured
     text = f"{figure:.3g}" if isinstance(figure, float) else "nothing" if figure is None else figure
     return f"{failed.name} {text} {failed.unit}".rstrip()

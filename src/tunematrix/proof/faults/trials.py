@@ -7,33 +7,32 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from tunematrix.evidence.events import LoggedStep
+from tunematrix.evidence.events import BrokenFault, LoggedStep
 from tunematrix.evidence.log import read_events
-from tunematrix.evidence.run_dir import RunDir, folder_name
+from tunematrix.evidence.run_dir import RunDir
 from tunematrix.matrix.cells import Cell
-from tunematrix.matrix.relations import PLANTED, Related
-from tunematrix.power.catalogue import Entry, Unit
-from tunematrix.power.reach import differ
-from tunematrix.results.findings import Finding
+from tunematrix.matrix.relations import Related
+from tunematrix.proof.faults.catalogue import Entry, Unit
+from tunematrix.proof.faults.reach import differ
+from tunematrix.proof.faults.score import Finding
 from tunematrix.results.record import Record
+from tunematrix.workflow.context import RunContext
 from tunematrix.workflow.relations import run_arm, run_relation
-from tunematrix.workflow.workshop import Workshop
 
-BROKEN = "FaultBroken"
 LOUDER = 1.25
 """Times the honest final loss; above it, a fault is heard in the loss where a spec bounds none."""
-OF_THE_LOSS = ("final_loss", "gap_closed", "finite_loss")
+LOSS_CHECKS = ("final_loss", "gap_closed", "finite_loss")
 
 
 @dataclass
-class Trials:
-    """Tries faults in one workshop.
+class FaultRunner:
+    """Tries faults in one context.
 
     Attributes:
         usable: by the id of a unit, whether it passes without a fault; asked once for all faults.
     """
 
-    workshop: Workshop
+    context: RunContext
     usable: dict[str, bool] = field(default_factory=dict)
 
     def try_fault(self, entry: Entry, units: Sequence[Unit]) -> Finding:
@@ -47,10 +46,10 @@ class Trials:
             if not self._is_usable(unit):
                 finding = replace(finding, unusable=(*finding.unusable, unit.id))
                 continue
-            sabotaged = _sabotaged(unit, entry)
+            sabotaged = unit.sabotaged(entry.id, entry.target)
             finding = replace(finding, tried=(*finding.tried, unit.id))
-            finding = self._tried(finding, sabotaged)
-            _tidy(sabotaged, self.workshop)
+            finding = self._try_unit(finding, sabotaged)
+            _tidy(sabotaged, self.context)
             if finding.fate in ("detected", "broken"):
                 break
         return replace(finding, seconds=time.perf_counter() - started)
@@ -58,23 +57,23 @@ class Trials:
     def _is_usable(self, unit: Unit) -> bool:
         if unit.id not in self.usable:
             self.usable[unit.id] = all(
-                record.outcome == "passed" for record in _run(unit, self.workshop)
+                record.outcome == "passed" for record in _run(unit, self.context)
             )
         return self.usable[unit.id]
 
-    def _tried(self, finding: Finding, sabotaged: Unit) -> Finding:
+    def _try_unit(self, finding: Finding, sabotaged: Unit) -> Finding:
         """Return the finding after one more unit: what was missed outweighs a crash elsewhere."""
-        for record in _run(sabotaged, self.workshop):
-            if BROKEN in record.reason:
+        for record in _run(sabotaged, self.context):
+            if _fault_broke(record, self.context):
                 return replace(finding, fate="broken", reason=record.reason)
-            where = record.cell_id.partition(PLANTED)[0]
+            where = record.honest_id
             unjudged = record.outcome in ("error", "unavailable")
             if unjudged or any(check.name == "exit" for check in record.failed_checks):
                 reason = finding.reason or f"{where}: {record.reason}"
                 fate = "crashed" if finding.fate == "unreached" else finding.fate
                 finding = replace(finding, fate=fate, reason=reason)
                 continue
-            finding = _listened(finding, record, self.workshop)
+            finding = _compare_with_honest(finding, record, self.context)
             failed = (check for check in record.failed_checks if check.is_measured)
             if seen := next(failed, None):
                 return replace(
@@ -83,36 +82,42 @@ class Trials:
                     by=seen.name,
                     where=where,
                     measured=seen.measured,
-                    bound=seen.bound,
+                    bound=str(seen.bound),
                     unit=seen.unit,
                     reason=seen.message,
                 )
         return finding
 
 
-def _run(unit: Unit, workshop: Workshop) -> Iterator[Record]:
+def _run(unit: Unit, context: RunContext) -> Iterator[Record]:
     """Yield the record of each cell, and of the relation in the end if all of its arms passed."""
     outcomes = set()
     for cell in _cells(unit):
-        record = run_arm(cell, workshop)
+        record = run_arm(cell, context)
         outcomes.add(record.outcome)
         yield record
     if isinstance(unit, Related) and outcomes == {"passed"}:
-        yield run_relation(unit, workshop, ())
+        yield run_relation(unit, context, ())
 
 
-def _listened(finding: Finding, record: Record, workshop: Workshop) -> Finding:
+def _compare_with_honest(finding: Finding, record: Record, context: RunContext) -> Finding:
     """Note whether a run differs from its honest one, and whether its loss tells."""
     if record.arms:
         return finding  # its arms have been looked at
-    sabotaged = _run_dir(record.cell_id, workshop)
-    honest = _run_dir(record.cell_id.partition(PLANTED)[0], workshop)
+    sabotaged = context.run_dir(record.cell_id)
+    honest = context.run_dir(record.honest_id)
     if finding.fate in ("unreached", "crashed") and differ(honest, sabotaged):
         finding = replace(finding, fate="missed")
-    told = any(check.name in OF_THE_LOSS for check in record.failed_checks)
+    is_heard = any(check.name in LOSS_CHECKS for check in record.failed_checks)
     before, after = _final_loss(honest), _final_loss(sabotaged)
     louder = before is not None and after is not None and not after <= LOUDER * before
-    return replace(finding, silent=finding.silent and not told and not louder)
+    return replace(finding, silent=finding.silent and not is_heard and not louder)
+
+
+def _fault_broke(record: Record, context: RunContext) -> bool:
+    """Whether the fault of a cell raised itself; a relation's arms have been asked already."""
+    events = context.run_dir(record.cell_id).events
+    return events.exists() and any(isinstance(one, BrokenFault) for one in read_events(events))
 
 
 def _final_loss(run_dir: RunDir) -> float | None:
@@ -128,25 +133,10 @@ def _cells(unit: Unit) -> tuple[Cell, ...]:
     return tuple(dict.fromkeys(arms))
 
 
-def _sabotaged(unit: Unit, entry: Entry) -> Unit:
-    if isinstance(unit, Cell):
-        return _under(unit, entry)
-    cells = {cell.id: _under(cell, entry) for cell in _cells(unit)}
-    return replace(unit.sharing(cells), id=f"{unit.id}{PLANTED}{entry.id}")
-
-
-def _under(cell: Cell, entry: Entry) -> Cell:
-    return replace(cell, id=f"{cell.id}{PLANTED}{entry.id}", faults=(entry.target,))
-
-
-def _tidy(unit: Unit, workshop: Workshop) -> None:
+def _tidy(unit: Unit, context: RunContext) -> None:
     """Keep what a sabotaged cell measured and said, and not what it saved."""
     for cell in _cells(unit):
-        run_dir = _run_dir(cell.id, workshop)
+        run_dir = context.run_dir(cell.id)
         shutil.rmtree(run_dir.output, ignore_errors=True)
         for path in (run_dir.tensors, *run_dir.path.glob(f"rank-*/{run_dir.tensors.name}")):
             path.unlink(missing_ok=True)
-
-
-def _run_dir(cell_id: str, workshop: Workshop) -> RunDir:
-    return RunDir(workshop.run_folder / folder_name(cell_id))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pydantic import ValidationError
 
+from tunematrix.configuration.section import Names, Section
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.cells import Cell
@@ -22,7 +22,7 @@ from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.relations import Related
 from tunematrix.paths import made
-from tunematrix.spec.bounds import Names, Section
+from tunematrix.run.local.room import places
 from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import refuse
 from tunematrix.spec.yaml_tree import read_tree
@@ -48,6 +48,7 @@ class Entry:
         module: its module's name, or its file; name: its own.
         fault_class: what it breaks; summary: the first line of its docstring.
         seen_by: patterns of cells and relations that can see it, if not those of its class.
+        origin: the distribution that adds it, with its entry point; empty for all others.
     """
 
     module: str
@@ -55,6 +56,7 @@ class Entry:
     fault_class: str
     summary: str
     seen_by: tuple[str, ...]
+    origin: str = ""
 
     @property
     def id(self) -> str:
@@ -101,22 +103,36 @@ def discover(files: Sequence[Path], out: Path) -> tuple[Entry, ...]:
     made(out.parent)
     out.unlink(missing_ok=True)  # or an older list would be taken for this one
     rows = _listed([str(file.resolve()) for file in files], out)
-    refused = [f"{row['module']}: {row['error']}" for row in rows if "error" in row]
+    refused = [_refusal(row) for row in rows if "error" in row]
     if refused:
         text = "\n".join(["these modules of faults can't be used:", *refused])
         raise BadInput(masked(text, secrets_in(os.environ)))
     entries = read_entries(out)
-    modules: dict[str, str] = {}
+    first: dict[str, Entry] = {}
     for entry in entries:
-        if (other := modules.setdefault(entry.id, entry.module)) != entry.module:
-            both = f"{other} and {entry.module}"
-            raise BadInput(f"two faults are called {entry.id}, in {both}; rename a file or a fault")
+        if (other := first.setdefault(entry.id, entry)) is not entry:
+            raise BadInput(_name_taken(entry.id, other, entry))
     return entries
+
+
+def _refusal(row: Mapping[str, Any]) -> str:
+    text = f"{row['module']}: {row['error']}"
+    return f"{text}; mend it, or uninstall {row['origin']}" if row["origin"] else text
+
+
+def _name_taken(name: str, *entries: Entry) -> str:
+    """Say which two faults have one name, and what to do."""
+    both = " and ".join(
+        f"{entry.module}, of {entry.origin}" if entry.origin else entry.module for entry in entries
+    )
+    plugins = [entry.origin for entry in entries if entry.origin]
+    advice = f", or uninstall {plugins[0]}" if plugins else ""
+    return f"two faults are called {name}, in {both}; rename a file or a fault{advice}"
 
 
 def _listed(names: Sequence[str], out: Path) -> list[dict[str, Any]]:
     """Let a process import the modules and write what is in them."""
-    command = [sys.executable, "-m", "tunematrix.power.listing", str(out), *names]
+    command = [sys.executable, "-m", "tunematrix.proof.faults.listing", str(out), *names]
     which = f"importing {', '.join(names) or 'the catalogue'}"
     try:
         end = subprocess.run(
@@ -176,8 +192,7 @@ def units_of(entry: Entry, views: Views, plan: Plan) -> tuple[Unit, ...]:
 
 def cells_at_once() -> int:
     """Return how many processes that fork cells this machine has cores and memory for."""
-    memory = int(psutil.virtual_memory().available / (GIGABYTES * 1e9))
-    return max(1, min(psutil.cpu_count() or 1, memory))
+    return places(GIGABYTES)
 
 
 def _matching(pattern: str, units: Mapping[str, Unit]) -> Iterable[Unit]:

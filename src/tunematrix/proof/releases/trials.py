@@ -18,13 +18,13 @@ from tunematrix.evidence.events import Raised
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.paths import STATE, state
-from tunematrix.regressions import overlays
-from tunematrix.regressions.overlays import NotInstalled
-from tunematrix.regressions.table import Pins, Point, Regression
-from tunematrix.regressions.verdicts import Decision, Observed, Seen, decide
+from tunematrix.proof.releases import overlays
+from tunematrix.proof.releases.overlays import NotInstalled
+from tunematrix.proof.releases.table import Pins, Point, Regression
+from tunematrix.proof.releases.verdicts import Decision, Observed, Seen, decide
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
-from tunematrix.run.process_tree import die_with_parent
+from tunematrix.run.local.process_tree import die_with_parent
 
 SCHEMA_VERSION = 1
 AS_IT_IS = "as-it-is"
@@ -36,7 +36,7 @@ PATIENCE = 30
 
 
 @dataclass(frozen=True)
-class Finding:
+class RegressionFinding:
     """What became of one regression.
 
     Attributes:
@@ -59,7 +59,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Side:
+class ReleaseOutcomes:
     """What one set of releases made of the cells that were run with it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Bench:
+class ReleaseRunner:
     """Where regressions are run.
 
     Attributes:
@@ -92,13 +92,13 @@ class Bench:
         """Where their runs leave everything, apart from the project's own records."""
         return state(self.root) / "regressions"
 
-    def run(self, pins: Pins, points: Sequence[Point]) -> Side:
+    def run(self, pins: Pins, points: Sequence[Point]) -> ReleaseOutcomes:
         """Run cells with a set of releases."""
         try:
             cache = state(self.root) / "overlays"
             overlay = overlays.overlay(pins, cache, self.say) if pins else None
         except NotInstalled as error:
-            return Side(lacking=str(error))
+            return ReleaseOutcomes(lacking=str(error))
         place = self.folder / (overlay.name if overlay else AS_IT_IS)
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -108,7 +108,7 @@ class Bench:
         problem = "" if code in RAN else f"pytest ended with {code}: {_last_line(place)}"
         seen = {one.id: self._seen(one, by_id, pins, problem) for one in points}
         seconds = {name: record.durations.get("total", 0.0) for name, record in by_id.items()}
-        return Side(seen, seconds)
+        return ReleaseOutcomes(seen, seconds)
 
     def _pytest(self, overlay: Path | None, place: Path, points: Sequence[Point]) -> int:
         nodes = [point.node for point in points]
@@ -171,31 +171,33 @@ class Bench:
 
 
 def try_out(
-    regressions: Sequence[Regression], bench: Bench, keep: Callable[[Sequence[Finding]], object]
-) -> tuple[Finding, ...]:
+    regressions: Sequence[Regression],
+    runner: ReleaseRunner,
+    keep: Callable[[Sequence[RegressionFinding]], object],
+) -> tuple[RegressionFinding, ...]:
     """Run both sides of each regression, and say what that shows.
 
     `keep` takes what is known after each set of releases, so that no interruption loses it.
     """
     wanted = _by_pins(regressions)
-    sides: dict[str, Side] = {}
-    found: tuple[Finding, ...] = ()
+    sides: dict[str, ReleaseOutcomes] = {}
+    found: tuple[RegressionFinding, ...] = ()
     for number, (pins, points) in enumerate(wanted.values(), 1):
         named = overlays.told(pins) or "this environment as it is"
-        bench.say(f"[{number}/{len(wanted)}] {len(points)} with {named}")
-        side = sides[overlays.digest(pins)] = bench.run(pins, points)
-        bench.say(f"      {_summary(side)}")
+        runner.say(f"[{number}/{len(wanted)}] {len(points)} with {named}")
+        side = sides[overlays.digest(pins)] = runner.run(pins, points)
+        runner.say(f"      {_summary(side)}")
         found = tuple(_finding(one, sides) for one in regressions if _is_known(one, sides))
         keep(found)
     return found
 
 
-def _is_known(regression: Regression, sides: Mapping[str, Side]) -> bool:
+def _is_known(regression: Regression, sides: Mapping[str, ReleaseOutcomes]) -> bool:
     both = [regression.faulty, *([] if regression.fixed is None else [regression.fixed])]
     return all(overlays.digest(pins) in sides for pins in both)
 
 
-def write(findings: Iterable[Finding], root: Path) -> Path:
+def write(findings: Iterable[RegressionFinding], root: Path) -> Path:
     """Write all findings into one file, and return it."""
     path = state(root) / "regressions.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +206,7 @@ def write(findings: Iterable[Finding], root: Path) -> Path:
     return draft.replace(path)
 
 
-def exit_code(findings: Iterable[Finding]) -> ExitCode:
+def exit_code(findings: Iterable[RegressionFinding]) -> ExitCode:
     """Return 0 if all were detected, 6 if all that could be installed were, else 1."""
     observed = {one.observed for one in findings}
     if observed <= {"detected"}:
@@ -212,7 +214,7 @@ def exit_code(findings: Iterable[Finding]) -> ExitCode:
     return ExitCode.MACHINE if observed <= {"detected", "unavailable"} else ExitCode.FAILED
 
 
-def to_json(findings: Iterable[Finding]) -> dict[str, Any]:
+def to_json(findings: Iterable[RegressionFinding]) -> dict[str, Any]:
     """Return plain data; docs/regressions.md says what the keys mean."""
     return {"schema_version": SCHEMA_VERSION, "rows": [asdict(one) for one in findings]}
 
@@ -230,14 +232,14 @@ def _by_pins(regressions: Iterable[Regression]) -> Mapping[str, tuple[Pins, list
     return {name: (pins, list(there.values())) for name, (pins, there) in found.items()}
 
 
-def _finding(regression: Regression, sides: Mapping[str, Side]) -> Finding:
+def _finding(regression: Regression, sides: Mapping[str, ReleaseOutcomes]) -> RegressionFinding:
     row = regression.row
     faulty = sides[overlays.digest(regression.faulty)]
     fixed = None if regression.fixed is None else sides[overlays.digest(regression.fixed)]
     decision = _decision(regression, faulty, fixed)
     used = [name for point in regression.cells for name in (point.id, *point.arms)]
     both = [faulty, *([fixed] if fixed else [])]
-    return Finding(
+    return RegressionFinding(
         id=row.id,
         link=row.link,
         shows=row.shows,
@@ -250,7 +252,9 @@ def _finding(regression: Regression, sides: Mapping[str, Side]) -> Finding:
     )
 
 
-def _decision(regression: Regression, faulty: Side, fixed: Side | None) -> Decision:
+def _decision(
+    regression: Regression, faulty: ReleaseOutcomes, fixed: ReleaseOutcomes | None
+) -> Decision:
     for name, side in (("faulty", faulty), ("fixed", fixed)):
         if side is not None and side.lacking:
             return Decision("unavailable", f"{name} side can't be installed: {side.lacking}")
@@ -273,7 +277,7 @@ def _other_versions(record: Record, pins: Pins) -> str:
     )
 
 
-def _summary(side: Side) -> str:
+def _summary(side: ReleaseOutcomes) -> str:
     if side.lacking:
         return f"can't be installed: {side.lacking.splitlines()[-1]}"
     lines = [

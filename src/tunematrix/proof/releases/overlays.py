@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
-from tunematrix.errors import Unavailable
+from tunematrix.errors import MachineProblem
 from tunematrix.paths import locked
-from tunematrix.regressions.table import Pins
+from tunematrix.proof.releases.table import Pins
 
 LEADING = ("transformers", "trl", "peft", "torchao", "hqq")
 """Distributions whose releases tell rows apart, the weightiest first."""
@@ -29,7 +29,7 @@ LINES = 12
 """Of what an installer says last, which are shown."""
 
 
-class NotInstalled(Unavailable):
+class NotInstalled(MachineProblem):
     """An overlay can't be had; the text is the installer's own reason."""
 
 

@@ -1,1 +1,0 @@
-"""How much the suite notices: a catalogue of faults, tried on the cells that can see each."""
