@@ -20,38 +20,40 @@ from tunematrix.doctor.findings import (
     problems,
 )
 from tunematrix.doctor.hosts import is_worth_a_line, look_at
-from tunematrix.doctor.trials import Laboratory
 from tunematrix.environments.host import this_machine
 from tunematrix.environments.table import Environment
-from tunematrix.errors import BadInput, NothingTested, TunematrixError
+from tunematrix.errors import BadInput, NothingTested, Obstacle, TunematrixError
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Option
 from tunematrix.matrix.plan import check_backends
 from tunematrix.matrix.requirements import build_tools, first_lack, importable
 from tunematrix.matrix.select import Selection
-from tunematrix.paths import shown
-from tunematrix.run.driver import Driver
+from tunematrix.paths import made, shown
+from tunematrix.workflow.context import RunContext
 
 
 def examine(
-    laboratory: Laboratory,
+    context: RunContext,
     environments: Mapping[str, Environment],
     wanted: Environment | None,
     selection: Selection,
+    timeout: int,
 ) -> Diagnosis:
     """Find out what this machine and this virtualenv can do.
 
     Args:
-        laboratory: where trials run.
+        context: what trials share; see `trials.open_context`.
         environments: all of the project's, by name.
         wanted: the one to look at; None for everything there is.
         selection: which pairs of backend and quantizer are looked at.
+        timeout: seconds that each trial may take, compiling before it not included.
 
     Raises:
         BadInput: the environment has a backend without a config.
         NothingTested: the selection leaves no pair.
+        MachineProblem: no evidence can be kept.
     """
-    root, groups = laboratory.root, laboratory.groups
+    root, groups = context.root, context.groups
     if wanted is not None:
         check_backends(wanted, groups)
         environments = {wanted.name: wanted}
@@ -59,10 +61,10 @@ def examine(
     rows = [row for row in every if row is wanted or is_worth_a_line(row, root)]
     found = tuple(look_at(row, root, groups) for row in rows)
     named = groups.axes["backend"] if wanted is None else wanted.backends
-    refusals = {name: _refusal(name, rows, found) for name in _selected(named, selection)}
-    backends, pairs = _try_all(laboratory, refusals, selection)
+    obstacles = {name: _obstacle(name, rows, found) for name in _selected(named, selection)}
+    backends, pairs = _try_all(context, obstacles, selection, timeout)
     if selection.selectors and not pairs:
-        message = "no pair of backend and quantizer matches; loosen --axis"
+        message = "no pair of backend and quantizer matches; remove or change --axis"
         raise NothingTested(message)
     diagnosis = Diagnosis(
         machine=str(this_machine([])),
@@ -78,27 +80,39 @@ def examine(
 
 
 def _try_all(
-    laboratory: Laboratory, refusals: Mapping[str, str], selection: Selection
+    context: RunContext,
+    obstacles: Mapping[str, Obstacle | None],
+    selection: Selection,
+    timeout: int,
 ) -> tuple[tuple[BackendFinding, ...], tuple[QuantizerFinding, ...]]:
-    """Try backends and their quantizers; `refusals` has each, and why this machine lacks it."""
+    """Try backends and their quantizers; `obstacles` has each, with why this machine lacks it."""
     backends: list[BackendFinding] = []
     pairs: list[QuantizerFinding] = []
     # Backends that need the same modules share the process that has imported them.
-    for (preload, canaries), names in groupby(refusals, laboratory.needs):
-        with Driver(preload, canaries=canaries, report=laboratory.say) as driver:
-            for name in names:
-                backend = _examine_backend(laboratory, driver, name, refusals[name])
+    for _, names in groupby(obstacles, lambda name: _needs(context, name)):
+        together = tuple(names)
+        sharing = trials.with_backends(context, *together)
+        try:
+            for name in together:
+                backend = _examine_backend(sharing, name, obstacles[name], timeout)
                 backends.append(backend)
-                pairs += _examine_quantizers(laboratory, driver, backend, selection)
-    laboratory.tidy()
+                pairs += _examine_quantizers(sharing, backend, selection, timeout)
+        finally:
+            sharing.close(prune=False)
+    context.close(prune=True)
     return tuple(backends), tuple(pairs)
+
+
+def _needs(context: RunContext, backend: str) -> tuple[tuple[str, ...], str]:
+    declared = context.groups.backend(backend)
+    return declared.preload, declared.canary
 
 
 def _held_against(wanted: Environment, found: Diagnosis) -> Diagnosis:
     missing = tuple(module for module in wanted.requires if not importable(module))
     lists = (found.environments, found.backends, found.quantizers)
-    told = tuple(problems(wanted, *lists, missing))
-    return replace(found, environment=wanted.name, problems=told)
+    lacking = tuple(problems(wanted, *lists, missing))
+    return replace(found, environment=wanted.name, problems=lacking)
 
 
 def _selected(names: Iterable[str], selection: Selection) -> list[str]:
@@ -107,38 +121,41 @@ def _selected(names: Iterable[str], selection: Selection) -> list[str]:
     return [name for name in names if all(name in options for options in chosen)]
 
 
-def _refusal(backend: str, rows: Iterable[Environment], found: Iterable[EnvironmentFinding]) -> str:
+def _obstacle(
+    backend: str, rows: Iterable[Environment], found: Iterable[EnvironmentFinding]
+) -> Obstacle | None:
     """Return why this machine lacks a backend's device: no environment that has it fits here."""
     with_it = [one for row, one in zip(rows, found, strict=True) if backend in row.backends]
-    refused = [one.refusal for one in with_it if one.refusal]
-    return refused[0] if len(refused) == len(with_it) and refused else ""
+    obstacles = [one.obstacle for one in with_it if one.obstacle is not None]
+    return obstacles[0] if obstacles and len(obstacles) == len(with_it) else None
 
 
 def _examine_backend(
-    laboratory: Laboratory, driver: Driver, name: str, told: str
+    context: RunContext, name: str, obstacle: Obstacle | None, timeout: int
 ) -> BackendFinding:
-    """Try a backend's device, unless its libraries are missing or the machine is refused."""
-    option = laboratory.groups.axes["backend"][name]
+    """Try a backend's device, unless its libraries are missing or the machine rules it out."""
+    option = context.groups.axes["backend"][name]
     declared = option.declared
-    missing = tuple(module for module in declared.requires if not importable(module))
-    if told:
-        finding = _not_tried(option, "not here", *_as_reason_and_fix(told))
+    missing = context.executor.missing(declared.requires)
+    if obstacle is not None:
+        reason = f"looked for: {obstacle.looked_for}; found: {obstacle.found}"
+        finding = _not_tried(option, "not here", reason, obstacle.to_do)
     elif missing:
         reason = f"needs {', '.join(missing)}"
         finding = _not_tried(option, "not installed", reason, declared.install)
     else:
-        finding = _try_device(laboratory, driver, option)
+        finding = _try_device(context, option, timeout)
     return replace(finding, missing=missing, versions=_versions(declared.requires))
 
 
 def _examine_quantizers(
-    laboratory: Laboratory, driver: Driver, backend: BackendFinding, selection: Selection
+    context: RunContext, backend: BackendFinding, selection: Selection, timeout: int
 ) -> list[QuantizerFinding]:
-    cells, exclusions = trials.pairs(laboratory.groups, backend.name, laboratory.timeout)
+    cells, exclusions = trials.pairs(context.groups, backend.name, timeout)
     pairs = [verdicts.unsupported(one) for one in exclusions if selection(one.cell)]
     chosen = filter(selection, cells)
-    pairs += [_examine_quantizer(laboratory, driver, cell, backend) for cell in chosen]
-    order = list(laboratory.groups.axes["quantizer"])
+    pairs += [_examine_quantizer(context, cell, backend) for cell in chosen]
+    order = list(context.groups.axes["quantizer"])
     return sorted(pairs, key=lambda pair: order.index(pair.quantizer))
 
 
@@ -147,46 +164,53 @@ def _not_tried(option: Option, state: State, reason: str, fix: str) -> BackendFi
     return BackendFinding(option.name, description, state, reason=reason, fix=fix)
 
 
-def _as_reason_and_fix(told: str) -> tuple[str, str]:
-    """Part a refusal of a host, which has three lines: looked for, found, to do."""
-    reason, _, fix = told.rpartition("\nto do: ")
-    return reason.replace("\n", "; "), fix
-
-
-def _try_device(laboratory: Laboratory, driver: Driver, option: Option) -> BackendFinding:
+def _try_device(context: RunContext, option: Option, timeout: int) -> BackendFinding:
+    _make_folder(context)
     try:
-        trial = laboratory.try_device(driver, option.name)
+        trial = trials.try_device(context, option.name, timeout)
     except BadInput:
         raise
     except (TunematrixError, OSError) as error:
         return _not_tried(option, "broken", str(error), "")
+    assert trial.evidence is not None and trial.run_dir is not None
     finding = verdicts.device_finding(option, trial.evidence, trial.claim)
     if finding.state == "broken":
-        return replace(finding, evidence=shown(trial.folder))
-    trial.forget()
+        return replace(finding, evidence=shown(trial.run_dir.path))
+    trials.forget(trial)
     return finding
 
 
 def _examine_quantizer(
-    laboratory: Laboratory, driver: Driver, cell: Cell, backend: BackendFinding
+    context: RunContext, cell: Cell, backend: BackendFinding
 ) -> QuantizerFinding:
     """Try one quantizer; whatever becomes of that is a finding, and the others go on."""
-    declared = laboratory.groups.axes["quantizer"][cell.axes["quantizer"]].declared
+    declared = context.groups.axes["quantizer"][cell.axes["quantizer"]].declared
     tools = build_tools(declared.builds_with)
-    lack = first_lack(cell.axes, laboratory.groups)
+    lack = first_lack(cell.axes, context.groups, context.executor.missing)
     if lack is not None or backend.state != "works":
         return verdicts.unavailable(cell, backend, lack, tools)
+    _make_folder(context)
     try:
-        trial = laboratory.try_quantizer(driver, cell)
+        trial = trials.try_quantizer(context, cell)
     except BadInput:
         raise
     except (TunematrixError, OSError) as error:
         return verdicts.differing(cell, str(error), tools)
+    assert trial.evidence is not None and trial.run_dir is not None
     finding = verdicts.quantizer_finding(cell, trial.evidence, trial.claim, tools)
     if finding.outcome == "agrees":
-        trial.forget()
+        trials.forget(trial)
         return finding
-    return replace(finding, evidence=shown(trial.folder))
+    return replace(finding, evidence=shown(trial.run_dir.path))
+
+
+def _make_folder(context: RunContext) -> None:
+    """Make the folder of the trials: without one, nothing is wrong with what is tried.
+
+    Raises:
+        MachineProblem: it can't be made.
+    """
+    made(context.run_folder)
 
 
 def _versions(modules: Iterable[str]) -> dict[str, str]:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tunematrix.environments.table import Environment
+from tunematrix.errors import Obstacle
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Virtualenv = Literal["built", "unfinished", "absent"]
 State = Literal["works", "broken", "not installed", "not here"]
@@ -22,7 +23,8 @@ class EnvironmentFinding:
     Attributes:
         name: of the environment; description: one line.
         possible: whether this machine can have it; None where no table says what that takes.
-        refusal: what was looked for, what was found and what to do; empty where it isn't ruled out.
+        obstacle: what was looked for, what was found and what to do; None where nothing rules it
+            out.
         command: builds the environment and proves it.
         virtualenv: how far it is built here.
         active: whether it is the one that this runs in.
@@ -31,7 +33,7 @@ class EnvironmentFinding:
     name: str
     description: str
     possible: bool | None
-    refusal: str
+    obstacle: Obstacle | None
     command: str
     virtualenv: Virtualenv
     active: bool

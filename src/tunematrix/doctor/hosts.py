@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from textwrap import dedent
 
 from tunematrix.doctor.findings import EnvironmentFinding, Virtualenv
 from tunematrix.environments.building import UNFINISHED, Order
@@ -17,12 +16,12 @@ def look_at(environment: Environment, root: Path, groups: Groups) -> Environment
     """Hold an environment's probe against this machine; run the command it names, if any."""
     machine = this_machine([environment.host])
     virtualenv = root / ".nox" / environment.name
-    told = refusal(environment.host, machine) or command_refusal(environment.host) or ""
+    obstacle = refusal(environment.host, machine) or command_refusal(environment.host)
     return EnvironmentFinding(
         name=environment.name,
         description=environment.description,
-        possible=None if environment.host == Probe() else not told,
-        refusal=dedent(told),
+        possible=None if environment.host == Probe() else obstacle is None,
+        obstacle=obstacle,
         command=_command(environment, root, groups),
         virtualenv=_state(root, virtualenv),
         active=virtualenv.is_dir() and virtualenv.samefile(sys.prefix),

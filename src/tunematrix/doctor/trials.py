@@ -1,4 +1,4 @@
-"""Cells → evidence: what doctor tries runs where all cells run, in processes of their own."""
+"""What doctor tries: cells that go the way of all cells, with a recipe of their own."""
 
 from __future__ import annotations
 
@@ -6,129 +6,73 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tunematrix.checks.verdict import Claim
-from tunematrix.errors import MachineProblem
-from tunematrix.evidence import Evidence, collect
-from tunematrix.evidence.run_dir import CellFile, RunDir
+from tunematrix.environments.table import Environment
 from tunematrix.matrix.cells import Cell, Exclusion, expand
-from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import Groups
-from tunematrix.paths import shown
-from tunematrix.run.driver import Driver
 from tunematrix.spec.model import Spec
+from tunematrix.workflow import steps
+from tunematrix.workflow.context import RunContext
+from tunematrix.workflow.passage import Passage, Step, carry
 
 DEVICE = "tunematrix.stack.trial.device"
 QUANTIZER = "tunematrix.stack.trial.quantizer"
 
-PREPARE_SECONDS = 900.0
+FOLDER = "doctor"
+"""Where trials leave their evidence, as the cells of an environment do."""
 SMALL = {"train.max_steps": 1, "meters.held_out_rows": 8}
-RUNS_KEPT = 3
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What is left of one trial.
+def open_context(root: Path, groups: Groups, say: Callable[[str], None]) -> RunContext:
+    """Return what the trials of one examination share, but for the backends that they need.
 
-    Attributes:
-        evidence: what it left behind. claim: what it was to be. folder: where the evidence lies.
-    """
-
-    evidence: Evidence
-    claim: Claim
-    folder: Path
-
-    def forget(self) -> None:
-        """Remove the folder: what worked leaves nothing to look into."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Laboratory:
-    """Where trials run.
-
-    Attributes:
-        root: the project; groups: the config groups.
-        run_id: names the folder that their evidence goes to.
-        timeout: seconds that each may take, compiling before it not included.
+    Args:
+        root: the project. groups: its config groups.
         say: takes one line of progress.
     """
+    return RunContext(
+        environment=Environment(FOLDER, "", ()),
+        groups=groups,
+        run_id=time.strftime("%Y%m%d-%H%M%S-") + str(os.getpid()),
+        root=root,
+        isolation="auto",
+        faults=(),
+        keep_output=True,
+        say=say,
+    )
 
-    root: Path
-    groups: Groups
-    timeout: int
-    say: Callable[[str], None]
-    run_id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-") + str(os.getpid()))
 
-    @property
-    def run(self) -> Path:
-        """The folder of this run's evidence; made when there is some."""
-        return self.root / ".tunematrix" / "doctor" / self.run_id
+def with_backends(context: RunContext, *backends: str) -> RunContext:
+    """Return a context whose cells are forked from a process with what these backends preload."""
+    return replace(context, environment=Environment(FOLDER, "", backends))
 
-    def needs(self, backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the modules to preload and the canaries of a backend."""
-        declared = self.groups.axes["backend"][backend].declared
-        return declared.preload, (declared.canary,) if declared.canary else ()
 
-    def try_device(self, driver: Driver, backend: str) -> Trial:
-        """Claim a backend's device in a process of its own."""
-        self.say(f"{backend}: trying its device")
-        spec = Spec(test_id="doctor", recipe="sft", timeout=self.timeout)
-        axes = {**self.groups.defaults, "backend": backend}
-        cell = Cell(f"doctor[{backend}]", spec, axes, (f"backend={backend}",))
-        return self._run(driver, cell, DEVICE, self._compose(cell))
+def try_device(context: RunContext, backend: str, timeout: int) -> Passage:
+    """Claim a backend's device in a process of its own; `timeout` in seconds."""
+    context.say(f"{backend}: trying its device")
+    spec = Spec(test_id="doctor", recipe="sft", timeout=timeout)
+    cell = Cell(f"doctor[{backend}]", spec, {**context.groups.defaults, "backend": backend}, {})
+    way = (steps.compose, _with_recipe(DEVICE), steps.make_folder, steps.execute, steps.collect)
+    return carry(Passage(cell), context, way)
 
-    def try_quantizer(self, driver: Driver, cell: Cell) -> Trial:
-        """Load, quantize and train for one step, after what has to be compiled is.
 
-        Raises:
-            MachineProblem: that failed; the text has its last line and names its log.
-        """
-        config = self._compose(cell)
-        quantizer = config["quantizer"]
-        if prepared := quantizer.get("prepare"):
-            self.say(f"{quantizer['name']}: {prepared['note']}")
-            self._prepare(driver, quantizer["name"], prepared["call"])
-        self.say(f"{quantizer['name']} on {config['backend']['name']}: trying it")
-        return self._run(driver, cell, QUANTIZER, config)
+def try_quantizer(context: RunContext, cell: Cell) -> Passage:
+    """Load, quantize and train for one step, after what has to be compiled is.
 
-    def _prepare(self, driver: Driver, name: str, function: str) -> None:
-        self.run.mkdir(parents=True, exist_ok=True)
-        log = self.run / f"prepare-{name}.log"
-        end = driver.call(function, {"cache_dir": str(self._cache)}, PREPARE_SECONDS, log)
-        if end.code != 0 or end.problem is not None:
-            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise MachineProblem(": ".join([f"compiling failed ({shown(log)})", *last]))
-        log.unlink()
+    Raises:
+        MachineProblem: that failed; the text has its last line and names its log.
+    """
+    context.say(f"{cell.axes['quantizer']} on {cell.axes['backend']}: trying it")
+    place, compose, *rest = steps.EVIDENCE
+    return carry(Passage(cell), context, (place, compose, _with_recipe(QUANTIZER), *rest))
 
-    def _run(self, driver: Driver, cell: Cell, recipe: str, config: dict[str, Any]) -> Trial:
-        config["recipe"]["implementation"] = {"_target_": recipe, "_partial_": True}
-        run_dir = RunDir.create(self.run, cell.id)
-        run_dir.write_cell(CellFile(cell.id, config, str(run_dir.output)))
-        end = driver.run(run_dir, self.timeout)
-        return Trial(collect(run_dir, end), Claim(cell.spec, config), run_dir.path)
 
-    def _compose(self, cell: Cell) -> dict[str, Any]:
-        config: dict[str, Any] = dict(compose(cell, self.groups.roots))
-        config["cache_dir"] = str(self._cache)
-        return config
-
-    def tidy(self) -> None:
-        """Remove what is left of older runs, and of this one if all that it tried has worked."""
-        runs = sorted(self.run.parent.glob("*"))
-        for folder in runs[:-RUNS_KEPT]:
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it holds evidence, or was never made
-            self.run.rmdir()
-
-    @property
-    def _cache(self) -> Path:
-        """Where what is compiled once is kept, for runs of the suite as well."""
-        return self.root / ".tunematrix" / "cache"
+def forget(passage: Passage) -> None:
+    """Remove the folder of a trial: what worked leaves nothing to look into."""
+    assert passage.run_dir is not None
+    shutil.rmtree(passage.run_dir.path, ignore_errors=True)
 
 
 def pairs(
@@ -144,3 +88,15 @@ def pairs(
         timeout=timeout,
     )
     return expand(spec, groups, [backend])
+
+
+def _with_recipe(name: str) -> Step:
+    """Return the step that puts another recipe in the place of the composed one."""
+
+    def exchange(passage: Passage, context: RunContext) -> Passage:
+        config = passage.claim.config
+        own = {"implementation": {"_target_": name, "_partial_": True}}
+        recipe = config.recipe.model_copy(update=own)
+        return replace(passage, config=config.model_copy(update={"recipe": recipe}))
+
+    return exchange

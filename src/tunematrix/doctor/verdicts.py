@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tunematrix.checks import loss, process, quantization
-from tunematrix.checks.verdict import Check, Claim, Verdict, decide
+from tunematrix.checks import log, process, quantization
+from tunematrix.checks.bound import Exactly
+from tunematrix.checks.registry import Check, check
+from tunematrix.checks.verdict import Claim, Judgement, Verdict, judge_by
 from tunematrix.doctor.findings import BackendFinding, QuantizerFinding, State
 from tunematrix.evidence import Evidence
-from tunematrix.evidence.events import Changed, Determinants, OptimizerStep
+from tunematrix.evidence.events import Changed, Determinants, OptimizerStep, Refused
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.groups import Option
 from tunematrix.matrix.requirements import Lack
 
 # What a device's process reports beside what the device is.
-_NOT_OF_THE_DEVICE = ("fix", "present", "products", "seed", "threads")
+_NOT_OF_THE_DEVICE = ("products", "seed", "threads")
 
 
 def device_finding(option: Option, evidence: Evidence, claim: Claim) -> BackendFinding:
@@ -27,13 +29,15 @@ def device_finding(option: Option, evidence: Evidence, claim: Claim) -> BackendF
     for event in evidence.all(Determinants):
         facts |= event.values
     products: Mapping[str, str] = facts.get("products", {})
-    ended = process.exit_status(evidence, claim)
+    ended = _ending(evidence, claim)
     right = tuple(dtype for dtype, problem in products.items() if not problem)
-    reason = ended.message
+    refused = evidence.one(Refused)
+    obstacle = None if refused is None else refused.obstacle
+    reason = ended.message if obstacle is None else obstacle.found
     if not reason and not right:
         why = next(iter(products.values()), "its process left no product")
-        reason = f"it multiplies in no dtype: {why}"
-    state: State = "broken" if facts.get("present", True) else "not here"
+        reason = f"matrix products fail in every dtype: {why}"
+    state: State = "broken" if obstacle is None or obstacle.present else "not here"
     return BackendFinding(
         name=option.name,
         description=option.declared.description,
@@ -42,12 +46,18 @@ def device_finding(option: Option, evidence: Evidence, claim: Claim) -> BackendF
         dtypes=right,
         refused={dtype: problem for dtype, problem in products.items() if problem},
         reason=reason,
-        fix=str(facts.get("fix", "")) if reason else "",
+        fix="" if obstacle is None else obstacle.to_do,
         seconds=evidence.exit.seconds,
     )
 
 
-def backward(evidence: Evidence, claim: Claim) -> Verdict:
+@check(
+    name="backward",
+    group="doctor",
+    reads=(OptimizerStep, Changed),
+    bug="quantizers whose backward pass gives no gradient, or none that is finite",
+)
+def backward(evidence: Evidence, claim: Claim) -> Judgement:
     """The gradients are finite, and not all of them are zero."""
     steps = evidence.all(OptimizerStep)
     # A trainer that keeps its gradients to itself is judged by where they moved the parameters.
@@ -61,15 +71,16 @@ def backward(evidence: Evidence, claim: Claim) -> Verdict:
         if finite
         else "the gradients aren't finite numbers, or were never seen"
     )
-    measured = norms[0] if norms else None
-    return decide("backward", finite and reached, measured, "finite, above 0", message)
+    wanted = "finite, above 0"
+    measured = wanted if finite and reached else "all of them 0" if finite else "not finite"
+    return judge_by(Exactly(wanted), measured, message)
 
 
 CHECKS: tuple[Check, ...] = (
     quantization.stored_bits,
     quantization.logit_error,
     backward,
-    loss.finite_loss,
+    log.finite_loss,
 )
 """What a quantizer that a backend has must pass in one step, once its process has ended well."""
 
@@ -78,10 +89,11 @@ def quantizer_finding(
     cell: Cell, evidence: Evidence, claim: Claim, tools: Mapping[str, str | None]
 ) -> QuantizerFinding:
     """Hold a quantizer that is declared to work against what it did in one step."""
-    ended = process.exit_status(evidence, claim)
+    ended = _ending(evidence, claim)
     verdicts = [ended]
     if ended.outcome == "passed":
-        verdicts += [found for check in CHECKS if (found := check(evidence, claim)) is not None]
+        judged = (check(evidence, claim) for check in CHECKS)
+        verdicts += [verdict for verdict in judged if verdict is not None]
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     bits = next((one.measured for one in verdicts if one.name == "stored_bits"), None)
     finding = (
@@ -116,6 +128,13 @@ def unavailable(
     if lack is not None and lack.axis != "backend" and backend.state in ("works", "not installed"):
         reason, fix = f"needs {', '.join(lack.modules)}", lack.install
     return QuantizerFinding(*_pair(cell), "unavailable", reason, fix=fix, tools=tools)
+
+
+def _ending(evidence: Evidence, claim: Claim) -> Verdict:
+    """Say how a trial's process ended."""
+    verdict = process.exit_status(evidence, claim)
+    assert verdict is not None  # each process ends somehow
+    return verdict
 
 
 def _pair(cell: Cell) -> tuple[str, str]:

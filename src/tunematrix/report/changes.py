@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tunematrix.report.text import one_line
 from tunematrix.results.record import Outcome, Record
 from tunematrix.results.store import newest_run
 
@@ -28,7 +29,8 @@ def changed_cells(records: Sequence[Record], locked: Iterable[Record]) -> tuple[
     """Return the cells of `records` whose outcome isn't that of their newest locked record."""
     newest = {record.cell_id: record.outcome for record in locked}
     changes = (
-        Change(one.cell_id, newest.get(one.cell_id), one.outcome, one.reason) for one in records
+        Change(record.cell_id, newest.get(record.cell_id), record.outcome, record.reason)
+        for record in records
     )
     return tuple(change for change in changes if change.before != change.now)
 
@@ -62,12 +64,12 @@ def compared(records: Sequence[Record], locked: Sequence[Record], name: str) -> 
     if versions is None:
         moved = "versions weren't recorded"
     else:
-        pairs = (f"{one} {old} → {new}" for one, (old, new) in versions.items())
-        moved = ", ".join(pairs) or "the same versions"
-    lines = [f"against {name}: {moved}"]
+        pairs = (f"{package} {old} → {new}" for package, (old, new) in versions.items())
+        moved = one_line(", ".join(pairs)) or "the same versions"
+    lines = [f"compared with {name}: {moved}"]
     lines += [
-        f"  {one.cell_id}: {one.before or 'not run'} → {one.now} {one.reason}".rstrip()
-        for one in cells
+        "  " + one_line(f"{cell.cell_id}: {cell.before or 'not run'} → {cell.now} {cell.reason}")
+        for cell in cells
     ]
     same = len(records) - len(cells)
     return "\n".join([*lines, f"  {same} of {len(records)} cells end as they do in {name}"])

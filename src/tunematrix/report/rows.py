@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.results.record import Outcome, Record
+from tunematrix.results.record import Option, Outcome, Record, shown_option
 from tunematrix.spec.relation import is_relations
 
 SYMBOLS: dict[Outcome, str] = {
@@ -19,9 +20,6 @@ SYMBOLS: dict[Outcome, str] = {
     "error": "!",
 }
 
-TRAINING = "sft"
-"""The recipe that is told apart by its methods."""
-
 SEVERITY: tuple[Outcome, ...] = (
     "error",
     "failed",
@@ -32,10 +30,25 @@ SEVERITY: tuple[Outcome, ...] = (
 )
 """A square of the matrix holds several cells and shows its worst."""
 
+BAD: tuple[Outcome, ...] = ("error", "failed")
+NAMED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "mlx", "mlx-lm")
+"""The versions that a reader looks for first; records hold all of them."""
+ABSENT = "-"
+"""Stands for an axis that a record doesn't have."""
+
+
+class Place(NamedTuple):
+    """Where a square of the matrix stands: the options that its cells have in common."""
+
+    backend: str
+    recipe: str
+    method: str
+    quantizer: str
+
 
 @dataclass(frozen=True)
 class Square:
-    """All cells of one method and one quantizer.
+    """All cells of one recipe, method and quantizer.
 
     Attributes:
         outcome: the worst; counts: cells by outcome.
@@ -50,66 +63,113 @@ class Square:
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """Quantizers down, methods across; absent pairs weren't planned."""
-
-    methods: tuple[str, ...]
-    quantizers: tuple[str, ...]
-    squares: dict[tuple[str, str], Square]
-
-
-@dataclass(frozen=True)
 class Agreement:
     """One relation.
 
     Attributes:
         outcome: its outcome; id: its id.
         check: the one that comes nearest to its bound; None where nothing was compared.
-        margin: how many times the measured difference the bound is; None where that has no sense.
+        slack: what it left of its bound, as a share; None where there is no such figure.
     """
 
     outcome: Outcome
     id: str
     check: Verdict | None
-    margin: float | None
+    slack: float | None
 
 
-def matrix(records: Sequence[Record]) -> Matrix:
-    """Fold the records of cells into method × quantizer, in the order of first appearance.
+@dataclass(frozen=True)
+class Run:
+    """One run of one environment on one machine.
 
-    A recipe that trains nothing stands in the place of a method.
+    Attributes:
+        environment: its name; id: the run's; date: YYYY-MM-DD; time: HH:MM, both may be empty.
+        machine: what computed and what else determined the figures, as recorded.
+        versions: distribution to version.
+        records: all of it, in the order of recording.
     """
-    cells: dict[tuple[str, str], list[Record]] = {}
-    for record in (record for record in records if not record.arms):
-        column = "method" if record.axes.get("recipe", TRAINING) == TRAINING else "recipe"
-        key = (record.axes.get(column, "-"), record.axes.get("quantizer", "-"))
-        cells.setdefault(key, []).append(record)
-    return Matrix(
-        methods=tuple(dict.fromkeys(method for method, _ in cells)),
-        quantizers=tuple(dict.fromkeys(quantizer for _, quantizer in cells)),
-        squares={key: _square(group) for key, group in cells.items()},
+
+    environment: str
+    id: str
+    date: str
+    time: str
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    records: tuple[Record, ...]
+
+    @property
+    def cells(self) -> tuple[Record, ...]:
+        """The records of cells."""
+        return tuple(record for record in self.records if not record.arms)
+
+    @property
+    def relations(self) -> tuple[Record, ...]:
+        """The records of relations."""
+        return tuple(record for record in self.records if record.arms)
+
+    @property
+    def hardware(self) -> str:
+        """What computed: the GPU, or the processor."""
+        names = (self.machine.get(key) for key in ("gpu", "hardware", "architecture"))
+        return str(next(filter(None, names), "unknown hardware"))
+
+    @property
+    def system(self) -> str:
+        """What it ran under: system, architecture and Python."""
+        system, architecture = (self.machine.get(key) for key in ("system", "architecture"))
+        python = self.machine.get("python")
+        host = " ".join(str(part) for part in (system, architecture) if part)
+        return ", ".join(filter(None, (host, f"Python {python}" if python else "")))
+
+    @property
+    def named_versions(self) -> Mapping[str, str]:
+        """The versions that a reader looks for first."""
+        return {name: self.versions[name] for name in NAMED if name in self.versions}
+
+
+def runs(records: Iterable[Record]) -> tuple[Run, ...]:
+    """Part records by environment and run, in the order of first appearance."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.environment, record.run_id), []).append(record)
+    return tuple(_run(group) for group in groups.values())
+
+
+def matrix(records: Iterable[Record]) -> dict[Place, Square]:
+    """Fold the records of cells into squares: by backend, recipe, method and quantizer.
+
+    The options of each are in the order of first appearance.
+    """
+    cells: dict[Place, list[Record]] = {}
+    for record in records:
+        if not record.arms:
+            cells.setdefault(_place(record), []).append(record)
+    columns = [list(dict.fromkeys(column)) for column in zip(*cells, strict=True)]
+    ordered = sorted(
+        cells, key=lambda place: [c.index(o) for c, o in zip(columns, place, strict=True)]
     )
+    return {place: _square(cells[place]) for place in ordered}
 
 
 def counts(records: Iterable[Record]) -> dict[Outcome, int]:
     """Count records by outcome, worst first, zeros left out."""
-    found = [record.outcome for record in records]
-    return {outcome: found.count(outcome) for outcome in SEVERITY if outcome in found}
+    outcomes = [record.outcome for record in records]
+    return {outcome: outcomes.count(outcome) for outcome in SEVERITY if outcome in outcomes}
 
 
 def reasons(
-    records: Iterable[Record],
-) -> tuple[tuple[tuple[Outcome, str, str], tuple[str, ...]], ...]:
-    """Group what neither passed nor failed: (outcome, reason, link), and cell ids."""
+    records: Iterable[Record], outcomes: Sequence[Outcome]
+) -> dict[tuple[Outcome, str, str], tuple[str, ...]]:
+    """Group what came to one of some outcomes: (outcome, reason, link) to the ids of cells."""
     groups: dict[tuple[Outcome, str, str], list[str]] = {}
     for record in records:
-        if record.outcome in ("unavailable", "known_failure", "unsupported"):
+        if record.outcome in outcomes:
             key = (record.outcome, record.reason, record.link)
             groups.setdefault(key, []).append(record.cell_id)
-    return tuple((key, tuple(ids)) for key, ids in groups.items())
+    return {key: tuple(ids) for key, ids in groups.items()}
 
 
-def agreements(records: Sequence[Record]) -> tuple[Agreement, ...]:
+def agreements(records: Iterable[Record]) -> tuple[Agreement, ...]:
     """Return a row for each relation, with the check that comes nearest to its tolerance."""
     return tuple(_agreement(record) for record in records if record.arms)
 
@@ -120,42 +180,58 @@ def claimed_gap(record: Record) -> float | None:
     return record.metrics.get("gap_closed") if claimed else None
 
 
-def _agreement(record: Record) -> Agreement:
-    def nearness(check: Verdict) -> tuple[bool, float]:
-        margin = _margin(check)
-        return check.outcome != "failed", math.inf if margin is None else margin
-
-    compared = [check for check in record.checks if is_relations(check.name)]
-    nearest = min(compared, key=nearness, default=None)
-    margin = None if nearest is None else _margin(nearest)
-    return Agreement(record.outcome, record.cell_id, nearest, margin)
-
-
-def _margin(check: Verdict) -> float | None:
-    below = check.bound.removeprefix("<= ")
-    if below == check.bound or not isinstance(check.measured, float):
-        return None
-    return float(below) / check.measured if check.measured else math.inf
-
-
-def _square(group: Sequence[Record]) -> Square:
-    found = counts(group)
-    return Square(
-        outcome=next(iter(found)),
-        counts=found,
-        seconds=_extreme(max, group, "seconds"),
-        peak_mb=_extreme(max, group, "process_peak_mb"),
-        gap=_worst(min, [gap for one in group if (gap := claimed_gap(one)) is not None]),
+def _run(group: Sequence[Record]) -> Run:
+    first = group[0]
+    # Whatever never ran knows its machine by half.
+    source = next((record for record in group if record.versions), first)
+    clock = first.run_id[9:13]
+    is_clock = first.date and len(clock) == 4 and clock.isdigit()
+    return Run(
+        environment=first.environment,
+        id=first.run_id,
+        date=first.date,
+        time=f"{clock[:2]}:{clock[2:]}" if is_clock else "",
+        machine=source.machine,
+        versions=source.versions,
+        records=tuple(group),
     )
 
 
-def _extreme(
-    pick: Callable[[Iterable[float]], float], group: Sequence[Record], name: str
-) -> float | None:
-    return _worst(pick, [record.metrics[name] for record in group if name in record.metrics])
+def _place(record: Record) -> Place:
+    def option(axis: str) -> str:
+        named: Option = record.axes.get(axis, ABSENT)
+        return shown_option(named)
+
+    return Place(record.backend, option("recipe"), option("method"), option("quantizer"))
 
 
-def _worst(pick: Callable[[Iterable[float]], float], values: Sequence[float]) -> float | None:
+def _agreement(record: Record) -> Agreement:
+    def nearness(check: Verdict) -> tuple[bool, float]:
+        return check.outcome != "failed", math.inf if check.slack is None else check.slack
+
+    compared = [check for check in record.checks if is_relations(check.name)]
+    nearest = min(compared, key=nearness, default=None)
+    slack = None if nearest is None else nearest.slack
+    return Agreement(record.outcome, record.cell_id, nearest, slack)
+
+
+def _square(group: Sequence[Record]) -> Square:
+    by_outcome = counts(group)
+    gaps = [gap for record in group if (gap := claimed_gap(record)) is not None]
+    return Square(
+        outcome=next(iter(by_outcome)),
+        counts=by_outcome,
+        seconds=_extreme(max, _figures(group, "seconds")),
+        peak_mb=_extreme(max, _figures(group, "process_peak_mb")),
+        gap=_extreme(min, gaps),
+    )
+
+
+def _figures(group: Sequence[Record], name: str) -> list[float]:
+    return [record.metrics[name] for record in group if name in record.metrics]
+
+
+def _extreme(pick: Callable[[Iterable[float]], float], values: Sequence[float]) -> float | None:
     # `min` and `max` may lose a nan, and nothing is worse than one.
     if any(math.isnan(value) for value in values):
         return math.nan

@@ -1,7 +1,8 @@
-"""The records on disk: appended and flushed as each cell ends, by one writer."""
+"""The records on disk: appended and flushed as each cell ends, each writer in its turn."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -10,8 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from pydantic import ValidationError
+
 from tunematrix.errors import BadInput, MachineProblem
+from tunematrix.results import v1
 from tunematrix.results.record import SCHEMA_VERSION, Record
+from tunematrix.spec.problems import dotted
+
+MOST_SAID = 3
+"""Fields of a malformed record that a message names."""
 
 
 class Store:
@@ -30,6 +38,8 @@ class Store:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
+                # Or what another writer is in the midst of would look torn, and be cut.
+                fcntl.flock(file, fcntl.LOCK_EX)
                 _cut_torn_line(file)
                 file.write(line.encode())
                 file.flush()
@@ -46,26 +56,51 @@ class Store:
         """Return all records, oldest first; a line torn by a killed run is left out.
 
         Raises:
-            BadInput: a whole line isn't a record, or is one of another schema.
+            BadInput: the file can't be read, or a whole line isn't a record or is one of a newer
+                schema; the text says file and line.
         """
-        if not self.path.exists():
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
             return ()
-        lines = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            message = f"{self.path}: can't be read: {error.strerror}; give a file of records"
+            raise BadInput(message) from error
         return tuple(self._parse(number, line) for number, line in enumerate(lines[:-1], 1))
 
     def _parse(self, number: int, line: bytes) -> Record:
+        place = f"{self.path}:{number}"
         try:
             data = json.loads(line)
-            if data["schema_version"] != SCHEMA_VERSION:
-                message = (
-                    f"{self.path}:{number}: schema {data['schema_version']}, this version reads "
-                    f"{SCHEMA_VERSION}: use the tunematrix that wrote it, or move the file away"
-                )
-                raise BadInput(message)
-            return Record.from_json(data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"{self.path}:{number}: not a record ({error}); remove the line or the file"
-            raise BadInput(message) from error
+        except (ValueError, RecursionError) as error:
+            raise _no_record(place, f"no line of JSON: {error}") from error
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise _no_record(place, "it has no schema_version")
+        if version > SCHEMA_VERSION:
+            message = (
+                f"{place}: a record of schema {version}, and this tunematrix reads those up to "
+                f"{SCHEMA_VERSION}; upgrade tunematrix, or read the file with the one that wrote it"
+            )
+            raise BadInput(message)
+        try:
+            return Record.from_json(v1.upgraded(data) if version == 1 else data)
+        except ValidationError as error:
+            raise _no_record(place, _what_is_wrong(error)) from error
+        except UnicodeEncodeError as error:
+            raise _no_record(place, f"a text can't be encoded: {error.reason}") from error
+
+
+def _no_record(place: str, why: str) -> BadInput:
+    return BadInput(f"{place}: not a record ({why}); remove the line, or give another file")
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    """Name the first fields that are wrong, and what is wrong with each."""
+    problems = error.errors(include_url=False, include_context=False)
+    texts = [f"{dotted(problem['loc'])}: {problem['msg']}" for problem in problems[:MOST_SAID]]
+    more = len(problems) - MOST_SAID
+    return "; ".join([*texts, f"and {more} more"] if more > 0 else texts)
 
 
 def _cut_torn_line(file: BinaryIO) -> None:
@@ -80,8 +115,8 @@ def _cut_torn_line(file: BinaryIO) -> None:
 
 def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the records of the run that was recorded last."""
-    kept = tuple(records)
-    return tuple(record for record in kept if record.run_id == kept[-1].run_id)
+    everything = tuple(records)
+    return tuple(record for record in everything if record.run_id == everything[-1].run_id)
 
 
 def keep(records: Sequence[Record], folder: Path) -> Path:
@@ -97,13 +132,18 @@ def keep(records: Sequence[Record], folder: Path) -> Path:
     if len({record.run_id for record in records}) > 1:
         message = "the records are of several runs; keep those of one"
         raise BadInput(message)
-    machine = next((one.machine for one in records if one.versions), records[0].machine)
+    machine = next((record.machine for record in records if record.versions), records[0].machine)
     hardware = machine.get("gpu") or machine.get("hardware") or ""
-    words = (records[0].environment, machine["system"], machine["architecture"], hardware)
+    host = (machine.get("system", ""), machine.get("architecture", ""))
+    words = (records[0].environment, *host, hardware)
     name = re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
     path = folder / f"{name}.jsonl"
     unfinished = path.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    for record in records:
-        Store(unfinished).append(replace(record, run_dir=""))
-    return unfinished.replace(path)
+    try:
+        unfinished.unlink(missing_ok=True)
+        for record in records:
+            Store(unfinished).append(replace(record, run_dir=""))
+        return unfinished.replace(path)
+    except OSError as error:
+        message = f"can't write into {folder}: {error.strerror}; give a folder that can be written"
+        raise MachineProblem(message) from error

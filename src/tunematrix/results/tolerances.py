@@ -16,13 +16,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from tunematrix.checks.figures import severity
+from tunematrix.checks.arithmetic import severity
 from tunematrix.checks.relations import FACTOR, SIGHT
+from tunematrix.configuration.section import NonEmpty, Section
 from tunematrix.errors import BadInput, NothingTested
-from tunematrix.matrix.relations import PLANTED
-from tunematrix.matrix.seeds import SEED
 from tunematrix.results.record import Record
-from tunematrix.spec.bounds import NonEmpty, Section
 from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import refuse
 from tunematrix.spec.relation import SAME, is_relations
@@ -69,8 +67,8 @@ class Tolerances(Section):
 
 def hardware_class(record: Record) -> str:
     """Return the class of the hardware that a record was made on: its GPU, or its architecture."""
-    computes = record.machine.get("gpu") or record.machine["architecture"]
-    words = f"{record.axes['backend']} {computes}".lower()
+    computes = record.machine.get("gpu") or record.machine.get("architecture") or ""
+    words = f"{record.backend} {computes}".lower()
     return re.sub(r"[^a-z0-9_]+", "-", words).strip("-")
 
 
@@ -88,7 +86,7 @@ def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
     return tables[-1].model_copy(update={"spread": spread})
 
 
-def tabulate_all(records: Iterable[Record], folder: Path) -> tuple[Tolerances, ...]:
+def tabulate_all(records: Sequence[Record], folder: Path) -> tuple[Tolerances, ...]:
     """Fold the relations of a run under many seeds into a table for each class of hardware.
 
     Rows that `folder` has already, and that were not run again, stay if they are of this stack.
@@ -99,25 +97,32 @@ def tabulate_all(records: Iterable[Record], folder: Path) -> tuple[Tolerances, .
     """
     runs: dict[str, dict[str, list[Record]]] = {}
     for record in records:
-        name, at, _ = record.cell_id.partition(SEED)
-        counts = PLANTED not in record.cell_id and record.outcome != "known_failure"
-        if record.arms and at and counts:
-            runs.setdefault(hardware_class(record), {}).setdefault(name, []).append(record)
+        is_honest = not record.planted and record.outcome != "known_failure"
+        if record.arms and record.seed is not None and is_honest:
+            relations = runs.setdefault(hardware_class(record), {})
+            relations.setdefault(record.base_id, []).append(record)
     # What is unavailable here under all seeds has no row.
     tried = {
-        hardware: {name: group for name, group in found.items() if any(map(_was_tried, group))}
-        for hardware, found in runs.items()
+        hardware: {name: group for name, group in relations.items() if any(map(_was_tried, group))}
+        for hardware, relations in runs.items()
     }
     if not any(tried.values()):
-        message = "no relation was run under several seeds; run: nox -s ENV -- -m relation"
+        environment = records[0].environment if records else "cpu"
+        command = f"nox -s {environment} -- -m relation"
+        message = f"no relation was run under several seeds; run: {command}"
         raise NothingTested(f"{message} --seeds {LEAST_SEEDS}")
-    refused = [text for found in tried.values() for one in found.items() for text in _unfit(*one)]
+    refused = [
+        text
+        for relations in tried.values()
+        for name, group in relations.items()
+        for text in _unfit(name, group)
+    ]
     if refused:
         raise BadInput("\n".join(refused))
     return tuple(
-        tabulate(found, read_tolerances([folder], hardware))
-        for hardware, found in tried.items()
-        if found
+        tabulate(relations, read_tolerances([folder], hardware))
+        for hardware, relations in tried.items()
+        if relations
     )
 
 
@@ -128,7 +133,7 @@ def tabulate(runs: Mapping[str, Sequence[Record]], known: Tolerances | None) -> 
     # Under the new date and versions, rows of another stack would look as if they were measured.
     kept = known and not known.age(newest.versions, threads(newest))
     return Tolerances(
-        recorded="-".join((newest.run_id[:4], newest.run_id[4:6], newest.run_id[6:8])),
+        recorded=newest.date,
         hardware=hardware_class(newest),
         seeds=min(len(group) for group in runs.values()),
         threads=threads(newest),
@@ -153,7 +158,8 @@ def write_tolerances(table: Tolerances, folder: Path, environment: str) -> Path:
 
 def threads(record: Record) -> int:
     """Return how many threads a cell of this record's machine computed with."""
-    return int(record.machine.get("threads", 1))
+    count = record.machine.get("threads")
+    return count if isinstance(count, int) else 1
 
 
 def _read(path: Path) -> Tolerances:
@@ -167,22 +173,22 @@ def _read(path: Path) -> Tolerances:
 
 
 def _spread(group: Sequence[Record]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for check in (check for record in group for check in record.checks):
         if check.name.startswith(SAME) and isinstance(check.measured, float):
-            found[check.name] = max(found.get(check.name, 0.0), check.measured, key=severity)
-    return found
+            largest[check.name] = max(largest.get(check.name, 0.0), check.measured, key=severity)
+    return largest
 
 
 def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
-    seeds = {record.cell_id.partition(SEED)[2] for record in group}
+    seeds = {record.seed for record in group}
     if len(seeds) < LEAST_SEEDS:
         yield f"{name}: was run under {len(seeds)} seeds; {LEAST_SEEDS} are the least"
-    if len({(str(sorted(one.versions.items())), threads(one)) for one in group}) > 1:
+    if len({(str(sorted(record.versions.items())), threads(record)) for record in group}) > 1:
         yield f"{name}: its runs had different versions, or threads; give those of one run"
     for record in group:
-        compared = [one for one in record.checks if is_relations(one.name)]
-        absent = [one for one in compared if one.measured is None]
+        compared = [check for check in record.checks if is_relations(check.name)]
+        absent = [check for check in compared if check.measured is None]
         if absent or not compared:
             why = absent[0].message if absent else record.reason
             yield f"{record.cell_id}: {record.outcome}, so it measured nothing: {why}"

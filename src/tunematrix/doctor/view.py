@@ -37,13 +37,13 @@ OUTCOMES: dict[Outcome, str] = {
 }
 VIRTUALENVS: dict[Virtualenv, str] = {
     "built": "built",
-    "unfinished": "half built, which the command repairs",
+    "unfinished": "half built; this repairs it",
     "absent": "can be built",
 }
 
 
 @dataclass(frozen=True)
-class Row:
+class FindingRow:
     """One environment, one backend, or some pairs of backend and quantizer.
 
     Attributes:
@@ -56,18 +56,18 @@ class Row:
     lines: tuple[str, ...]
 
 
-def environment_row(found: EnvironmentFinding) -> Row:
+def environment_row(found: EnvironmentFinding) -> FindingRow:
     """Say whether this machine can have an environment, and how far it is built."""
-    if found.refusal:
-        return Row(found.name, NEVER, tuple(found.refusal.splitlines()))
+    if found.obstacle is not None:
+        return FindingRow(found.name, NEVER, found.obstacle.lines)
     if found.possible is None:
-        unknown = f"nothing here says what it takes; try: {found.command}"
-        return Row(found.name, LACKING, (found.description, unknown))
-    state = "this is it" if found.active else VIRTUALENVS[found.virtualenv]
-    return Row(found.name, YES, (found.description, f"{state}: {found.command}"))
+        unknown = f"no pyproject.toml here describes it; try: {found.command}"
+        return FindingRow(found.name, LACKING, (found.description, unknown))
+    state = "active" if found.active else VIRTUALENVS[found.virtualenv]
+    return FindingRow(found.name, YES, (found.description, f"{state}: {found.command}"))
 
 
-def backend_row(found: BackendFinding) -> Row:
+def backend_row(found: BackendFinding) -> FindingRow:
     """Say what computes, in which dtypes and by which versions, or why nothing does."""
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     if found.state == "works":
@@ -78,10 +78,10 @@ def backend_row(found: BackendFinding) -> Row:
     else:
         evidence = f"evidence: {found.evidence}" if found.evidence else ""
         lines = (found.reason, f"to do: {found.fix}" if found.fix else "", evidence, versions)
-    return Row(found.name, STATES[found.state], tuple(filter(None, lines)))
+    return FindingRow(found.name, STATES[found.state], tuple(filter(None, lines)))
 
 
-def notes(pairs: Iterable[QuantizerFinding]) -> tuple[Row, ...]:
+def notes(pairs: Iterable[QuantizerFinding]) -> tuple[FindingRow, ...]:
     """Group the pairs that don't agree by their reason, in the order of first appearance."""
     groups: dict[tuple[Outcome, str, str, str, str], list[QuantizerFinding]] = {}
     for pair in pairs:
@@ -92,7 +92,7 @@ def notes(pairs: Iterable[QuantizerFinding]) -> tuple[Row, ...]:
     for (outcome, reason, link, fix, evidence), group in groups.items():
         lines = [f"{outcome}: {reason}", f"<{link}>" if link else ""]
         lines += [f"to do: {fix}" if fix else "", f"evidence: {evidence}" if evidence else ""]
-        rows.append(Row(_named(group), OUTCOMES[outcome], tuple(filter(None, lines))))
+        rows.append(FindingRow(_named(group), OUTCOMES[outcome], tuple(filter(None, lines))))
     return tuple(rows)
 
 
@@ -101,13 +101,13 @@ def tables(found: Diagnosis) -> Group:
     elsewhere = {one.name for one in found.backends if one.state == "not here"}
     pairs = [pair for pair in found.quantizers if pair.backend not in elsewhere]
     here = f"Python {found.python}, {found.virtualenv}"
-    told = [*notes(pairs), *_verdict(found)]
+    remarks = [*notes(pairs), *_verdict(found)]
     return Group(
         _rows(f"environments ({found.machine})", map(environment_row, found.environments)),
         _rows(f"backends ({here})", map(backend_row, found.backends)),
         _pairs(pairs),
         _legend(),
-        _notes(told),
+        _notes(remarks),
     )
 
 
@@ -134,7 +134,7 @@ def _named(pairs: Sequence[QuantizerFinding]) -> str:
     return "; ".join(f"{', '.join(names)} on {where}" for where, names in together.items())
 
 
-def _rows(title: str, rows: Iterable[Row]) -> Table:
+def _rows(title: str, rows: Iterable[FindingRow]) -> Table:
     table = Table(
         box=None, title=f"\n{title}", title_justify="left", show_header=False, padding=(0, 1)
     )
@@ -145,7 +145,7 @@ def _rows(title: str, rows: Iterable[Row]) -> Table:
     return table
 
 
-def _notes(rows: Iterable[Row]) -> Table:
+def _notes(rows: Iterable[FindingRow]) -> Table:
     table = Table.grid(padding=(0, 1))
     for row in rows:
         lines = Text("\n".join([row.name, *row.lines]), COLOURS[row.symbol])
@@ -185,11 +185,11 @@ def _legend() -> Text:
     return Text(f"{symbols}\n{means}\n", "dim")
 
 
-def _verdict(found: Diagnosis) -> Iterator[Row]:
+def _verdict(found: Diagnosis) -> Iterator[FindingRow]:
     """Yield what is to be said of the environment that was named, if one was."""
     if found.problems:
-        yield Row(f"{found.environment}: not all that it requires works here", NO, found.problems)
+        yield FindingRow(f"{found.environment}: doesn't fully work here", NO, found.problems)
     elif found.environment and found.partial:
-        yield Row(f"{found.environment}: only what --axis leaves was looked at", YES, ())
+        yield FindingRow(f"{found.environment}: only what --axis selected was examined", YES, ())
     elif found.environment:
-        yield Row(f"{found.environment}: all that it requires works here", YES, ())
+        yield FindingRow(f"{found.environment}: all that it requires works here", YES, ())

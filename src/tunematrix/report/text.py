@@ -1,0 +1,47 @@
+"""Text that came from elsewhere → text that is safe to show: in a terminal, in Markdown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Categories of characters that move the cursor, turn the text round or can't be encoded."""
+_MARKDOWN = re.compile(r"[\\`*|\[\]<>&]")
+_LONGEST = 4000
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters are written out (`\\x1b`), but for line ends.
+
+    A text of many thousand characters is cut.
+    """
+    left = len(text) - _LONGEST
+    kept = text if left <= 0 else f"{text[:_LONGEST]} … and {left} characters more"
+    return "".join(character if _is_seen(character) else _escaped(character) for character in kept)
+
+
+def one_line(text: str) -> str:
+    """Return a text as one printable line."""
+    return printable(" ".join(text.split()))
+
+
+def indented(text: str, by: str) -> str:
+    """Return a printable text whose lines after the first begin with `by`.
+
+    Or a line of a foreign message could be taken for one of ours.
+    """
+    return printable(text).replace("\n", f"\n{by}")
+
+
+def markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is, inside a cell of a table as well."""
+    return _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", one_line(text))
+
+
+def _is_seen(character: str) -> bool:
+    return character == "\n" or unicodedata.category(character) not in _UNSEEN
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
