@@ -1,0 +1,82 @@
+"""What the config of `tunematrix download` may say."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from tunematrix.configuration.section import Names, NonEmpty, Section
+
+_FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+
+
+def _from_environment(token: str) -> str:
+    if _FROM_ENVIRONMENT.fullmatch(token) is None:
+        # The token itself is in no message.
+        text = (
+            "holds a token itself, which would end up in a repository; set it as a variable of "
+            'the environment, such as HF_TOKEN, and write "${{HF_TOKEN}}"'
+        )
+        raise PydanticCustomError("literal_token", text.replace("{{", "{").replace("}}", "}"))
+    return token
+
+
+class HubAccess(Section):
+    """How the Hub is asked. Its address and offline mode are HF_ENDPOINT and HF_HUB_OFFLINE."""
+
+    token: Annotated[str, AfterValidator(_from_environment)] = Field(
+        "${HF_TOKEN}",
+        description="The variable of the environment that holds the token, as ${NAME}. "
+        "Where it isn't set no token is sent, since public models need none.",
+    )
+
+    @property
+    def token_variable(self) -> str:
+        """Name of the variable."""
+        return self.token[2:-1]
+
+
+class WantedModel(Section):
+    """One repository, and which of its files go where."""
+
+    repo: str = Field(
+        pattern=r"^[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?$",
+        description="Its name on the Hub: NAME or OWNER/NAME.",
+    )
+    revision: NonEmpty = Field("main", description="Branch, tag or commit.")
+    files: Names = Field(
+        min_length=1,
+        description="Names, or patterns such as *.safetensors. Each has to match a file.",
+    )
+    output_dir: NonEmpty = Field(
+        description="Folder that the files are put in, under their paths in the repository."
+    )
+
+
+class DownloadConfig(Section):
+    """The config of `tunematrix download`."""
+
+    huggingface: HubAccess = Field(default_factory=HubAccess, description="How the Hub is asked.")
+    models: tuple[WantedModel, ...] = Field(
+        min_length=1, strict=False, description="What is downloaded, one after the other."
+    )
+    timeout: float = Field(
+        300.0,
+        gt=0,
+        strict=False,
+        description="Seconds without any progress after which the download is given up.",
+    )
+
+    @model_validator(mode="after")
+    def _have_folders_of_their_own(self) -> Self:
+        """Files of two models in one folder would overwrite each other."""
+        folders = [model.output_dir.rstrip("/") for model in self.models]
+        for index, folder in enumerate(folders):
+            if folder in folders[:index]:
+                text = "is also the output_dir of another model; give each its own"
+                context = {"route": ("models", index, "output_dir")}
+                raise PydanticCustomError("same_folder", text, context)
+        return self
