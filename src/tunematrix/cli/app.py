@@ -1,49 +1,105 @@
-"""The application that every verb registers with, and the options that several of them have."""
+"""The command-line application, its exit codes, and the options that several verbs share."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from typer import rich_utils
+from typer.core import TyperCommand, TyperGroup
 
-from tunematrix.errors import ExitCode, TunematrixError
-from tunematrix.harness import Setting, pytest_settings
+from tunematrix.errors import ExitCode, Interrupted, TunematrixError
+from tunematrix.paths import pytest_file, pytest_settings
+from tunematrix.project import Project
+
+
+class Verb(TyperCommand):
+    """A verb whose own option, `--help`, shows no type, since it takes no value."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return `--help`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+class Verbs(TyperGroup):
+    """All verbs, each one a `Verb`; `--help` shows no type here either."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return `--help`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
+
 
 app = typer.Typer(
-    help="Prove that a fine-tuning stack works on this machine.",
+    cls=Verbs,
+    help="Test whether an LLM fine-tuning stack trains correctly on this machine.",
+    epilog="First steps: docs/tutorial.md. Words: docs/glossary.md. Exit codes: README.md.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Context settings of a verb that hands unknown arguments to pytest."""
+
 TYPERS_USAGE_ERROR = 2
 TYPERS_INTERRUPT = 130
 
-EnvironmentOption = Annotated[str, typer.Option("--environment", "-e", help="Whose cells.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
+EnvironmentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--environment",
+        "-e",
+        metavar="NAME",
+        help="Environment, such as cuda; default: cpu, or the project's only one.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of text.")]
 AxisOption = Annotated[
-    list[str] | None, typer.Option("--axis", help="AXIS=OPTION; only cells with this option.")
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        metavar="AXIS=OPTION",
+        help="Only combinations with these options: method=lora,dora. Can be repeated.",
+    ),
 ]
 
 
 def main() -> None:
     """Run a verb; an error that the user can act on ends it without a traceback."""
+    if os.environ.get("NO_COLOR"):
+        rich_utils.COLOR_SYSTEM = None
     try:
         app()
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.exit_code)
     except TunematrixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == TYPERS_INTERRUPT:
-            print("interrupted; what had finished is recorded", file=sys.stderr)
+            print("interrupted; the cells that had finished are recorded", file=sys.stderr)
             sys.exit(ExitCode.INTERRUPTED)
-        # Which means interrupted where pytest is the driver.
+        # Typer ends with 2 after bad options; in pytest 2 means interrupted.
         sys.exit(ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code)
 
 
-def place(setting: Setting) -> str:
-    """Tell pytest which project this is: it would go by where the specs lie."""
-    if pytest_settings(setting.root):
-        return f"--config-file={setting.root / 'pyproject.toml'}"
-    return f"--rootdir={setting.root}"
+def screen() -> Console:
+    """Return the terminal to print on: NO_COLOR rules out all styles, bold and dim among them."""
+    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+
+
+def place(project: Project) -> str:
+    """Return the option that names the project; pytest would guess it from where the specs lie."""
+    if pytest_settings(project.root):
+        return f"--config-file={pytest_file(project.root)}"
+    return f"--rootdir={project.root}"

@@ -1,4 +1,4 @@
-"""The verb of this machine: what it can do, and why not the rest."""
+"""The verb `doctor`: what this machine can do, and why it can't do the rest."""
 
 from __future__ import annotations
 
@@ -8,49 +8,55 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tunematrix.cli.app import AxisOption, JsonOption, app
+from tunematrix.cli.app import AxisOption, JsonOption, Verb, app, screen
+from tunematrix.doctor import view as diagnosis
 from tunematrix.doctor.examine import examine
-from tunematrix.doctor.trials import Laboratory
-from tunematrix.environments.table import find_environment, read_environments
+from tunematrix.doctor.trials import open_context
+from tunematrix.environments.table import find_environment
 from tunematrix.errors import ExitCode
-from tunematrix.harness import config_roots, pytest_settings
-from tunematrix.matrix.groups import read_groups
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import project_root
-from tunematrix.report import doctor as diagnosis
+from tunematrix.paths import project_root, pytest_settings
+from tunematrix.project import read_configs
 
 
-@app.command()
+@app.command(cls=Verb)
 def doctor(
     environment: Annotated[
-        str, typer.Option("--environment", "-e", help="Look at it alone; all of it must work.")
+        str,
+        typer.Option(
+            "--environment",
+            "-e",
+            metavar="NAME",
+            help="Examine only this environment; exit with 1 unless all of it works.",
+        ),
     ] = "",
     axis: AxisOption = None,
-    timeout: Annotated[int, typer.Option(min=1, help="Seconds that each trial may take.")] = 120,
+    timeout: Annotated[
+        int, typer.Option(min=1, metavar="SECONDS", help="Time limit of each trial.")
+    ] = 120,
     as_json: JsonOption = False,
 ) -> None:
-    """Find out what this machine can do, and why it can't do the rest.
+    """Find out what works on this machine, and why the rest doesn't.
 
-    Looks at environments, backends and quantizers, and tries what is installed in real, small
-    runs. Without --environment it ends with 0 whatever it finds.
+    Examines environments, backends and quantizers. What is installed is
+    tried in a small real run. Without --environment the exit code is 0.
+
+    Example: tunematrix doctor --environment cuda
     """
     root = project_root(Path.cwd())
-    roots = config_roots(root, pytest_settings(root))
-    environments = read_environments(root, roots)
+    groups, environments = read_configs(root, pytest_settings(root))
     wanted = find_environment(environment, environments) if environment else None
-    laboratory = Laboratory(root, read_groups(roots), timeout, _show_progress)
-    selection = parse_selection(axis or (), laboratory.groups)
-    found = examine(laboratory, environments, wanted, selection)
+    context = open_context(root, groups, _show_progress)
+    selection = parse_selection(axis or (), context.groups)
+    found = examine(context, environments, wanted, selection, timeout)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
-        Console().print(diagnosis.tables(found))
+        screen().print(diagnosis.tables(found))
     sys.exit(ExitCode.FAILED if found.problems else ExitCode.PASSED)
 
 
 def _show_progress(line: str) -> None:
-    """Tell someone who waits what is being done; a log, or a program, isn't told."""
-    if sys.stderr.isatty():
-        print(line, file=sys.stderr)
+    """Show progress as it comes: a trial may take minutes."""
+    print(line, file=sys.stderr, flush=True)

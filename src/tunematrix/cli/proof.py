@@ -1,4 +1,4 @@
-"""Verbs that measure the suite itself: faults, regressions, and many seeds."""
+"""Verbs that measure the suite itself: faults, regressions, soak."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tunematrix.cli.app import EnvironmentOption, JsonOption, app, place
-from tunematrix.harness import Setting, read_setting
+from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place, screen
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.paths import made, state
-from tunematrix.power.catalogue import (
+from tunematrix.project import Project, read_project
+from tunematrix.proof.faults.catalogue import (
     CATALOGUE,
     FOLDER,
     SCORE,
@@ -28,36 +28,56 @@ from tunematrix.power.catalogue import (
     read_views,
     units_of,
 )
-from tunematrix.regressions.run import PATIENCE, Bench, exit_code, to_json, try_out, write
-from tunematrix.regressions.table import read_regressions
-from tunematrix.report import regressions as past
-from tunematrix.run.process_tree import die_with_parent
+from tunematrix.proof.releases import view as past
+from tunematrix.proof.releases.table import read_regressions
+from tunematrix.proof.releases.trials import (
+    PATIENCE,
+    ReleaseRunner,
+    exit_code,
+    to_json,
+    try_out,
+    write,
+)
+from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
 
+PANEL = "Measure the suite itself"
+"""Title under which `--help` lists these verbs."""
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+
+@app.command(
+    cls=Verb,
+    rich_help_panel=PANEL,
+    options_metavar="[OPTIONS] [PYTEST_ARGUMENT]...",
+    context_settings=PASSES_ON,
+)
 def faults(
     context: typer.Context,
     module: Annotated[
-        list[Path] | None, typer.Option("--module", help="A Python file with faults of your own.")
+        list[Path] | None,
+        typer.Option("--module", metavar="FILE", help="Python file with faults of your own."),
     ] = None,
-    environment: EnvironmentOption = "cpu",
+    environment: EnvironmentOption = None,
     workers: Annotated[
         int,
-        typer.Option("-n", min=0, help="How many faults at once; 0: what this machine takes."),
+        typer.Option("-n", min=0, metavar="N", help="Faults tried at once; 0: as many as fit."),
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Try every fault of the catalogue, and say which check notices it and what slips through.
+    """Break the stack on purpose, and show which check notices.
 
-    Everything else goes to pytest: -k NAME_OR_CLASS, -x. The score is in .tunematrix/faults.json.
+    Tries every fault of the catalogue: small, deliberate errors in the
+    stack. The score is in .tunematrix/faults.json. Other arguments go to
+    pytest: -k NAME_OR_CLASS, -x.
+
+    Example: tunematrix faults -k gradients
     """
-    setting = read_setting(Path.cwd(), environment)
-    folder = state(setting.root)
+    project = read_project(Path.cwd(), environment)
+    folder = state(project.root)
     entries = discover(module or (), folder / FOLDER / CATALOGUE)
-    _refuse_unseen([entry for entry in entries if entry.is_file], setting)
-    arguments = ["-v", f"--environment={environment}", place(setting), *context.args]
-    arguments += ["-p", "tunematrix.power.plugin", str(folder / FOLDER / CATALOGUE)]
+    _refuse_unseen([entry for entry in entries if entry.is_file], project)
+    arguments = ["-v", f"--environment={project.environment.name}", place(project), *context.args]
+    arguments += ["-p", "tunematrix.proof.faults.plugin", str(folder / FOLDER / CATALOGUE)]
     if (at_once := workers or cells_at_once()) > 1:
         arguments += ["-n", str(at_once), "--maxschedchunk=1"]
     command = [sys.executable, "-m", "pytest", *arguments]
@@ -69,9 +89,11 @@ def faults(
     try:
         process.wait()
     except KeyboardInterrupt:
-        process.wait(PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
     finally:
         process.kill()
+        process.wait()  # or it would have no exit code, and ours would be 0
     if (after := _age(folder / SCORE)) and after != before:
         print((folder / SCORE).read_text(encoding="utf-8"), end="")
     sys.exit(process.returncode)
@@ -81,52 +103,75 @@ def _age(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _refuse_unseen(entries: Sequence[Entry], setting: Setting) -> None:
+def _refuse_unseen(entries: Sequence[Entry], project: Project) -> None:
     """Refuse faults that name only cells that there aren't, before anything runs."""
     if entries:
-        plan = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
-        views = read_views(setting.groups)
+        plan = make_plan(load_specs(project.spec_folders), project.groups, project.environment)
+        views = read_views(project.groups)
         for entry in entries:
             units_of(entry, views, plan)
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=PANEL)
 def regressions(
-    rows: Annotated[list[str] | None, typer.Argument(help="Rows; all if none is named.")] = None,
-    environment: EnvironmentOption = "cpu",
+    rows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ROW", help="Rows of the table, such as R4; default: all."),
+    ] = None,
+    environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the suite against releases that had real faults, and against those that mended them."""
-    setting = read_setting(Path.cwd(), environment)
-    found = read_regressions(setting.groups, setting.environment, rows or ())
-    made(state(setting.root))
+    """Run the checks against old releases with known bugs, and against their fixes.
+
+    The rows are in configs/regressions/table.yaml. Each pins a faulty and
+    a fixed release. Installs packages into .tunematrix/overlays/ once.
+
+    Example: tunematrix regressions R1 R4
+    """
+    project = read_project(Path.cwd(), environment)
+    found = read_regressions(project.groups, project.environment, rows or ())
+    made(state(project.root))
     say = partial(print, file=sys.stderr, flush=True)
-    keep = partial(write, root=setting.root)
-    findings = try_out(found, Bench(setting.root, environment, (place(setting),), say), keep)
+    keep = partial(write, root=project.root)
+    runner = ReleaseRunner(project.root, project.environment.name, (place(project),), say)
+    findings = try_out(found, runner, keep)
     if as_json:
         print(json.dumps(to_json(findings), indent=2))
     else:
-        Console().print(past.tables(findings))
+        screen().print(past.tables(findings))
     sys.exit(exit_code(findings))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    cls=Verb,
+    rich_help_panel=PANEL,
+    options_metavar="[OPTIONS] [PYTEST_ARGUMENT]...",
+    context_settings=PASSES_ON,
+)
 def soak(
     context: typer.Context,
-    seeds: Annotated[int, typer.Argument(min=1, help="How many.")] = 20,
-    environment: EnvironmentOption = "cpu",
+    seeds: Annotated[int, typer.Argument(min=1, metavar="SEEDS", help="Number of seeds.")] = 20,
+    environment: EnvironmentOption = None,
 ) -> None:
-    """Train every cell under many seeds: no outcome may depend on one.
+    """Train every cell under many seeds; no outcome may depend on the seed.
 
-    Everything else goes to pytest: -k, -n 2. The table shows how near each check came to its bound
-    in the worst run; .tunematrix/soak.json holds the same.
+    Shows how near each check came to its bound in the worst run. The same
+    is in .tunematrix/soak.json. Other arguments go to pytest: -k, -n 2.
+
+    Example: tunematrix soak 5 -k hqq-int4
     """
-    setting = read_setting(Path.cwd(), environment)
-    recipes = setting.groups.axes["recipe"]
-    trained = ",".join(name for name, option in recipes.items() if option.data.get("trains"))
-    # What doesn't train draws nothing that counts; the arms of relations are cells themselves.
+    project = read_project(Path.cwd(), environment)
+    recipes = project.groups.axes["recipe"]
+    trained = ",".join(name for name in recipes if project.groups.recipe(name).trains)
+    # Only training depends on the seed; the arms of relations are run as cells.
     training = (f"--axis=recipe={trained}", "-m=not relation")
-    arguments = ["-v", f"--environment={environment}", f"--seeds={seeds}", place(setting)]
-    folders = [str(folder) for folder in setting.spec_folders]
+    arguments = [
+        "-v",
+        f"--environment={project.environment.name}",
+        f"--seeds={seeds}",
+        place(project),
+    ]
+    arguments += ["-p", "tunematrix.proof.soak.plugin"]
+    folders = [str(folder) for folder in project.spec_folders]
     command = [sys.executable, "-m", "pytest", *arguments, *training, *context.args, *folders]
     os.execv(sys.executable, command)

@@ -2,87 +2,156 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tunematrix.cli.app import EnvironmentOption, JsonOption, app
+from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, screen
 from tunematrix.errors import BadInput, NothingTested
-from tunematrix.harness import Setting, read_setting
 from tunematrix.paths import shipped_configs, shown
+from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
+from tunematrix.report.rows import runs
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.results.tolerances import tabulate_all, write_tolerances
 
 
-@app.command()
+@app.command(cls=Verb)
 def report(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files of records.")] = None,
-    environment: EnvironmentOption = "cpu",
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files of records, such as results.jsonl."),
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--environment",
+            "-e",
+            metavar="NAME",
+            help="Environment whose newest run is shown; default: cpu. Can be repeated.",
+        ),
+    ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            "-a",
+            metavar="",
+            help="Show each relation, and why cells are unsupported or known to fail.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write where they come from into it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the README's table 'Where this has run' into FILE."
+        ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep them in a file there.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Copy the records of one run into a file of this folder."
+        ),
     ] = None,
 ) -> None:
-    """Show records again: those of the newest run, or all that some files hold."""
-    setting = read_setting(Path.cwd(), environment)
+    """Show the newest run again, of cpu or the environments named, or the records in FILE.
+
+    Example: tunematrix report -e cpu --all
+    """
+    names: Sequence[str | None] = environment or [None]
     if markdown is not None and not files:
-        message = "--markdown takes committed records: name their files"
+        message = "--markdown needs files of records, such as docs/verified/*.jsonl"
         raise BadInput(message)
-    records = _records(files, setting)
+    # Records of files are shown anywhere, also outside the project that they were made in.
+    records = _in_files(files) if files else [record for name in names for record in _newest(name)]
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
     elif markdown is not None:
-        table = verified.as_markdown(setting.described, verified.verified_runs(records))
-        markdown.write_text(verified.placed(table, markdown.read_text("utf-8")), "utf-8")
+        described = read_project(Path.cwd(), names[0]).described
+        _write_table(markdown, verified.as_markdown(described, runs(records)))
     elif as_json:
         print(json.dumps([record.to_json() for record in records], indent=2))
     else:
-        Console().print(terminal.summary(records))
+        _print(records, whole=whole)
 
 
-@app.command()
+@app.command(cls=Verb)
 def tolerances(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files of records.")] = None,
-    environment: EnvironmentOption = "cpu",
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files of records, such as results.jsonl."),
+    ] = None,
+    environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write down what honest runs differ by, from relations that were run under 20 seeds or more.
+    """Record tolerances for relations, from runs under 20 seeds or more.
 
-    Run them first: nox -s cpu -- -m relation --seeds 20.
+    Run them first: nox -s cpu -- -m relation --seeds 20. The tables are
+    written to tolerances/ in the project's own config folder.
+
+    Example: tunematrix tolerances -e cpu
     """
-    setting = read_setting(Path.cwd(), environment)
-    records = _records(files, setting)
-    folder, root = setting.groups.roots[-1].resolve(), setting.root.resolve()
+    project = read_project(Path.cwd(), environment)
+    records = _in_files(files) if files else _newest(project.environment.name)
+    folder, root = project.groups.roots[-1].resolve(), project.root.resolve()
     is_shipped = folder == shipped_configs().resolve() != root / "configs"
     if is_shipped or not folder.is_relative_to(root):
         message = "the project has no config folder of its own; name one in tunematrix_configs"
         raise BadInput(message)
     tables = tabulate_all(records, folder)
     for table in tables:
-        path = write_tolerances(table, folder, environment)
+        path = write_tolerances(table, folder, project.environment.name)
         if not as_json:
             print(f"{len(table.spread)} relations are in {shown(path)}")
     if as_json:
         print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 
 
-def _records(files: Sequence[Path] | None, setting: Setting) -> list[Record]:
-    """Read the records of the newest run, or all that some files hold."""
-    if absent := [str(file) for file in files or () if not file.is_file()]:
+def _newest(environment: str | None) -> list[Record]:
+    """Read the records of an environment's newest run."""
+    project = read_project(Path.cwd(), environment)
+    path = project.folder / "results.jsonl"
+    records = list(newest_run(Store(path).read()))
+    if not records:
+        raise NothingTested(f"{path} has no record yet; run nox -s {project.environment.name}")
+    return records
+
+
+def _in_files(files: Sequence[Path]) -> list[Record]:
+    """Read all that some files hold."""
+    if absent := [str(file) for file in files if not file.is_file()]:
         message = f"there is no file {', '.join(absent)}; give files of records"
         raise BadInput(message)
-    stores = [Store(file) for file in files or [setting.folder / "results.jsonl"]]
-    records = [record for store in stores for record in store.read()]
+    records = [record for file in files for record in Store(file).read()]
     if not records:
-        message = f"{stores[0].path} has no record yet; run nox -s {setting.environment.name}"
-        raise NothingTested(message)
-    return records if files else list(newest_run(records))
+        raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
+    return records
+
+
+def _print(records: Sequence[Record], *, whole: bool) -> None:
+    # A terminal, or a pipe, that can't encode a symbol shows its number instead of a traceback.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    here = screen()
+    colour = here.is_terminal and here.color_system is not None
+    shown = terminal.report(records, whole=whole)
+    print(terminal.render(shown, here.width, colour=colour), end="")
+
+
+def _write_table(page: Path, table: str) -> None:
+    """Put the table where a page has a place for it.
+
+    Raises:
+        BadInput: the page can't be read or written, or has no place for a table.
+    """
+    try:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(verified.placed(table, text), encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--markdown {page}: {error}; give a page that can be written") from error

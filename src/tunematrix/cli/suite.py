@@ -1,4 +1,4 @@
-"""Verbs of the suite: what would run, and running it."""
+"""Verbs of the suite: plan, run, schema."""
 
 from __future__ import annotations
 
@@ -6,76 +6,168 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import ValidationError
 
-from tunematrix.cli.app import AxisOption, EnvironmentOption, JsonOption, app, place
-from tunematrix.errors import BadInput, NothingTested, did_you_mean
-from tunematrix.harness import Setting, read_setting
+from tunematrix.checks.vocabulary import refuse_unknown_checks
+from tunematrix.cli.app import (
+    PASSES_ON,
+    AxisOption,
+    EnvironmentOption,
+    JsonOption,
+    Verb,
+    app,
+    place,
+)
+from tunematrix.command.debugging import debug_specs
+from tunematrix.command.specs import completed
+from tunematrix.command.trainers import read_trainers
+from tunematrix.configuration import OPTION_MODELS
+from tunematrix.configuration.reference import option_schema
+from tunematrix.errors import BadInput, NothingTested, did_you_mean, nearest
+from tunematrix.matrix.cells import resolve
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import adhoc_specs
+from tunematrix.project import Project, read_project, spec_place
 from tunematrix.spec.loader import json_schema, load_specs
+from tunematrix.spec.model import Spec
+from tunematrix.spec.problems import dotted
+
+DebugModeOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug-mode",
+        metavar="",
+        help="Each config of your trainers once, for a few steps, and each launcher once.",
+    ),
+]
 
 
-@app.command()
+@app.command(cls=Verb)
 def plan(
-    specs: Annotated[list[Path] | None, typer.Argument(help="Spec files or folders.")] = None,
-    environment: EnvironmentOption = "cpu",
+    specs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SPEC", help="Spec files or folders; default: all."),
+    ] = None,
+    environment: EnvironmentOption = None,
     axis: AxisOption = None,
+    debug_mode: DebugModeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the cells that would run in an environment, and what is declared unsupported."""
-    setting = read_setting(Path.cwd(), environment)
-    selection = parse_selection(axis or (), setting.groups)
-    loaded = load_specs(specs or setting.spec_folders)
-    found = make_plan(loaded, setting.groups, setting.environment, selection)
+    """List the cells that would run, without running any.
+
+    Relations follow, each with the cells that it compares (its arms); then
+    what is declared unsupported, with the reason.
+
+    Example: tunematrix plan --axis quantizer=hqq-int4
+    Example: tunematrix run --collect-only -q -m smoke
+    """
+    project = read_project(Path.cwd(), environment)
+    _refuse_settings(specs or ())
+    selection = parse_selection(axis or (), project.groups)
+    loaded = _specs(project, specs)
+    refuse_unknown_checks(project.groups, loaded)
+    light = debug_specs(loaded, read_trainers(project.root)) if debug_mode else None
+    loaded = light.specs if light else loaded
+    found = make_plan(loaded, project.groups, project.environment, selection)
     if not found.cells and not found.exclusions:
-        message = "no cell matches: loosen --axis, or name other specs"
+        message = "no cell matches; remove an --axis, or name other specs"
         raise NothingTested(message)
     print(json.dumps(found.to_json(), indent=2) if as_json else _as_text(found))
+    if light and not as_json:
+        configs = {spec.test_id for spec in light.configs}
+        count = sum(cell.spec.test_id in configs for cell in found.cells)
+        others = len(found.cells) - count
+        print(f"{others} environments + {count} configs = {len(found.cells)}")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    cls=Verb,
+    options_metavar="[OPTIONS] [KEY=VALUE]... [PYTEST_ARGUMENT]...",
+    context_settings=PASSES_ON,
+)
 def run(
     context: typer.Context,
-    environment: EnvironmentOption = "cpu",
+    environment: EnvironmentOption = None,
     axis: AxisOption = None,
-    words: Annotated[str, typer.Option("-k", help="Only cells with these words in the name.")] = "",
-    markers: Annotated[str, typer.Option("-m", help="Only cells so marked: smoke, probe.")] = "",
+    words: Annotated[
+        str,
+        typer.Option("-k", metavar="WORDS", help="Only cells with this in their name: hqq-int4."),
+    ] = "",
+    markers: Annotated[
+        str,
+        typer.Option("-m", metavar="MARKER", help="Only cells with this marker: smoke, probe."),
+    ] = "",
+    debug_mode: DebugModeOption = False,
     debug: Annotated[
-        str, typer.Option(metavar="CELL", help="Run one cell in this process: breakpoints work.")
+        str,
+        typer.Option(metavar="CELL", help="Run one cell in this process; breakpoints work."),
     ] = "",
 ) -> None:
-    """Run the suite, or one cell written as overrides: method=lora train.max_steps=20.
+    """Run the suite in this virtualenv, or one cell written as KEY=VALUE.
 
-    Everything else goes to pytest: -n, -x, --fault, node ids, paths.
+    Other arguments go to pytest: spec files, node ids, -n, -x, --fault.
+
+    Example: tunematrix run -m smoke
+    Example: tunematrix run method=lora quantizer=hqq-int4 train.max_steps=20
     """
-    setting = read_setting(Path.cwd(), environment)
+    project = read_project(Path.cwd(), environment)
     overrides = [a for a in context.args if "=" in a and not a.startswith("-") and "::" not in a]
     others = [argument for argument in context.args if argument not in overrides]
-    arguments = ["-v", f"--environment={environment}", place(setting), *others]
+    arguments = ["-v", f"--environment={project.environment.name}", place(project), *others]
     arguments += [f"--axis={one}" for one in axis or ()]
     arguments += [f"-k={words}"] if words else []
     arguments += [f"-m={markers}"] if markers else []
+    arguments += ["--debug-mode"] if debug_mode else []
+    if debug_mode and overrides:
+        named = ", ".join(one.partition("=")[0] for one in overrides)
+        text = f"debug mode takes no overrides ({named}); its arguments stand in pyproject.toml"
+        raise BadInput(f"{text}, in [tool.tunematrix.trainers.NAME.debug]")
     if overrides:
-        arguments.append(str(_ad_hoc(overrides, setting)))
+        arguments.append(str(_ad_hoc(overrides, project)))
     elif debug:
-        arguments += ["-s", "--isolation=foreground", _node(debug, setting)]
-    elif not any(Path(other.partition("::")[0]).exists() for other in others):
-        arguments += [str(folder) for folder in setting.spec_folders]
+        arguments += ["-s", "--isolation=foreground", _node(debug, project)]
+    elif not any(Path(spec_place(other).partition("::")[0]).exists() for other in others):
+        arguments += [str(folder) for folder in project.spec_folders]
     # pytest is the one driver. As a module, so that forked cells don't import it.
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
 
 
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of a spec, for editors that check YAML."""
-    print(json.dumps(json_schema(), indent=2))
+@app.command(cls=Verb)
+def schema(
+    axis: Annotated[
+        str,
+        typer.Option(metavar="AXIS", help="Print the schema of this axis's option files instead."),
+    ] = "",
+) -> None:
+    """Print the JSON schema of a spec, for editors that check YAML.
+
+    Example: tunematrix schema > spec.schema.json
+    """
+    if axis and axis not in OPTION_MODELS:
+        raise BadInput(f"--axis {axis}: is not an axis; {did_you_mean(axis, OPTION_MODELS)}")
+    print(json.dumps(option_schema(axis) if axis else json_schema(), indent=2))
+
+
+def _specs(project: Project, paths: Sequence[Path] | None = None) -> tuple[Spec, ...]:
+    """Return specs of a project, all of them by default, with what its trainers decide for them."""
+    loaded = load_specs(paths or project.spec_folders)
+    return completed(loaded, read_trainers(project.root), project.root)
+
+
+def _refuse_settings(paths: Sequence[Path]) -> None:
+    """Refuse KEY=VALUE in the place of a spec: `run` takes it."""
+    for path in paths:
+        if "=" in str(path) and not path.exists():
+            text = f"{path}: there is no such spec; plan takes AXIS=OPTION only behind --axis"
+            raise BadInput(f"{text}, and tunematrix run takes any KEY=VALUE")
 
 
 def _as_text(found: Plan) -> str:
@@ -84,15 +176,19 @@ def _as_text(found: Plan) -> str:
         f"{one.id}  = {', '.join(arm.cell.id for arm in one.arms)}" for one in found.relations
     ]
     lines += [f"{one.cell.id}  unsupported: {one.reason}" for one in found.exclusions]
-    total = f"{len(found.cells)} cells, {len(found.exclusions)} exclusions"
-    total += f", {len(found.relations)} relations" if found.relations else ""
+    total = f"{_count(found.cells, 'cell')}, {_count(found.exclusions, 'exclusion')}"
+    total += f", {_count(found.relations, 'relation')}" if found.relations else ""
     return "\n".join([*lines, "", f"{total} in {found.environment.name}"])
 
 
-def _ad_hoc(overrides: list[str], setting: Setting) -> Path:
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _ad_hoc(overrides: list[str], project: Project) -> Path:
     """Write a spec for one cell given as overrides; pytest runs it like any other."""
     pairs = [override.partition("=") for override in overrides]
-    axes = {key: value for key, _, value in pairs if key in setting.groups.axes}
+    axes = {key: value for key, _, value in pairs if key in project.groups.axes}
     settings = {key: yaml.safe_load(value) for key, _, value in pairs if key not in axes}
     if "model" in axes and Path(axes["model"]).expanduser().is_dir():
         axes["model"] = str(Path(axes["model"]).expanduser().resolve())
@@ -104,19 +200,45 @@ def _ad_hoc(overrides: list[str], setting: Setting) -> Path:
         "matrix": {axis: [option] for axis, option in axes.items()},
         "overrides": settings,
     }
-    path = adhoc_specs(setting.root) / f"{name}.yaml"
+    _refuse_pairs(spec, {key: value for key, _, value in pairs}, project)
+    path = adhoc_specs(project.root) / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return path
 
 
-def _node(cell_id: str, setting: Setting) -> str:
-    """Find the node id of a cell."""
-    found = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
+def _refuse_pairs(spec: Mapping[str, Any], given: Mapping[str, str], project: Project) -> None:
+    """Refuse what is wrong with overrides as they were given: nobody has written the spec's file.
+
+    Raises:
+        BadInput: an axis, an option, a key or a value is wrong; the text lists all of it.
+    """
+    try:
+        problems = resolve(Spec.model_validate(spec), project.groups).problems
+    except ValidationError as error:
+        routes = [(one["loc"], one["msg"]) for one in error.errors(include_url=False)]
+    else:
+        routes = [(problem.route, problem.text) for problem in problems]
+    lines = []
+    for route, text in routes:
+        key = next((str(part) for part in route if part in given), "")
+        lines.append(f"{key}={given[key]}: {text}" if key else f"{dotted(route)}: {text}")
+    if lines:
+        raise BadInput("\n".join(dict.fromkeys(lines)))
+
+
+def _node(cell_id: str, project: Project) -> str:
+    """Return the node id of a cell.
+
+    Raises:
+        BadInput: no cell has that id.
+    """
+    found = make_plan(_specs(project), project.groups, project.environment)
     specs = {cell.id: cell.spec for cell in found.cells}
     specs |= {related.id: related.spec for related in found.relations}
     if cell_id in specs:
         return f"{specs[cell_id].source.path}::{cell_id}"
-    advice = did_you_mean(cell_id, specs)
-    message = f"no cell is called {cell_id}; {advice} tunematrix plan lists all"
+    message = f"--debug: no cell is called {cell_id}; tunematrix plan lists all"
+    if close := nearest(cell_id, specs):
+        message = "\n  ".join([f"{message}; did you mean one of these?", *close])
     raise BadInput(message)

@@ -1,4 +1,4 @@
-"""What a virtualenv is to hold → whether it is due, and all that the installer has to be told."""
+"""Whether a virtualenv has to be built again, and the installer's options and variables."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tunematrix.environments import inherited, locks, sources
+from tunematrix.environments.origin import NAME, Origin
 from tunematrix.environments.table import Environment, Variant
 from tunematrix.errors import BadInput
-from tunematrix.paths import pyproject
+from tunematrix.paths import pyproject, shown
 
 UNFINISHED = "unfinished"
 """What the stamp of a virtualenv reads while it is being built."""
 
-NOT_INSTALLED = """The installer failed; its own last words stand above.
-  Is it that no index can be reached? Fetch the wheels where one can, and build from them here:
+NOT_INSTALLED = """The installer failed; its own error message is above.
+  If two packages want different versions of a third: the lock has one of them. Name a lock of your
+  own, or try the newest versions, as in: nox -s cpu-latest (docs/your-project.md)
+  If no package index can be reached: fetch the wheels on another machine, and build from them:
     PIP_NO_INDEX=1 PIP_FIND_LINKS=/folder/of/wheels nox -s ...
-  Running the session again repairs what is half built"""
+  To repair the half-built virtualenv, run the session again"""
 
 # What tells uv which versions a variant takes.
 _RESOLUTION: Mapping[Variant, tuple[str, ...]] = {
@@ -38,7 +42,7 @@ _RESOLUTION: Mapping[Variant, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Installation:
-    """What the installer has to be told, and whoever started it.
+    """What the installer is called with, and warnings for whoever started it.
 
     Attributes:
         options: beside what is installed. variables: of the process, for uv.
@@ -61,6 +65,7 @@ class Order:
         tools: the lock of the developers' tools, where it holds any.
         backend: what Nox makes virtualenvs and installs with: uv or virtualenv.
         inherits: whether it is built over the packages of the Python that runs Nox.
+        origin: which tunematrix it holds.
         today: the day it is built on.
     """
 
@@ -71,6 +76,7 @@ class Order:
     tools: str = ""
     backend: str = "uv"
     inherits: bool = False
+    origin: Origin = field(default_factory=Origin)
     today: date = field(default_factory=date.today)
 
     @property
@@ -80,8 +86,8 @@ class Order:
 
     @property
     def required(self) -> list[str]:
-        """What the package requires, with the extras of all rows."""
-        return locks.requirements(self.root, [extra for row in self.rows for extra in row.extras])
+        """What tunematrix requires, with the extras of all rows."""
+        return self.origin.requirements([extra for row in self.rows for extra in row.extras])
 
     @property
     def constraints(self) -> tuple[tuple[Path, tuple[str, ...]], ...]:
@@ -119,17 +125,17 @@ class Order:
         """
         paths = map(Path, self.what)
         files = [self.virtualenv / "pyvenv.cfg", *paths, *(file for file, _ in self.constraints)]
+        files += [self.root / name for name in ("setup.py", "setup.cfg")]
         texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
-        project = pyproject(self.root)
-        package = [project.get("build-system"), project.get("project")]
-        package.append(project.get("tool", {}).get("hatch"))
+        folders = dict.fromkeys([self.root, self.origin.checkout or self.root])
+        packages = [_packaging(pyproject(folder)) for folder in folders]
         day = self.today.isoformat() if self.variant == "latest" else ""
         lent = inherited.found_in(inherited.machine_folders()) if self.inherits else None
-        parts = [self.what, texts, package, self.variant, day, lent]
+        parts = [self.what, texts, packages, self.variant, day, lent]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def check(self) -> None:
-        """Hold against each other what was ordered, what there is and who is to build it.
+        """Check that this Python, this installer and these locks can build it.
 
         Raises:
             BadInput: it can't be built so.
@@ -138,15 +144,17 @@ class Order:
         for row in self.rows:
             if not row.admits(self.python):
                 text = f"{row.name} needs Python {row.python}: there are no wheels for {version}"
-                raise BadInput(f"{text}; run Nox by another one, or nox -P 3.X -s {row.name}")
+                raise BadInput(
+                    f"{text}; run Nox with another Python, or: nox -P 3.13 -s {row.name}"
+                )
         if self.inherits and (self.python != sys.version_info[:2] or self.backend == "uv"):
-            text = "TUNEMATRIX_INHERIT takes the packages of the Python that runs Nox, through pip"
-            raise BadInput(f"{text}; leave out -P and the choice of a backend")
+            text = "TUNEMATRIX_INHERIT=1 takes the packages of the Python that runs Nox, with pip"
+            raise BadInput(f"{text}; remove -P and --default-venv-backend")
         if self.variant != "locked" and self.backend != "uv":
             text = f"Only uv can choose the {self.variant} versions"
             raise BadInput(f'{text}: python -m pip install "nox[uv]", unset TUNEMATRIX_INHERIT')
         for file, extras in self.constraints:
-            if wrong := locks.mismatch(self.root, file, extras):
+            if wrong := self._wrong_lock(file, extras):
                 raise BadInput(wrong)
 
     def prepare(self) -> Installation:
@@ -157,6 +165,7 @@ class Order:
         if self.state == UNFINISHED or self.inherits:
             self._empty()
         self.stamp.write_text(UNFINISHED, encoding="utf-8")
+        self._forget_tunematrix()
         have = self._lend()
         unfit = inherited.unfit(self.required, have)
         pins: dict[str, str] = {}
@@ -173,9 +182,12 @@ class Order:
         lines = [line for name, line in pins.items() if name not in lent]
         written = self.virtualenv / "tunematrix-constraints.txt"
         written.write_text("\n".join([*lines, *torch.pins]), encoding="utf-8")
-        warnings = [f"{name} {have[name]} is here, {unfit[name]} is asked for" for name in unfit]
+        warnings = [
+            f"{name} {have[name]} is inherited, but {unfit[name]} is required: installing another"
+            for name in unfit
+        ]
         if self.backend != "uv" and not self.inherits:
-            text = "pip takes minutes for this, uv seconds"
+            text = "pip takes minutes for this, uv takes seconds"
             warnings.append(f'{text}: python -m pip install "nox[uv]"')
         versions = _RESOLUTION[self.variant]
         return Installation(
@@ -185,7 +197,7 @@ class Order:
         )
 
     def finish(self) -> list[str]:
-        """Stamp it as built; return what there is to say of an inheritance.
+        """Stamp it as built; return a line about what was inherited, if anything was.
 
         Raises:
             BadInput: what was inherited and what was installed don't fit together.
@@ -195,12 +207,26 @@ class Order:
             folders = inherited.machine_folders()
             account = inherited.account(self.required, self.packages, folders)
             if account.problems:
-                text = "\n  ".join(["What was inherited doesn't fit:", *account.problems])
-                raise BadInput(f"{text}\n  Install there what fits, or unset TUNEMATRIX_INHERIT")
+                text = "\n  ".join(
+                    ["The inherited packages don't fit together:", *account.problems]
+                )
+                raise BadInput(
+                    f"{text}\n  Install fitting versions there, or unset TUNEMATRIX_INHERIT"
+                )
             kept = ", ".join(f"{name} {version}" for name, version in account.kept.items())
             said.append(f"Inherited from {sys.prefix}: {kept or 'nothing'}")
         self.stamp.write_text(self.fingerprint, encoding="utf-8")
         return said
+
+    def _wrong_lock(self, file: Path, extras: Sequence[str]) -> str | None:
+        """Return why a lock can't be used: tunematrix's own fit what they were compiled from."""
+        checkout = self.origin.checkout
+        if checkout is not None and file.is_relative_to(checkout / "constraints"):
+            return locks.mismatch(checkout, file, extras)
+        if file.is_file():
+            return None
+        table = shown(self.root / "pyproject.toml")
+        return f"{shown(file)} isn't there; correct `constraints` in {table}"
 
     def _torch(
         self, pins: Mapping[str, str], find_links: str, *, may_ask: bool
@@ -209,8 +235,11 @@ class Order:
         index = next((row.torch_index for row in self.rows if row.torch_index), "")
         if not index:
             return sources.TorchSource()
-        least = next(text for text in self.required if text.startswith("torch>="))
-        version = re.split("[=;, ]+", pins.get("torch", least).replace(">", "="))[1]
+        least = next((text for text in self.required if text.startswith("torch>=")), "")
+        if not least:
+            return sources.TorchSource()
+        pin = re.split("[=;, ]+", pins.get("torch", least).replace(">", "="))[1]
+        version = pin.partition("+")[0]  # a lock made from a virtualenv names the build as well
         wheels = sources.torch_wheels(find_links, sources.tag_of(index), self.python)
         return sources.torch_source(index, version, self.variant, wheels, may_ask=may_ask)
 
@@ -222,6 +251,11 @@ class Order:
         file.write_text("\n".join(lines), encoding="utf-8")
         return inherited.found_in(folders)
 
+    def _forget_tunematrix(self) -> None:
+        """Remove another tunematrix: pip wouldn't install one of the same version over it."""
+        for entry in [self.packages / NAME, *self.packages.glob(f"{NAME}-*.dist-info")]:
+            shutil.rmtree(entry, ignore_errors=True)
+
     def _empty(self) -> None:
         """Remove every package but pip: what is half there, and what would hide the machine's."""
         for entry in self.packages.iterdir():
@@ -231,6 +265,12 @@ class Order:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def _packaging(project: Mapping[str, Any]) -> list[Any]:
+    """Return what of a pyproject.toml decides what is installed."""
+    tool = project.get("tool", {})
+    return [project.get("build-system"), project.get("project"), tool.get("hatch"), tool.get("uv")]
 
 
 @contextmanager

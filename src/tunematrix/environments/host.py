@@ -1,4 +1,4 @@
-"""A row's host probe × this machine → whether the environment can work here, and if not, why."""
+"""Whether an environment can work on this machine and, if not, why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tunematrix.errors import Obstacle
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Probe:
     """
 
     looking_for: str = "a supported machine"
-    advice: str = "run another environment: nox -l"
+    advice: str = "choose another environment; nox -l lists them"
     machines: tuple[str, ...] = ()
     minimum_glibc: str = ""
     minimum_macos: str = ""
@@ -74,7 +76,7 @@ def this_machine(probes: Iterable[Probe]) -> Machine:
     )
 
 
-def refusal(probe: Probe, machine: Machine) -> str | None:
+def refusal(probe: Probe, machine: Machine) -> Obstacle | None:
     """Return why an environment can't work on a machine, None where it may; starts nothing."""
     missing = (
         (probe.machines and f"{machine.system} {machine.architecture}" not in probe.machines)
@@ -82,13 +84,13 @@ def refusal(probe: Probe, machine: Machine) -> str | None:
         or (machine.system == "darwin" and _older(machine.macos, probe.minimum_macos))
     )
     if missing:
-        return _message(probe, str(machine))
+        return _obstacle(probe, str(machine))
     if probe.any_of and not machine.present.intersection(probe.any_of):
-        return _message(probe, f"{machine}, but none of {', '.join(probe.any_of)}")
+        return _obstacle(probe, f"{machine}, but none of {', '.join(probe.any_of)}")
     return None
 
 
-def command_refusal(probe: Probe, patience: float = 5.0) -> str | None:
+def command_refusal(probe: Probe, patience: float = 5.0) -> Obstacle | None:
     """Run the probe's command; return why its answer rules the environment out, else None.
 
     Where the command itself is missing nothing is ruled out: a container may be given a GPU
@@ -112,13 +114,13 @@ def command_refusal(probe: Probe, patience: float = 5.0) -> str | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return _message(probe, f"{shown} gave no answer in {patience:.0f} s")
+        return _obstacle(probe, f"{shown} gave no answer in {patience:.0f} s")
     except OSError as problem:
-        return _message(probe, f"{shown} can't be run: {problem.strerror}")
+        return _obstacle(probe, f"{shown} can't be run: {problem.strerror}")
     if ended.returncode == 0 and probe.proof in ended.stdout:
         return None
     said = ended.stdout.strip().splitlines() or ["nothing"]
-    return _message(probe, f"{shown} ended with {ended.returncode} and said: {said[-1]}")
+    return _obstacle(probe, f"{shown} ended with {ended.returncode} and said: {said[-1]}")
 
 
 def _exists(name: str) -> bool:
@@ -134,5 +136,5 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
-def _message(probe: Probe, found: str) -> str:
-    return f"  looked for: {probe.looking_for}\n  found: {found}\n  to do: {probe.advice}"
+def _obstacle(probe: Probe, found: str) -> Obstacle:
+    return Obstacle(probe.looking_for, found, probe.advice)

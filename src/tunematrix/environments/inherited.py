@@ -1,4 +1,4 @@
-"""The packages of the Python that runs Nox → what a virtualenv built over them may keep.
+"""What a virtualenv that is built over the packages of another Python may keep of them.
 
 Reads installed metadata and installs nothing. `packaging` comes with Nox, and with pytest.
 """

@@ -39,7 +39,7 @@ def held_back(root: Path) -> list[HeldBack]:
         if set(entry) != wanted:
             file, keys = shown(root / "pyproject.toml"), ", ".join(sorted(wanted))
             text = f"{file}: tool.tunematrix.held_back: {entry!r} must have exactly {keys}"
-            raise BadInput(f"{text}; a pin without a reason stays for ever")
+            raise BadInput(f"{text}; write all three, so that the pin can go when its reason has")
     return [HeldBack(**entry) for entry in entries]
 
 

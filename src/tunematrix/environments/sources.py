@@ -96,12 +96,12 @@ def torch_source(
     if found := _choose(wheels, version, variant):
         return TorchSource(pins=(f"torch=={found}+{tag}",))
     if not may_ask:
-        text = f"no folder of wheels has torch {version}+{tag}, and no index may be asked for it"
+        text = f"no folder of wheels has torch {version}+{tag}, and --no-index forbids a download"
         return TorchSource(warnings=(text,))
     try:
         urllib.request.urlopen(f"{index}/torch/", timeout=3).close()
     except OSError as problem:
-        text = f"{index} is out of reach ({problem}): taking PyPI's torch, several GB"
+        text = f"{index} can't be reached ({problem}): using PyPI's torch instead, several GB"
         return TorchSource(warnings=(text,))
     # The lowest that fits is else PyPI's, as 2.13.0 comes before 2.13.0+cpu.
     pins = (f"torch=={version}+{tag}",) if variant == "lowest" else ()

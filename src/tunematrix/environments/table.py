@@ -1,8 +1,9 @@
-"""pyproject.toml → environments: what Nox builds a virtualenv for, and what it computes with."""
+"""Tables in TOML → environments: what Nox builds a virtualenv for, and what it computes with."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any, Literal, TypeAlias
 
 from tunematrix.environments.host import Probe
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.paths import project_root, pyproject, shown
+from tunematrix.paths import project_root, pyproject, shipped_constraints, shown
+
+DEFAULT = "cpu"
+"""The environment that is meant where none is named, if there is one of that name."""
 
 Variant: TypeAlias = Literal["locked", "lowest", "latest"]
 
@@ -27,11 +31,15 @@ class Environment:
         description: one line for `nox -l`.
         backends: what computes in it.
         requires: modules whose absence fails a run in it, instead of making it smaller.
-        extras: extras of the package that are installed in it.
-        constraints: the lock file, relative to pyproject.toml; empty for none.
+        extras: extras of tunematrix that are installed in it.
+        packages: what else is installed in it, such as "lightning>=2.6".
+        project_extras: extras of the project, if that can be installed.
+        constraints: path of the lock, absolute; in a table, relative to that table's file. Empty
+            for none.
         platforms: those that the lock must resolve on, as `uv --python-platform` has them.
         python: which Pythons there are wheels for, such as ">=3.11,<3.15"; empty for any.
         torch_index: PyTorch's own package index for the backend; empty where PyPI's build will do.
+        runs_on: labels of GitHub's runners for it; empty for a runner of one's own with its name.
         host: what a machine must have for it.
         variant: which versions it takes: the lock's, the lowest that pyproject.toml allows, or
             the latest there are.
@@ -42,10 +50,13 @@ class Environment:
     backends: tuple[str, ...]
     requires: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    project_extras: tuple[str, ...] = ()
     constraints: str = ""
     platforms: tuple[str, ...] = ()
     python: str = ""
     torch_index: str = ""
+    runs_on: tuple[str, ...] = ()
     host: Probe = field(default_factory=Probe)
     variant: Variant = "locked"
 
@@ -60,6 +71,12 @@ class Environment:
         return not bounds or bounds[0] <= python < bounds[1]
 
 
+ROUTE = "tool.tunematrix.environments"
+"""The table of pyproject.toml that a project's rows stand in."""
+
+SHIPPED = "shipped"
+"""Its one key that is no row: which of the environments that come with tunematrix it has."""
+
 # A row has the fields of Environment, its `host` those of Probe; these are not written there.
 _NOT_WRITTEN = ("name", "variant")
 # Texts that are read further, each with its form and an example.
@@ -71,60 +88,110 @@ _FORMS = {
 
 
 def read_environments(start: Path, roots: Sequence[Path]) -> Mapping[str, Environment]:
-    """Return the environments of the nearest pyproject.toml at or above `start`, by name.
+    """Return the environments of the project at or above `start`, by name.
 
-    Each row is followed by its variants. Where that file has no row, each backend of the config
-    folders `roots` is one.
+    Those that come with tunematrix are first, unless the project's key `shipped` chooses among
+    them. A row of the project changes the keys of the shipped one of that name, or adds an
+    environment. Each row is followed by its variants. Backends of the config folders `roots` that
+    no row has are environments, too.
 
     Raises:
         BadInput: a row of the table is wrong; the text lists all that is.
     """
     file = project_root(start) / "pyproject.toml"
-    rows = _table(file)
-    if rows is None:
-        files = [path for root in roots for path in sorted((root / "backend").glob("*.yaml"))]
-        names = [path.stem for path in files]
-        return {name: Environment(name, f"The backend {name}", (name,)) for name in names}
-    problems = [text for name, row in rows.items() for text in _row_problems(name, row, rows)]
+    shipped, own = shipped_rows(), _own_table(file)
+    asked = own.pop(SHIPPED, list(shipped))
+    problems = list(_choice_problems(asked, shipped))
+    chosen = [] if problems else asked
+    rows: dict[str, Any] = {name: shipped[name] for name in chosen}
+    for name, row in own.items():
+        problems += _row_problems(name, row, shipped.get(name, {}), [*own, *chosen])
+        rows[name] = _merged(shipped.get(name, {}), row, file.parent)
     if problems:
         raise BadInput("\n".join(f"{shown(file)}: {text}" for text in problems))
     read = [_environment(name, row) for name, row in rows.items()]
-    return {each.name: each for locked in read for each in (locked, *_variants(locked))}
+    found = {each.name: each for locked in read for each in (locked, *_variants(locked))}
+    every = (*shipped.values(), *rows.values())
+    had = {backend for row in every for backend in row["backends"]}
+    files = [path for root in roots for path in sorted((root / "backend").glob("*.yaml"))]
+    alone = [path.stem for path in files if path.stem not in {*had, *found}]
+    found |= {name: Environment(name, f"The backend {name}", (name,)) for name in alone}
+    if not found:
+        text = f"{ROUTE}: holds no environment; name one in {SHIPPED}, or add one"
+        raise BadInput(f"{shown(file)}: {text}")
+    return found
 
 
-def find_environment(name: str, environments: Mapping[str, Environment]) -> Environment:
-    """Return an environment by its name.
+def shipped_rows() -> dict[str, Any]:
+    """Return the rows of the environments that come with tunematrix, by name."""
+    file = shipped_constraints() / "environments.toml"
+    rows = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {name: _merged({}, row, file.parent) for name, row in rows.items()}
+
+
+def find_environment(name: str | None, environments: Mapping[str, Environment]) -> Environment:
+    """Return an environment by its name; where none is named, cpu, or the only one.
 
     Raises:
-        BadInput: there is none of that name.
+        BadInput: there is none of that name, or several to choose from.
     """
+    if name is None:
+        locked = [row.name for row in environments.values() if row.variant == "locked"]
+        if DEFAULT not in locked and len(locked) > 1:
+            raise BadInput(f"there are the environments {', '.join(locked)}; name one with -e")
+        name = locked[0] if len(locked) == 1 else DEFAULT
     if name not in environments:
         advice = did_you_mean(name, environments)
         raise BadInput(f"{name} is not an environment; {advice}")
     return environments[name]
 
 
-def _table(file: Path) -> dict[str, Any] | None:
-    """Return [tool.tunematrix.environments]; None where there is no such table."""
-    rows = pyproject(file.parent).get("tool", {}).get("tunematrix", {}).get("environments")
-    if rows is None:
-        return None
-    if not isinstance(rows, dict) or not rows:
-        text = "tool.tunematrix.environments: holds no environment; add one or remove it"
-        raise BadInput(f"{shown(file)}: {text}")
-    return rows
+def _own_table(file: Path) -> dict[str, Any]:
+    """Return a project's [tool.tunematrix.environments]; an empty table where it has none.
+
+    Raises:
+        BadInput: it is no table.
+    """
+    table = pyproject(file.parent).get("tool", {}).get("tunematrix", {}).get("environments", {})
+    if not isinstance(table, dict):
+        raise BadInput(f"{shown(file)}: {ROUTE}: is not a table; write [{ROUTE}]")
+    return dict(table)
 
 
-def _row_problems(name: str, row: object, rows: Mapping[str, object]) -> Iterator[str]:
-    route = f"tool.tunematrix.environments.{name}"
+def _merged(shipped: Mapping[str, Any], row: object, folder: Path) -> Mapping[str, Any]:
+    """Return a row over the shipped one of its name; its lock is found beside its table."""
+    if not isinstance(row, dict):
+        return shipped
+    merged = {**shipped, **row}
+    if isinstance(merged.get("host"), dict):
+        merged["host"] = {**shipped.get("host", {}), **merged["host"]}
+    if isinstance(lock := row.get("constraints"), str) and lock:
+        merged["constraints"] = str(folder / lock)
+    return merged
+
+
+def _choice_problems(chosen: object, shipped: Mapping[str, Any]) -> Iterator[str]:
+    if not _is_list_of_texts(chosen):
+        yield f'{ROUTE}.{SHIPPED}: expected a list of texts, got {chosen!r}; write ["cpu"]'
+        return
+    assert isinstance(chosen, list)
+    for name in chosen:
+        if name not in shipped:
+            yield f"{ROUTE}.{SHIPPED}: {name} is not one; {did_you_mean(name, shipped)}"
+
+
+def _row_problems(
+    name: str, row: object, shipped: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[str]:
+    route = f"{ROUTE}.{name}"
     if not isinstance(row, dict):
         yield f"{route}: is not a table; write [{route}]"
         return
     base, _, variant = name.rpartition("-")
-    if base in rows and variant in VARIANTS:
+    if base in names and variant in VARIANTS:
         yield f"{route}: is what the {variant} variant of {base} is called; choose another name"
     yield from _problems(route, row, Environment)
-    if not row.get("backends"):
+    if not {**shipped, **row}.get("backends"):
         yield f"{route}.backends: names no backend, so nothing could run; add one"
 
 

@@ -1,0 +1,76 @@
+"""The verb `check`: whether configs compose, and build what they name, without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunematrix.cli.app import JsonOption, Verb, app
+from tunematrix.errors import ExitCode
+from tunematrix.inspection.examine import STEP_SECONDS, examine
+from tunematrix.inspection.view import InspectionProgress, lines
+from tunematrix.paths import project_root, pytest_settings
+
+
+@app.command(cls=Verb)
+def check(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Configs or folders; default: tunematrix_check in pyproject.toml, or this folder.",
+        ),
+    ] = None,
+    instantiate: Annotated[
+        bool,
+        typer.Option("--instantiate", metavar="", help="Also build the objects that configs name."),
+    ] = False,
+    forward: Annotated[
+        bool,
+        typer.Option("--forward", metavar="", help="Also run each model once, on the CPU."),
+    ] = False,
+    notes: Annotated[
+        bool,
+        typer.Option("--notes", metavar="", help="Also show what is still missing, such as ???."),
+    ] = False,
+    timeout: Annotated[
+        int, typer.Option(min=1, metavar="SECONDS", help="Time limit of one import or object.")
+    ] = int(STEP_SECONDS),
+    as_json: JsonOption = False,
+) -> None:
+    """Check Hydra configs and plain YAML without training.
+
+    Each config is composed, its interpolations are resolved, its _target_
+    names imported, and their arguments compared with the signature. Prints a
+    line for each config, and each error with its file and line.
+
+    Example: tunematrix check conf
+    Example: tunematrix check conf/model --forward
+    """
+    reports = examine(
+        paths or _configured(),
+        instantiate=instantiate,
+        forward=forward,
+        progress=InspectionProgress(_show),
+        step_seconds=timeout,
+    )
+    if as_json:
+        print(json.dumps([report.to_json() for report in reports], indent=2))
+    else:
+        print("\n".join(lines(reports, notes=notes)))
+    is_good = all(report.outcome == "passed" for report in reports)
+    sys.exit(ExitCode.PASSED if is_good else ExitCode.FAILED)
+
+
+def _configured() -> list[Path]:
+    """Return the folders that the project configures, or this one."""
+    root = project_root(Path.cwd())
+    return [root / name for name in pytest_settings(root).get("tunematrix_check", ())] or [Path()]
+
+
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,166 @@
+"""Environments as sessions of Nox, for the noxfile.py of any project.
+
+This is all that such a file needs:
+
+    from tunematrix.nox import environments
+
+    environments()
+
+Each environment of the project becomes a session, with its variants: cpu, cpu-lowest, cpu-latest.
+The session builds a virtualenv from locked versions, with the tunematrix that Nox runs beside and
+the project itself in it, and runs the project's specs. It is built again only when what it is made
+of has changed. With TUNEMATRIX_INHERIT=1 it is built over the packages of the Python that runs Nox.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nox
+
+from tunematrix.environments.building import NOT_INSTALLED, Order, one_at_a_time
+from tunematrix.environments.contents import contents
+from tunematrix.environments.host import Machine, command_refusal, refusal, this_machine
+from tunematrix.environments.origin import Origin
+from tunematrix.environments.table import Environment, read_environments
+from tunematrix.errors import BadInput
+from tunematrix.paths import project_root, pytest_settings
+
+INHERITS = os.environ.get("TUNEMATRIX_INHERIT", "") not in ("", "0")
+"""Whether environments are built over the packages of the Python that runs Nox."""
+
+BACKEND = "virtualenv" if INHERITS else "uv|virtualenv"
+"""What makes virtualenvs; uv doesn't see inherited packages, and would install them again."""
+
+VERSIONS = {"locked": "", "lowest": "; oldest supported versions", "latest": "; newest versions"}
+# Unless the caller has set them, as in `HF_HUB_OFFLINE=0 nox -s cpu`.
+OFFLINE = {
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "disabled",
+}
+# The suite is run as it is anywhere, whatever the project wants for its own tests: no coverage, no
+# plug-in that isn't installed here; hydra_pytest is one of fixtures that nobody waits for.
+PYTEST = (
+    "--override-ini=addopts=",
+    "--override-ini=required_plugins=",
+    "--override-ini=testpaths=",
+    "-p",
+    "no:hydra_pytest",
+    "-v",
+)
+
+
+def environments() -> Mapping[str, Environment]:
+    """Make a session of each environment of the project that noxfile.py lies in; return them all.
+
+    What is wrong with the project's table ends Nox with a message.
+    """
+    root = project_root(Path.cwd())  # Nox is in the folder of noxfile.py
+    try:
+        rows = read_environments(root, [])
+        specs = pytest_settings(root).get("tunematrix_specs", ["shipped"])
+    except BadInput as problem:
+        sys.exit(str(problem))
+    os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")  # another Python: another virtualenv
+    machine = this_machine(row.host for row in rows.values())
+    for row in rows.values():
+        _define(row, machine, specs)
+    return rows
+
+
+def run_in(
+    session: nox.Session,
+    rows: Sequence[Environment],
+    *arguments: str,
+    tools: Sequence[str] = (),
+    lock: str = "",
+) -> None:
+    """Run the Python of some environments, built if need be; the caller's arguments follow ours.
+
+    Args:
+        session: of Nox, in whose virtualenv the environments are built together.
+        rows: the environments.
+        arguments: of Python.
+        tools: requirements that are installed beside them.
+        lock: path of the lock that holds these tools, relative to the project.
+    """
+    root, cache = project_root(Path.cwd()), Path(session.cache_dir).resolve() / "tunematrix"
+    try:
+        what = contents(root, Origin(), rows, cache)
+    except BadInput as problem:
+        session.error(str(problem))
+    build(session, *what, *tools, rows=rows, lock=lock)
+    env = OFFLINE | {name: os.environ[name] for name in OFFLINE if name in os.environ}
+    if INHERITS:  # commands of inherited packages, such as ninja
+        env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
+    # Ctrl-C: records and JUnit are written before this loses patience.
+    command = ["python", *arguments, *session.posargs]
+    session.run(*command, env=env, interrupt_timeout=60, terminate_timeout=15)
+
+
+def build(
+    session: nox.Session, *what: str, rows: Sequence[Environment] = (), lock: str = ""
+) -> None:
+    """Install what is asked for, unless the virtualenv's stamp says that it is there.
+
+    Args:
+        session: of Nox.
+        what: arguments of the installer.
+        rows: the environments whose locks hold.
+        lock: path of another one, relative to the project.
+    """
+    if session.run_install("python", "--version", silent=True, log=False) is None:
+        return  # --no-install: what there is has to do
+    root = project_root(Path.cwd())
+    order = Order(root, session.env_dir, what, tuple(rows), lock, session.venv_backend, INHERITS)
+    try:
+        order.check()
+        with one_at_a_time(order.virtualenv, session.log):
+            if order.state != order.fingerprint:
+                _install(session, order)
+    except BadInput as problem:
+        session.error(str(problem))
+
+
+def _define(row: Environment, machine: Machine, specs: Sequence[str]) -> None:
+    """Make a session of an environment; on a machine that can't have it, one that says so."""
+    refused = refusal(row.host, machine)
+
+    def prove(session: nox.Session) -> None:
+        if obstacle := refused or command_refusal(row.host):
+            lines = "".join(f"\n  {line}" for line in obstacle.lines)
+            session.error(f"{row.name} can't work on this machine.{lines}")
+        # Without a path among the caller's arguments, the plug-in adds the project's specs.
+        options = [*PYTEST, f"--environment={row.name}", f"--require={row.name}"]
+        run_in(session, [row], "-m", "pytest", *options)
+
+    prove.__doc__ = f"""Test {row.description}{VERSIONS[row.variant]}.
+
+    Builds the virtualenv if it is missing or outdated, and runs specs in it: {", ".join(specs)}.
+    What follows -- goes to pytest; paths and node ids there replace these specs. A missing
+    library fails the run. After Ctrl-C, the cells that have finished are recorded.
+    Records, JUnit XML and a folder for each cell are left in .tunematrix/{row.name}/.
+
+    Example: nox -s {row.name} -- -m smoke
+    """
+    backend = "none" if refused else BACKEND
+    nox.session(name=row.name, default=False, venv_backend=backend, reuse_venv=True)(prove)
+
+
+def _install(session: nox.Session, order: Order) -> None:
+    """Install everything; where something was inherited, say what."""
+    installation = order.prepare()
+    for warning in installation.warnings:
+        session.warn(warning)
+    try:
+        session.install(*order.what, *installation.options, env=installation.variables)
+    except nox.command.CommandFailed:
+        session.error(NOT_INSTALLED)
+    for line in order.finish():
+        session.log(line)
