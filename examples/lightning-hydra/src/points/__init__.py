@@ -1,0 +1,1 @@
+"""Denoises points."""

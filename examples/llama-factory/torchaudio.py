@@ -1,0 +1,1 @@
+"""Stands in for torchaudio, which LLaMA-Factory imports for sounds alone; see README.md."""
