@@ -7,7 +7,7 @@ from time import perf_counter
 
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.stack.engines.torch.engine import Engine
+from tunematrix.stack.engines.torch import Engine
 from tunematrix.stack.engines.torch.loops import LOOPS
 from tunematrix.stack.recipes.data import prepare
 
@@ -15,8 +15,10 @@ from tunematrix.stack.recipes.data import prepare
 def run(run_dir: str) -> None:
     """Build the cell's model, train it in the same loop, and write the seconds to bare.txt."""
     folder = RunDir(Path(run_dir))
+    config = folder.read_cell().config
+    cache = str((folder.path / config.cache_dir).resolve())
     with EventLog(folder.events) as events:
-        engine = Engine(folder.read_cell().config)
+        engine = Engine(config.model_copy(update={"cache_dir": cache}))
         engine.begin()
         data = prepare(engine.config, engine.tokenizer)
         base = engine.describe(engine.original())

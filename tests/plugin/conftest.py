@@ -29,7 +29,7 @@ PYPROJECT = """
 tunematrix_specs = ["specs"]
 tunematrix_configs = ["conf"]
 testpaths = ["specs"]
-addopts = ["-p", "tunematrix.pytest_plugin", "-p", "no:cacheprovider", "--strict-markers"]
+addopts = ["-p", "tunematrix.plugin.hooks", "-p", "no:cacheprovider", "--strict-markers"]
 
 [tool.tunematrix.environments.plain]
 description = "Nothing but Python"
@@ -73,6 +73,7 @@ class Run:
     def short_summary(self) -> list[str]:
         """The lines of pytest's short summary."""
         _, _, rest = self.text.partition("short test summary info")
+        rest, _, _ = rest.partition("= tunematrix ")
         return [line for line in rest.splitlines()[1:] if "::" in line]
 
     @property
@@ -150,8 +151,8 @@ class Project:
     def run(self, command: Sequence[str], cwd: str = ".", **variables: str) -> Run:
         """Run any command in a folder of the project, and see that it leaves nothing running."""
         with self.started(command, cwd, **variables) as process:
-            out, err = process.communicate(timeout=120)
-            left = self.still_running(seconds=5)
+            out, err = process.communicate(timeout=300)
+            left = self.still_running(seconds=30)
         assert not left, f"{command} left {left} running:\n{out}{err}"
         return Run(process.returncode, out + err)
 
@@ -178,7 +179,7 @@ class Project:
                     with suppress(psutil.NoSuchProcess):
                         left.kill()
 
-    def wait_for(self, condition: Callable[[], object], seconds: float = 30) -> None:
+    def wait_for(self, condition: Callable[[], object], seconds: float = 120) -> None:
         """Wait until something holds."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -215,8 +216,6 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> NewProject:
 
     def new() -> Project:
         project = Project(tmp_path_factory.mktemp("project"))
-        # Whatever may be written where the libraries lie: compiled once, used by all runs.
-        project.variables["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.getbasetemp() / "bytecode")
         project.write("pyproject.toml", PYPROJECT)
         project.write("conf/backend/plain.yaml", BACKEND)
         project.option("quantizer", "plain")

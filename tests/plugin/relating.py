@@ -47,6 +47,6 @@ OFF = "{one: {train.accumulation: 1}, far: {train.weight_decay: 0.5}}"
 
 
 UNRECORDED = (
-    f"nothing is recorded on plain-{platform.machine()}, so 0.005 is allowed; "
+    f"no tolerance is recorded for plain-{platform.machine()}; 0.005 is used; "
     "record it: nox -s plain -- -m relation --seeds 20; tunematrix tolerances -e plain"
 )

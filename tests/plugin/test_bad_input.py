@@ -72,6 +72,16 @@ def test_the_verbs_say_the_same(wrong: Project, verb: Verb) -> None:
             "write MODULE:NAME of one that Python finds from here, or FILE.py:NAME",
         ),
         (
+            ["--fault=tiny_recipes:plnat"],
+            "--fault tiny_recipes:plnat: there is no fault plnat in tiny_recipes; "
+            "did you mean plant?",
+        ),
+        (
+            ["--fault=tiny_recipes.py:plnat"],
+            "--fault tiny_recipes.py:plnat: there is no fault plnat in tiny_recipes.py; "
+            "did you mean plant?",
+        ),
+        (
             ["--override-ini=tunematrix_configs=missing"],
             "1 problem to correct:\n"
             "missing: there is no such folder; check the path of the configs",

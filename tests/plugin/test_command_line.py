@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tunematrix.cli.app import screen
+
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project, Run, Verb
 
@@ -35,9 +37,16 @@ def test_plan(ran: tuple[Project, Run], verb: Verb) -> None:
             "good[plain-refused]  unsupported: recipe succeed is not declared in "
             "quantizer/refused.yaml",
             "",
-            "2 cells, 1 exclusions in plain",
+            "2 cells, 1 exclusion in plain",
         ],
     )
+
+
+def test_plan_takes_no_settings(ran: tuple[Project, Run], verb: Verb) -> None:
+    """They aren't taken for a file that is missing, and the verb that takes them is named."""
+    code, text = verb(ran[0], "plan", HERE, "recipe=succeed")
+    assert (code, "recipe=succeed: there is no such spec" in text) == (4, True)
+    assert "tunematrix run takes any KEY=VALUE" in text
 
 
 def test_plan_as_data(ran: tuple[Project, Run], verb: Verb) -> None:
@@ -59,7 +68,7 @@ def test_run_the_suite(ran: tuple[Project, Run]) -> None:
 def test_report(ran: tuple[Project, Run], verb: Verb) -> None:
     """The newest run's matrix again, and its records as data."""
     code, text = verb(ran[0], "report", HERE)
-    assert (code, "✓ 1 passed   · 1 unsupported" in text) == (0, True)
+    assert (code, "cells: ✓ 1 passed   · 1 unsupported\n" in text) == (0, True)
     records = json.loads(verb(ran[0], "report", HERE, "--json")[1])
     assert [record["outcome"] for record in records] == ["passed", "unsupported"]
 
@@ -91,10 +100,59 @@ def test_debug_runs_in_the_foreground(project: Project, verb: Verb) -> None:
     assert (record["cell_id"], record["machine"]["isolation"]) == ("bad[plain-plain]", "foreground")
     code, text = verb(project, "run", HERE, "--debug", "bda[plain-plain]")
     assert code == 4
-    assert "no cell is called bda[plain-plain]; did you mean bad[plain-plain]" in text
+    said = "no cell is called {}; tunematrix plan lists all; did you mean one of these?\n"
+    assert said.format("bda[plain-plain]") + "  bad[plain-plain]\n" in text
+    code, text = verb(project, "run", HERE, "--debug", "bad")
+    assert said.format("bad") + "  bad[plain-plain]\n  bad[plain-tiny-int4]\n" in text
 
 
-@pytest.mark.parametrize("name", ["", "plan", "run", "report", "doctor", "schema"])
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("recipe=sucede", "recipe=sucede: sucede is not an option of recipe; did you mean succeed"),
+        ("quantizer=plian", "quantizer=plian: plian is not an option of quantizer; did you mean"),
+        ("train.max_stepz=3", "train.max_stepz=3: "),
+    ],
+)
+def test_a_pair_that_is_wrong(project: Project, verb: Verb, pair: str, message: str) -> None:
+    """It is named as it was given, and no file is."""
+    code, text = verb(project, "run", HERE, "recipe=succeed", pair)
+    assert (code, message in text, "adhoc" in text) == (4, True, False)
+
+
+def test_a_marker_that_is_wrong(project: Project) -> None:
+    """What was meant is said, as of any other name."""
+    project.spec("good", "succeed")
+    run = project.tunematrix("run", HERE, "-m", "prob or not relation")
+    assert run.code == 4
+    assert "-m prob: prob is not a marker; did you mean probe?" in run.text
+
+
+HELP = (
+    "name",
+    ["", "plan", "run", "report", "doctor", "download", "schema", "faults", "soak", "tolerances"],
+)
+
+
+@pytest.mark.parametrize(*HELP)
+def test_help_shows_no_type_of_a_flag(project: Project, verb: Verb, name: str) -> None:
+    """An option that takes no value shows nothing, and files are called FILE."""
+    text = verb(project, *name.split(), "--help")[1]
+    assert not [word for word in ("<bool>", "[files]") if word in text]
+
+
+def test_no_style_where_none_is_wanted(
+    project: Project, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NO_COLOR rules out bold and dim as well, on a terminal too."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    project.spec("good", "succeed")
+    assert "\x1b" not in verb(project, "plan", "--help")[1]
+    assert not screen().is_terminal or screen().color_system is None
+
+
+@pytest.mark.parametrize(*HELP)
 def test_help(project: Project, verb: Verb, name: str) -> None:
     """Every verb explains itself."""
     code, text = verb(project, *name.split(), "--help")

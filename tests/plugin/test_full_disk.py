@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,9 @@ def test_no_space_for_records(good: Project) -> None:
     run = good.pytest()
     assert run.code == 6
     path = good.root / ".tunematrix/plain/results.jsonl"
-    text = f"can't record good[plain-plain] in {path}: No space left on device"
-    assert run.text.count(text) == 1
-    assert good.junit() == {"good[plain-plain]": "passed"}
+    # Whichever of those that run side by side ends first.
+    (cell,) = re.findall(rf"can't record (\S+) in {path}: No space left on device", run.text)
+    assert good.junit() == {cell: "passed"}
 
 
 def test_space_that_runs_out(good: Project) -> None:
@@ -44,7 +45,7 @@ def test_space_that_runs_out(good: Project) -> None:
     good.write("limited.py", LIMITED.format(size=len(before) + 100))
     run = good.run([sys.executable, "limited.py", "--environment=plain"])
     assert run.code == 6
-    assert "can't record good[plain-plain] in" in run.text
+    assert "can't record " in run.text
     assert "File too large; the records before it are safe" in run.text
     assert records.read_text().startswith(before)
 
@@ -53,7 +54,7 @@ def test_space_that_runs_out(good: Project) -> None:
     ("in_the_way", "code", "text"),
     [
         (".tunematrix", 6, "Exit: can't write to .tunematrix/plain: "),
-        (".tunematrix/plain/runs", 1, "can't keep evidence in .tunematrix/plain: [Errno 20]"),
+        (".tunematrix/plain/runs", 1, "can't write to .tunematrix/plain: [Errno 20]"),
     ],
 )
 def test_a_file_in_the_way_of_a_folder(

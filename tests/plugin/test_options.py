@@ -32,6 +32,7 @@ def test_a_fault_is_entered_in_the_worker(project: Project) -> None:
     assert project.outcomes == {"good[plain-plain]": "passed", "bad[plain-plain]": "failed"}
     assert noticed(project, "good[plain-plain]")["planted"] == "plain"
     assert len(list(project.root.glob(".tunematrix/**/output/result.txt"))) == 1
+    assert {tuple(record["faults"]) for record in project.records} == {("tiny_recipes:plant",)}
     # Under Nox the environment is Nox's to build and to enter.
     assert f"run again: nox -s plain -- 'specs/bad.yaml::bad[plain-plain]' {fault}\n" in run.text
 
@@ -64,6 +65,8 @@ def test_the_command_repeats_exactly_that_cell(repeated: tuple[Project, str]) ->
     """As printed, in the same folder: same cell, fault and isolation, and nothing else."""
     project, again = repeated
     before = project.records
+    # By the virtualenv's own Python, unless its commands are on PATH.
+    assert "tunematrix run -e plain '../specs/good.yaml::good[plain-odd name]'" in again
     run = project.run(shlex.split(again), cwd="sub")
     (record,) = project.records[len(before) :]
     assert run.code == 1
@@ -102,7 +105,12 @@ def test_a_preparation_is_made_once(project: Project) -> None:
     project.spec("worse", "chatter", quantizers="[unprepared]")
     run = project.pytest()
     assert run.code == 1
-    assert list(project.outcomes.values()) == ["error", "passed", "passed", "error"]
+    assert project.outcomes == {
+        "good[plain-prepared]": "passed",
+        "other[plain-prepared]": "passed",
+        "bad[plain-unprepared]": "error",
+        "worse[plain-unprepared]": "error",
+    }
     assert len((project.root / ".tunematrix/cache/ready").read_text().splitlines()) == 2
     assert run.text.count("  quantizer unprepared: counting\n") == 1
     reason = project.record["worse[plain-unprepared]"]["reason"]

@@ -26,7 +26,7 @@ FIRST_REASONS = {
     "crash": "exit: a crash in native code; the threads' stacks are in stderr.log",
     "hang": "exit: ran past its 1 s; stderr.log has every thread's stack",
     "leave_a_child": "left_behind: still running after the cell (ended now): sleep 600",
-    "leave_early": "exit: it ended before the recipe's end, so it proved nothing",
+    "leave_early": "exit: it ended before the recipe's end, so it tested nothing",
     "print_a_traceback": "stderr: stderr has Traceback",
     "refuse": "exit: ValueError while in train: integers take no gradient",
 }
@@ -43,7 +43,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     project.option("recipe", "uncomposed", "implementation: ${nowhere}\n")
     project.spec("uncomposed", "uncomposed")
     (confuse,) = (project.root / "conf/recipe").glob("confuse.yaml")
-    confuse.write_text(f"{confuse.read_text()}trains: true\n")
+    confuse.write_text(f"{confuse.read_text()}owes: [base, training]\n")
     project.option("quantizer", "plain", "theory: {}\n")
     project.spec("confuse", "confuse")
     project.option("recipe", "untargeted", "implementation: {_target_: no_such_module.run}\n")
@@ -123,7 +123,7 @@ def test_what_cannot_run_says_what_it_needs(ran: tuple[Project, Run]) -> None:
     """Its configuration isn't composed: what it refers to may need the library too."""
     reason = ran[0].record["lacking[plain-plain]"]["reason"]
     assert reason == "recipe lacking needs no_such_library; install it with: nox -s plain"
-    assert f"? unavailable ×1: {reason}" in ran[1].text.replace("\n", " ")
+    assert f"? unavailable ×1: {reason}\n" in ran[1].text
 
 
 def test_what_cannot_be_composed_is_an_error(ran: tuple[Project, Run]) -> None:
@@ -138,7 +138,9 @@ def test_what_cannot_be_composed_is_an_error(ran: tuple[Project, Run]) -> None:
 def test_a_check_that_breaks_is_an_error(ran: tuple[Project, Run]) -> None:
     """It has a record, and its whole traceback is shown, because that has to be mended."""
     project, run = ran
-    assert project.record["confuse[plain-plain]"]["reason"].startswith("a bug: ZeroDivision")
+    assert project.record["confuse[plain-plain]"]["reason"].startswith(
+        "internal error, please report it: ZeroDivision"
+    )
     assert re.search(r"checks/quantization\.py:\d+: ZeroDivisionError", run.text)
 
 
@@ -163,4 +165,18 @@ def test_nothing_of_pytest_shows_through(ran: tuple[Project, Run]) -> None:
     text = ran[1].text
     assert "INTERNALERROR" not in text
     assert "_pytest" not in text
-    assert text.count("method") == 1
+    assert text.count("= tunematrix plain =") == 1
+
+
+def test_the_run_ends_with_one_screen(ran: tuple[Project, Run]) -> None:
+    """What failed first, with the command that repeats it; counts; and where the rest is."""
+    project, run = ran
+    _, _, ending = run.text.partition("= tunematrix plain =")
+    lines = ending.splitlines()[1:-1]
+    assert sum(-(-max(len(line), 1) // 100) for line in lines) <= 22
+    first = next(name for name, record in project.record.items() if record["outcome"] == "failed")
+    (reason, *_) = project.record[first]["reason"].splitlines()
+    assert f"✗ {first}\n  {reason}\n" in ending
+    assert f" run -e plain 'specs/{first.partition('[')[0]}.yaml::{first}'" in ending
+    assert "cells: ! 2 errors   ✗ 7 failed   ? 1 unavailable   ✓ 3 passed\n" in ending
+    assert lines[-1] == "more: tunematrix report -e plain"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def judged(new_project: NewProject) -> tuple[Project, Run]:
     """A run of relations that hold and that don't, with a table for one of them."""
     project = new_project()
-    project.option("data", "half", "loss_on: completion\n")
+    project.option("data", "half", "form: text\nloss_on: completion\n")
     project.option("quantizer", "lacking", "requires: [no_such_library]\n")
     relate(project, "holds", more="overrides: {train.learning_rate: 0.5}\n")
     relate(project, "fails", OFF)
@@ -52,7 +53,7 @@ def test_one_that_holds(judged: tuple[Project, Run]) -> None:
     checks = {check["name"]: check for check in record["checks"]}
     assert set(checks) == set(PAIR)
     assert checks["same_gradients"]["measured"] == pytest.approx(1e-8, rel=1e-3)
-    assert checks["same_gradients"]["bound"] == "<= 1e-06"
+    assert checks["same_gradients"]["bound"] == {"kind": "at_most", "limit": 1e-6, "note": ""}
     assert record["versions"] and record["machine"]["isolation"]
 
 
@@ -74,8 +75,8 @@ def test_the_table_bounds_what_theory_does_not(judged: tuple[Project, Run]) -> N
     """Ten times what it holds; a quantity with a tolerance of its own keeps that."""
     record = judged[0].record["table[plain-plain]"]
     assert record["outcome"] == "passed"
-    bounds = [check["bound"] for check in record["checks"]]
-    assert bounds == ["<= 1e-07", "<= 1e-07", "<= 0.001", "<= 0.001"]
+    limits = [check["bound"]["limit"] for check in record["checks"]]
+    assert limits == pytest.approx([1e-7, 1e-7, 0.001, 0.001])
 
 
 @pytest.mark.parametrize(("name", "outcome"), [("unknown", "passed"), ("far", "failed")])
@@ -86,7 +87,8 @@ def test_without_a_row_half_a_percent_is_allowed(
     record = judged[0].record[f"{name}[plain-plain]"]
     assert record["outcome"] == outcome
     *compared, warning = record["checks"]
-    assert [(one["outcome"], one["bound"]) for one in compared] == [(outcome, "<= 0.005")] * 2
+    results = [(check["outcome"], check["bound"]["limit"]) for check in compared]
+    assert results == [(outcome, 0.005)] * 2
     assert (warning["name"], warning["outcome"]) == ("tolerances", "warned")
     assert warning["message"] == UNRECORDED
 
@@ -121,10 +123,13 @@ def test_an_arm_that_fails_checks_of_its_own(
 
 
 NOT_JUDGED = {
-    "nothing": ("failed", "same_gradients: the run left no record of gradients in arm one, two"),
-    "more": ("error", "not judged: its arms differ in train.loss_on as well; name it in the arms"),
-    "raises": ("error", "not judged: arm two (raises[plain-plain-two]) failed: exit: ValueError"),
-    "lacks": ("unavailable", "not judged: arm two (lacks[plain-two]) unavailable: quantizer lack"),
+    "nothing": ("failed", "same_gradients: no reading of gradients in arm one, two"),
+    "more": ("error", "not compared: the arms also differ in train.loss_on; name them in the arms"),
+    "raises": ("error", "not compared: arm two (raises[plain-plain-two]) failed: exit: ValueError"),
+    "lacks": (
+        "unavailable",
+        "not compared: arm two (lacks[plain-two]) unavailable: quantizer lack",
+    ),
 }
 
 
@@ -138,13 +143,20 @@ def test_what_cannot_be_judged(judged: tuple[Project, Run], name: str) -> None:
     assert record["reason"].startswith(reason)
 
 
-def test_the_terminal_shows_relations_in_a_table_of_their_own(judged: tuple[Project, Run]) -> None:
+def test_relations_are_listed_on_request(judged: tuple[Project, Run]) -> None:
     """With the check that is nearest to its bound; they are in no square of the matrix."""
-    lines = judged[1].text.splitlines()
-    rows = {line.split()[1]: line.split() for line in lines if re.match(r"\s+[✓✗?!]\s+\w+\[", line)}
-    assert rows["holds[plain-plain]"][2:] == ["1e-08", "1e-06", "100×"]
-    assert rows["fails[plain-plain]"][2:4] == ["0.5", "1e-06"]
-    assert "data|" not in judged[1].text
+    project, run = judged
+    failed = sum(
+        bool(record["arms"]) and record["outcome"] == "failed" for record in project.records
+    )
+    assert re.search(rf"^relations: .*✗ {failed} failed", run.text, re.M)
+    lines = project.tunematrix("report", "-e", "plain", "--all").text.splitlines()
+    below = dict(pairwise(line.strip() for line in lines))
+    figures = r"same_gradients\w*: measured 1e-08 of the [\w' ]+, bound <= 1e-06, 99% left"
+    assert re.fullmatch(figures, below["✓  holds[plain-plain]"])
+    figures = r"same_gradients\w*: measured 0.5 of the [\w' ]+, bound <= 1e-06"
+    assert re.fullmatch(figures, below["✗  fails[plain-plain]"])
+    assert not any(line.startswith("✓  keep") and "|" in line for line in lines)
 
 
 def test_tensors_are_kept_where_something_failed(judged: tuple[Project, Run]) -> None:
@@ -255,7 +267,7 @@ def test_seeds(project: Project, verb: Verb) -> None:
     assert (code, text) == (0, f"1 relations are in {TABLE}\n")
     assert project.pytest("--require=plain").code == 0
     (check, *_) = project.records[-1]["checks"]
-    assert check["bound"] == "<= 2e-06"
+    assert (check["bound"]["kind"], check["bound"]["limit"]) == ("at_most", pytest.approx(2e-6))
     assert check["measured"] == pytest.approx(1e-8, rel=1e-3)
 
 
@@ -282,4 +294,4 @@ def test_number_of_seeds(several: Project) -> None:
     """None is no number of them."""
     run = several.pytest("--seeds=0", COLUMNS="200")
     assert run.code == os.EX_USAGE or run.code == 4
-    assert "0 is no number of seeds; give 1 or more" in run.text
+    assert "expected a number of seeds, 1 or more, got 0" in run.text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tunematrix.environments.table import read_environments
 from tunematrix.paths import project_root
 
 ROOT = project_root(Path(__file__).parent)
+TABLE = "constraints/environments.toml"
 LOCKED = ["cpu", "cuda", "mps", "mlx"]
 
 
@@ -58,6 +59,12 @@ class Checkout:
         return {path.parent.name for path in self.root.glob(".nox/*/pyvenv.cfg")}
 
 
+def cpu_seconds() -> float:
+    """What processes that have ended took of the CPU; a busy machine doesn't change it much."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     """A fresh copy, in which nothing was built."""
@@ -70,9 +77,9 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_all_are_listed(checkout: Checkout) -> None:
     """The four environments and their variants, each with a line of its own, and quickly."""
-    started = time.monotonic()
+    before = cpu_seconds()
     listed = checkout.nox("-l")
-    assert time.monotonic() - started < 5  # a third of a second on a machine at rest
+    assert cpu_seconds() - before < 5  # half a second where modules are compiled
     lines = dict(re.findall(r"^[-*] (\S+) -> (.+)$", listed.stdout, re.MULTILINE))
     variants = [f"{name}{variant}" for name in LOCKED for variant in ("", "-lowest", "-latest")]
     assert set(variants) <= set(lines)
@@ -92,9 +99,9 @@ def lacking() -> list[str]:
 @pytest.mark.parametrize("name", lacking())
 def test_what_this_machine_cannot_have(checkout: Checkout, name: str, variant: str) -> None:
     """It is refused in no time, in three parts, before a virtualenv is made."""
-    started = time.monotonic()
+    before = cpu_seconds()
     ended = checkout.nox("-s", f"{name}{variant}")
-    assert time.monotonic() - started < 10
+    assert cpu_seconds() - before < 10
     assert ended.returncode == 1
     said = [line.strip().partition(":")[0] for line in ended.stdout.splitlines()]
     assert said[-3:] == ["looked for", "found", "to do"]
@@ -104,10 +111,10 @@ def test_what_this_machine_cannot_have(checkout: Checkout, name: str, variant: s
 
 def test_a_device_that_does_not_answer(checkout: Checkout) -> None:
     """A tool that is there and lists no device is quoted."""
-    checkout.replace("pyproject.toml", '"nvidia-smi", "/dev/nvidiactl"', '"sh", "/dev/nvidiactl"')
+    checkout.replace(TABLE, '"nvidia-smi", "/dev/nvidiactl"', '"sh", "/dev/nvidiactl"')
     command = """command = ["sh", "-c", "echo No devices were found; exit 6"]"""
-    checkout.replace("pyproject.toml", 'command = ["nvidia-smi", "-L"]', command)
-    checkout.replace("pyproject.toml", 'machines = ["linux x86_64", "linux aarch64"]', "")
+    checkout.replace(TABLE, 'command = ["nvidia-smi", "-L"]', command)
+    checkout.replace(TABLE, 'machines = ["linux x86_64", "linux aarch64"]', "")
     ended = checkout.nox("-s", "cuda")
     assert ended.returncode == 1
     assert "ended with 6 and said: No devices were found" in ended.stdout
@@ -115,11 +122,11 @@ def test_a_device_that_does_not_answer(checkout: Checkout) -> None:
 
 def test_a_python_without_wheels(checkout: Checkout) -> None:
     """The environment's Pythons are named, and how to choose one."""
-    checkout.replace("pyproject.toml", 'python = ">=3.11,<3.15"', 'python = ">=3.98,<3.99"')
+    checkout.replace(TABLE, 'python = ">=3.11,<3.15"', 'python = ">=3.98,<3.99"')
     ended = checkout.nox("-s", "cpu")
     assert ended.returncode == 1
     assert "cpu needs Python >=3.98,<3.99: there are no wheels for 3." in ended.stdout
-    assert "nox -P 3.X -s cpu" in ended.stdout
+    assert "nox -P 3.13 -s cpu" in ended.stdout
 
 
 def test_a_python_that_is_too_old(checkout: Checkout) -> None:
@@ -153,7 +160,7 @@ def test_an_index_out_of_reach(checkout: Checkout, variable: str) -> None:
     told = alone | {"PIP_INDEX_URL": nowhere, variable: nowhere}
     ended = checkout.nox("-s", "lint", **told)
     assert ended.returncode == 1
-    words, _, advice = ended.stdout.rpartition("The installer failed; its own last words stand")
+    words, _, advice = ended.stdout.rpartition("The installer failed; its own error message is")
     assert "127.0.0.1" in words
     assert "PIP_NO_INDEX=1 PIP_FIND_LINKS=/folder/of/wheels nox -s" in advice
     stamp = checkout.root / ".nox" / "lint" / "tunematrix-build"
@@ -162,7 +169,8 @@ def test_an_index_out_of_reach(checkout: Checkout, variable: str) -> None:
 
 def test_a_wrong_table(checkout: Checkout) -> None:
     """Nox shows the mistake, not a traceback."""
-    checkout.replace("pyproject.toml", 'backends = ["mps", "mlx"]', 'backends = "mps"')
+    row = '[tool.tunematrix.environments.mps]\nbackends = "mps"\n\n'
+    checkout.replace("pyproject.toml", "[tool.hatch.build]", f"{row}[tool.hatch.build]")
     ended = checkout.nox("-l")
     assert ended.returncode == 1
     assert "pyproject.toml: tool.tunematrix.environments.mps.backends: expected" in ended.stdout

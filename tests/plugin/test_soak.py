@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def test_an_outcome_that_a_seed_changes(project: Project) -> None:
     """With the seeds of either, for a recipe of one's own too; what doesn't train isn't run."""
     target = "{_target_: tiny_recipes.depend_on_the_seed, _partial_: true}"
-    project.option("recipe", "own", f"trains: true\nimplementation: {target}\n")
+    project.option("recipe", "own", f"owes: [base, training]\nimplementation: {target}\n")
     project.option("quantizer", "plain", "theory: {}\n")
     project.spec("mine", "own")
     project.spec("other", "succeed")

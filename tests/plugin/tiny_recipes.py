@@ -8,17 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tunematrix.evidence.events import Determinants, Storage
+from tunematrix.configuration import Configuration
+from tunematrix.evidence.events import (
+    Determinants,
+    Storage,
+    StoredLayer,
+)
 from tunematrix.evidence.log import EventLog
+from tunematrix.evidence.tensors import TensorKey
 
-Config = Mapping[str, Any]
+Config = Configuration
 
 
 def succeed(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -60,12 +65,12 @@ def crash(config: Config, events: EventLog, output_dir: Path) -> None:
 
 def confuse(config: Config, events: EventLog, output_dir: Path) -> None:
     """Records what no check expects."""
-    events.write(Storage((("layer", (0, 0), 1),), 1))
+    events.write(Storage((StoredLayer("layer", (0, 0), 1),), 1))
 
 
 def depend_on_the_seed(config: Config, events: EventLog, output_dir: Path) -> None:
     """Does nothing, or under the third seed what no check expects."""
-    if config["train"]["seed"] == 2:
+    if config.train.seed == 2:
         confuse(config, events, output_dir)
 
 
@@ -76,24 +81,24 @@ def leave_early(config: Config, events: EventLog, output_dir: Path) -> None:
 
 def keep(config: Config, events: EventLog, output_dir: Path) -> None:
     """Keeps what training would; `train` says by how much it is off, and whether it ends well."""
-    train = config["train"]
+    train = config.train
     with (output_dir.parents[1] / "ran").open("a") as file:
         file.write(f"{output_dir.parent.name}\n")
-    if train["gradient_checkpointing"]:
+    if train.gradient_checkpointing:
         raise ValueError("nothing to checkpoint")
-    rounding = 1e-8 * train["accumulation"] * (1 + train["seed"])
+    rounding = 1e-8 * train.accumulation * (1 + train.seed)
     planted = os.environ.get("SCALE", "1")
-    if train["max_steps"] > 1 and planted:
-        scale = float(planted) * (1 + train["weight_decay"]) + rounding
-        events.keep("gradient/0/odd", np.arange(1.0, 9.0))
-        events.keep("gradient/1/weight", np.arange(1.0, 9.0) * scale)
-        events.keep("logits/trained", np.arange(1.0, 9.0) * scale)
-    events.write(Storage((), 1000 * train["batch_size"]))
+    if train.max_steps > 1 and planted:
+        scale = float(planted) * (1 + train.weight_decay) + rounding
+        events.keep(TensorKey("gradient", 0, "odd"), np.arange(1.0, 9.0))
+        events.keep(TensorKey("gradient", 1, "weight"), np.arange(1.0, 9.0) * scale)
+        events.keep(TensorKey("logits", name="trained"), np.arange(1.0, 9.0) * scale)
+    events.write(Storage((), 1000 * train.batch_size))
 
 
 def keep_slowly(config: Config, events: EventLog, output_dir: Path) -> None:
     """Keeps the same, but waits for good before it where it is told to."""
-    if config["train"]["batch_size"] == 4 and os.environ.get("WAIT"):
+    if config.train.batch_size == 4 and os.environ.get("WAIT"):
         hang(config, events, output_dir)
     keep(config, events, output_dir)
 
@@ -115,6 +120,40 @@ def hang(config: Config, events: EventLog, output_dir: Path) -> None:
     subprocess.Popen(["sleep", "600"], start_new_session=True)
     (output_dir / "hanging").touch()
     time.sleep(600)
+
+
+def meet(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Ends well once another cell has begun while this one runs."""
+    with running(output_dir):
+        # These stay: the other may not look before this one has ended.
+        begun = output_dir.parents[1] / "begun"
+        begun.mkdir(exist_ok=True)
+        (begun / output_dir.parent.name).touch()
+        deadline = time.monotonic() + 60
+        while len(list(begun.iterdir())) < 2:
+            if time.monotonic() > deadline:
+                raise TimeoutError("nobody came")
+            time.sleep(0.02)
+
+
+def avoid(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Ends well unless another cell runs at the same time."""
+    with running(output_dir) as others:
+        for _ in range(10):
+            if found := others():
+                raise RuntimeError(f"not alone: {found}")
+            time.sleep(0.05)
+
+
+@contextmanager
+def running(output_dir: Path) -> Iterator[Callable[[], list[str]]]:
+    """Shows other cells that this one runs, and tells it which others do."""
+    folder = output_dir.parents[1] / "running"
+    folder.mkdir(exist_ok=True)
+    own = folder / output_dir.parent.name
+    own.touch()
+    yield lambda: [path.name for path in folder.iterdir() if path != own]
+    own.unlink()
 
 
 def leave_a_child(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -145,7 +184,7 @@ def crash_with_secrets(config: Config, events: EventLog, output_dir: Path) -> No
 @contextmanager
 def plant(config: Config) -> Iterator[None]:
     """A fault that leaves a trace as long as it is entered."""
-    os.environ["PLANTED"] = str(config["quantizer"]["name"])
+    os.environ["PLANTED"] = config.quantizer.name
     yield
     del os.environ["PLANTED"]
 

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra.utils import instantiate
 
-from tunematrix.checks.judge import judge
-from tunematrix.checks.verdict import Claim, Verdict
+from tunematrix.checks.verdict import Verdict
+from tunematrix.configuration import Configuration
+from tunematrix.environments.table import Environment
 from tunematrix.evidence import Evidence, Exit
-from tunematrix.evidence.events import Finished
-from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.evidence.tensors import Array, read_tensors
-from tunematrix.matrix.cells import expand
+from tunematrix.evidence.tensors import Array, Kind, Tensors, read_tensors
+from tunematrix.matrix.cells import Cell, expand
 from tunematrix.matrix.compose import compose
-from tunematrix.matrix.groups import read_groups
+from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import shipped_configs
+from tunematrix.run import worker
+from tunematrix.run.executor import Executor, Poll
+from tunematrix.run.foreground import Foreground
+from tunematrix.run.local.executors import open_executor
 from tunematrix.spec.loader import load_specs
 from tunematrix.spec.model import Spec
-from tunematrix.stack.recipes import sft
+from tunematrix.workflow import steps
+from tunematrix.workflow.context import RunContext
+from tunematrix.workflow.passage import Passage, carry
+
+WAY = (steps.compose, steps.make_folder, steps.execute, steps.collect, steps.judge)
+"""Nothing is prepared: what these cells need is compiled where the suite compiles it."""
 
 RunCell = Callable[[str], "Judged"]
 """Takes a cell's id."""
+
+
+def judged(passage: Passage) -> Judged:
+    """Return what the checks said of a cell, by their names."""
+    assert passage.evidence is not None
+    verdicts = {verdict.name: verdict for verdict in passage.verdicts}
+    return Judged(passage.evidence, verdicts)
 
 
 @dataclass(frozen=True)
@@ -42,8 +58,71 @@ class Judged:
         return {name for name, verdict in self.verdicts.items() if verdict.outcome == "failed"}
 
 
+class Here(Foreground):
+    """Cells in this process, and what one raises is raised."""
+
+    def run(self, run_dir: RunDir, timeout: float, poll: Poll | None = None) -> Exit:
+        """Run a cell to its end."""
+        # As the fork server does: meters collect garbage, and walking through a million imported
+        # objects each time took half of a cell.
+        gc.collect()
+        gc.freeze()
+        worker.execute(run_dir)
+        return Exit(0, None, False, (), 1.0, "foreground")
+
+
+Carry = Callable[..., Passage]
+"""Takes a cell, and the name of a fault that it is run under, if any."""
+
+
 @pytest.fixture
-def run_here(tmp_path: Path) -> RunCell:
+def carry_here(tmp_path: Path) -> Carry:
+    """Take a cell of CPU or MLX the way of all cells, in this process; what it raises is raised."""
+    return _carrier(tmp_path, read_groups([shipped_configs()]), Here())
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[Executor]:
+    """One fork server for the tests of a file, which finds what lies beside them."""
+    preload = read_groups([shipped_configs()]).backend("cpu").preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        with closing(open_executor("auto", preload, say=print)) as executor:
+            yield executor
+
+
+@pytest.fixture
+def carry_apart(tmp_path: Path, forking: Executor) -> Carry:
+    """Take a cell the way of all cells, in processes of its own."""
+    return _carrier(tmp_path, read_groups([shipped_configs()]), forking)
+
+
+def _carrier(root: Path, groups: Groups, executor: Executor) -> Carry:
+    runs = itertools.count()
+    backends = tuple(groups.axes["backend"])
+
+    def carry_one(cell: Cell, fault: str = "") -> Passage:
+        context = RunContext(
+            environment=Environment("tests", "", backends),
+            groups=groups,
+            # A fault is held against an honest run of the same test: neither may read the other's.
+            run_id=str(next(runs)),
+            root=root,
+            isolation="auto",
+            faults=(fault,) if fault else (),
+            keep_output=True,
+            say=print,
+            elsewhere=executor,
+        )
+        passage = carry(Passage(cell), context, WAY)
+        context.close(prune=False)
+        return passage
+
+    return carry_one
+
+
+@pytest.fixture
+def run_here(carry_here: Carry) -> RunCell:
     """Run a cell of the shipped suite in this process, and judge it by its spec."""
     groups = read_groups([shipped_configs()])
 
@@ -53,17 +132,7 @@ def run_here(tmp_path: Path) -> RunCell:
         (spec,) = load_specs([shipped_configs() / "specs" / f"{name}.yaml"])
         cells, _ = expand(spec, groups, [backend])
         (cell,) = (cell for cell in cells if cell.id == cell_id)
-        config = {**compose(cell, groups.roots), "cache_dir": str(tmp_path / "cache")}
-        # A fault is held against an honest run of the same test: neither may read the other's.
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        with EventLog(folder / "events.jsonl") as events:
-            instantiate(config["recipe"]["implementation"])(config, events, folder)  # type: ignore[index, call-overload]  # a composed configuration
-            events.write(Finished())
-        end = Exit(0, None, False, (), 0.0, "foreground")
-        evidence = Evidence(end, read_events(folder / "events.jsonl"), "", "", ())
-        verdicts = judge(evidence, Claim(spec, config))
-        return Judged(evidence, {verdict.name: verdict for verdict in verdicts})
+        return judged(carry_here(cell))
 
     return run
 
@@ -73,6 +142,8 @@ SMALL: Mapping[str, object] = {
     "train.batch_size": 4,
     "meters.held_out_rows": 8,
 }
+SMALLER: Mapping[str, object] = {**SMALL, "train.batch_size": 2, "meters.held_out_rows": 4}
+"""For MLX, whose kernels for CPUs take ten times as long as PyTorch's."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +156,19 @@ class Small(Judged):
     """
 
     folder: Path
-    tensors: Mapping[str, Array]
-    config: Mapping[str, Any]
+    tensors: Tensors
+    config: Configuration
 
-    def stage(self, kind: str) -> dict[str, Array]:
-        """Return the tensors of a kind, such as `gradient/0`, by the rest of their names."""
-        start = f"{kind}/"
-        return {n.removeprefix(start): t for n, t in self.tensors.items() if n.startswith(start)}
+    def stage(self, kind: Kind, step: int | None = None) -> dict[str, Array]:
+        """Return the tensors of a kind, and of a step if it has any, by their names."""
+        return {
+            f"{key.name}/{key.part}" if key.part else key.name: tensor
+            for key, tensor in self.tensors.items()
+            if (key.kind, key.step) == (kind, step)
+        }
 
 
-Composed = tuple[Spec, dict[str, Any]]
+Composed = tuple[Spec, Configuration]
 ComposeSmall = Callable[..., Composed]
 RunSmall = Callable[..., Small]
 """Both take a method, a backend, and settings with `__` for the dots."""
@@ -112,37 +186,39 @@ def compose_small(tmp_path: Path, config_roots: list[Path]) -> ComposeSmall:
     groups = read_groups(config_roots)
 
     def make(method: str = "lora", backend: str = "cpu", **settings: object) -> Composed:
-        overrides = {k.replace("__", "."): v for k, v in settings.items() if "__" in k}
-        axes = {axis: [v] for axis, v in settings.items() if "__" not in axis}
-        spec = Spec.model_validate(
-            {
-                "test_id": "small",
-                "recipe": "sft",
-                "matrix": {"backend": [backend], "method": [method], **axes},
-                "overrides": {**SMALL, **overrides},
-            }
-        )
-        (cell,), _ = expand(spec, groups, [backend])
-        return spec, {**compose(cell, groups.roots), "cache_dir": str(tmp_path / "cache")}
+        cell = _small(groups, method, backend, settings)
+        return cell.spec, compose(cell, groups, str(tmp_path / "cache"))
 
     return make
 
 
 @pytest.fixture
-def run_small(compose_small: ComposeSmall, tmp_path: Path) -> RunSmall:
-    """Run a small cell by the real recipe and the real trainer, and judge it."""
+def run_small(config_roots: list[Path], tmp_path: Path) -> RunSmall:
+    """Run a small cell by the real recipe and the real trainer in this process, and judge it."""
+    groups = read_groups(config_roots)
+    carry_one = _carrier(tmp_path, groups, Here())
 
     def run(method: str = "lora", backend: str = "cpu", **settings: object) -> Small:
-        spec, config = compose_small(method, backend, **settings)
-        folder = RunDir.create(tmp_path, f"small-{len(list(tmp_path.iterdir()))}")
-        with EventLog(folder.events) as events:
-            sft.run(config, events, folder.output)
-            events.write(Finished())
-        end = Exit(0, None, False, (), 1.0, "foreground")
-        evidence = Evidence(end, read_events(folder.events), "", "", ())
-        verdicts = judge(evidence, Claim(spec, config))
-        tensors = read_tensors(folder.tensors)
-        named = {verdict.name: verdict for verdict in verdicts}
-        return Small(evidence, named, folder.path, tensors, config)
+        passage = carry_one(_small(groups, method, backend, settings))
+        assert passage.evidence is not None and passage.run_dir is not None
+        named = {verdict.name: verdict for verdict in passage.verdicts}
+        tensors = read_tensors(passage.run_dir.tensors)
+        config = passage.claim.config
+        return Small(passage.evidence, named, passage.run_dir.path, tensors, config)
 
     return run
+
+
+def _small(groups: Groups, method: str, backend: str, settings: Mapping[str, object]) -> Cell:
+    overrides = {k.replace("__", "."): v for k, v in settings.items() if "__" in k}
+    axes = {axis: [v] for axis, v in settings.items() if "__" not in axis}
+    spec = Spec.model_validate(
+        {
+            "test_id": "small",
+            "recipe": "sft",
+            "matrix": {"backend": [backend], "method": [method], **axes},
+            "overrides": {**(SMALLER if backend == "mlx" else SMALL), **overrides},
+        }
+    )
+    (cell,), _ = expand(spec, groups, [backend])
+    return cell

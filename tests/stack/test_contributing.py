@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def compress(model, only, bits):
 
 
 @pytest.fixture
-def config_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def config_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The page's config beside the shipped ones; its module and the library can be imported."""
     text = PAGE.read_text(encoding="utf-8")
     config, module = (
@@ -73,9 +74,15 @@ def config_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     target = config.replace("tunematrix.stack.quantizers.zipq.", "zipq_quantizer.")
     (folder / "zipq-int6.yaml").write_text(target, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
+    _forget_modules()
+    yield [shipped_configs(), folder.parent]
+    _forget_modules()
+
+
+def _forget_modules() -> None:
+    """Other tests have modules of these names, too."""
     for name in ("zipq", "zipq_quantizer"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return [shipped_configs(), folder.parent]
+        sys.modules.pop(name, None)
 
 
 def test_the_quantizer_of_the_page(run_small: RunSmall) -> None:

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import MicroBatch, Preference, PreferenceLoss
 from tunematrix.evidence.log import EventLog
 from tunematrix.faults.patching import replaced
@@ -25,7 +26,7 @@ from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.spec.model import Spec
-from tunematrix.stack.engines.mlx import Engine as MlxEngine
+from tunematrix.stack.engines.mlx import MlxEngine
 from tunematrix.stack.recipes import dpo
 from tunematrix.stack.toyworld import models, preferences
 
@@ -226,13 +227,14 @@ def test_setting_without_an_effect_is_refused(setting: str, tmp_path: Path) -> N
     settings, words = REFUSED[setting]
     config = _config("cpu", {"train.max_steps": 2, **settings}, tmp_path)
     with EventLog(tmp_path / "events.jsonl") as events, pytest.raises(ValueError, match=words):
-        instantiate(config["recipe"]["implementation"])(config, events, tmp_path)
+        instantiate(config.recipe.implementation)(config, events, tmp_path)
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
     """Plain stories have no completions to choose from."""
     config = _config("cpu", {}, tmp_path)
-    plain = {**config, "data": {**config["data"], "form": "text"}}
+    text = config.data.model_copy(update={"form": "text"})
+    plain = config.model_copy(update={"data": text})
     with pytest.raises(ValueError, match="set data=prompt-completion"):
         dpo.prepare(plain, AutoTokenizer.from_pretrained(models.BASE))
 
@@ -240,9 +242,8 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 def test_mlx_refuses(tmp_path: Path) -> None:
     """mlx-lm has no trainer of preferences, and doesn't train something else instead."""
     config = _config("cpu", {}, tmp_path)
-    backend = read_groups([shipped_configs()]).axes["backend"]["mlx"].data
     sft = _config("mlx", {}, tmp_path, recipe="sft")
-    engine = MlxEngine({**sft, "recipe": config["recipe"], "backend": {**backend}})
+    engine = MlxEngine(sft.model_copy(update={"recipe": config.recipe}))
     data = dpo.prepare(config, engine.tokenizer)
     with (
         EventLog(tmp_path / "events.jsonl") as events,
@@ -264,9 +265,9 @@ def test_rows_can_be_few(tmp_path: Path) -> None:
 
 def _config(
     backend: str, settings: dict[str, object], cache: Path, recipe: str = "dpo"
-) -> dict[str, Any]:
+) -> Configuration:
     groups = read_groups([shipped_configs()])
     matrix = {"data": ["prompt-completion"]}
     bounds = {"test_id": "a", "recipe": recipe, "matrix": matrix, "overrides": settings}
     (cell,), _ = expand(Spec.model_validate(bounds), groups, [backend])
-    return {**compose(cell, groups.roots), "cache_dir": str(cache / "cache")}
+    return compose(cell, groups, str(cache / "cache"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from tunematrix.configuration import Configuration
 from tunematrix.matrix.cells import expand
 from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import read_groups
@@ -37,11 +37,11 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Engine]:
     return both
 
 
-def _config(backend: str, cache: str) -> dict[str, Any]:
+def _config(backend: str, cache: str) -> Configuration:
     groups = read_groups([shipped_configs()])
     data = {"test_id": "agree", "recipe": "parity", "matrix": {"backend": [backend]}}
     (cell,), _ = expand(Spec.model_validate(data), groups, [backend])
-    return {**compose(cell, groups.roots), "cache_dir": cache}
+    return compose(cell, groups, cache)
 
 
 def test_logits_gradients_and_losses(engines: tuple[Engine, Engine]) -> None:
@@ -84,8 +84,10 @@ def test_likeliest_tokens_need_no_cache(engines: tuple[Engine, Engine]) -> None:
     """With a cache, without it, and in the other engine, the likeliest tokens are the same ones."""
     prompt = list(engines[0].tokenizer("Once upon a time")["input_ids"])
     greedy = [Sampling(most=24, temperature=0.0, seed=0, cache=cache) for cache in (True, False)]
-    texts = [one.generate(one.original(), prompt, way) for one in engines for way in greedy]
-    assert texts == [texts[0]] * 4
+    texts = [
+        one.generate(one.original(), [prompt, prompt], way) for one in engines for way in greedy
+    ]
+    assert texts == [[texts[0][0]] * 2] * 4
 
 
 def test_drawn_tokens_follow_their_seed(engines: tuple[Engine, Engine]) -> None:
@@ -93,7 +95,7 @@ def test_drawn_tokens_follow_their_seed(engines: tuple[Engine, Engine]) -> None:
     _, ours = engines
     prompt = list(ours.tokenizer("Once upon a time")["input_ids"])
     drawn = [Sampling(most=24, temperature=2.0, seed=seed, cache=True) for seed in (1, 1, 2)]
-    first, again, other = (ours.generate(ours.original(), prompt, way) for way in drawn)
+    first, again, other = (ours.generate(ours.original(), [prompt], way) for way in drawn)
     assert first == again != other
 
 

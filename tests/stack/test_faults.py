@@ -2,82 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.stack.conftest import judged
 
-from tunematrix.checks.judge import judge
-from tunematrix.checks.verdict import Claim, Verdict
-from tunematrix.evidence import Evidence, collect
+from tunematrix.evidence import Evidence
 from tunematrix.evidence.events import Memory
-from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.faults.memory import MEGABYTES
 from tunematrix.matrix.cells import expand
-from tunematrix.matrix.compose import compose
-from tunematrix.matrix.groups import Groups, read_groups
+from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
-from tunematrix.run.driver import Driver
 from tunematrix.spec.model import Spec
 
-LIMIT = 120.0
+if TYPE_CHECKING:
+    from tests.stack.conftest import Carry, Judged
+
 MEGABYTE = 1_000_000
 
-
-@dataclass(frozen=True)
-class Ran:
-    """A cell that has run, and what the checks said."""
-
-    evidence: Evidence
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def failed(self) -> set[str]:
-        """Names of the checks that failed."""
-        return {verdict.name for verdict in self.verdicts if verdict.outcome == "failed"}
-
-
-RunCell = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def groups() -> Groups:
-    """The shipped config groups."""
-    return read_groups([shipped_configs()])
-
-
-@pytest.fixture(scope="module")
-def driver(groups: Groups) -> Iterator[Driver]:
-    """One driver for all cells of this file."""
-    preload = groups.axes["backend"]["cpu"].data["preload"]
-    assert isinstance(preload, list)
-    with Driver([str(module) for module in preload], report=print) as driver:
-        yield driver
+RunCell = Callable[..., "Judged"]
 
 
 @pytest.fixture
-def run_cell(driver: Driver, groups: Groups, tmp_path: Path) -> RunCell:
+def run_cell(carry_apart: Carry) -> RunCell:
     """Run a cell of these options and settings, with or without a fault, and judge it."""
+    groups = read_groups([shipped_configs()])
 
     def run(
         axes: dict[str, str], settings: dict[str, object], fault: str = "", **spec: object
-    ) -> Ran:
+    ) -> Judged:
         data = {
             "test_id": "fault" if fault else "honest",
             "recipe": "sft",
+            "timeout": 120,
             "matrix": {axis: [option] for axis, option in axes.items()},
             "overrides": {"train.max_steps": 12, **settings},
             **spec,
         }
-        claim = Spec.model_validate(data)
-        (cell,), _ = expand(claim, groups, ["cpu"])
-        config = {**compose(cell, groups.roots), "cache_dir": str(tmp_path / "cache")}
-        run_dir = RunDir.create(tmp_path, cell.id)
-        faults = (f"tunematrix.faults.{fault}",) if fault else ()
-        run_dir.write_cell(CellFile(cell.id, dict(config), str(run_dir.output), faults))
-        evidence = collect(run_dir, driver.run(run_dir, LIMIT))
-        return Ran(evidence, judge(evidence, Claim(claim, config)))
+        (cell,), _ = expand(Spec.model_validate(data), groups, ["cpu"])
+        return judged(carry_apart(cell, f"tunematrix.faults.{fault}" if fault else ""))
 
     return run
 
@@ -98,12 +62,19 @@ SABOTAGES = {
 }
 
 
+HONEST = {str((axes, settings)): (axes, settings) for axes, settings, _ in SABOTAGES.values()}
+
+
+@pytest.mark.parametrize("cell", HONEST)
+def test_honest_cells_pass(cell: str, run_cell: RunCell) -> None:
+    """What is sabotaged below is good without the sabotage."""
+    assert run_cell(*HONEST[cell]).failed == set()
+
+
 @pytest.mark.parametrize("fault", SABOTAGES)
 def test_sabotage_is_named(fault: str, run_cell: RunCell) -> None:
-    """The honest cell passes; the sabotaged one ends as well as it, and the right check fails."""
+    """The cell ends as well as an honest one, and the right check fails."""
     axes, settings, check = SABOTAGES[fault]
-    honest = run_cell(axes, settings)
-    assert honest.failed == set()
     sabotaged = run_cell(axes, settings, fault)
     assert sabotaged.evidence.exit.code == 0
     assert "exit" not in sabotaged.failed

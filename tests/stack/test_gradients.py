@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from accelerate import Accelerator
+from tests.tiny import tiny_configuration
 from torch import nn
 from transformers import Trainer
 
@@ -86,14 +87,19 @@ def _stale_batch() -> AbstractContextManager[object]:
     return replaced(torch.Tensor, "backward", wrap)
 
 
+ANY = tiny_configuration("unused.recipe")
+"""For faults that ask nothing of a configuration."""
+
 FAULTS: dict[str, Plant] = {
     "swapped": _spoiling(_swapped),
     "one turned": _spoiling(_one_turned),
     "noisy": _spoiling(_noisy),
     "another limit": _another_limit,
     "stale batch": _stale_batch,
-    "scaled": lambda: catalogue.scaled_by_one_percent({}),
-    "scaled from the second step on": lambda: catalogue.scaled_from_the_second_step({}),
+    "scaled": lambda: catalogue.scaled_by_one_percent(tiny_configuration("unused.recipe")),
+    "scaled from the second step on": lambda: catalogue.scaled_from_the_second_step(
+        tiny_configuration("unused.recipe")
+    ),
 }
 
 

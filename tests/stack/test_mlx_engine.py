@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 
 from tunematrix.evidence.events import MicroBatch, OptimizerStep
+from tunematrix.stack.backends.common import Unusable
 from tunematrix.stack.engines import mlx as mlx_engine
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         {"scheduler": "cosine", "train__warmup_steps": 2, "optimizer": "adam"},
         {"scheduler": "linear", "method__implementation__dropout": 0.2},
         {"data": "chat", "method__implementation__use_rslora": True},
-        {"precision": "bf16", "data": "prompt-completion"},
+        {"precision": "bf16", "data": "prompt-completion", "train__max_steps": 1},
     ],
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
@@ -85,6 +86,6 @@ def test_a_mac_whose_gpu_is_not_used(
     engine = mlx_engine.Engine(compose_small(backend="mlx")[1])
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
-    with pytest.raises(RuntimeError, match="this host's device is gpu"):
+    with pytest.raises(Unusable, match="this host's device is gpu"):
         engine.begin()
     assert engine.backend.place() == "cpu"

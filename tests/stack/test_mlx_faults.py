@@ -72,7 +72,7 @@ def betas_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def rate_ignored(patch: pytest.MonkeyPatch) -> None:
     """Keep the rate at its peak under any schedule."""
-    patch.setattr(optimizers, "schedule", lambda config: config["train"]["learning_rate"])
+    patch.setattr(optimizers, "schedule", lambda config: config.train.learning_rate)
 
 
 def rate_not_applied(patch: pytest.MonkeyPatch) -> None:
@@ -104,13 +104,13 @@ def adapter_frozen(patch: pytest.MonkeyPatch) -> None:
     """Leave one adapter out of training."""
 
     def wrap(attach: Any) -> Any:
-        def attached(self: methods.Lora, model: Any) -> None:
+        def attached(self: methods.MlxLora, model: Any) -> None:
             attach(self, model)
             model.layers[0].mlp.up_proj.freeze()
 
         return attached
 
-    replace(patch, methods.Lora, "attach", wrap)
+    replace(patch, methods.MlxLora, "attach", wrap)
 
 
 def scale_ignored(patch: pytest.MonkeyPatch) -> None:

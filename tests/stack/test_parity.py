@@ -15,7 +15,7 @@ from transformers import LlamaConfig, PreTrainedModel
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Parity
 from tunematrix.faults.patching import replaced
-from tunematrix.stack.engines.torch import Engine
+from tunematrix.stack.engines.torch import TorchEngine
 from tunematrix.stack.toyworld import llama, models, truth
 from tunematrix.testing import tiny_tokenizer
 
@@ -31,14 +31,14 @@ def _changed(change: Callable[[PreTrainedModel], object]) -> AbstractContextMana
     """Change each original as it is loaded."""
 
     def wrap(original: Any) -> Any:
-        def load(engine: Engine) -> PreTrainedModel:
+        def load(engine: TorchEngine) -> PreTrainedModel:
             model: PreTrainedModel = original(engine)
             change(model)
             return model
 
         return load
 
-    return replaced(Engine, "original", wrap)
+    return replaced(TorchEngine, "original", wrap)
 
 
 def _weight_scaled(model: PreTrainedModel) -> None:
@@ -115,7 +115,7 @@ def test_missing_gradient_is_named(run_here: RunCell) -> None:
 
         return gradients
 
-    with replaced(Engine, "gradients", wrap):
+    with replaced(TorchEngine, "gradients", wrap):
         judged = run_here(CELL)
     assert judged.failed == {GRADIENTS}
     assert WEIGHT in judged.verdicts[GRADIENTS].message

@@ -12,22 +12,29 @@ from typing import Any
 import pytest
 
 from tunematrix.faults.catalogue import CLASSES
-from tunematrix.harness import read_setting
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.paths import PACKAGE
-from tunematrix.power.catalogue import discover
+from tunematrix.project import read_project
+from tunematrix.proof.faults.catalogue import discover
 from tunematrix.spec.loader import load_specs
 
 PYPROJECT = """
 [tool.pytest.ini_options]
 tunematrix_configs = ["conf"]
+tunematrix_specs = ["specs"]
 
 [tool.tunematrix.environments.cpu]
 description = "One processor"
 backends = ["cpu"]
 """
-# Cheap, and nothing else is tried where these notice nothing.
-TABLE = 'classes: {}\neverything: ["full[*-full-none]"]\n'
+SPEC = """
+test_id: small
+recipe: sft
+matrix: {method: [full]}
+overrides: {train.max_steps: 3, train.batch_size: 4, meters.held_out_rows: 8}
+"""
+# Nothing else is tried where this one notices nothing.
+TABLE = 'classes: {}\neverything: ["small[*-full]"]\n'
 
 FAULTS = '''
 """Faults of a user's own: plain context managers, without any word about tunematrix."""
@@ -95,7 +102,7 @@ def crashes(config):
 @contextlib.contextmanager
 def raises_itself(config):
     """Ask for what isn't in the configuration."""
-    config["no such section"]
+    config.no_such_section
     yield
 
 
@@ -129,6 +136,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "faults.yaml").write_text(TABLE)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "small.yaml").write_text(SPEC)
     (tmp_path / "mine.py").write_text(FAULTS)
     return tmp_path
 
@@ -149,16 +158,16 @@ def test_the_fate_of_each(project: Path) -> None:
     found = {row["id"]: row for row in data["findings"]}
     assert {name: row["fate"] for name, row in found.items()} == WANTED, text
     halved = found["mine.Halved"]
-    assert (halved["by"], halved["where"]) == ("learning_rate", "full[cpu-full-none]")
+    assert (halved["by"], halved["where"]) == ("learning_rate", "small[cpu-full]")
     assert halved["fault_class"] == "scheduler"
     assert "no gradient today" in found["mine.crashes"]["reason"]
     raised = found["mine.raises_itself"]["reason"]
-    assert re.search(r"raises_itself raised on its way in \(line \d+: KeyError", raised)
+    assert re.search(r"raises_itself raised on its way in \(line \d+: AttributeError", raised)
     assert "never_stops raised on its way out" in found["mine.never_stops"]["reason"]
     assert data["crashed"] == ["mine.crashes"]
     assert data["unreached"] == ["mine.changes_nothing"]
     assert (data["total"], data["detected"]) == (7, 2)
-    assert "it changed nothing in full[cpu-full-none]" in " ".join(text.split())
+    assert "it changed nothing in small[cpu-full]" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -181,7 +190,7 @@ def test_a_module_that_can_not_be_used(project: Path, text: str, told: str) -> N
 
 def test_each_shipped_fault_names_cells_that_there_are(tmp_path: Path) -> None:
     """A name with a slip of the pen is passed over where another one fits, and nobody would see."""
-    setting = read_setting(PACKAGE, "cpu")
+    setting = read_project(PACKAGE, "cpu")
     suite = make_plan(load_specs(setting.spec_folders), setting.groups, setting.environment)
     there = {cell.id for cell in suite.cells} | {related.id for related in suite.relations}
     entries = discover([], tmp_path / "catalogue.json")

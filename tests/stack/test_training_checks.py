@@ -14,6 +14,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim
+from tunematrix.errors import BadInput
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import AdapterDropout, Finished, MicroBatch
 from tunematrix.evidence.log import EventLog, read_events
@@ -47,7 +48,7 @@ def run_cell(tmp_path: Path) -> RunCell:
         data = {"test_id": "tiny", "recipe": "sft", "matrix": {"method": ["lora"], **axes}}
         spec = Spec.model_validate({**data, "overrides": {**SMALL, **own}})
         (cell,), _ = expand(spec, groups, ["cpu"])
-        config: dict[str, Any] = {**compose(cell, groups.roots), "cache_dir": str(tmp_path)}
+        config = compose(cell, groups, str(tmp_path))
         folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         with EventLog(folder / "events.jsonl") as events:
@@ -181,7 +182,7 @@ def test_rows_that_are_not_as_they_should_be(
 
 def test_an_unknown_padding_is_refused(run_cell: RunCell) -> None:
     """A setting that nothing knows has no silent default."""
-    with pytest.raises(ValueError, match="neither pad nor eos"):
+    with pytest.raises(BadInput, match="left is not one of its values; it can be pad, eos"):
         run_cell(train__padding="left")
 
 

@@ -17,7 +17,7 @@ from tunematrix.evidence.events import Transfer
 from tunematrix.faults.patching import replaced
 from tunematrix.stack import adapters
 from tunematrix.stack.adapters import CONFIG, PEFT_TENSORS
-from tunematrix.stack.engines.torch import Engine
+from tunematrix.stack.engines.torch import TorchEngine
 from tunematrix.stack.toyworld import truth
 
 if TYPE_CHECKING:
@@ -110,14 +110,14 @@ def test_part_left_on_another_device_is_named(run_here: RunCell) -> None:
     """A recipe that doesn't train says where it computed, too."""
 
     def wrap(original: Any) -> Any:
-        def load(engine: Engine) -> nn.Module:
+        def load(engine: TorchEngine) -> nn.Module:
             model: nn.Module = original(engine)
             model.register_parameter("left_behind", nn.Parameter(torch.empty(1, device="meta")))
             return model
 
         return load
 
-    with replaced(Engine, "original", wrap):
+    with replaced(TorchEngine, "original", wrap):
         judged = run_here(CELLS["lora"])
     assert judged.failed == {"device"}
     assert judged.verdicts["device"].measured == "cpu, meta"

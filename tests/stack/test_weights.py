@@ -12,10 +12,11 @@ import pytest
 from mlx import nn
 from mlx_lm.tuner.dora import DoRALinear
 
+from tunematrix.configuration.options import Rounding
 from tunematrix.evidence.events import AdapterFormula, BaseWeights, SavedSettings
 from tunematrix.faults import adapter_layers, checkpoints, memory, quantizers
 from tunematrix.faults.patching import replaced
-from tunematrix.stack.engines import rounding
+from tunematrix.stack.yardsticks import rounding
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -153,12 +154,12 @@ def test_settings_of_what_is_saved(run_small: RunSmall) -> None:
 @pytest.mark.parametrize(
     ("form", "error"),
     [
-        ({"code": "range", "bits": 2, "group_size": 4}, 0.0),
-        ({"code": "absmax", "bits": 2, "group_size": 4}, (0.5 / 1.5) ** 0.5),
+        (Rounding(code="range", bits=2, group_size=4), 0.0),
+        (Rounding(code="absmax", bits=2, group_size=4), (0.5 / 1.5) ** 0.5),
         (None, 0.0),
     ],
 )
-def test_plain_rounding_by_hand(form: dict[str, object] | None, error: float) -> None:
+def test_plain_rounding_by_hand(form: Rounding | None, error: float) -> None:
     """Even levels lose nothing of even values; three levels lose what lies between them."""
     weight = np.array([[-1.0, -0.5, 0.0, 0.5], [-1.0, -0.5, 0.0, 0.5]], dtype=np.float32)
     assert rounding.error(weight, form) == pytest.approx(error, abs=1e-6)
@@ -166,7 +167,7 @@ def test_plain_rounding_by_hand(form: dict[str, object] | None, error: float) ->
 
 def test_nf4_keeps_its_own_levels() -> None:
     """And moves what lies between two of them to the nearer one."""
-    form = {"code": "nf4", "bits": 4, "group_size": 16}
+    form = Rounding(code="nf4", bits=4, group_size=16)
     assert rounding.error(rounding.NF4.reshape(1, 16), form) == 0
     moved = rounding.NF4 + np.float32(0.01) * (np.arange(16) == 7)
     assert 0 < rounding.error(moved.reshape(1, 16), form) < 0.01
@@ -176,4 +177,5 @@ def test_groups_of_equal_values() -> None:
     """A group without a range is no division by zero."""
     equal = np.zeros((2, 4), dtype=np.float32)
     for code in rounding.CODES:
-        assert rounding.error(equal, {"code": code, "bits": 4, "group_size": 4}) == 0
+        form = Rounding.model_validate({"code": code, "bits": 4, "group_size": 4})
+        assert rounding.error(equal, form) == 0

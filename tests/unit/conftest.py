@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,17 +12,24 @@ from tests.unit.honest import BOUNDS, CONFIG, honest_events
 
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim, Verdict
+from tunematrix.configuration import Configuration
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import (
+    Command,
+    Completion,
     Coverage,
+    DeviceMemory,
     EvaluationPasses,
     Event,
+    Launched,
     LoggedPreference,
     LoggedStep,
+    LogSource,
     MicroBatch,
     Preference,
     PreferenceLoss,
     Rank,
+    Repository,
     StepLoss,
 )
 from tunematrix.spec import Spec
@@ -35,7 +41,7 @@ class Run:
 
     evidence: Evidence
     bounds: Mapping[str, Any]
-    config: Mapping[str, Any]
+    config: Configuration
 
     def recording(self, *events: Event) -> Run:
         """Put these events in the place of all of their kinds."""
@@ -67,10 +73,10 @@ class Run:
 
     def configured(self, **settings: Any) -> Run:
         """Change settings: axis=option name, or a dict that is merged into the section."""
-        config = copy.deepcopy(dict(self.config))
+        config = self.config.model_dump()
         for section, values in settings.items():
             config[section].update(values)
-        return replace(self, config=config)
+        return replace(self, config=Configuration.model_validate(config))
 
     @property
     def claim(self) -> Claim:
@@ -99,6 +105,27 @@ def ranks(run: Run) -> Run:
 
 
 @pytest.fixture
+def commanding(run: Run) -> Run:
+    """A trainer's command that was served after it, on a GPU."""
+    return (
+        run.configured(
+            recipe={"owes": ("process", "log", "files", "memory"), "runs_command": True},
+            backend={"device": "cuda", "gpu": True},
+        )
+        .asked(recipe=None, project_dir="p", config="c", inference={}, expected_files=())
+        .asked(min_steps_logged=1)
+        .recording(
+            Command(("python", "train.py"), "p", 1, {"max_steps": "4"}),
+            LogSource("logs/trainer_logs.json", "trainer_logs", cut_off=False),
+            Repository((), "git status"),
+            DeviceMemory(500_000_000, "memory of the command's own processes"),
+            Launched(2, 2, "processes with a log of their own"),
+            Completion("Once", " upon a time", 50.0, "gpt2", "checkpoint-4"),
+        )
+    )
+
+
+@pytest.fixture
 def run() -> Run:
     """A whole, honest QLoRA run whose spec asks for everything."""
     evidence = Evidence(
@@ -108,7 +135,7 @@ def run() -> Run:
         stderr="",
         files=("model/adapter_config.json", "model/adapter_model.safetensors"),
     )
-    return Run(evidence, BOUNDS, CONFIG)
+    return Run(evidence, BOUNDS, Configuration.model_validate(CONFIG))
 
 
 @pytest.fixture
@@ -116,8 +143,9 @@ def preferring(run: Run) -> Run:
     """The same run, but trained by DPO: two sequences a row, and a reference beside the policy."""
     losses = ((math.log(2), 3.0), (0.66, 2.0), (0.53, 0.8), (0.3, 0.5))
     margins = [-10 * math.log(math.exp(loss) - 1) for loss, _ in losses]
+    owes = tuple("preferences" if group == "texts" else group for group in run.config.recipe.owes)
     return (
-        run.configured(recipe={"supervised": False, "prefers": True, "sequences_per_row": 2})
+        run.configured(recipe={"owes": owes, "sequences_per_row": 2})
         .asked(loss={}, preference={"min": 0.9, "max": 0.99})
         .recording(
             *(replace(batch, rows=4) for batch in run.evidence.all(MicroBatch)),

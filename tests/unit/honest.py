@@ -9,6 +9,7 @@ from tunematrix.evidence.events import (
     AdapterFormula,
     AdapterScale,
     Attached,
+    AttentionKernels,
     BaseWeights,
     Changed,
     Compute,
@@ -23,6 +24,10 @@ from tunematrix.evidence.events import (
     Finished,
     Generation,
     Held,
+    LayerFormula,
+    LayerProduct,
+    LayerWeight,
+    LoadedParameter,
     LoggedEvaluation,
     LoggedStep,
     LogitError,
@@ -37,6 +42,7 @@ from tunematrix.evidence.events import (
     Started,
     StepLoss,
     Storage,
+    StoredLayer,
     Switches,
     Throughput,
     Trainable,
@@ -46,17 +52,24 @@ from tunematrix.evidence.events import (
 
 FACTORS = tuple(f"{name}.lora_{factor}" for name in ("q_proj", "up_proj") for factor in "AB")
 
-WEIGHTS = (("q_proj", 0.0913, 0.0912), ("up_proj", 0.0931, 0.0930))
+WEIGHTS = (LayerWeight("q_proj", 0.0913, 0.0912), LayerWeight("up_proj", 0.0931, 0.0930))
 
 CONFIG: dict[str, Any] = {
     "recipe": {
         "name": "everything",
-        "trains": True,
-        "supervised": True,
-        "computes": True,
-        "generates": True,
-        "compares": True,
-        "transfers": True,
+        "owes": (
+            "process",
+            "device",
+            "base",
+            "training",
+            "texts",
+            "generation",
+            "parity",
+            "transfer",
+            "log",
+            "files",
+            "memory",
+        ),
     },
     "model": {"name": "toy-llama", "path": "toyworld://base"},
     "backend": {"name": "cpu", "device": "cpu", "max_grad_norm": 1.0},
@@ -64,6 +77,7 @@ CONFIG: dict[str, Any] = {
     "method": {
         "name": "lora",
         "trains_base": False,
+        "learning_rates": {"adaptive": 1e-2, "plain": 1.0},
         "implementation": {
             "rank": 8,
             "alpha": 16,
@@ -92,9 +106,9 @@ CONFIG: dict[str, Any] = {
         "trained": "float32",
         "logit_error": 1e-5,
     },
-    "optimizer": {"name": "adamw"},
+    "optimizer": {"name": "adamw", "rate": "adaptive"},
     "scheduler": {"name": "constant"},
-    "data": {"name": "text", "packing": False},
+    "data": {"name": "text", "form": "text", "loss_on": "all", "packing": False},
     "train": {
         "max_steps": 4,
         "batch_size": 2,
@@ -109,9 +123,24 @@ CONFIG: dict[str, Any] = {
         "loss_on": "all",
         "interrupt_at": 2,
         "eval_steps": 2,
+        "weight_decay": 0.0,
+        "checkpointing": "non-reentrant",
+        "rows": 0,
+        "padding": "pad",
+        "end_token": "trainer",
+        "adapter_start": "library",
+        "threads": 1,
     },
     "dpo": {"beta": 0.1},
-    "meters": {"merge": True},
+    "generate": {"prompts": 4, "most": 80, "temperature": 1.0},
+    "meters": {
+        "held_out_rows": 64,
+        "allocator": False,
+        "merge": True,
+        "tensors": False,
+        "loaders": False,
+        "dequantized": False,
+    },
 }
 
 BOUNDS: dict[str, Any] = {
@@ -168,7 +197,10 @@ def _texts() -> tuple[Event, ...]:
 
 def honest_events() -> tuple[Event, ...]:
     """What LoRA over NF4 writes down; bytes and errors are those of a real run."""
-    layers = (("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 17996))
+    layers = (
+        StoredLayer("q_proj", (128, 128), 9544),
+        StoredLayer("up_proj", (256, 128), 17996),
+    )
     return (
         Started(17, {"cpus": 2}, {"torch": "2.13.0"}),
         Determinants({"seed": 0, "threads": 1}),
@@ -177,9 +209,9 @@ def honest_events() -> tuple[Event, ...]:
         Storage(layers, 318_088),
         BaseWeights(
             WEIGHTS,
-            (("q_proj", 2e-7, 2e-7), ("up_proj", 3e-7, 1e-7)),
-            (("norm", 0.0),),
-            (("q_proj", 0.0921, 0.0903), ("up_proj", 0.0947, 0.0931)),
+            (LayerProduct("q_proj", 2e-7, 2e-7), LayerProduct("up_proj", 3e-7, 1e-7)),
+            (LoadedParameter("norm", 0.0),),
+            (LayerWeight("q_proj", 0.0921, 0.0903), LayerWeight("up_proj", 0.0947, 0.0931)),
         ),
         LogitError(0.166),
         Trainable(FACTORS, FACTORS),
@@ -189,7 +221,7 @@ def honest_events() -> tuple[Event, ...]:
         Held("before", 1_300),
         Held("after", 2_700),
         Memory("process_peak", 64_000_000, "VmHWM, cleared"),
-        Compute(("float32",), ("float32",), (2, 2)),
+        Compute(("float32",), ("float32",), AttentionKernels(2, 2)),
         Switches({"threads": "1", "default dtype": "torch.float32"}, 4, {}),
         TrainedDtypes(("float32",), ("float32",), ("float32",)),
         AdapterDropout(500_000, 50_000, 1 / 0.9, 100_000, 82_000),
@@ -199,7 +231,12 @@ def honest_events() -> tuple[Event, ...]:
         Continuity(5, ()),
         Coverage(20, 16, 0, 0.05),
         AdapterScale((1.999, 2.001)),
-        AdapterFormula((("q_proj", 2e-7, 3e-7, 0.5), ("up_proj", 2e-7, 2e-7, 0.4))),
+        AdapterFormula(
+            (
+                LayerFormula("q_proj", 2e-7, 3e-7, 0.5),
+                LayerFormula("up_proj", 2e-7, 2e-7, 0.4),
+            )
+        ),
         SavedSettings("merged", ()),
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tunematrix.harness import read_setting
+from tunematrix.checks.registry import MEAN, assembled, registry, relation_names
+from tunematrix.configuration import reference
+from tunematrix.environments.table import Environment
 from tunematrix.matrix.plan import plan
-from tunematrix.report.verified import as_markdown, placed, verified_runs
+from tunematrix.project import read_project
+from tunematrix.report.checks_page import PLACE
+from tunematrix.report.checks_page import as_markdown as checks_as_markdown
+from tunematrix.report.rows import runs
+from tunematrix.report.verified import as_markdown, placed
 from tunematrix.results.store import Store
 from tunematrix.spec import Spec, load_specs
 from tunematrix.spec.bounds import Range
-from tunematrix.spec.relation import RATIO, SAME, Figure, Quantity
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -33,15 +40,32 @@ def _rows(file: str) -> dict[str, list[str]]:
     return {name: rest.split(" | ") for name, rest in rows}
 
 
-def test_checks(run: Run, preferring: Run, ranks: Run) -> None:
+def test_checks(run: Run, preferring: Run, ranks: Run, commanding: Run) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
-    runs = (run, preferring, run.leaving(stderr="deprecated"), ranks)
+    runs = (run, preferring, run.leaving(stderr="deprecated"), ranks, commanding)
     judged = {name for judged in runs for name in judged.verdicts()}
-    of_relations = {SAME + name for name in get_args(Quantity)}
-    of_relations |= {RATIO + name for name in get_args(Figure)}
+    # Beside each difference stands its mean, which has no row of its own.
+    of_relations = {name for name in relation_names() if not name.endswith(MEAN)}
     rows = _rows("checks.md")
-    assert set(rows) == judged | of_relations | {"tolerances"}
+    assert set(rows) == judged | of_relations
     assert {len(columns) for columns in rows.values()} == {3}
+
+
+def test_the_tables_of_checks_are_what_the_checks_say() -> None:
+    """`nox -s docs` writes them."""
+    page = (DOCS / "checks.md").read_text(encoding="utf-8")
+    assert placed(checks_as_markdown(registry()), page, PLACE) == page
+
+
+def test_the_check_in_the_docs_is_one() -> None:
+    """Whoever copies it gets a check."""
+    (text,) = re.findall(
+        r"```python\n(.*?)```", (DOCS / "checks.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    module = ModuleType("thrift")
+    exec(text, module.__dict__)
+    assembled_here = assembled([module])
+    assert assembled_here.in_group("thrift") == (assembled_here.checks["padding"],)
 
 
 def test_spec_fields() -> None:
@@ -63,8 +87,8 @@ def test_the_examples_are_specs(tmp_path: Path) -> None:
     qlora, relation = specs = load_specs([tmp_path])
     assert (qlora.test_id, relation.test_id) == ("qlora", "same-accumulation")
     assert qlora.known_failures[0].check in _rows("checks.md")
-    setting = read_setting(DOCS.parent, "cpu")
-    assert len(plan(specs, setting.groups, setting.environment).relations) == 2
+    project = read_project(DOCS.parent, "cpu")
+    assert len(plan(specs, project.groups, project.environment).relations) == 2
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in DOCS.glob("*.md")))
@@ -73,6 +97,12 @@ def test_links_between_pages(file: str) -> None:
     text = (DOCS / file).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (DOCS / target).exists(), target
+
+
+def test_the_keys_of_an_environment() -> None:
+    """Each that a project may write, and no other."""
+    written = {field.name for field in dataclasses.fields(Environment)} - {"name", "variant"}
+    assert {name for name in _rows("your-project.md") if name.isidentifier()} == written
 
 
 def _fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -111,8 +141,13 @@ def _default(field: FieldInfo) -> str:
 def test_the_readme_says_where_the_suite_has_run() -> None:
     """Its table is what the committed records give; `nox -s docs` writes it."""
     root = DOCS.parent
-    setting = read_setting(root, "cpu")
+    project = read_project(root, "cpu")
     stores = [Store(file) for file in sorted((DOCS / "verified").glob("*.jsonl"))]
-    runs = verified_runs(record for store in stores for record in store.read())
+    verified = runs(record for store in stores for record in store.read())
     page = (root / "README.md").read_text(encoding="utf-8")
-    assert placed(as_markdown(setting.described, runs), page) == page
+    assert placed(as_markdown(project.described, verified), page) == page
+
+
+def test_the_page_of_all_keys() -> None:
+    """It is what the models say; `nox -s docs` writes it."""
+    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == reference.page()

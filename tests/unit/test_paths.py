@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunematrix.paths import project_root, shipped_configs, shown
+from tunematrix.paths import files_below, project_root, shipped_configs, shown
 
 
 def test_shipped_configs_are_there() -> None:
@@ -37,3 +38,23 @@ def test_paths_are_shown_as_a_reader_would_type_them(
     assert shown(Path("a/b.yaml")) == "a/b.yaml"
     assert shown(tmp_path / "here" / "b.yaml") == "b.yaml"
     assert shown(tmp_path / "b.yaml") == str(tmp_path / "b.yaml")
+
+
+def test_files_below_a_folder(tmp_path: Path) -> None:
+    """All of them; no virtualenv's, none behind a link, and none that the caller leaves out."""
+    names = ["b.txt", "a/z.txt", "a/.hidden/b.txt", "x.egg-info/b.txt", "run/out/b.txt"]
+    for name in [*names, "env/pyvenv.cfg", "env/lib/b.py", "env.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/up").symlink_to(tmp_path)
+
+    def found(*arguments: Any) -> list[str]:
+        return [str(file.relative_to(tmp_path)) for file in files_below(tmp_path, *arguments)]
+
+    assert found()[:2] == ["b.txt", "env.txt"]
+    assert set(found()) == {*names, "env.txt"}
+    assert found((".*", "*.egg-info"), lambda folder: (folder / "out").is_dir()) == [
+        "b.txt",
+        "env.txt",
+        "a/z.txt",
+    ]

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiny import tiny_configuration
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from tunematrix.stack.engines.common import open_checkpoint
 from tunematrix.stack.engines.torch.meters import storage
 from tunematrix.stack.engines.torch.methods.common import describe
-from tunematrix.stack.engines.torch.unquantized import Unquantized
+from tunematrix.stack.engines.torch.unquantized import TorchUnquantized
 from tunematrix.stack.toyworld import models, tokenizer
 
 STORY = "Once upon a time, there was a dog."
@@ -44,9 +45,10 @@ def test_made_once_from_a_seed(name: str, cache: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", models.ARCHITECTURES)
 def test_its_tokenizer_is_the_toy_worlds(name: str, cache: Path) -> None:
     """transformers knows rules of its own for some architectures (Qwen2's), which are not ours."""
-    train = {"padding": "pad"}
-    config = {"model": {"path": f"toyworld://{name}"}, "train": train, "cache_dir": str(cache)}
-    _, words = open_checkpoint(config)
+    config = tiny_configuration("unused.recipe")
+    model = config.model.model_copy(update={"path": f"toyworld://{name}"})
+    update = {"model": model, "cache_dir": str(cache)}
+    _, words = open_checkpoint(config.model_copy(update=update))
     assert words(STORY)["input_ids"] == tokenizer.build()(STORY)["input_ids"]
 
 
@@ -73,6 +75,6 @@ def test_experts_are_no_linear_layers(cache: Path) -> None:
 def test_biases_are_not_stored_weights(cache: Path) -> None:
     """A float32 weight has 32 bits whether its layer has a bias or not."""
     model = AutoModelForCausalLM.from_pretrained(models.resolve("toyworld://qwen", cache))
-    seen = storage.measure(model, describe(model), Unquantized())
+    seen = storage.measure(model, describe(model), TorchUnquantized())
     assert {8 * size / (shape[0] * shape[1]) for _, shape, size in seen.layers} == {32.0}
     assert seen.total_bytes >= 4 * model.num_parameters()

@@ -37,7 +37,7 @@ def test_no_bound_for_the_share(run: Run) -> None:
     """What was measured and that nothing decides fails."""
     verdict = run.asked(generation=None).verdicts()["grammatical"]
     assert verdict.outcome == "failed"
-    assert "give generation.min_grammatical in the spec" in verdict.message
+    assert "add generation.min_grammatical" in verdict.message
 
 
 @pytest.mark.parametrize("position", [GREEDY, PLAIN, UNCACHED])

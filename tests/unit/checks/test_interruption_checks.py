@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("second", "measured"), [((), "never"), ((1,), "1"), ((3,), "3"), ((1, 2), "1, 2")]
+    ("second", "measured"),
+    [
+        ((), "never"),
+        ((1,), "after step 1"),
+        ((3,), "after step 3"),
+        ((1, 2), "after step 1 and 2"),
+    ],
 )
 def test_an_interruption_elsewhere(run: Run, second: tuple[int, ...], measured: str) -> None:
     """Training goes on with another optimizer after the step that was asked for, and only there."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tunematrix.checks.loss import measured_gap
 from tunematrix.evidence.events import (
     Evaluation,
     EvaluationPasses,
@@ -14,6 +13,7 @@ from tunematrix.evidence.events import (
     LoggedStep,
     StepLoss,
 )
+from tunematrix.evidence.figures import gap_closed
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -103,8 +103,8 @@ def test_lines_without_a_loss_prove_nothing(run: Run) -> None:
 
 
 def test_recipes_that_log_no_loss(run: Run) -> None:
-    """Where nothing trains, no loss is owed; where one is logged all the same, it is judged."""
-    silent = run.without(LoggedStep).configured(recipe={"trains": False}).asked(loss={})
+    """Where no log is owed, no loss is; where one is logged all the same, it is judged."""
+    silent = run.without(LoggedStep).configured(recipe={"owes": ["process"]}).asked(loss={})
     assert "finite_loss" not in silent.verdicts()
     assert "finite_loss" in silent.recording(LoggedStep(1, math.nan)).failed()
 
@@ -180,7 +180,7 @@ def test_share_of_the_gap(
 ) -> None:
     """(before - after) / (before - floor), worked out by hand."""
     measured = run.recording(Evaluation("before", before, floor), Evaluation("after", after, floor))
-    assert measured_gap(measured.evidence) == pytest.approx(share)
+    assert gap_closed(measured.evidence) == pytest.approx(share)
     assert measured.verdicts()["gap_closed"].measured == pytest.approx(share)
 
 
@@ -189,7 +189,7 @@ def test_a_base_at_its_floor_has_no_gap(run: Run, before: float) -> None:
     """No honest base is better than the floor; a share of such a gap never passes."""
     start = run.edited(Evaluation, 0, loss=before).asked(gap_closed={"min": 0.0})
     assert start.failed() == {"gap_closed"}
-    gap = measured_gap(start.evidence)
+    gap = gap_closed(start.evidence)
     assert gap is not None and math.isnan(gap)
 
 
@@ -216,7 +216,7 @@ def test_half_a_gap_is_none(run: Run, when: str) -> None:
     half = run.recording(*events)
     assert half.verdicts()["gap_closed"].measured is None
     assert half.failed() == {"gap_closed"}
-    assert measured_gap(half.evidence) is None
+    assert gap_closed(half.evidence) is None
 
 
 @pytest.mark.parametrize("steps", [(2,), (1, 2), (2, 4, 5), (1, 2, 3, 4)])

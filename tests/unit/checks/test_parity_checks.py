@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.checks.parity import figures
 from tunematrix.evidence.events import Parity, Transfer
+from tunematrix.evidence.figures import parity_values
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -27,7 +27,7 @@ def test_parity_without_a_bound(run: Run, quantity: str) -> None:
     """What was measured and that nothing decides fails."""
     less = run.asked(parity={name: b for name, b in BOUNDS.items() if name != quantity})
     assert less.failed() == {f"parity_{quantity}"}
-    assert f"give parity.{quantity} in the spec" in less.verdicts()[f"parity_{quantity}"].message
+    assert f"add parity.{quantity}" in less.verdicts()[f"parity_{quantity}"].message
 
 
 def test_half_precision_has_no_trace(run: Run) -> None:
@@ -65,7 +65,7 @@ def test_transfer_without_a_bound(run: Run) -> None:
 
 def test_figures_for_the_record(run: Run) -> None:
     """Each value once, under the name of its quantity."""
-    assert figures(run.evidence) == {
+    assert parity_values(run.evidence) == {
         "parity_gradients.q_proj": 0.5,
         "parity_gradients.up_proj": 0.25,
         "parity_trace.01": 8.5,

@@ -136,7 +136,7 @@ def test_expected_files(run: Run) -> None:
     wanted = ["model/adapter_config.json", "adapter_config.json", "trainer_logs.json"]
     asked = run.asked(expected_files=wanted)
     verdict = asked.verdicts()["expected_files"]
-    assert (verdict.outcome, verdict.measured, verdict.bound) == ("failed", 1, "3")
+    assert (verdict.outcome, verdict.measured, str(verdict.bound)) == ("failed", 1, "3")
     assert "adapter_config.json, trainer_logs.json; it made model/" in verdict.message
     empty = asked.leaving(files=()).verdicts()["expected_files"]
     assert "it made none" in empty.message

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tunematrix.checks.quantization import plain_bits, theoretical_bits
+from tunematrix.configuration.options import Theory
 from tunematrix.evidence.events import BaseWeights, LogitError, Storage
 from tunematrix.paths import shipped_configs
 
@@ -55,10 +55,14 @@ RECORDED = {
 }
 
 
-def _theory(quantizer: str) -> dict[str, float]:
+def _theory(quantizer: str) -> Theory:
     file = shipped_configs() / "quantizer" / f"{quantizer}.yaml"
-    theory: dict[str, float] = yaml.safe_load(file.read_text(encoding="utf-8"))["theory"]
-    return theory
+    return Theory(**yaml.safe_load(file.read_text(encoding="utf-8"))["theory"])
+
+
+def _promised(run: Run) -> dict[str, Any]:
+    assert run.config.quantizer.theory is not None
+    return run.config.quantizer.theory.model_dump()
 
 
 @pytest.mark.parametrize("quantizer", BYTES)
@@ -79,7 +83,7 @@ def test_every_shipped_quantizer_is_counted() -> None:
 
 def test_rows_are_those_of_the_output() -> None:
     """(out, in): scales by row weigh more on a layer with short rows."""
-    by_row = {"weight_bits": 8, "row_bits": 32}
+    by_row = Theory(weight_bits=8, row_bits=32)
     assert theoretical_bits(by_row, (128, 256), 32) == pytest.approx(8 + 32 / 256)
     assert theoretical_bits(by_row, (256, 128), 32) == pytest.approx(8 + 32 / 128)
 
@@ -118,7 +122,7 @@ def test_the_worst_layer_is_shown(run: Run) -> None:
     verdict = run.edited(Storage, layers=layers).verdicts()["stored_bits"]
     assert (verdict.outcome, verdict.measured) == ("failed", 32.0)
     assert verdict.message.startswith("lm_head stores 32.000 bits per weight")
-    assert verdict.bound.endswith("the worst of 51 layers")
+    assert str(verdict.bound).endswith("the worst of 51 layers")
 
 
 def test_storage_of_no_layer(run: Run) -> None:
@@ -171,9 +175,8 @@ def test_logit_error_by_the_bound_of_the_spec(run: Run) -> None:
 
 
 def test_a_quantizer_without_a_theory_is_not_believed(run: Run) -> None:
-    """A misspelt `theory` must not read as a promise of nothing."""
-    config = {**run.config, "quantizer": {"name": "mine", "teory": {}}}
-    verdict = replace(run, config=config).verdicts()["stored_bits"]
+    """None at all must not read as a promise of nothing."""
+    verdict = run.configured(quantizer={"name": "mine", "theory": None}).verdicts()["stored_bits"]
     assert verdict.outcome == "failed"
     assert "quantizer/mine.yaml" in verdict.message
 
@@ -252,8 +255,7 @@ def test_an_infinite_error_and_no_tensor_at_all(run: Run) -> None:
 
 def test_products_of_rounded_activations(run: Run) -> None:
     """LLM.int8 rounds what it multiplies, forwards alone."""
-    theory = {**run.config["quantizer"]["theory"], "activation_bits": 8}
-    cell = run.configured(quantizer={"theory": theory})
+    cell = run.configured(quantizer={"theory": {**_promised(run), "activation_bits": 8}})
     forward = cell.edited(BaseWeights, products=(("q_proj", 7e-3, 2e-7),))
     backward = cell.edited(BaseWeights, products=(("q_proj", 7e-3, 7e-3),))
     assert "base_products" not in forward.failed()
@@ -262,7 +264,7 @@ def test_products_of_rounded_activations(run: Run) -> None:
 
 def test_a_quantizer_of_which_no_format_is_known(run: Run) -> None:
     """Its weights aren't judged; what it leaves alone is."""
-    theory = {k: v for k, v in run.config["quantizer"]["theory"].items() if k != "rounding"}
-    cell = run.configured(quantizer={"theory": theory}).edited(BaseWeights, groups=())
+    unknown = run.configured(quantizer={"theory": {**_promised(run), "rounding": None}})
+    cell = unknown.edited(BaseWeights, groups=())
     assert "base_weights" not in cell.edited(BaseWeights, layers=(("a", 9.0, 0.0),)).failed()
     assert "base_weights" in cell.edited(BaseWeights, others=(("norm", 0.1),)).failed()

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.honest import CONFIG
 
 from tunematrix.checks.differences import Side
 from tunematrix.checks.relations import agree, undeclared
 from tunematrix.checks.verdict import Verdict
-from tunematrix.evidence.tensors import Tensors
+from tunematrix.configuration import Configuration
+from tunematrix.evidence.tensors import TensorKey, Tensors
 from tunematrix.spec.relation import Relation, is_relations
 
+key = TensorKey.from_text
 ARMS = {"one": {}, "two": {"train.seed": 1}, "three": {"train.seed": 2}}
 FIRST = np.array([1.0, -2.0, 4.0])
+PLAIN = Configuration.model_validate(CONFIG)
 NOTHING: Mapping[str, float] = {}
 
 
@@ -26,9 +30,8 @@ def relation(*compare: str, **fields: Any) -> Relation:
 
 def side(name: str, scale: float = 1.0, /, **figures: float) -> Side:
     """An arm whose gradients and logits are those of the first, scaled."""
-    config = {"train": {"seed": 0, "rate": 0.1}, "method": {"name": "lora", "rank": 8}}
-    tensors = {"gradient/0/w": FIRST * scale, "logits/trained": FIRST * scale}
-    return Side(name, config, tensors, "trained", {}, figures)
+    tensors = {key("gradient/0/w"): FIRST * scale, key("logits/trained"): FIRST * scale}
+    return Side(name, PLAIN, tensors, "trained", {}, figures)
 
 
 def judged(
@@ -48,8 +51,8 @@ def test_bounds_of_the_table() -> None:
     table = {"same_gradients": 2e-3, "same_gradients_mean": 2e-4}
     found = judged(relation("gradients"), *three(1.01), table=table)
     largest, mean = found["same_gradients"], found["same_gradients_mean"]
-    assert (largest.outcome, largest.bound) == ("passed", "<= 0.02")
-    assert (mean.outcome, mean.bound) == ("failed", "<= 0.002")
+    assert (largest.outcome, str(largest.bound)) == ("passed", "<= 0.02")
+    assert (mean.outcome, str(mean.bound)) == ("failed", "<= 0.002")
     assert largest.measured == pytest.approx(0.01) == mean.measured
     assert largest.message == (
         "0.01 of the tensor's largest, largest between one and two, at w, gradient of step 0; "
@@ -72,9 +75,9 @@ def test_rounding_of_the_quantizer() -> None:
     """So many times its own error of the logits is allowed on top."""
     claim = relation("logits", tolerance={"logits": 0.001}, of_rounding=0.5)
     found = judged(claim, *three(1.05, logit_error=0.1))["same_logits"]
-    assert (found.outcome, found.bound) == ("passed", "<= 0.051")
+    assert (found.outcome, str(found.bound)) == ("passed", "<= 0.051")
     assert judged(claim, *three(1.06, logit_error=0.1))["same_logits"].outcome == "failed"
-    assert judged(claim, *three(1.05))["same_logits"].bound == "<= 0.001"
+    assert str(judged(claim, *three(1.05))["same_logits"].bound) == "<= 0.001"
 
 
 def test_rounding_of_the_first_arm_alone() -> None:
@@ -83,7 +86,7 @@ def test_rounding_of_the_first_arm_alone() -> None:
     one, two, last = three(1.05, logit_error=0.01)
     far = replace(two, figures={"logit_error": 9.0})
     found = judged(claim, one, far, last)["same_logits"]
-    assert (found.outcome, found.bound) == ("failed", "<= 0.006")
+    assert (found.outcome, str(found.bound)) == ("failed", "<= 0.006")
 
 
 def test_rounding_of_logits_alone() -> None:
@@ -91,7 +94,7 @@ def test_rounding_of_logits_alone() -> None:
     tolerance = {"logits": 0.001, "gradients": 0.001}
     claim = relation("logits", "gradients", tolerance=tolerance, of_rounding=0.5)
     found = judged(claim, *three(1.05, logit_error=0.1))
-    outcomes = {name: (one.outcome, one.bound) for name, one in found.items()}
+    outcomes = {name: (one.outcome, str(one.bound)) for name, one in found.items()}
     assert outcomes["same_logits"] == ("passed", "<= 0.051")
     assert outcomes["same_gradients"] == ("failed", "<= 0.001")
 
@@ -100,9 +103,12 @@ def test_rounding_of_logits_alone() -> None:
 def test_nothing_is_recorded(scale: float, outcome: str) -> None:
     """What has no row is held to half a percent; what has one, to its row."""
     found = judged(relation("gradients"), *three(scale), table={"same_gradients": 0.1})
-    assert (found["same_gradients"].outcome, found["same_gradients"].bound) == ("passed", "<= 1")
+    assert (found["same_gradients"].outcome, str(found["same_gradients"].bound)) == (
+        "passed",
+        "<= 1",
+    )
     mean = found["same_gradients_mean"]
-    assert (mean.outcome, mean.bound) == (outcome, "<= 0.005")
+    assert (mean.outcome, str(mean.bound)) == (outcome, "<= 0.005")
     assert mean.message.endswith("; 0.005 is allowed")
 
 
@@ -128,12 +134,12 @@ def test_steps_in_which_nothing_happens(quantity: str) -> None:
         return judged(claim, *(replace(side(name), tensors=tensors) for name in ARMS))
 
     kind = "gradient" if quantity == "gradients" else "parameter"
-    still = {f"{kind}/{n}/w": one for n, one in enumerate(STILL[quantity])}
+    still = {key(f"{kind}/{n}/w"): one for n, one in enumerate(STILL[quantity])}
     (verdict,) = same(still).values()
     assert (verdict.name, verdict.outcome, verdict.measured) == (f"same_{quantity}", "failed", None)
-    assert f"{quantity} other than 0 in {quantity[:-1]}/1 of arm one" in verdict.message
+    assert f"{quantity} other than 0 in step 1 of arm one" in verdict.message
     # Another tensor of the same step is enough.
-    moving = {f"{kind}/{n}/v": FIRST * (n + 1) for n in range(len(still))}
+    moving = {key(f"{kind}/{n}/v"): FIRST * (n + 1) for n in range(len(still))}
     assert {one.outcome for one in same({**still, **moving}).values()} == {"passed"}
 
 
@@ -147,7 +153,7 @@ def test_only_the_first_arm_is_asked_whether_anything_happens() -> None:
 def test_what_may_be_zero(quantity: str) -> None:
     """Only where a step has to do something is 0 nothing: a bias may well be 0."""
     names = ("parameter/0/w", "parameter/1/w", "state/w/exp_avg", "logits/trained")
-    zeros = dict.fromkeys(names, FIRST * 0)
+    zeros = dict.fromkeys(map(key, names), FIRST * 0)
     sides = [replace(side(name), tensors=zeros) for name in ARMS]
     found = judged(relation(quantity, tolerance={quantity: 0.0}), *sides)
     assert {one.outcome for one in found.values()} == {"passed"}
@@ -215,15 +221,22 @@ def test_figures_that_were_not_measured(figures: dict[str, float], position: int
 def test_settings_that_nobody_named() -> None:
     """All in which any arm differs, apart from the settings and axes that arms vary."""
     first, second = side("one"), side("two")
-    config = {"train": {"seed": 1, "rate": 0.2}, "method": {"name": "full"}, "more": {"x": 1}}
+    changed = {
+        "method": {**CONFIG["method"], "name": "full", "implementation": {}},
+        "train": {**CONFIG["train"], "seed": 1, "learning_rate": 0.2},
+    }
+    config = Configuration.model_validate({**CONFIG, **changed})
     other = Side("three", config, {}, "trained", {}, {})
     assert undeclared([first, second], ()) == ()
-    found = undeclared([first, second, other], ())
-    assert found == ("train.seed", "train.rate", "method.name", "method.rank", "more.x")
-    assert undeclared([first, other], ["train.seed", "method"]) == ("train.rate", "more.x")
-    assert undeclared([first, other], ["tra", "met", "more.x", "train", "method.name"]) == (
-        "method.rank",
+    implementation = tuple(
+        f"method.implementation.{key}" for key in CONFIG["method"]["implementation"]
     )
+    settings = ("train.learning_rate", "train.seed")
+    keys = undeclared([first, second, other], ())
+    assert set(keys) == {"method.name", *implementation, *settings}
+    assert undeclared([first, other], ["train.seed", "method"]) == ("train.learning_rate",)
+    varied = ["tra", "met", "train", "method.name"]
+    assert undeclared([first, other], varied) == implementation
 
 
 def test_names_of_checks() -> None:

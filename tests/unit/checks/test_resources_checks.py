@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.checks.resources import memory_bytes, methods, tokens_per_second
 from tunematrix.evidence.events import Memory, Storage, Throughput
+from tunematrix.evidence.figures import conditions, memory_bytes, tokens_per_second
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -40,7 +40,7 @@ def test_a_meter_that_saw_no_byte_is_no_meter(run: Run, measure: str) -> None:
     bounded = run.asked(memory={f"{measure}_mb": {"max": 2.0}})
     verdict = _sized(bounded, measure, 0).verdicts()[f"memory_{measure}"]
     assert (verdict.outcome, verdict.measured) == ("failed", None)
-    assert f"no record of the {measure.replace('_', ' ')}" in verdict.message
+    assert f"no reading of the {measure.replace('_', ' ')}" in verdict.message
 
 
 def test_memory_without_bounds_is_not_judged(run: Run) -> None:
@@ -60,7 +60,8 @@ def test_the_last_measurement_of_a_kind_counts(run: Run) -> None:
     assert memory_bytes(run.evidence, "stored") == 318_088
     assert memory_bytes(run.without(Storage, Memory).evidence, "stored") is None
     assert memory_bytes(run.without(Storage, Memory).evidence, "process_peak") is None
-    assert methods(evidence) == {"process_peak": "c", "allocator_peak": "b"}
+    methods = conditions(evidence)["memory_methods"]
+    assert methods == {"process_peak": "c", "allocator_peak": "b"}
 
 
 @pytest.mark.parametrize(

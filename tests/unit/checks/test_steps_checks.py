@@ -108,6 +108,15 @@ def test_norms_of_recomputed_gradients_by_dtype(
         assert ("gradient" not in got.failed()) is passes
 
 
+def test_a_message_about_a_gradient_names_only_what_is_off(run: Run) -> None:
+    """The norm where only that is, with a figure of its own; else the tensor."""
+    norm = run.edited(OptimizerStep, 0, gradient_norm=0.99).verdicts()["gradient"]
+    assert "norm, before or after clipping, differs from that of its loss by 1%;" in norm.message
+    assert "of the largest" not in norm.message
+    tensor = run.edited(OptimizerStep, 1, gradient_error=0.15).verdicts()["gradient"]
+    assert "by 15% of the largest;" in tensor.message
+
+
 def test_a_gradient_cut_too_short(run: Run) -> None:
     """Another limit than the configured one shows, though no norm exceeds anything."""
     verdict = run.edited(OptimizerStep, 0, gradient_norm=0.1).verdicts()["clipping"]

@@ -18,10 +18,11 @@ from tunematrix.doctor.findings import (
     problems,
 )
 from tunematrix.environments.table import Environment
+from tunematrix.errors import Obstacle
 
 DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
 CUDA = Environment("cuda", "", ("cuda",), requires=("hqq",))
-POSSIBLE = EnvironmentFinding("cuda", "", True, "", "nox -s cuda", "built", active=True)
+POSSIBLE = EnvironmentFinding("cuda", "", True, None, "nox -s cuda", "built", active=True)
 WORKS = BackendFinding("cuda", "", "works")
 AGREES = QuantizerFinding("hqq-int4", "cuda", "agrees")
 
@@ -39,7 +40,7 @@ def test_each_thing_that_can_keep_it() -> None:
     """The machine, the device, a library, a quantizer that doesn't do what is declared."""
     broken = replace(WORKS, state="broken", reason="the driver is too old")
     lies = replace(AGREES, outcome="differs", reason="stored_bits: 32")
-    refused = replace(POSSIBLE, possible=False, refusal="found: nothing")
+    refused = replace(POSSIBLE, possible=False, obstacle=Obstacle("a GPU", "nothing", "buy one"))
     assert list(problems(CUDA, (refused,), (broken,), (AGREES, lies), ("hqq", "torchao"))) == [
         "environment cuda: this machine can't have it",
         "backend cuda: the driver is too old",
@@ -58,7 +59,7 @@ def test_as_data() -> None:
     """JSON can hold all of it, under a version of its own."""
     found = Diagnosis("Linux", "3.11.7", "/venv", (POSSIBLE,), (WORKS,), (AGREES,))
     data = json.loads(json.dumps(found.to_json()))
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert data["environments"][0]["virtualenv"] == "built"
     assert data["backends"][0]["state"] == "works"
     assert data["quantizers"][0]["outcome"] == "agrees"

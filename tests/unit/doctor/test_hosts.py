@@ -21,24 +21,23 @@ def test_a_machine_that_an_environment_fits(tmp_path: Path, groups: Groups) -> N
     """With a noxfile, its session is the command."""
     (tmp_path / "noxfile.py").touch()
     found = look_at(Environment("one", "Words", ("one",), host=HERE), tmp_path, groups)
-    assert (found.possible, found.refusal, found.command) == (True, "", "nox -s one")
+    assert (found.possible, found.obstacle, found.command) == (True, None, "nox -s one")
     assert (found.description, found.virtualenv, found.active) == ("Words", "absent", False)
 
 
 def test_a_machine_that_it_does_not_fit(tmp_path: Path, groups: Groups) -> None:
-    """What was looked for, what was found and what to do: a line each."""
+    """What was looked for, what was found and what to do."""
     found = look_at(Environment("one", "", ("one",), host=NOWHERE), tmp_path, groups)
-    lines = found.refusal.splitlines()
     assert found.possible is False
-    assert lines[0] == "looked for: Plan 9"
-    assert lines[1].startswith("found: ")
-    assert lines[2] == "to do: buy one"
+    assert found.obstacle is not None
+    assert (found.obstacle.looked_for, found.obstacle.to_do) == ("Plan 9", "buy one")
+    assert found.obstacle.found
 
 
 def test_a_machine_that_nobody_has_asked_anything_of(tmp_path: Path, groups: Groups) -> None:
     """Is not said to be fit; without a noxfile its backends are installed by hand."""
     found = look_at(Environment("one", "", ("one", "other", "gone")), tmp_path, groups)
-    assert (found.possible, found.refusal, found.command) == (None, "", "pip install one")
+    assert (found.possible, found.obstacle, found.command) == (None, None, "pip install one")
 
 
 def test_a_command_that_proves_a_device_is_run(tmp_path: Path, groups: Groups) -> None:
@@ -47,7 +46,8 @@ def test_a_command_that_proves_a_device_is_run(tmp_path: Path, groups: Groups) -
     probe = Probe(command=(sys.executable, "-c", code), proof="GPU 0")
     found = look_at(Environment("one", "", ("one",), host=probe), tmp_path, groups)
     assert found.possible is False
-    assert "no devices were found" in found.refusal
+    assert found.obstacle is not None
+    assert "no devices were found" in found.obstacle.found
 
 
 @pytest.mark.parametrize(

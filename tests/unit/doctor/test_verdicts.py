@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from tests.unit.honest import CONFIG as HONEST
 
 from tunematrix.checks.verdict import Claim
+from tunematrix.configuration import Configuration
 from tunematrix.doctor.findings import BackendFinding, QuantizerFinding
 from tunematrix.doctor.verdicts import (
     backward,
@@ -17,6 +19,7 @@ from tunematrix.doctor.verdicts import (
     unavailable,
     unsupported,
 )
+from tunematrix.errors import Obstacle
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import (
     Changed,
@@ -27,7 +30,9 @@ from tunematrix.evidence.events import (
     LogitError,
     OptimizerStep,
     Raised,
+    Refused,
     Storage,
+    StoredLayer,
 )
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.groups import Groups
@@ -36,13 +41,14 @@ from tunematrix.spec import Spec
 
 CELL = Cell("doctor[one-fine]", Spec(test_id="doctor", recipe="sft"), {
     "quantizer": "fine", "backend": "one",
-}, ())  # fmt: skip
-CONFIG: dict[str, Any] = {
-    "recipe": {"trains": True},
-    "method": {"trains_base": False},
-    "precision": {"weights": "float32", "logit_error": 1e-5},
-    "quantizer": {"name": "fine", "theory": {"weight_bits": 4, "logit_error": 0.4}},
-}
+}, {})  # fmt: skip
+CONFIG = Configuration.model_validate(
+    {
+        **HONEST,
+        "recipe": {"name": "sft", "owes": ["process", "training", "log"]},
+        "quantizer": {"name": "fine", "theory": {"weight_bits": 4, "logit_error": 0.4}},
+    }
+)
 CLAIM = Claim(CELL.spec, CONFIG)
 PRODUCTS = {"float32": "", "bfloat16": "", "float16": "RuntimeError: no such kernel"}
 FACTS = Determinants({"name": "GPU 0", "seed": 0, "products": PRODUCTS})
@@ -59,7 +65,7 @@ def left(*events: Event, code: int | None = 0, **exit_fields: Any) -> Evidence:
 
 def of_one_step(bits: float = 4.0, error: float = 0.1, *more: Event) -> Evidence:
     """Evidence of a quantizer that stored so many bits a weight, and was off by so much."""
-    storage = Storage((("q_proj", (64, 64), int(bits * 64 * 64 / 8)),), 1)
+    storage = Storage((StoredLayer("q_proj", (64, 64), int(bits * 64 * 64 / 8)),), 1)
     return left(storage, LogitError(error), STEP, LoggedStep(1, 5.0), *more, Finished())
 
 
@@ -90,17 +96,17 @@ def test_a_device_that_works(device: Any) -> None:
 
 def test_a_device_that_is_there_and_refuses(device: Any) -> None:
     """What it said, and what to do about it."""
-    said = Raised("", ("RuntimeError", "Exception"), "the driver is too old")
-    found = device(left(Determinants({"present": True, "fix": "update it"}), said, code=1))
+    refused = Refused(Obstacle("a GPU", "the driver is too old", "update it", present=True))
+    found = device(left(refused, Raised("", ("MachineProblem",), "too old"), code=1))
     assert (found.state, found.fix, found.device) == ("broken", "update it", {})
-    assert "the driver is too old" in found.reason
+    assert found.reason == "the driver is too old"
 
 
 def test_a_device_that_is_not_there(device: Any) -> None:
     """No GPU isn't a broken one."""
-    said = Raised("", ("RuntimeError", "Exception"), "there is no GPU")
-    found = device(left(Determinants({"present": False}), said, code=1))
-    assert (found.state, "there is no GPU" in found.reason) == ("not here", True)
+    refused = Refused(Obstacle("a GPU", "there is no GPU", "buy one"))
+    found = device(left(refused, Raised("", ("MachineProblem",), "none"), code=1))
+    assert (found.state, found.reason, found.fix) == ("not here", "there is no GPU", "buy one")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,10 @@ def test_a_device_that_is_not_there(device: Any) -> None:
         (left(code=None, signal="SIGSEGV"), "a crash in native code"),
         (left(code=None, signal="SIGTERM", timed_out=True), "ran past its 300 s"),
         (left(), "ended before the recipe's end"),
-        (left(Determinants({"products": {"float32": "wrong"}}), Finished()), "in no dtype: wrong"),
+        (
+            left(Determinants({"products": {"float32": "wrong"}}), Finished()),
+            "in every dtype: wrong",
+        ),
     ],
 )
 def test_a_device_whose_process_fails(device: Any, evidence: Evidence, reason: str) -> None:
@@ -135,7 +144,7 @@ def test_a_quantizer_that_agrees() -> None:
         (of_one_step(error=0.0), "nothing was quantized"),
         (of_one_step(4.0, 0.1, OptimizerStep(1, (), math.nan, None)), "backward: the gradients"),
         (of_one_step(4.0, 0.1, LoggedStep(2, math.inf)), "finite_loss: step 2 logged inf"),
-        (left(Finished()), "stored_bits: the run left no record"),
+        (left(Finished()), "stored_bits: no reading of"),
         (left(Raised("load", ("ValueError",), "no"), code=1), "exit: ValueError while in load: no"),
         (left(code=None, signal="SIGKILL"), "exit: killed from outside"),
     ],
@@ -163,7 +172,8 @@ def test_a_quantizer_that_differs(evidence: Evidence, reason: str) -> None:
 )
 def test_backward(steps: tuple[Event, ...], outcome: str) -> None:
     """Judged by norms, or, where a trainer keeps those, by where the parameters went."""
-    assert backward(left(*steps), CLAIM).outcome == outcome
+    verdict = backward(left(*steps), CLAIM)
+    assert verdict is not None and verdict.outcome == outcome
 
 
 def test_missing_tools_are_the_likely_cause() -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from tunematrix.environments.building import UNFINISHED, Order, one_at_a_time
 from tunematrix.environments.locks import seal
+from tunematrix.environments.origin import Origin
 from tunematrix.environments.table import Environment, Variant
 from tunematrix.errors import BadInput
 
 HERE = "{}.{}".format(*sys.version_info[:2])
 PYPROJECT = """
 [project]
-name = "mine"
+name = "tunematrix"
 requires-python = ">=3.11"
 dependencies = ["pluggy>=1"]
 [project.optional-dependencies]
@@ -28,7 +29,7 @@ ROW = Environment(
     description="",
     backends=("cpu",),
     extras=("torch",),
-    constraints="cpu.txt",
+    constraints="constraints/cpu.txt",
     torch_index="http://127.0.0.1:9/whl/cpu",
 )
 
@@ -40,13 +41,16 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    (tmp_path / "cpu.in").touch()
-    lock = seal(tmp_path, tmp_path / "cpu.txt", ["torch"])
-    (tmp_path / "cpu.txt").write_text(f"# {lock}\nPluggy==1.6.0  # via mine\ntorch==2.13.0\n")
+    lock = tmp_path / "constraints" / "cpu.txt"
+    lock.parent.mkdir()
+    lock.with_suffix(".in").touch()
+    head = seal(tmp_path, lock, ["torch"])
+    lock.write_text(f"# {head}\nPluggy==1.6.0  # via mine\ntorch==2.13.0\n")
     virtualenv = tmp_path / ".nox" / "cpu"
     (virtualenv / "lib" / f"python{HERE}" / "site-packages").mkdir(parents=True)
     (virtualenv / "pyvenv.cfg").write_text("uv = 0.13.9\n")
-    return Order(tmp_path, virtualenv, ("-e", ".[torch]"), (ROW,))
+    origin = Origin(tmp_path / "src" / "tunematrix")
+    return Order(tmp_path, virtualenv, ("-e", ".[torch]"), (ROW,), origin=origin)
 
 
 def variant(order: Order, name: Variant) -> Order:
@@ -71,14 +75,14 @@ def test_built_once(order: Order) -> None:
     assert order.state == UNFINISHED
     order.finish()
     assert replace(order).fingerprint == order.state
-    (order.root / "cpu.in").touch()
+    (order.root / "constraints/cpu.in").touch()
     assert replace(order).fingerprint == order.state
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("cpu.txt", "torch==2.13.0", "torch==2.14.0"),
+        ("constraints/cpu.txt", "torch==2.13.0", "torch==2.14.0"),
         ("pyproject.toml", "pluggy>=1", "pluggy>=2"),
         (".nox/cpu/pyvenv.cfg", "0.13.9", "0.14.0"),
     ],
@@ -115,7 +119,18 @@ def test_the_locks_pins_are_the_constraints(order: Order) -> None:
     assert written(order) == ["Pluggy==1.6.0", "torch==2.13.0"]
     constraints = order.virtualenv / "tunematrix-constraints.txt"
     assert installation.options == (f"--constraint={constraints}",)
-    assert "127.0.0.1:9/whl/cpu is out of reach" in installation.warnings[0]
+    assert "127.0.0.1:9/whl/cpu can't be reached" in installation.warnings[0]
+
+
+def test_a_lock_made_from_a_virtualenv(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the build of PyTorch, which is looked for under that very name."""
+    (order.root / "own.txt").write_text("torch==2.13.0+cpu\ntunematrix @ file:///gone.whl\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    own = replace(order, rows=(replace(ROW, constraints="own.txt"),))
+    own.check()
+    installation = own.prepare()
+    assert written(own) == ["torch==2.13.0+cpu"]
+    assert "no folder of wheels has torch 2.13.0+cpu, and" in installation.warnings[0]
 
 
 def test_without_an_index(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +140,7 @@ def test_without_an_index(order: Order, monkeypatch: pytest.MonkeyPatch) -> None
     installation = order.prepare()
     assert installation.options[-1] == "--no-index"
     assert installation.variables["UV_FIND_LINKS"] == "/wheels"
-    assert "no index may be asked" in installation.warnings[0]
+    assert "--no-index forbids" in installation.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +149,7 @@ def test_without_an_index(order: Order, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_variants_have_no_lock(order: Order, name: Variant, options: list[str]) -> None:
     """uv chooses; a lock that doesn't fit is none of their business."""
-    (order.root / "cpu.txt").write_text("")
+    (order.root / "constraints/cpu.txt").write_text("")
     variant(order, name).check()
     installation = variant(order, name).prepare()
     assert written(order) == []
@@ -147,7 +162,7 @@ def test_an_inheritance(order: Order) -> None:
     order.finish()
     hiding = order.packages / "pluggy"
     hiding.mkdir()
-    lock = order.root / "cpu.txt"
+    lock = order.root / "constraints/cpu.txt"
     lock.write_text(lock.read_text() + "no-such-thing==1.0\n")
     inheriting(order).prepare()
     assert "no-such-thing==1.0" in written(order)
@@ -197,9 +212,13 @@ def test_half_a_build_is_cleared_away(order: Order) -> None:
     ("change", "said"),
     [
         ({"rows": (replace(ROW, python=">=3.98,<3.99"),)}, "cpu needs Python >=3.98,<3.99: there"),
-        ({"tools": "cpu.in"}, "cpu.in was compiled from other requirements than pyproject.toml"),
-        ({"tools": "gone.txt"}, "gone.txt isn't there; run nox -s lock"),
-        ({"inherits": True}, "through pip; leave out -P and the choice of"),
+        (
+            {"tools": "constraints/cpu.in"},
+            "cpu.in was compiled from other requirements than pyproject.toml",
+        ),
+        ({"tools": "constraints/gone.txt"}, "gone.txt isn't there; run nox -s lock"),
+        ({"tools": "own.txt"}, "own.txt isn't there; correct `constraints` in"),
+        ({"inherits": True}, "with pip; remove -P and --default-venv-backend"),
         (
             {"rows": (replace(ROW, variant="lowest"),), "backend": "virtualenv"},
             "Only uv can choose the lowest versions: python -m pip install",

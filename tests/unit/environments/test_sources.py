@@ -119,7 +119,7 @@ def test_then_whatever_there_is() -> None:
     """Out of reach is no reason to stop, and is told."""
     found = torch_source(NOWHERE, "2.13.0", "locked", ["2.12.0"])
     assert found.pins == found.options == ()
-    assert "http://127.0.0.1:9/whl/cpu is out of reach" in found.warnings[0]
+    assert "http://127.0.0.1:9/whl/cpu can't be reached" in found.warnings[0]
 
 
 def test_no_index_is_asked_where_none_may_be(index: str, monkeypatch: pytest.MonkeyPatch) -> None:

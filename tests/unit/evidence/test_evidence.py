@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.tiny import tiny_configuration
 
+from tunematrix.errors import BadInput
 from tunematrix.evidence import Exit, collect
 from tunematrix.evidence.events import Finished, LoggedStep, Started
 from tunematrix.evidence.log import EventLog
@@ -18,7 +22,7 @@ END = Exit(0, None, False, (), 1.0, "forkserver")
 def run_dir(tmp_path: Path) -> RunDir:
     """A cell that has written nothing yet."""
     run_dir = RunDir.create(tmp_path, "lora[cpu]")
-    run_dir.write_cell(CellFile("lora[cpu]", {}, str(run_dir.output)))
+    run_dir.write_cell(CellFile("lora[cpu]", tiny_configuration("recipes.run")))
     return run_dir
 
 
@@ -44,12 +48,10 @@ def test_events_are_found_by_kind(run_dir: RunDir) -> None:
 
 
 def test_files_are_listed_below_the_output_folder(run_dir: RunDir) -> None:
-    """Relative, sorted, files only, wherever cell.json puts the folder."""
-    elsewhere = run_dir.path / "elsewhere"
-    (elsewhere / "checkpoint-2").mkdir(parents=True)
-    (elsewhere / "checkpoint-2" / "adapter.safetensors").touch()
-    (elsewhere / "a.json").touch()
-    run_dir.write_cell(CellFile("lora[cpu]", {}, str(elsewhere)))
+    """Relative, sorted, files only."""
+    (run_dir.output / "checkpoint-2").mkdir(parents=True)
+    (run_dir.output / "checkpoint-2" / "adapter.safetensors").touch()
+    (run_dir.output / "a.json").touch()
     assert collect(run_dir, END).files == ("a.json", "checkpoint-2/adapter.safetensors")
 
 
@@ -80,3 +82,44 @@ def test_secrets_in_logs_are_masked(run_dir: RunDir, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
     run_dir.stdout.write_text("logging in with hf_abcdef")
     assert collect(run_dir, END).stdout == "logging in with <HF_TOKEN>"
+
+
+def test_secrets_of_processes_left_running_are_masked(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their command lines go into records and reports."""
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
+    end = replace(END, leftovers=("server --token hf_abcdef",), problem="hf_abcdef")
+    assert collect(run_dir, end).exit.leftovers == ("server --token <HF_TOKEN>",)
+    assert collect(run_dir, end).exit.problem == "<HF_TOKEN>"
+
+
+def test_a_log_that_leads_elsewhere_is_not_written_to(
+    run_dir: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell may link its log to a file of the user's; what is shown of it is masked."""
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
+    of_the_user = tmp_path / "credentials"
+    of_the_user.write_text("password hf_abcdef")
+    run_dir.stderr.symlink_to(of_the_user)
+    run_dir.stdout.hardlink_to(of_the_user)
+    evidence = collect(run_dir, END)
+    assert of_the_user.read_text() == "password hf_abcdef"
+    assert evidence.stderr == evidence.stdout == "password <HF_TOKEN>"
+
+
+def test_a_pipe_in_the_place_of_a_log_holds_nobody_up(run_dir: RunDir) -> None:
+    """Nobody writes to it, so reading it would never end."""
+    os.mkfifo(run_dir.stderr)
+    assert "stderr.log is no regular file" in collect(run_dir, END).stderr
+
+
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero"])
+def test_events_that_are_no_file_are_refused(run_dir: RunDir, place: str) -> None:
+    """With the file's name, at once."""
+    if place == "pipe":
+        os.mkfifo(run_dir.events)
+    else:
+        run_dir.events.symlink_to(place)
+    with pytest.raises(BadInput, match=r"events.jsonl is no regular file"):
+        collect(run_dir, END)

@@ -10,9 +10,10 @@ from typing import get_args
 
 import pytest
 
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, Obstacle
 from tunematrix.evidence.events import (
     AdapterScale,
+    AttentionKernels,
     Compute,
     Determinants,
     Device,
@@ -25,13 +26,14 @@ from tunematrix.evidence.events import (
     Phase,
     Raised,
     Storage,
+    StoredLayer,
     Trainable,
 )
 from tunematrix.evidence.log import EventLog, read_events
 
 EVENTS: tuple[Event, ...] = (
     Device({"cpu": 12}, ("cpu", "meta")),
-    Storage((("q_proj", (128, 64), 8192), ("k_proj", (64, 64), 4096)), 12288),
+    Storage((StoredLayer("q_proj", (128, 64), 8192), StoredLayer("k_proj", (64, 64), 4096)), 12288),
     AdapterScale((1.0, 2.0)),
     OptimizerStep(0, (1e-3, 3e-4), 0.5, None),
     OptimizerStep(1, (), 2, 1e-7),
@@ -56,6 +58,8 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
     back = read_events(_log(tmp_path / "events.jsonl", *EVENTS))
     assert back == EVENTS
     assert isinstance(back[4].gradient_norm, float)  # type: ignore[union-attr]  # by position
+    (storage,) = (event for event in back if isinstance(event, Storage))
+    assert storage.layers[0].shape == (128, 64)
 
 
 def test_each_line_names_its_kind(tmp_path: Path) -> None:
@@ -75,7 +79,12 @@ def test_not_a_number_and_infinity_survive(tmp_path: Path) -> None:
 def test_every_kind_can_be_read(tmp_path: Path) -> None:
     """No event has a field of a type that the reader doesn't know."""
     samples = {"str": "a", "float": 0.5, "int": 3, "bool": True}
-    samples |= {"float | None": None, "int | None": None, "tuple[int, int] | None": (2, 2)}
+    samples |= {
+        "float | None": None,
+        "int | None": None,
+        "AttentionKernels | None": AttentionKernels(2, 2),
+        "Obstacle": Obstacle("a GPU", "none", "buy one", present=True),
+    }
     events = []
     for kind in get_args(Event):
         values = {field.name: _sample(field.type, samples) for field in dataclasses.fields(kind)}

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.tiny import tiny_configuration
 
 from tunematrix.errors import BadInput
 from tunematrix.evidence.run_dir import CellFile, RunDir, folder_name
@@ -55,25 +56,32 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_cell_comes_back_as_it_was(tmp_path: Path) -> None:
     """And its file has the documented keys."""
     run_dir = RunDir.create(tmp_path, "lora[cpu]")
-    cell = CellFile("lora[cpu]", {"train": {"seed": 0}}, str(run_dir.output), ("faults:skip",))
+    cell = CellFile("lora[cpu]", tiny_configuration("recipes.run", seed=3), ("faults:skip",))
     run_dir.write_cell(cell)
     assert run_dir.read_cell() == cell
-    assert json.loads(run_dir.cell.read_text()) == {
-        "cell_id": "lora[cpu]",
-        "config": {"train": {"seed": 0}},
-        "faults": ["faults:skip"],
-        "output_dir": str(run_dir.output),
-    }
+    content = json.loads(run_dir.cell.read_text())
+    assert content.pop("config")["train"]["seed"] == 3
+    assert content == {"cell_id": "lora[cpu]", "faults": ["faults:skip"]}
+
+
+def test_a_cell_names_no_place(tmp_path: Path) -> None:
+    """Its folder can be carried elsewhere, and still says what to run."""
+    run_dir = RunDir.create(tmp_path / "here", "lora[cpu]")
+    run_dir.write_cell(CellFile("lora[cpu]", tiny_configuration("recipes.run")))
+    assert str(tmp_path) not in run_dir.cell.read_text()
+    before = run_dir.read_cell()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert RunDir(tmp_path / "there" / run_dir.path.name).read_cell() == before
 
 
 def test_a_cell_is_replaced_whole(tmp_path: Path) -> None:
     """Whoever reads the old file while a new one is written reads all of the old one."""
     run_dir = RunDir.create(tmp_path, "lora")
-    run_dir.write_cell(CellFile("lora", {"seed": 1}, "out"))
+    run_dir.write_cell(CellFile("lora", tiny_configuration("recipes.run", seed=1)))
     with run_dir.cell.open() as old:
-        run_dir.write_cell(CellFile("lora", {"seed": 2}, "out"))
-        assert json.load(old)["config"] == {"seed": 1}
-    assert run_dir.read_cell().config == {"seed": 2}
+        run_dir.write_cell(CellFile("lora", tiny_configuration("recipes.run", seed=2)))
+        assert json.load(old)["config"]["train"]["seed"] == 1
+    assert run_dir.read_cell().config.train.seed == 2
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"faults": [], "cell_id": "lora"}'])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from tunematrix.matrix.capabilities import Declarations, No, first_no
+from tunematrix.configuration.declarations import Declarations
+from tunematrix.matrix.capabilities import No, first_no
 
 FILE = "quantizer/mine.yaml"
 

@@ -14,11 +14,12 @@ from tunematrix.spec import Spec
 Load = Callable[..., Spec]
 MakeRoot = Callable[..., Path]
 
+RATES = "learning_rates: {adaptive: 0.01, plain: 1.0}\n"
 SMALL = {
     "cell.yaml": "defaults: [{recipe: sft}, {method: lora}, {quantizer: none}, {backend: cpu}]\n",
     "recipe/sft.yaml": "name: sft\n",
-    "method/lora.yaml": "name: lora\n",
-    "method/full.yaml": "name: full\n",
+    "method/lora.yaml": "name: lora\ntrains_base: false\n" + RATES,
+    "method/full.yaml": "name: full\ntrains_base: true\n" + RATES,
     "quantizer/none.yaml": "name: none\n",
     "quantizer/int4.yaml": "name: int4\ncapabilities:\n"
     "  backend: {cpu: true, cuda: true}\n"
@@ -48,7 +49,7 @@ def test_one_cell_without_a_matrix(shipped: Groups, load: Load) -> None:
     cells, exclusions = expand(load(), shipped, ["cpu"])
     assert [cell.id for cell in cells] == ["a[cpu]"]
     assert cells[0].axes == shipped.defaults
-    assert cells[0].overrides == ("backend=cpu",)
+    assert cells[0].overrides == {}
     assert exclusions == ()
 
 
@@ -95,9 +96,8 @@ def test_overrides_say_what_differs(shipped: Groups, load: Load) -> None:
         "overrides: {train.max_steps: 40, train.seed: 1, optimizer: sgd, train.max_grad_norm: 2}"
     )
     cells, _ = expand(spec, shipped, ["cpu"])
-    common = ("backend=cpu", "optimizer=sgd", "train.seed=1", "train.max_grad_norm=2.0")
-    assert cells[0].overrides == ("method=dora", *common)
-    assert cells[1].overrides == common
+    assert cells[0].overrides == cells[1].overrides
+    assert cells[0].overrides == {"train.seed": 1, "train.max_grad_norm": 2}
     assert cells[0].axes["optimizer"] == "sgd"
 
 
@@ -205,9 +205,8 @@ def test_model_as_a_path(shipped: Groups, load: Load, tmp_path: Path) -> None:
     cells, _ = expand(spec, shipped, ["cpu"])
     assert [cell.id for cell in cells] == ["a[cpu-my_model]", "a[cpu-toy-llama]"]
     assert cells[0].axes["model"] == "checkpoint"
-    path = tmp_path / "runs" / "my model"
-    assert cells[0].overrides == ("model=checkpoint", f"model.path='{path}'", "backend=cpu")
-    assert cells[1].overrides == ("backend=cpu",)
+    assert cells[0].overrides == {"model.path": str(tmp_path / "runs" / "my model")}
+    assert cells[1].overrides == {}
 
 
 def test_model_as_a_path_without_a_separator(shipped: Groups, load: Load, tmp_path: Path) -> None:
@@ -219,7 +218,8 @@ def test_model_as_a_path_without_a_separator(shipped: Groups, load: Load, tmp_pa
         "overrides: {model: trained}",
     ):
         (cell,), _ = expand(load(text), shipped, ["cpu"])
-        assert cell.overrides[:2] == ("model=checkpoint", f"model.path='{tmp_path}/trained'")
+        assert cell.axes["model"] == "checkpoint"
+        assert cell.overrides == {"model.path": f"{tmp_path}/trained"}
 
 
 def test_model_path_is_given_once(shipped: Groups, load: Load, tmp_path: Path) -> None:
@@ -236,7 +236,8 @@ def test_model_path_as_an_override(shipped: Groups, load: Load) -> None:
     (cell,), _ = expand(
         load("matrix: {model: [checkpoint]}\noverrides: {model.path: /x}"), shipped, ["cpu"]
     )
-    assert cell.overrides == ("model=checkpoint", "backend=cpu", "model.path='/x'")
+    assert cell.axes["model"] == "checkpoint"
+    assert cell.overrides == {"model.path": "/x"}
 
 
 def test_two_points_of_one_name(shipped: Groups, load: Load, tmp_path: Path) -> None:
@@ -249,15 +250,15 @@ def test_two_points_of_one_name(shipped: Groups, load: Load, tmp_path: Path) -> 
     )
 
 
-def test_added_axes_are_appended(make_root: MakeRoot, load: Load) -> None:
-    """An axis of a user's own isn't in cell.yaml's defaults, so Hydra has to append it."""
+def test_added_axes(make_root: MakeRoot, load: Load) -> None:
+    """An axis of a user's own has its default in every cell, and changes nothing else."""
     own = make_root(
         {"cell.yaml": "defaults: [{tracker: quiet}]\n", "tracker/quiet.yaml": "name: quiet\n"}
     )
     groups = read_groups([shipped_configs(), own])
     (cell,), _ = expand(load(), groups, ["cpu"])
     assert cell.axes["tracker"] == "quiet"
-    assert cell.overrides == ("backend=cpu", "+tracker=quiet")
+    assert cell.overrides == {}
 
 
 def test_identity_finds_repeats(shipped: Groups, load: Load) -> None:

@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from tunematrix.configuration import OPTION_MODELS, Declarations
 from tunematrix.errors import BadInput
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import shipped_configs
 
 MakeRoot = Callable[..., Path]
 
-CELL = "defaults:\n  - method: lora\n  - backend: cpu\n  - _self_\ntrain: {max_steps: 60}\n"
+SHIPPED_DEFAULTS = read_groups([shipped_configs()]).defaults
+
+CELL = "defaults:\n  - tracker: quiet\n  - backend: cpu\n  - _self_\ntrain: {max_steps: 60}\n"
 SMALL = {
     "cell.yaml": CELL,
-    "method/lora.yaml": "name: lora\nrank: 8\n",
+    "tracker/quiet.yaml": "name: quiet\nlines: 8\n",
     "backend/cpu.yaml": "name: cpu\n",
 }
+"""Of two axes, the first of which has no model: its options may hold any key."""
+METHOD = "trains_base: false\nlearning_rates: {adaptive: 0.01, plain: 1.0}\n"
+"""What the model of methods asks for."""
 
 
 def refused(roots: list[Path]) -> list[str]:
@@ -53,7 +59,7 @@ def test_a_users_folder_adds_options_and_axes(make_root: MakeRoot) -> None:
         {
             "cell.yaml": "defaults:\n  - tracker: off-line\n",
             "tracker/off-line.yaml": "name: off-line\n",
-            "method/mine.yaml": "name: mine\n",
+            "method/mine.yaml": f"name: mine\n{METHOD}",
         },
         "own",
     )
@@ -68,83 +74,83 @@ def test_a_users_folder_adds_options_and_axes(make_root: MakeRoot) -> None:
     ("file", "text", "expected"),
     [
         (
-            "method/dora.yaml",
-            "description: x\nname: dorra\n",
-            "root/method/dora.yaml:2: name: is dorra, but the file is dora.yaml; make them equal",
+            "tracker/loud.yaml",
+            "description: x\nname: lout\n",
+            "root/tracker/loud.yaml:2: name: is lout, but the file is loud.yaml; make them equal",
         ),
-        ("method/dora.yaml", "rank: 8\n", "root/method/dora.yaml:1: name: is missing; add it"),
-        ("method/dora.yaml", "name: 3\n", "root/method/dora.yaml:1: name: expected text, got 3"),
-        ("method/dora.yaml", "", "root/method/dora.yaml: is empty; write it or delete it"),
-        ("method/dora.yaml", "name: [\n", "root/method/dora.yaml:2: is not YAML ("),
+        ("tracker/loud.yaml", "lines: 8\n", "root/tracker/loud.yaml:1: name: is missing; add it"),
+        ("tracker/loud.yaml", "name: 3\n", "root/tracker/loud.yaml:1: name: expected text, got 3"),
+        ("tracker/loud.yaml", "", "root/tracker/loud.yaml: is empty; write it or delete it"),
+        ("tracker/loud.yaml", "name: [\n", "root/tracker/loud.yaml:2: is not YAML ("),
         (
-            "method/dora.yaml",
-            "name: dora\ndefaults: [lora]\n",
-            "root/method/dora.yaml:2: defaults: is not supported in an option; write the values",
-        ),
-        (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  bakend: {cpu: true}\n",
-            "root/method/dora.yaml:3: capabilities.bakend: is not an axis; did you mean backend?",
+            "tracker/loud.yaml",
+            "name: loud\ndefaults: [quiet]\n",
+            "root/tracker/loud.yaml:2: defaults: is not supported in an option; write the values",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  method: {lora: true}\n",
-            "root/method/dora.yaml:3: capabilities.method: is the file's own axis; name another",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  bakend: {cpu: true}\n",
+            "root/tracker/loud.yaml:3: capabilities.bakend: is not an axis; did you mean backend?",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  backend:\n    cpu: false\n",
-            "root/method/dora.yaml:4: capabilities.backend.cpu: is neither true nor a no with a ",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  tracker: {quiet: true}\n",
+            "root/tracker/loud.yaml:3: capabilities.tracker: is the file's own axis; name another",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  backend:\n    cpu:\n",
-            "root/method/dora.yaml:4: capabilities.backend.cpu: is neither true nor a no with a ",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  backend:\n    cpu: false\n",
+            "root/tracker/loud.yaml:4: capabilities.backend.cpu: expected true, or why it is unsu",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  backend:\n    cpu: {link: x}\n",
-            "root/method/dora.yaml:4: capabilities.backend.cpu.reason: is missing; add it",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  backend:\n    cpu:\n",
+            "root/tracker/loud.yaml:4: capabilities.backend.cpu: expected true, or why it is unsu",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  backend:\n    cpu: {reason: ''}\n",
-            "root/method/dora.yaml:4: capabilities.backend.cpu.reason: expected some text, got ''",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  backend:\n    cpu: {link: x}\n",
+            "root/tracker/loud.yaml:4: capabilities.backend.cpu.reason: is missing; add it",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\ncapabilities:\n  backend:\n    cpu: {reason: r, rases: E}\n",
-            "root/method/dora.yaml:4: capabilities.backend.cpu.rases: is not a known key; did you",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  backend:\n    cpu: {reason: ''}\n",
+            "root/tracker/loud.yaml:4: capabilities.backend.cpu.reason: expected some text, got ''",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\nunsupported:\n  - when: {bakend: cpu}\n    reason: r\n",
-            "root/method/dora.yaml:3: unsupported[0].when.bakend: is not an axis; did you mean b",
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  backend:\n    cpu: {reason: r, rases: E}\n",
+            "root/tracker/loud.yaml:4: capabilities.backend.cpu.rases: is not a known key; did you",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\nunsupported:\n  - when: {backend: cpu}\n",
-            "root/method/dora.yaml:3: unsupported[0].reason: is missing; add it",
+            "tracker/loud.yaml",
+            "name: loud\nunsupported:\n  - when: {bakend: cpu}\n    reason: r\n",
+            "root/tracker/loud.yaml:3: unsupported[0].when.bakend: is not an axis; did you mean b",
         ),
         (
-            "method/dora.yaml",
-            "name: dora\nunsupported:\n  - when: {}\n    reason: r\n",
-            "root/method/dora.yaml:3: unsupported[0].when: expected 1 or more entries",
+            "tracker/loud.yaml",
+            "name: loud\nunsupported:\n  - when: {backend: cpu}\n",
+            "root/tracker/loud.yaml:3: unsupported[0].reason: is missing; add it",
         ),
         (
-            "methode/dora.yaml",
-            "name: dora\n",
-            "root/methode: is not the folder of an axis; did you mean method?",
+            "tracker/loud.yaml",
+            "name: loud\nunsupported:\n  - when: {}\n    reason: r\n",
+            "root/tracker/loud.yaml:3: unsupported[0].when: expected 1 or more entries",
         ),
         (
-            "method/more/dora.yaml",
-            "name: dora\n",
-            "root/method/more/dora.yaml: is never read; options are method/NAME.yaml",
+            "trackers/loud.yaml",
+            "name: loud\n",
+            "root/trackers: is not the folder of an axis; did you mean tracker?",
         ),
         (
-            "method/dora.yml",
-            "name: dora\n",
-            "root/method/dora.yml: is never read; options are method/NAME.yaml",
+            "tracker/more/loud.yaml",
+            "name: loud\n",
+            "root/tracker/more/loud.yaml: is never read; options are tracker/NAME.yaml",
+        ),
+        (
+            "tracker/loud.yml",
+            "name: loud\n",
+            "root/tracker/loud.yml: is never read; options are tracker/NAME.yaml",
         ),
     ],
 )
@@ -161,14 +167,17 @@ def test_what_is_wrong_in_an_option(
     [
         ("train: {}\n", "root/cell.yaml:1: defaults: is not a list; write `- axis: option`"),
         ("defaults: {a: b}\n", "root/cell.yaml:1: defaults: is not a list; write `- axis: option`"),
-        ("defaults:\n  - lora\n", "root/cell.yaml:2: defaults[0]: is not `axis: option`; write it"),
         (
-            CELL.replace("method: lora", "method: lor"),
-            "root/cell.yaml:2: defaults[0].method: there is no file method/lor.yaml; did you mean ",
+            "defaults:\n  - quiet\n",
+            "root/cell.yaml:2: defaults[0]: is not `axis: option`; write it",
         ),
         (
-            CELL.replace("  - _self_", "  - method: lora"),
-            "root/cell.yaml:4: defaults[2].method: is an axis already; remove the entry",
+            CELL.replace("tracker: quiet", "tracker: quite"),
+            "root/cell.yaml:2: defaults[0].tracker: there is no file tracker/quite.yaml; did you ",
+        ),
+        (
+            CELL.replace("  - _self_", "  - tracker: quiet"),
+            "root/cell.yaml:4: defaults[2].tracker: is an axis already; remove the entry",
         ),
     ],
 )
@@ -181,13 +190,13 @@ def test_what_is_wrong_in_the_root_config(make_root: MakeRoot, text: str, expect
 def test_what_is_wrong_in_a_users_folder(make_root: MakeRoot, tmp_path: Path) -> None:
     """A user's folder can't replace options, redefine axes or change plain values unseen."""
     first = make_root(SMALL)
-    own = make_root({"method/lora.yaml": "name: lora\n"}, "own")
+    own = make_root({"tracker/quiet.yaml": "name: quiet\n"}, "own")
     assert refused([first, own]) == [
-        "own/method/lora.yaml: is in root/method/lora.yaml already; rename yours"
+        "own/tracker/quiet.yaml: is in root/tracker/quiet.yaml already; rename yours"
     ]
-    again = make_root({"cell.yaml": "defaults: [{method: lora}]\n"}, "again")
+    again = make_root({"cell.yaml": "defaults: [{tracker: quiet}]\n"}, "again")
     assert refused([first, again]) == [
-        "again/cell.yaml:1: defaults[0].method: is an axis already; remove the entry"
+        "again/cell.yaml:1: defaults[0].tracker: is an axis already; remove the entry"
     ]
     plain = make_root({"cell.yaml": "defaults: []\ntrain: {max_steps: 1}\n"}, "plain")
     assert refused([first, plain]) == [
@@ -200,27 +209,121 @@ def test_what_is_wrong_in_a_users_folder(make_root: MakeRoot, tmp_path: Path) ->
 
 def test_folders_without_yaml_are_no_axes(make_root: MakeRoot) -> None:
     """Notes, caches and the folder of specs may lie beside the axes."""
-    others = {"notes/read.md": "x", "method/read.md": "x", "specs/a.yaml": "test_id: a\n"}
+    others = {"notes/read.md": "x", "tracker/read.md": "x", "specs/a.yaml": "test_id: a\n"}
     groups = read_groups([make_root(SMALL | others)])
-    assert list(groups.axes) == ["method", "backend"]
+    assert list(groups.axes) == ["tracker", "backend"]
 
 
 def test_missing_root_config(make_root: MakeRoot) -> None:
     """A first folder without cell.yaml says so."""
-    (problem,) = refused([make_root({"method/lora.yaml": "name: lora\n"})])
+    (problem,) = refused([make_root({"tracker/quiet.yaml": "name: quiet\n"})])
     assert problem.startswith("root/cell.yaml: can't be read (no such file or directory)")
 
 
 def test_all_problems_at_once(make_root: MakeRoot) -> None:
     """Mistakes in several files are told together."""
-    files = {"method/a.yaml": "name: b\n", "method/c.yaml": "x: 1\n", "method/d.yaml": "name: [\n"}
+    files = {
+        "tracker/a.yaml": "name: b\n",
+        "tracker/c.yaml": "x: 1\n",
+        "tracker/d.yaml": "name: [\n",
+    }
     assert len(refused([make_root(SMALL | files)])) == 3
+
+
+@pytest.mark.parametrize("axis", OPTION_MODELS)
+def test_a_wrong_key_in_an_option_of_each_axis(make_root: MakeRoot, axis: str) -> None:
+    """Told with its line and the nearest right name."""
+    model, name = OPTION_MODELS[axis], SHIPPED_DEFAULTS[axis]
+    right = [key for key in model.model_fields if key not in Declarations.model_fields]
+    key = (right or ["implementation"])[-1]
+    text = (shipped_configs() / axis / f"{name}.yaml").read_text(encoding="utf-8")
+    text = text.replace(f"name: {name}\n", "name: mine\n", 1)
+    own = make_root({f"{axis}/mine.yaml": f"{text.rstrip()}\n{key}s: 1\n"}, "own")
+    (problem,) = refused([shipped_configs(), own])
+    line = len(text.rstrip().splitlines()) + 1
+    start = f"own/{axis}/mine.yaml:{line}: {key}s: is not a known key; did you mean "
+    assert problem.startswith(start)
+    assert key in problem.removeprefix(start)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        (
+            "quantizer/mine.yaml",
+            "name: mine\ntheory:\n  wieght_bits: 4\n",
+            "3: theory.wieght_bits: is not a known key; did you mean weight_bits",
+        ),
+        (
+            "quantizer/mine.yaml",
+            "name: mine\ntheory:\n  rounding:\n    code: absmx\n    bits: 4\n",
+            "4: theory.rounding.code: absmx is not one of its values; did you mean absmax?",
+        ),
+        (
+            "method/mine.yaml",
+            "name: mine\ntrains_base: false\nlearning_rates:\n  adaptiv: 1.0\n  plain: 1.0\n",
+            "4: learning_rates.adaptiv: is not a known key; did you mean adaptive?",
+        ),
+        (
+            "launcher/mine.yaml",
+            "name: mine\nprocesses: two\n",
+            "2: processes: expected a whole number, got 'two'; write it without quotes",
+        ),
+        (
+            "backend/mine.yaml",
+            "name: mine\nprepare:\n  cal: a:b\n  call: a:b\n",
+            "3: prepare.cal: is not a known key; did you mean call?",
+        ),
+    ],
+)
+def test_what_a_section_of_an_option_may_hold(
+    make_root: MakeRoot, file: str, text: str, expected: str
+) -> None:
+    """A wrong key or value is told wherever it stands."""
+    own = make_root({file: text}, "own")
+    assert f"own/{file}:{expected}" in "\n".join(refused([shipped_configs(), own]))
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong", "right"),
+    [
+        ("train", "max_step", "max_steps"),
+        ("dpo", "betta", "beta"),
+        ("generate", "temprature", "temperature"),
+        ("meters", "held_out_row", "held_out_rows"),
+    ],
+)
+def test_a_wrong_key_in_a_section_of_the_cell(
+    make_root: MakeRoot, section: str, wrong: str, right: str
+) -> None:
+    """What is no axis has a model as well."""
+    cell = CELL.partition("train:")[0] + f"{section}:\n  {wrong}: 1\n"
+    (problem,) = refused([make_root(SMALL | {"cell.yaml": cell})])
+    assert problem.startswith(f"root/cell.yaml:6: {section}.{wrong}: is not a known key; did you")
+    assert right in problem
+
+
+def test_a_key_that_is_given_twice(make_root: MakeRoot) -> None:
+    """Neither of its values is taken."""
+    text = "name: loud\nlines: 8\nlines: 16\n"
+    assert refused([make_root(SMALL | {"tracker/loud.yaml": text})]) == [
+        "root/tracker/loud.yaml:3: lines: is given twice, first in line 2; remove one"
+    ]
+
+
+def test_an_option_in_two_folders_of_a_users(make_root: MakeRoot) -> None:
+    """It would depend on the order of the folders which one is meant."""
+    same = {"method/mine.yaml": f"name: mine\n{METHOD}"}
+    roots = [shipped_configs(), make_root(same, "one"), make_root(same, "two")]
+    assert refused(roots) == [
+        "two/method/mine.yaml: is in one/method/mine.yaml already; rename yours"
+    ]
 
 
 def test_planning_imports_neither_hydra_nor_an_ml_library() -> None:
     """Whatever plans, lists or validates starts fast and works where no ML library is."""
     code = (
-        "import sys, tunematrix.matrix.plan, tunematrix.matrix.compose, tunematrix.spec\n"
+        "import sys, tunematrix.matrix.plan, tunematrix.project, tunematrix.spec\n"
         "heavy = {'hydra', 'omegaconf', 'torch', 'transformers', 'numpy', 'mlx'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -19,14 +19,15 @@ MakeRoot = Callable[..., Path]
 
 CELL = """
 defaults: [{recipe: sft}, {method: lora}, {quantizer: none}, {backend: cpu}]
-train: {batch_size: 8, accumulation: 1, seed: 0, rate: '${method.rate}'}
+train: {batch_size: 8, accumulation: 1, seed: 0}
 meters: {tensors: false}
 """
+RATES = "learning_rates: {adaptive: 0.01, plain: 1.0}\n"
 SMALL = {
     "cell.yaml": CELL,
     "recipe/sft.yaml": "name: sft\n",
-    "method/lora.yaml": "name: lora\nrate: 0.01\n",
-    "method/full.yaml": "name: full\nrate: 0.001\n",
+    "method/lora.yaml": "name: lora\ntrains_base: false\n" + RATES,
+    "method/full.yaml": "name: full\ntrains_base: true\n" + RATES,
     "quantizer/none.yaml": "name: none\n",
     "quantizer/int4.yaml": "name: int4\ncapabilities:\n"
     "  backend: {cpu: true, cuda: true}\n"
@@ -79,15 +80,15 @@ def test_ids(small: Groups) -> None:
         "a[cpu-int4]": ["a[cpu-int4-one]", "a[cpu-int4-two]"],
     }
     assert [cell.id for cell in found.cells] == list(chain(*arms_of(found).values()))
-    kept = ("backend=cpu", "meters.tensors=true")
-    assert [cell.overrides for cell in found.cells[:2]] == [kept, (*kept, "train.batch_size=4")]
+    kept = {"meters.tensors": True}
+    assert [cell.overrides for cell in found.cells[:2]] == [kept, {**kept, "train.batch_size": 4}]
 
 
 def test_axes_in_which_arms_differ(small: Groups) -> None:
     """A relation has both options; each arm its own."""
     arms = "  arms: {x: {method: lora}, y: {method: full}, z: {method: lora, train.seed: 3}}\n"
     (related,) = plan(specs(a=relating(arms)), small, CPU).relations
-    assert related.axes["method"] == "lora|full"
+    assert related.axes["method"] == ("lora", "full")
     assert related.axes["quantizer"] == "none"
     assert [arm.cell.axes["method"] for arm in related.arms] == ["lora", "full", "lora"]
 
@@ -97,8 +98,8 @@ def test_arms_go_before_the_overrides_of_the_spec(small: Groups) -> None:
     head = "overrides: {train.batch_size: 2, train.accumulation: 3}\n"
     (related,) = plan(specs(a=relating(head=head)), small, CPU).relations
     assert [arm.cell.overrides for arm in related.arms] == [
-        ("backend=cpu", "meters.tensors=true", "train.accumulation=3"),
-        ("backend=cpu", "meters.tensors=true", "train.batch_size=4", "train.accumulation=3"),
+        {"meters.tensors": True, "train.accumulation": 3},
+        {"meters.tensors": True, "train.batch_size": 4, "train.accumulation": 3},
     ]
 
 
@@ -118,7 +119,7 @@ def test_what_is_compared_is_kept(small: Groups, compare: str, kept: bool) -> No
     """Each arm keeps its tensors without being told; where none are compared, none does."""
     text = relating().replace("compare: [gradients]", f"compare: [{compare}]")
     (related,) = plan(specs(a=text), small, CPU).relations
-    assert ["meters.tensors=true" in arm.cell.overrides for arm in related.arms] == [kept, kept]
+    assert ["meters.tensors" in arm.cell.overrides for arm in related.arms] == [kept, kept]
 
 
 def test_what_a_spec_says_of_its_tensors(small: Groups) -> None:
@@ -127,15 +128,15 @@ def test_what_a_spec_says_of_its_tensors(small: Groups) -> None:
     arms = "  arms:\n    one: {}\n    two: {meters.tensors: true}\n"
     (related,) = plan(specs(a=relating(arms, head)), small, CPU).relations
     assert [arm.cell.overrides for arm in related.arms] == [
-        ("backend=cpu",),
-        ("backend=cpu", "meters.tensors=true"),
+        {},
+        {"meters.tensors": True},
     ]
 
 
 def test_a_cell_of_its_own_keeps_nothing(small: Groups) -> None:
     """Only arms are compared, though a cell run the same else."""
     found = plan(specs(a=relating(), b=""), small, CPU)
-    assert [cell.overrides for cell in found.cells if cell.id == "b[cpu]"] == [("backend=cpu",)]
+    assert [cell.overrides for cell in found.cells if cell.id == "b[cpu]"] == [{}]
 
 
 def test_arms_that_run_the_same_are_one_cell(small: Groups) -> None:
@@ -198,7 +199,6 @@ def test_an_arm_that_is_excluded(small: Groups) -> None:
     assert exclusion.cell.id == "a[cpu-full]"
     assert (exclusion.reason, exclusion.raises) == ("arm y: no gradient", "E")
     assert exclusion.cell.axes["quantizer"] == "int4"
-    assert "quantizer=int4" in exclusion.cell.overrides
 
 
 @pytest.mark.parametrize(
@@ -267,6 +267,28 @@ def test_a_planted_difference(small: Groups) -> None:
         ("a[cpu-two]!scaled", ("my.faults:scaled",)),
     ]
     assert [arm.cell.faults for arm in related.arms] == [(), ()]
+    assert (sabotaged.base_id, sabotaged.planted) == ("a[cpu]", "scaled")
+    assert sabotaged.arms[1].cell.planted == "scaled"
+
+
+def test_a_sabotage_of_all_arms(small: Groups) -> None:
+    """Under a seed, the id shows both; which is which is asked of the cell, not of its id."""
+    (related,) = under_seeds(plan(specs(a=relating()), small, CPU), 1).relations
+    sabotaged = related.sabotaged("half", "my.faults:halved")
+    assert sabotaged.id == "a[cpu]@0!half"
+    assert [(arm.cell.id, arm.cell.faults) for arm in sabotaged.arms] == [
+        ("a[cpu-one]@0!half", ("my.faults:halved",)),
+        ("a[cpu-two]@0!half", ("my.faults:halved",)),
+    ]
+    assert {(arm.cell.seed, arm.cell.planted) for arm in sabotaged.arms} == {(0, "half")}
+
+
+def test_axes_as_json(small: Groups) -> None:
+    """Several options of an axis are a list."""
+    arms = "  arms: {x: {method: lora}, y: {method: full}}\n"
+    (shown,) = plan(specs(a=relating(arms)), small, CPU).to_json()["relations"]
+    assert json.loads(json.dumps(shown))["axes"]["method"] == ["lora", "full"]
+    assert shown["axes"]["quantizer"] == "none"
 
 
 def test_json(small: Groups) -> None:
@@ -294,8 +316,12 @@ def test_seeds(small: Groups) -> None:
         *("c[cpu]@0", "a[cpu-one]@0", "a[cpu-two]@0"),
         *("c[cpu]@1", "a[cpu-one]@1", "a[cpu-two]@1"),
     ]
-    overrides = ("backend=cpu", "meters.tensors=true", "train.batch_size=4", "train.seed=1")
+    overrides = {"meters.tensors": True, "train.batch_size": 4, "train.seed": 1}
     assert found.cells[5].overrides == overrides
+    assert (found.cells[5].base_id, found.cells[5].seed) == ("a[cpu-two]", 1)
+    assert {(related.base_id, related.seed) for related in found.relations} == {
+        (f"{name}[cpu]", seed) for seed in (0, 1) for name in ("a", "b")
+    }
     assert arms_of(found) == {
         f"{name}[cpu]@{seed}": [f"a[cpu-one]@{seed}", f"a[cpu-two]@{seed}"]
         for seed in (0, 1)

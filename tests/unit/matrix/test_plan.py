@@ -66,7 +66,7 @@ def test_json(shipped: Groups, load: Load) -> None:
     assert cell["id"] == "a[cpu-bnb-int8-lora]"
     assert cell["file"] == "spec.yaml"
     assert cell["axes"]["quantizer"] == "bnb-int8"
-    assert cell["overrides"] == ["quantizer=bnb-int8", "backend=cpu"]
+    assert cell["overrides"] == {}
     assert cell["markers"] == ["smoke"]
     (exclusion,) = shown["exclusions"]
     assert exclusion["id"] == "a[cpu-bnb-int8-full]"

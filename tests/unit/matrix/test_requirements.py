@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tunematrix.matrix.capabilities import BuildTools
+from tunematrix.configuration.declarations import BuildTools
+from tunematrix.errors import Obstacle
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.matrix.requirements import Lack, build_tools, first_lack, importable
 
@@ -52,7 +53,11 @@ def test_first_lack(tmp_path: Path) -> None:
     )
     lack = first_lack({"backend": "one", "quantizer": "one"}, groups)
     assert lack == Lack("quantizer", "one", ("no_such_a", "no_such_b"), "pip install x")
-    assert str(lack) == "quantizer one needs no_such_a, no_such_b; install it with: pip install x"
+    assert lack.obstacle == Obstacle(
+        "the modules no_such_a, no_such_b",
+        "quantizer one needs no_such_a, no_such_b",
+        "install it with: pip install x",
+    )
     assert first_lack({"backend": "one"}, groups) is None
 
 

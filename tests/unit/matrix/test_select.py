@@ -11,7 +11,7 @@ from tunematrix.spec import Spec
 
 def cell(**axes: str) -> Cell:
     """Return a cell with these options."""
-    return Cell("a[cpu]", Spec(test_id="a", recipe="sft"), axes, ())
+    return Cell("a[cpu]", Spec(test_id="a", recipe="sft"), axes, {})
 
 
 def test_nothing_selects_everything() -> None:

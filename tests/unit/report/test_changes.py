@@ -30,7 +30,7 @@ def test_a_changed_outcome_is_told() -> None:
     (change,) = changed_cells([BROKEN], [LOCKED])
     assert (change.before, change.now, change.reason) == ("passed", "failed", "moved: 0 of 28")
     assert compared([BROKEN], [LOCKED], "cpu").splitlines() == [
-        "against cpu: mlx – → 1, peft 0.21.2 → 0.22.0",
+        "compared with cpu: mlx – → 1, peft 0.21.2 → 0.22.0",
         "  lora[cpu-lora-none]: passed → failed moved: 0 of 28",
         "  0 of 1 cells end as they do in cpu",
     ]
@@ -52,7 +52,7 @@ def test_equal_runs_have_no_rows() -> None:
     """Equal versions and outcomes are no noise."""
     assert changed_versions([LOCKED], [LOCKED]) == {}
     assert compared([LOCKED], [LOCKED], "cpu").splitlines() == [
-        "against cpu: the same versions",
+        "compared with cpu: the same versions",
         "  1 of 1 cells end as they do in cpu",
     ]
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from tunematrix.errors import BadInput
-from tunematrix.report.verified import CLOSING, OPENING, as_markdown, placed, verified_runs
+from tunematrix.report.rows import runs
+from tunematrix.report.verified import as_markdown, passed_by_quantizer, placed
 from tunematrix.results.record import Outcome, Record
 
+OPENING, CLOSING = "<!-- verified -->", "<!-- /verified -->"
 MACHINE = {
     "system": "Linux",
     "architecture": "x86_64",
@@ -43,11 +45,7 @@ RUN = (
 
 def test_one_run_is_one_line() -> None:
     """Outcomes worst first, passed cells of each quantizer, the versions that readers look for."""
-    (run,) = verified_runs(RUN)
-    assert run.date == "2026-11-22"
-    assert run.versions == {"torch": "2.13.0"}
-    assert list(run.counts.items()) == [("failed", 1), ("passed", 3), ("unsupported", 1)]
-    assert run.quantizers == {"none": 1, "bnb-nf4": 2}
+    (run,) = runs(RUN)
     (line,) = as_markdown({"cuda": "on a GPU"}, [run]).splitlines()[2:]
     assert line == (
         "| `cuda` | Xeon<br>Linux x86_64, Python 3.11.2 | torch 2.13.0 | 2026-11-22 | "
@@ -55,30 +53,51 @@ def test_one_run_is_one_line() -> None:
     )
 
 
-def test_the_gpu_is_the_hardware_where_there_is_one() -> None:
-    """The processor beside it says little."""
-    gpu = [replace(one, machine={**MACHINE, "gpu": "NVIDIA H200"}) for one in RUN]
-    assert verified_runs(gpu)[0].hardware == "NVIDIA H200"
-
-
 def test_relations_are_no_cells_of_a_quantizer() -> None:
     """Their arms are, already."""
-    axes = {"quantizer": "none|bnb-nf4"}
+    axes = {"quantizer": ("none", "bnb-nf4")}
     relation = replace(RUN[0], outcome="passed", arms=("x", "y"), axes=axes)
-    (run,) = verified_runs([*RUN, relation])
-    assert run.quantizers == {"none": 1, "bnb-nf4": 2}
-    assert run.counts == verified_runs(RUN)[0].counts
-    assert run.relations == {"passed": 1}
+    (run,) = runs([*RUN, relation])
+    assert passed_by_quantizer(run.cells) == {"none": 1, "bnb-nf4": 2}
     assert "<br>relations: 1 passed |" in as_markdown({run.environment: ""}, [run])
 
 
 def test_an_environment_without_records_says_so() -> None:
     """What never ran must not look as if it had; runs of two machines stand below each other."""
     other = [replace(one, run_id="20261123-101500-123") for one in RUN]
-    table = as_markdown({"cpu": "no GPU", "cuda": "on a GPU"}, verified_runs([*RUN, *other]))
+    table = as_markdown({"cpu": "no GPU", "cuda": "on a GPU"}, runs([*RUN, *other]))
     rows = table.splitlines()[2:]
     assert len(rows) == 3
     assert rows[0] == "| `cpu` | **not yet run on its hardware** | no GPU | – | – |"
+
+
+ATTACKS = (
+    "a | b",
+    "a\n\n# Title",
+    "<img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1))",
+    "`code`",
+    f"{CLOSING} over",
+    "\x1b]0;owned\x07",
+)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_records_put_nothing_into_a_page(attack: str) -> None:
+    """Whatever stands in them: it is text within its own cell, and no markup."""
+    keys = ("hardware", "system", "architecture", "python")
+    machine = dict.fromkeys(keys, attack)
+    odd = replace(
+        record("a", "passed", attack),
+        machine=machine,
+        versions={"torch": attack},
+        environment=attack,
+    )
+    table = as_markdown({"cpu": "no GPU"}, runs([odd]))
+    rows = table.splitlines()
+    assert [row.count("|") for row in rows] == [6] * 4
+    text = rows[-1].replace("<br>", "")
+    assert not set(text) & set("<>[]`\x1b\x07")
 
 
 def test_the_table_goes_where_the_page_has_a_place_for_it() -> None:

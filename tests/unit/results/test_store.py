@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,15 +91,144 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
         Store(tmp_path / "cpu" / "results.jsonl").append(_record())
 
 
-@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, "1", None])
-def test_another_schema_is_refused(store: Store, version: object) -> None:
-    """By its number and line, before its fields are looked at."""
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 10**30])
+def test_a_newer_schema_is_refused(store: Store, version: int) -> None:
+    """By its number and line, before its fields are looked at; it says what to do."""
     store.append(_record())
     with store.path.open("a") as file:
         file.write(json.dumps({"schema_version": version, "cells": 3}) + "\n")
-    expected = rf"results\.jsonl:2: schema {version}, this version reads {SCHEMA_VERSION}: use the"
-    with pytest.raises(BadInput, match=expected):
+    with pytest.raises(BadInput) as caught:
         store.read()
+    assert str(caught.value) == (
+        f"{store.path}:2: a record of schema {version}, and this tunematrix reads those up to "
+        f"{SCHEMA_VERSION}; upgrade tunematrix, or read the file with the one that wrote it"
+    )
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", "2", None, True, 1.0, [2]])
+def test_what_is_no_schema(store: Store, version: object) -> None:
+    """Something else wrote the line."""
+    store.path.parent.mkdir(parents=True)
+    store.path.write_text(json.dumps({**_record().to_json(), "schema_version": version}) + "\n")
+    with pytest.raises(
+        BadInput, match=r"results\.jsonl:1: not a record \(it has no schema_version"
+    ):
+        store.read()
+
+
+def test_each_wrong_field_is_named(store: Store) -> None:
+    """The first few, with what is wrong with each."""
+    wrong = {"outcome": "splendid", "reason": 3, "metrics": {"seconds": "x"}, "arms": 1}
+    store.path.parent.mkdir(parents=True)
+    store.path.write_text(json.dumps({**_record().to_json(), **wrong}) + "\n")
+    with pytest.raises(BadInput) as caught:
+        store.read()
+    text = str(caught.value)
+    assert text.startswith(f"{store.path}:1: not a record (outcome: Input should be 'passed', ")
+    assert "; reason: Input should be a valid string; metrics.seconds: " in text
+    assert text.endswith("; and 1 more); remove the line, or give another file")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A folder, for one."""
+    with pytest.raises(BadInput, match=r"can't be read: Is a directory; give a file of records"):
+        Store(tmp_path).read()
+
+
+CHECK = {"name": "a", "outcome": "passed", "measured": 1, "unit": "", "message": ""}
+V1 = {
+    "run_id": "20261122-212353-d8e3",
+    "cell_id": "same[cpu-bnb-nf4]@3!half_rate",
+    "spec": "configs/specs/same.yaml",
+    "environment": "cpu",
+    "axes": {"method": "full|lora", "backend": "cpu"},
+    "outcome": "passed",
+    "reason": "",
+    "link": "",
+    "checks": [],
+    "metrics": {},
+    "durations": {},
+    "versions": {},
+    "machine": {},
+    "run_dir": "",
+    "arms": ["x", "y"],
+    "schema_version": 1,
+}
+
+
+def test_records_of_schema_1(store: Store) -> None:
+    """What their texts held is data; what they never held is empty."""
+    store.path.parent.mkdir(parents=True)
+    plain = {**V1, "cell_id": "a[cpu]", "axes": {"method": "lora", "backend": "cpu"}}
+    del plain["arms"]
+    store.path.write_text(f"{json.dumps(V1)}\n{json.dumps(plain)}\n")
+    relation, cell = store.read()
+    assert (relation.base_id, relation.seed, relation.planted) == (
+        "same[cpu-bnb-nf4]",
+        3,
+        "half_rate",
+    )
+    assert relation.axes == {"method": ("full", "lora"), "backend": "cpu"}
+    assert (relation.backend, relation.schema_version) == ("cpu", SCHEMA_VERSION)
+    assert (relation.spec_digest, relation.overrides, relation.step) == ("", {}, None)
+    assert (cell.cell_id, cell.base_id, cell.seed, cell.planted) == ("a[cpu]", "a[cpu]", None, "")
+    assert (cell.axes["method"], cell.arms) == ("lora", ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell_id": 3},
+        {"cell_id": None},
+        {"axes": []},
+        {"axes": {"method": 3}},
+        {"outcome": "splendid"},
+        {"seed": "three"},
+        {"colour": "red"},
+        {"checks": [{**CHECK, "bound": {"kind": "\ud800"}}]},
+    ],
+)
+def test_malformed_records_of_schema_1(store: Store, change: dict[str, object]) -> None:
+    """They are refused with their line as well."""
+    store.path.parent.mkdir(parents=True)
+    store.path.write_text(json.dumps({**V1, **change}) + "\n")
+    with pytest.raises(BadInput, match=r"results\.jsonl:1: not a record \("):
+        store.read()
+
+
+def test_committed_records_are_read() -> None:
+    """Those of schema 1, too, with the backend of each."""
+    for file in sorted((Path(__file__).parents[3] / "docs/verified").glob("*.jsonl")):
+        records = Store(file).read()
+        assert len(records) > 50
+        assert {record.backend for record in records} == {records[0].environment}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tunematrix.results.record import Record
+from tunematrix.results.store import Store
+for number in range(50):
+    name = f"{sys.argv[2]}-{number}"
+    Store(Path(sys.argv[1])).append(Record("r", name, "a", "cpu", {}, "failed", "x" * 9000))
+"""
+
+
+def test_several_writers_lose_nothing(store: Store) -> None:
+    """Each waits for the other: a line that is being written is not taken for a torn one."""
+    command = [sys.executable, "-c", WRITER, str(store.path)]
+    writers = [subprocess.Popen([*command, name]) for name in ("a", "b", "c")]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    expected = {f"{name}-{number}" for name in "abc" for number in range(50)}
+    assert sorted(record.cell_id for record in store.read()) == sorted(expected)
+
+
+def test_a_surrogate_in_a_reason(store: Store) -> None:
+    """It ends neither the run nor the record."""
+    store.append(replace(_record(), reason="no file weights-\udcff.bin"))
+    (record,) = store.read()
+    assert record.reason == "no file weights-\\udcff.bin"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +241,10 @@ def test_another_schema_is_refused(store: Store, version: object) -> None:
         '"text"',
         "{}",
         '{"schema_version": 1}',
+        '{"schema_version": 2}',
         '{"schema_version": 1, "checks": [], "metrics": {}, "durations": {}, "colour": 1}',
+        "[" * 100_000,
+        "1" * 5_000,
         '{"schema_version": 1, "checks": [], "metrics": [], "durations": {}}',
         "\udcff",
     ],
@@ -121,7 +255,7 @@ def test_a_whole_line_that_is_no_record(store: Store, line: str) -> None:
     with store.path.open("ab") as file:
         file.write(line.encode(errors="surrogateescape") + b"\n")
     store.append(_record())
-    with pytest.raises(BadInput, match=r"results\.jsonl:2: not a record \(.*remove the line or"):
+    with pytest.raises(BadInput, match=r"results\.jsonl:2: not a record \(.*remove the line, or"):
         store.read()
 
 
@@ -144,5 +278,8 @@ def test_records_are_kept_under_the_name_of_their_machine(tmp_path: Path) -> Non
     (kept,) = Store(first).read()
     assert (kept.cell_id, kept.run_dir) == ("a", "")
     assert sorted(tmp_path.iterdir()) == [first]
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineProblem, match=r"can't .* Not a directory"):
+        keep(run, tmp_path / "file")
     with pytest.raises(BadInput, match="several runs"):
         keep([_record(), _record(run_id="another")], tmp_path)

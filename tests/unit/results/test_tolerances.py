@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tunematrix.checks.bound import AtMost, Exactly
 from tunematrix.checks.verdict import Verdict
 from tunematrix.errors import BadInput, NothingTested
+from tunematrix.matrix.cells import display_id
 from tunematrix.results.record import Record
 from tunematrix.results.tolerances import (
     LEAST_SEEDS,
@@ -26,25 +28,33 @@ MACHINE = {"architecture": "x86_64", "threads": 2}
 
 
 def record(
-    name: str = "a[cpu]@0", figure: float | None = 1e-7, backend: str = "cpu", **fields: Any
+    name: str = "a[cpu]",
+    seed: int | None = 0,
+    figure: float | None = 1e-7,
+    backend: str = "cpu",
+    **fields: Any,
 ) -> Record:
     """A relation's record under one seed."""
-    check = Verdict("same_gradients", "passed", figure, "<= 0.005", "", "no tensors")
+    check = Verdict("same_gradients", "passed", figure, AtMost(0.005), "", "no tensors")
     whole: dict[str, Any] = {
         "outcome": "passed",
         "checks": (check,),
         "arms": ("x", "y"),
         "versions": VERSIONS,
         "machine": MACHINE,
+        "base_id": name,
+        "seed": seed,
+        "backend": backend,
         **fields,
     }
-    return Record("20261224-101112-1a2f", name, "a.yaml", "cpu", {"backend": backend}, **whole)
+    shown = display_id(name, seed, whole.get("planted", ""))
+    return Record("20261224-101112-1a2f", shown, "a.yaml", "cpu", {"backend": backend}, **whole)
 
 
 def seeds(name: str = "a[cpu]", top: float = 1e-7, **fields: Any) -> list[Record]:
     """Records under enough seeds, the last of which differs most."""
     count = LEAST_SEEDS
-    return [record(f"{name}@{n}", top * (n + 1) / count, **fields) for n in range(count)]
+    return [record(name, n, top * (n + 1) / count, **fields) for n in range(count)]
 
 
 def refusal(records: Sequence[Record], folder: Path) -> list[str]:
@@ -70,7 +80,7 @@ def test_a_table_of_the_largest_differences(tmp_path: Path) -> None:
 def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """Small figures, round ones and zero are numbers again, whatever YAML takes for one."""
     figures = {"same_gradients": 1e-7, "same_losses": 0.0, "same_state": 5e-4, "same_logits": 1e-5}
-    checks = tuple(Verdict(name, "passed", f, "<= 1", "", "") for name, f in figures.items())
+    checks = tuple(Verdict(name, "passed", f, AtMost(1), "", "") for name, f in figures.items())
     (table,) = tabulate_all(seeds(checks=checks), tmp_path)
     path = write_tolerances(table, tmp_path, "cpu")
     assert path == tmp_path / "tolerances" / "cpu-x86_64.yaml"
@@ -120,7 +130,7 @@ def test_a_projects_own_rows_stand_before_the_shipped_ones(tmp_path: Path) -> No
     """Those that it doesn't have are the shipped ones."""
     roots = (tmp_path / "shipped", tmp_path / "own")
     for root, names, top in ((roots[0], "ab", 5e-4), (roots[1], "a", 1e-4)):
-        records = [one for name in names for one in seeds(f"{name}[cpu]", top)]
+        records = [record for name in names for record in seeds(f"{name}[cpu]", top)]
         (table,) = tabulate_all(records, root)
         write_tolerances(table, root, "cpu")
     both = read_tolerances(roots, "cpu-x86_64")
@@ -172,7 +182,7 @@ def test_the_order_of_versions_is_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("figure", [math.nan, math.inf])
 def test_relations_that_do_not_hold(tmp_path: Path, figure: float) -> None:
     """They are told, through JSON as well, and nothing is recorded."""
-    broken = [*seeds()[:-1], record("a[cpu]@19", figure, outcome="failed")]
+    broken = [*seeds()[:-1], record("a[cpu]", 19, figure, outcome="failed")]
     through_json = [Record.from_json(json.loads(json.dumps(one.to_json()))) for one in broken]
     (text,) = refusal(through_json, tmp_path)
     assert text.startswith(f"a[cpu]: same_gradients of an honest run is {figure}; ")
@@ -181,10 +191,16 @@ def test_relations_that_do_not_hold(tmp_path: Path, figure: float) -> None:
 @pytest.mark.parametrize(
     ("odd", "why"),
     [
-        (record("a[cpu]@19", None, outcome="failed"), "failed, so it measured nothing: no tensors"),
-        (record("a[cpu]@19", checks=(), outcome="error", reason="killed"), "error, so it measured"),
         (
-            record("a[cpu]@19", checks=(), outcome="unavailable", reason="no such library"),
+            record("a[cpu]", 19, None, outcome="failed"),
+            "failed, so it measured nothing: no tensors",
+        ),
+        (
+            record("a[cpu]", 19, checks=(), outcome="error", reason="killed"),
+            "error, so it measured",
+        ),
+        (
+            record("a[cpu]", 19, checks=(), outcome="unavailable", reason="no such library"),
             "unavailable, so it measured nothing: no such library",
         ),
     ],
@@ -198,7 +214,7 @@ def test_runs_that_measured_nothing(tmp_path: Path, odd: Record, why: str) -> No
 def test_the_warning_that_nothing_is_recorded(tmp_path: Path) -> None:
     """It measures nothing itself, and is what the first table is made in spite of."""
     (check,) = record().checks
-    warning = Verdict("tolerances", "warned", None, "a row", "", "nothing is recorded")
+    warning = Verdict("tolerances", "warned", None, Exactly("a row"), "", "nothing is recorded")
     (table,) = tabulate_all(seeds(checks=(check, warning)), tmp_path)
     assert list(table.spread["a[cpu]"]) == [check.name]
 
@@ -213,21 +229,21 @@ def test_what_is_unavailable_throughout_has_no_row(tmp_path: Path) -> None:
 
 def test_planted_differences_are_not_honest(tmp_path: Path) -> None:
     """They are run under the same seeds, and are no spread."""
-    planted = [record(f"a[cpu]@{n}!scaled", 3.0, outcome="passed") for n in range(LEAST_SEEDS)]
+    planted = [record("a[cpu]", n, 3.0, planted="scaled") for n in range(LEAST_SEEDS)]
     (table,) = tabulate_all(seeds() + planted, tmp_path)
     assert table.spread == {"a[cpu]": {"same_gradients": 1e-7}}
 
 
-@pytest.mark.parametrize("records", [[], [record("a[cpu]")], seeds(arms=())])
+@pytest.mark.parametrize("records", [[], [record("a[cpu]", None)], seeds(arms=())])
 def test_no_relation_under_seeds(tmp_path: Path, records: list[Record]) -> None:
     """It is said how to run them."""
-    with pytest.raises(NothingTested, match=r"run: nox -s ENV -- -m relation --seeds 20$"):
+    with pytest.raises(NothingTested, match=r"run: nox -s cpu -- -m relation --seeds 20$"):
         tabulate_all(records, tmp_path)
 
 
 def test_ratios_are_no_differences(tmp_path: Path) -> None:
     """Their bounds stand in the spec."""
-    ratio = Verdict("ratio_stored_mb", "passed", 0.3, "<= 0.4", "times", "")
+    ratio = Verdict("ratio_stored_mb", "passed", 0.3, AtMost(0.4), "times", "")
     (table,) = tabulate_all(seeds() + seeds("b[cpu]", checks=(ratio,)), tmp_path)
     assert list(table.spread) == ["a[cpu]"]
 
@@ -282,8 +298,8 @@ def test_a_library_that_is_not_installed_ages_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("figure", [0.001, 0.5])
 def test_rows_that_would_see_nothing(tmp_path: Path, name: str, figure: float) -> None:
     """Whatever is compared: what would allow 1 % is told for each check, and none is recorded."""
-    fine = Verdict("same_updates", "passed", 9e-4, "<= 1", "", "")
-    blind = Verdict(name, "failed", figure, "<= 0.005", "", "")
+    fine = Verdict("same_updates", "passed", 9e-4, AtMost(1), "", "")
+    blind = Verdict(name, "failed", figure, AtMost(0.005), "", "")
     assert refusal(seeds() + seeds("b[cpu]", checks=(fine, blind)), tmp_path) == [
         f"b[cpu]: {name} would allow 10 times {figure:.2g} of honest runs, and see no 1%; "
         "compare less"
@@ -316,10 +332,17 @@ def test_hardware_class(backend: str, machine: dict[str, Any], expected: str) ->
     assert hardware_class(record(backend=backend, machine=machine)) == expected
 
 
+@pytest.mark.parametrize(("threads", "counted"), [(4, 4), (None, 1)])
+def test_threads(tmp_path: Path, threads: int | None, counted: int) -> None:
+    """MLX says nothing of them, and computes as it does."""
+    (table,) = tabulate_all(seeds(machine={**MACHINE, "threads": threads}), tmp_path)
+    assert table.threads == counted
+
+
 def test_each_gpu_has_a_table(tmp_path: Path) -> None:
     """One rounds otherwise than the other, in the same kind of machine."""
     gpus = ("H200", "T4")
     machines = [{**MACHINE, "gpu": gpu} for gpu in gpus]
-    records = [one for machine in machines for one in seeds(backend="cuda", machine=machine)]
+    records = [record for machine in machines for record in seeds(backend="cuda", machine=machine)]
     found = tabulate_all(records, tmp_path)
     assert [table.hardware for table in found] == ["cuda-h200", "cuda-t4"]

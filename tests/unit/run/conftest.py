@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from tests.tiny import tiny_configuration
 
 from tunematrix.evidence.run_dir import CellFile, RunDir
-from tunematrix.run.driver import Driver
-from tunematrix.run.process_tree import is_alive
+from tunematrix.run.executor import Executor
+from tunematrix.run.local.executors import open_executor
+from tunematrix.run.local.process_tree import is_alive
 
 MakeCell = Callable[..., RunDir]
 Survivors = Callable[[RunDir, float], list[int]]
@@ -25,14 +28,14 @@ def importable_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[Driver]:
+def executor() -> Iterator[Executor]:
     """One fork server for all tests of a module."""
-    with Driver(["email.mime.text", "hydra.utils"], report=print) as driver:
-        with pytest.MonkeyPatch.context() as environment:
-            # It would hide that the last lines before a crash are lost.
-            environment.delenv("PYTHONUNBUFFERED", raising=False)
-            driver.start()
-        yield driver
+    with pytest.MonkeyPatch.context() as environment:
+        # It would hide that the last lines before a crash are lost.
+        environment.delenv("PYTHONUNBUFFERED", raising=False)
+        executor = open_executor("auto", ["email.mime.text", "hydra.utils"], say=print)
+    with closing(executor):
+        yield executor
 
 
 @pytest.fixture
@@ -43,9 +46,8 @@ def make_cell(tmp_path: Path) -> MakeCell:
 
     def make(recipe: str, faults: Sequence[str] = ()) -> RunDir:
         run_dir = RunDir.create(tmp_path / f"run-{next(runs)}", f"{recipe}[cpu]")
-        implementation = {"_target_": f"recipes_for_run.{recipe}", "_partial_": True}
-        config = {"recipe": {"implementation": implementation}, "learning_rate": 3e-4}
-        run_dir.write_cell(CellFile(recipe, config, str(run_dir.output), tuple(faults)))
+        config = tiny_configuration(f"recipes_for_run.{recipe}", learning_rate=3e-4)
+        run_dir.write_cell(CellFile(recipe, config, tuple(faults)))
         return run_dir
 
     return make

@@ -6,28 +6,29 @@ Usage: python drive.py FOLDER RECIPE [MODULE_TO_PRELOAD]
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
+from tests.tiny import tiny_configuration
+
 from tunematrix.evidence.run_dir import CellFile, RunDir
-from tunematrix.run.driver import Driver
+from tunematrix.run.local.executors import open_executor
 
 
 def cell(folder: Path, recipe: str) -> RunDir:
     """The cell of a tiny recipe."""
     run_dir = RunDir.create(folder, recipe)
-    implementation = {"_target_": f"recipes_for_run.{recipe}", "_partial_": True}
-    config = {"recipe": {"implementation": implementation}}
-    run_dir.write_cell(CellFile(recipe, config, str(run_dir.output)))
+    run_dir.write_cell(CellFile(recipe, tiny_configuration(f"recipes_for_run.{recipe}")))
     return run_dir
 
 
 def main(folder: Path, recipe: str, *preload: str) -> None:
     """Runs the recipe until somebody interferes."""
-    with Driver(preload, report=print) as driver:
+    with closing(open_executor("auto", preload, say=print)) as executor:
         try:
-            driver.run(cell(folder, recipe), timeout=600)
+            executor.run(cell(folder, recipe), timeout=600)
         except KeyboardInterrupt:
-            end = driver.run(cell(folder, "succeed"), timeout=30)
+            end = executor.run(cell(folder, "succeed"), timeout=30)
             print(f"interrupted, next cell exits with {end.code}")
 
 

@@ -12,17 +12,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from tunematrix.configuration import Configuration
+from tunematrix.errors import Obstacle, Unavailable
 from tunematrix.evidence.events import Determinants
 from tunematrix.evidence.log import EventLog
 
-Config = Mapping[str, Any]
+Config = Configuration
 
 
 def succeed(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -43,6 +44,11 @@ def succeed(config: Config, events: EventLog, output_dir: Path) -> None:
         "stdin": os.read(0, 1).decode(),
     }
     events.write(Determinants(surroundings))
+
+
+def name_references(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Tells where it would share what it measures of an original."""
+    events.write(Determinants({"references": config.references}))
 
 
 def raise_in_phase(config: Config, events: EventLog, output_dir: Path) -> None:
@@ -138,14 +144,14 @@ def stop_at_a_breakpoint(config: Config, events: EventLog, output_dir: Path) -> 
 
 def read_context(config: Config, events: EventLog, output_dir: Path) -> None:
     """Tells what it was given, as seen under a fault."""
-    details = {"learning_rate": config["learning_rate"], "planted": os.environ.get("PLANTED")}
+    details = {"learning_rate": config.train.learning_rate, "planted": os.environ.get("PLANTED")}
     events.write(Determinants(details))
 
 
 @contextmanager
 def plant(config: Config) -> Iterator[None]:
     """A fault that leaves a trace as long as it is entered."""
-    os.environ["PLANTED"] = str(config["learning_rate"])
+    os.environ["PLANTED"] = str(config.train.learning_rate)
     yield
     del os.environ["PLANTED"]
 
@@ -154,6 +160,24 @@ def prepare(path: str) -> None:
     """A preparation."""
     print("preparing")
     Path(path).write_text("ready")
+
+
+def fill(cache_dir: str) -> None:
+    """A preparation that leaves something in the cache."""
+    Path(cache_dir).mkdir()
+    (Path(cache_dir) / "filled").touch()
+
+
+def refuse() -> None:
+    """A preparation that finds no device, and says so in words that could mislead."""
+    raise Unavailable(Obstacle("a device", "Unusable: none\nto do: ", "buy one", present=True))
+
+
+@contextmanager
+def break_down(config: Config) -> Iterator[None]:
+    """A fault that raises itself."""
+    raise LookupError("what it would sabotage is gone")
+    yield
 
 
 def canary_that_lives() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tunematrix.evidence.run_dir import RunDir, folder_name
-from tunematrix.run.process_tree import is_alive
+from tunematrix.run.local.process_tree import is_alive
 
 HERE = Path(__file__).parent
 
@@ -27,12 +27,15 @@ Survivors = Callable[[RunDir, float], list[int]]
 def _driving(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A driver in a process group of its own, as under a terminal."""
     command = [sys.executable, str(HERE / "drive.py"), str(folder), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as driver:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as driver:
         yield driver
         driver.kill()
 
 
-def _await(condition: Callable[[], bool], seconds: float = 20) -> None:
+def _await(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -60,13 +63,13 @@ def _is_hanging(recipe: str, run_dir: RunDir) -> bool:
 def test_nothing_outlives_a_killed_driver(
     tmp_path: Path, recipe: str, run_dir: RunDir, survivors: Survivors
 ) -> None:
-    """After kill -9, fork server, guard, worker and daemons are gone within 10 seconds."""
+    """After kill -9, fork server, guard, worker and daemons are gone soon after."""
     with _driving(tmp_path, recipe) as driver:
         _await(lambda: _is_hanging(recipe, run_dir))
         below = psutil.Process(driver.pid).children(recursive=True)
         driver.kill()
-    assert survivors(run_dir, 10) == []
-    _await(lambda: not any(is_alive(process) for process in below), seconds=10)
+    assert survivors(run_dir, 60) == []
+    _await(lambda: not any(is_alive(process) for process in below), seconds=60)
 
 
 def test_a_worker_follows_even_when_all_above_it_are_killed(
@@ -80,7 +83,7 @@ def test_a_worker_follows_even_when_all_above_it_are_killed(
         above = [process for process in psutil.Process(worker).parents() if process.pid != 1]
         for process in above[: above.index(psutil.Process(driver.pid)) + 1]:
             process.kill()
-    assert survivors(run_dir, 10) == []
+    assert survivors(run_dir, 60) == []
 
 
 def test_ctrl_c_ends_the_cell_and_the_driver_goes_on(
@@ -91,7 +94,7 @@ def test_ctrl_c_ends_the_cell_and_the_driver_goes_on(
         _await(lambda: _is_hanging(recipe, run_dir))
         # The terminal signals the whole foreground group: fork server and guard get it too.
         os.killpg(driver.pid, signal.SIGINT)
-        output, _ = driver.communicate(timeout=30)
+        output, _ = driver.communicate(timeout=120)
     assert "interrupted, next cell exits with 0" in output
     assert driver.returncode == 0
     assert survivors(run_dir, 0) == []
@@ -105,23 +108,24 @@ def test_a_hanging_import_does_not_outlive_a_killed_driver(
     (tmp_path / "hangs_on_import.py").write_text(
         f"import pathlib, time\npathlib.Path({str(there)!r}).touch()\ntime.sleep(600)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(tmp_path))
     with _driving(tmp_path, "succeed", "hangs_on_import") as driver:
         _await(there.exists)
         below = psutil.Process(driver.pid).children(recursive=True)
         driver.kill()
-    _await(lambda: not any(is_alive(process) for process in below), seconds=10)
+    _await(lambda: not any(is_alive(process) for process in below), seconds=60)
 
 
 def test_cells_see_nothing_of_the_driver(tmp_path: Path) -> None:
     """Under `python -m pytest` a cell never sees the test runner, nor what is typed to it."""
     (tmp_path / "test_it.py").write_text(
+        "from contextlib import closing\n"
         "from drive import cell\n"
-        "from tunematrix.run.driver import Driver\n"
+        "from tunematrix.run.local.executors import open_executor\n"
         "def test_it(tmp_path):\n"
-        "    with Driver([], report=print) as driver:\n"
+        "    with closing(open_executor('auto', [], say=print)) as executor:\n"
         "        run_dir = cell(tmp_path, 'succeed')\n"
-        "        assert driver.run(run_dir, timeout=30).code == 0\n"
+        "        assert executor.run(run_dir, timeout=60).code == 0\n"
         "    print(run_dir.events.read_text())\n"
     )
     pytest_options = ["-s", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from tunematrix.errors import RanksEnded
 from tunematrix.evidence import collect
 from tunematrix.evidence.events import Determinants, Event, Finished, Raised, Rank, Started
 from tunematrix.evidence.log import EventLog, read_events
-from tunematrix.evidence.run_dir import CellFile, RunDir
+from tunematrix.evidence.run_dir import RunDir
 from tunematrix.run import ranks
-from tunematrix.run.driver import Driver
+from tunematrix.run.executor import Executor
 
 MakeCell = Callable[..., RunDir]
 
@@ -45,7 +46,8 @@ def test_who_raised_is_blamed(run_dir: RunDir, other: Raised) -> None:
     """Not the one that lost its connection, even if the launcher noticed that one first."""
     _left(run_dir, 0, other)
     _left(run_dir, 1, RAISED, stderr="one\ntwo\n")
-    blamed = ranks.blame(run_dir, RanksEnded({0: 1}, 2))
+    (blamed,) = ranks.blame(run_dir, RanksEnded({0: 1}, 2))
+    assert isinstance(blamed, Raised)
     assert blamed.exception == RAISED.exception
     assert blamed.phase == "train"
     assert blamed.message == "rank 1 of 2: no such label\n    one\n    two"
@@ -58,7 +60,8 @@ def test_who_died_is_blamed(run_dir: RunDir, code: int, said: str) -> None:
     """It says nothing itself, so its code and its last lines do."""
     _left(run_dir, 0, CLOSED)
     _left(run_dir, 1, stderr="last words\n")
-    blamed = ranks.blame(run_dir, RanksEnded({1: code}, 2))
+    (blamed,) = ranks.blame(run_dir, RanksEnded({1: code}, 2))
+    assert isinstance(blamed, Raised)
     assert blamed.message.startswith(f"rank 1 of 2 {said}")
     assert blamed.message.endswith("\n    last words")
     assert "RuntimeError" in blamed.exception
@@ -71,7 +74,8 @@ def test_who_never_came_is_blamed(run_dir: RunDir) -> None:
     )
     _left(run_dir, 0, CLOSED)
     _left(run_dir, 1, stderr=stack)
-    blamed = ranks.blame(run_dir, RanksEnded({0: 1}, 2))
+    (blamed,) = ranks.blame(run_dir, RanksEnded({0: 1}, 2))
+    assert isinstance(blamed, Raised)
     assert blamed.message.startswith("rank 1 of 2 left the others waiting")
     assert 'File "a.py", line 1 in a' in blamed.message.split("\n")[1]
     assert "g.py" not in blamed.message
@@ -81,7 +85,8 @@ def test_where_all_lost_their_connection(run_dir: RunDir) -> None:
     """Nobody else is to blame, so the one that was noticed is."""
     for number in (0, 1):
         _left(run_dir, number, CLOSED)
-    blamed = ranks.blame(run_dir, RanksEnded({1: 1}, 2))
+    (blamed,) = ranks.blame(run_dir, RanksEnded({1: 1}, 2))
+    assert isinstance(blamed, Raised)
     assert blamed.message.startswith("rank 1 of 2: [../third_party")
 
 
@@ -102,17 +107,19 @@ def make_fresh(make_cell: MakeCell) -> Callable[[str], RunDir]:
         settings = {"processes": 1, "hash_seed": 4711}
         implementation = {"_target_": "tunematrix.run.fresh.launch", "_partial_": True, **settings}
         cell = run_dir.read_cell()
-        config = {**cell.config, "launcher": {"name": "fresh", "implementation": implementation}}
-        run_dir.write_cell(CellFile(cell.cell_id, config, cell.output_dir))
+        fresh = {"name": "fresh", "implementation": implementation}
+        launcher = cell.config.launcher.model_copy(update=fresh)
+        config = cell.config.model_copy(update={"launcher": launcher})
+        run_dir.write_cell(replace(cell, config=config))
         return run_dir
 
     return make
 
 
-def test_a_fresh_interpreter(driver: Driver, make_fresh: Callable[[str], RunDir]) -> None:
+def test_a_fresh_interpreter(executor: Executor, make_fresh: Callable[[str], RunDir]) -> None:
     """It has the seed that was asked for, imports of its own, and leaves all its evidence."""
     run_dir = make_fresh("succeed")
-    evidence = collect(run_dir, driver.run(run_dir, timeout=60))
+    evidence = collect(run_dir, executor.run(run_dir, timeout=60))
     started, notice = evidence.one(Started), evidence.one(Determinants)
     assert evidence.exit.code == 0 and evidence.exit.leftovers == ()
     assert started is not None and notice is not None
@@ -131,11 +138,11 @@ def test_a_fresh_interpreter(driver: Driver, make_fresh: Callable[[str], RunDir]
     ],
 )
 def test_a_fresh_interpreter_that_ends_early(
-    driver: Driver, make_fresh: Callable[[str], RunDir], recipe: str, kind: str, said: str
+    executor: Executor, make_fresh: Callable[[str], RunDir], recipe: str, kind: str, said: str
 ) -> None:
     """The cell fails as it would without one, and says how it ended."""
     run_dir = make_fresh(recipe)
-    evidence = collect(run_dir, driver.run(run_dir, timeout=60))
+    evidence = collect(run_dir, executor.run(run_dir, timeout=60))
     raised = evidence.one(Raised)
     assert evidence.exit.code == 1
     assert raised is not None
@@ -144,11 +151,11 @@ def test_a_fresh_interpreter_that_ends_early(
 
 
 def test_a_fresh_interpreter_that_hangs(
-    driver: Driver, make_fresh: Callable[[str], RunDir], survivors: Callable[..., list[int]]
+    executor: Executor, make_fresh: Callable[[str], RunDir], survivors: Callable[..., list[int]]
 ) -> None:
     """At the time limit its stack is in the log, and it is gone with its worker."""
     run_dir = make_fresh("sleep")
-    evidence = collect(run_dir, driver.run(run_dir, timeout=6))
+    evidence = collect(run_dir, executor.run(run_dir, timeout=10))
     assert evidence.exit.timed_out
     assert "recipes_for_run.py" in evidence.stderr
     assert survivors(run_dir, 5) == []

@@ -12,7 +12,7 @@ import pytest
 from tunematrix.evidence import collect
 from tunematrix.evidence.events import Finished, Raised, Started
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.run.worker import run_foreground
+from tunematrix.run.foreground import Foreground
 
 MakeCell = Callable[..., RunDir]
 
@@ -34,11 +34,11 @@ def test_the_foreground_shows_everything(
 ) -> None:
     """Nothing is redirected, and the events are written all the same."""
     run_dir = make_cell("read_context", faults=["recipes_for_run:plant"])
-    end = run_foreground(run_dir)
+    end = Foreground().run(run_dir, 0)
     assert (end.code, end.isolation, end.timed_out) == (0, "foreground", False)
     assert collect(run_dir, end).one(Finished) is not None
 
-    end = run_foreground(make_cell("raise_in_phase"))
+    end = Foreground().run(make_cell("raise_in_phase"), 0)
     assert end.code == 1
     assert "ConnectionResetError: no more tokens" in capfd.readouterr().err
 
@@ -49,8 +49,8 @@ def test_breakpoints_work_in_the_foreground(make_cell: MakeCell) -> None:
     code = (
         "import pathlib\n"
         "from tunematrix.evidence.run_dir import RunDir\n"
-        "from tunematrix.run.worker import run_foreground\n"
-        f"print(run_foreground(RunDir(pathlib.Path({str(run_dir.path)!r}))))\n"
+        "from tunematrix.run.foreground import Foreground\n"
+        f"print(Foreground().run(RunDir(pathlib.Path({str(run_dir.path)!r})), 0))\n"
     )
     done = _python("-c", code, typed="answer = '42'\ncontinue\n")
     assert "(Pdb)" in done.stdout
@@ -66,7 +66,7 @@ def test_a_cell_runs_as_a_command(
     """`python -m tunematrix.run.worker RUN_DIR` runs the same body, exit code included."""
     run_dir = make_cell(recipe)
     done = _python("-m", "tunematrix.run.worker", str(run_dir.path))
-    events = collect(run_dir, run_foreground(run_dir)).events
+    events = collect(run_dir, Foreground().run(run_dir, 0)).events
     assert done.returncode == code
     # The later run has replaced the events of the earlier one.
     assert [isinstance(event, Started) for event in events].count(True) == 1

@@ -59,7 +59,7 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
         (ARMS + "  compare: []\n", "7: relation.compare: compares nothing; give compare or ratio"),
         (
             ARMS + "  compare: [gradients, updats]\n",
-            "7: relation.compare[1]: expected 'gradients', 'updates', 'parameters', 'state', ",
+            "7: relation.compare[1]: updats is not one of its values; did you mean updates?",
         ),
         (
             ARMS + "  compare: [losses, losses]\n",
@@ -75,7 +75,7 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
         ),
         (
             ARMS + "  compare: [stored_mb]\n",
-            "7: relation.compare[0]: expected 'gradients', 'updates', 'parameters', 'state', ",
+            "7: relation.compare[0]: stored_mb is not one of its values; ",
         ),
         (
             ARMS + "  ratio: {stored_mb: {1x8: {max: 0.4}}}\n",
@@ -95,11 +95,11 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
         ),
         (
             ARMS + SAME + "  tolerance: {gradient: 0.1}\n",
-            "8: relation.tolerance.gradient: expected 'gradients', 'updates', 'parameters', 's",
+            "8: relation.tolerance.gradient: gradient is not one of its values; did you mean gr",
         ),
         (
             ARMS + SAME + "  tolerance: {gradients: -0.1}\n",
-            "8: relation.tolerance.gradients: expected at least 0.0, got -0.1; raise it",
+            "8: relation.tolerance.gradients: expected at least 0, got -0.1; raise it",
         ),
         (
             ARMS + SAME + "  of_rounding: 2\n",
@@ -107,7 +107,7 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
         ),
         (
             ARMS + SAME + PLANTED % ("8x2", "faults:two"),
-            "8: relation.planted[1].arm: 8x2 is no arm; give one of 1x8, 8x1",
+            "8: relation.planted[1].arm: 8x2 is not an arm; give one of 1x8, 8x1",
         ),
         (
             ARMS + SAME + PLANTED % ("1x8", "more_faults:one"),
@@ -123,11 +123,11 @@ PLANTED = "  planted: [{arm: 8x1, fault: 'faults:one'}, {arm: %s, fault: '%s'}]\
         ),
         (
             "  arms: {x: {}, y: {logits: merge}}\n  compare: [logits]\n",
-            "4: relation.arms.y.logits: merge is no stage; give one of base, trained, reloaded, ",
+            "4: relation.arms.y.logits: merge is not a stage; give one of base, trained, reloaded",
         ),
         (
             "  arms:\n    x: {}\n    y:\n      logits: 3\n  compare: [logits]\n",
-            "7: relation.arms.y.logits: 3 is no stage; give one of base, trained, reloaded, ",
+            "7: relation.arms.y.logits: 3 is not a stage; give one of base, trained, reloaded",
         ),
         (ARMS + SAME + "  colour: red\n", "8: relation.colour: is not a known key; it can be arms"),
     ],

@@ -122,19 +122,20 @@ def test_missing_file(tmp_path: Path) -> None:
         load_specs([tmp_path / "a.yaml"])
 
 
-def test_document_form_is_refused_by_name(problems_of: ProblemsOf) -> None:
-    """The known form is understood in full, and refused for one reason alone."""
-    assert problems_of(DOCUMENT_FORM) == [
-        "spec.yaml:2: project_dir: needs the recipe command, which does not exist yet; "
-        "set the file aside until it does"
-    ]
+def test_document_form_is_read_unchanged(tmp_path: Path) -> None:
+    """With what it says, and the document's defaults."""
+    (tmp_path / "spec.yaml").write_text(DOCUMENT_FORM)
+    (spec,) = load_specs([tmp_path])
+    assert spec.runs_command
+    assert spec.dynamic_args["max_steps"] == 200
+    assert (spec.gpu_requirement, spec.expected_files) == (1, ("trainer_logs.json",))
 
 
 def test_document_form_is_validated_in_full(problems_of: ProblemsOf) -> None:
-    """What is wrong in a spec of the known form is told beside the refusal."""
+    """What is wrong in a spec of the known form is said, all of it."""
     broken = DOCUMENT_FORM.replace("max_steps: 200", "max_steps: [2]") + "typo: 1\n"
     routes = [line.split(": ")[1] for line in problems_of(broken)]
-    assert routes == ["project_dir", "dynamic_args.max_steps", "typo"]
+    assert routes == ["dynamic_args.max_steps", "typo"]
 
 
 def test_document_form_can_be_described() -> None:
@@ -149,14 +150,11 @@ def test_document_form_can_be_described() -> None:
         ("test_id: a\n", ["spec.yaml:1: recipe: is missing; name what a run does (sft), or giv"]),
         (
             "test_id: a\nproject_dir: p\n",
-            [
-                "spec.yaml:1: config: is missing; the recipe command needs it",
-                "spec.yaml:2: project_dir: needs the recipe command, which does not exist yet; s",
-            ],
+            ["spec.yaml:1: config: is missing; a spec without a recipe runs a trainer"],
         ),
         (
             "test_id: a\nconfig: c\n",
-            ["spec.yaml:1: project_dir: is missing; the recipe command needs it"],
+            ["spec.yaml:1: project_dir: is missing; a spec without a recipe runs a trainer"],
         ),
         (
             "test_id: a\nrecipe: sft\nproject_dir: p\ndynamic_args: {}\n",
@@ -167,16 +165,16 @@ def test_document_form_can_be_described() -> None:
         ),
         (
             "test_id: a\nrecipe: sft\ninference: {max_tokens: 5}\n",
-            ["spec.yaml:3: inference: needs the recipe serve, which does not exist yet; remove "],
+            ["spec.yaml:3: inference: belongs to the recipe command, and sft would ignore it"],
         ),
         (
             "test_id: a\nrecipe: sft\nfinalize: {quantize: int4}\n",
-            ["spec.yaml:3: finalize: needs the recipe serve, which does not exist yet; remove "],
+            ["spec.yaml:3: finalize: belongs to the recipe command, and sft would ignore it"],
         ),
         (
             "test_id: a\nrecipe: sft\ninference: {max_tokens: 0, promt: x}\n",
             [
-                "spec.yaml:3: inference: needs the recipe serve, which does not exist yet; remov",
+                "spec.yaml:3: inference: belongs to the recipe command, and sft would ignore it",
                 "spec.yaml:3: inference.max_tokens: expected more than 0, got 0; raise it",
                 "spec.yaml:3: inference.promt: is not a known key; did you mean prompt?",
             ],

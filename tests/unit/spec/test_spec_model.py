@@ -141,8 +141,8 @@ def test_where_an_absent_entry_belongs(load: Load) -> None:
         ("gap_closed: {}", "gap_closed: bounds nothing; give min, max or both"),
         ("memory: {}", "memory: bounds nothing; give one of stored_mb, allocator_peak_mb, proc"),
         ("logit_error: {}", "logit_error.max: is missing; add it"),
-        ("reload: {max_difference: -1}", "reload.max_difference: expected at least 0.0, got -1"),
-        ("throughput: {min_tokens_per_second: 0}", "expected more than 0.0, got 0; raise it"),
+        ("reload: {max_difference: -1}", "reload.max_difference: expected at least 0, got -1"),
+        ("throughput: {min_tokens_per_second: 0}", "expected more than 0, got 0; raise it"),
     ],
 )
 def test_bounds_that_decide_nothing(problems_of: ProblemsOf, text: str, expected: str) -> None:

@@ -14,7 +14,7 @@ LINK = "https://example.org"
 
 
 def _cell(axes: Mapping[str, str]) -> Cell:
-    return Cell("a[one]", Spec(test_id="a", recipe="sft"), axes, ())
+    return Cell("a[one]", Spec(test_id="a", recipe="sft"), axes, {})
 
 
 def test_known_failures_of_a_cell() -> None:
@@ -32,7 +32,7 @@ def test_known_failures_of_a_cell() -> None:
             "known_failures": [{**entry, "link": link} for entry in entries],
         }
     )
-    cell = Cell("a[cpu]", spec, {"quantizer": "hqq-int8", "method": "lora"}, ())
+    cell = Cell("a[cpu]", spec, {"quantizer": "hqq-int8", "method": "lora"}, {})
     assert known_failures(cell) == (
         Expected("ValueError", None, "r1", link),
         Expected(None, "reload", "r2", link),
@@ -71,11 +71,11 @@ def test_known_failures_of_a_relation() -> None:
             "known_failures": entries,
         }
     )
-    cells = {name: Cell(f"a[{name}]", spec, axes, ()) for name, axes in arms.items()}
+    cells = {name: Cell(f"a[{name}]", spec, axes, {}) for name, axes in arms.items()}
     related = Related(
         "a[one]",
         spec,
-        {"method": "lora|dora"},
+        {"method": ("lora", "dora")},
         tuple(Arm(name, cell, "trained") for name, cell in cells.items()),
     )
     assert [one.check for one in known_failures(related)] == [

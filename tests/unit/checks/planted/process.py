@@ -70,9 +70,9 @@ PLANTED: Table = {
     ),
     "gradient_checkpointing": (
         lambda run: run.edited(MicroBatch, layer_calls=(2,)),
-        "[1, 2]",
+        "1, 2",
         "1",
-        "layers ran [1, 2] times per micro-batch, not 1; checkpointing was ignored",
+        "layers ran 1, 2 times per micro-batch, not 1; checkpointing was ignored",
     ),
     "activations": (
         lambda run: run.edited(MicroBatch, 0, stale=3),

@@ -25,11 +25,11 @@ PLANTED: Table = {
         lambda run: run.edited(MicroBatch, 0, faithful=0),
         0.75,
         "1",
-        "75% of 8 rows count exactly their all tokens and the end token; the rest have shuffled",
+        "in 75% of 8 rows the loss counts exactly the right tokens (all) and the end token; in the",
     ),
     "micro_batches": (
         lambda run: run.recording(*run.evidence.all(MicroBatch)[1:]),
-        "[1, 2] per step",
+        "1, 2 per step",
         "2 per step, each of 2 rows",
         "steps with [1] micro-batches, micro-batches of []; accumulation",
     ),
@@ -78,7 +78,7 @@ PLANTED: Table = {
     "learning_rate": (
         lambda run: run.edited(OptimizerStep, 2, learning_rates=(0.01, 0.004)),
         0.006,
-        "<= 1e-08 in each of 4 steps",
+        "<= 1e-08, in each of 4 steps",
         "step 2 used 0.004, constant from 0.01 with 0 warm-up steps asks for 0.01; "
         "the scheduler was ignored",
     ),
@@ -99,7 +99,7 @@ PLANTED: Table = {
         lambda run: run.edited(OptimizerStep, 1, gradient_error=0.15),
         0.15,
         "<= 0.0001",
-        "of step 1 differ from those of its loss by 15.00% of the largest, their norm before or",
+        "of step 1 differ from those of its loss by 15% of the largest; micro-batches were lost",
     ),
     "optimizer_update": (
         lambda run: run.edited(OptimizerStep, 1, deviation=0.39),
@@ -121,14 +121,14 @@ PLANTED: Table = {
     ),
     "interrupted": (
         lambda run: run.edited(OptimizerStep, 2, stretch=0),
-        "3",
+        "after step 3",
         "after step 2",
         "the interruption was ignored",
     ),
     "evaluations": (
         lambda run: run.edited(LoggedEvaluation, 0, loss=math.nan),
         2,
-        "2 or more, each finite",
+        ">= 2, each finite",
         "its loss isn't finite",
     ),
     "evaluation_loss": (
@@ -141,7 +141,7 @@ PLANTED: Table = {
         lambda run: run.edited(Evaluation, 1, loss=4.4),
         0.2,
         "0.85 to 1",
-        "went from 5.4000 to 4.4000 nats/token over a floor of 0.4000; likely the wrong",
+        "went from 5.4000 to 4.4000 nats per token; the lowest possible is 0.4000; likely",
     ),
     "parity_logits": (
         lambda run: run.edited(Parity, 0, difference=0.03),

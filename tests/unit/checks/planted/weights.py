@@ -12,6 +12,7 @@ from tunematrix.evidence.events import (
     BaseWeights,
     Changed,
     Generation,
+    LayerFormula,
     LogitError,
     Merged,
     Reload,
@@ -31,13 +32,13 @@ PLANTED: Table = {
             Storage, layers=(("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 131_072))
         ),
         32.0,
-        "4.394 within 1%, the worst of 2 layers",
+        "4.39355 within 1%, the worst of 2 layers",
         "up_proj stores 32.000 bits per weight, bnb-nf4 in theory 4.394; it wasn't quantized",
     ),
     "base_weights": (
         lambda run: run.edited(BaseWeights, layers=(("q_proj", 0.12, 0.0912),)),
         0.12,
-        "0.08664 to 0.09394 for q_proj, the worst of 2 tensors",
+        "0.08664 to 0.093936, for q_proj, the worst of 2 tensors",
         "q_proj of the loaded base is off its checkpoint by 0.12 of its norm; rounding it plainly",
     ),
     "base_products": (
@@ -55,7 +56,7 @@ PLANTED: Table = {
     "trainable": (
         lambda run: run.edited(Trainable, actual=("q_proj.lora_A", "q_proj.lora_B", "norm")),
         3,
-        "4 by name",
+        "4, by name",
         "2 of 4 expected parameters don't train (up_proj.lora_A, up_proj.lora_B); "
         "1 unexpected ones do (norm); likely target modules",
     ),
@@ -68,19 +69,19 @@ PLANTED: Table = {
     "adapter_dropout": (
         lambda run: run.edited(AdapterDropout, zeroed=0),
         0.0,
-        "0.1 within 0.0025",
+        "0.1 within 0.00254558",
         "0.000% of the adapters' inputs were dropped in training, configured are 10.000%",
     ),
     "dropout_factor": (
         lambda run: run.edited(AdapterDropout, factor=1.0),
         1.0,
-        "1.1111 within 1%",
+        "1.11111 within 1%",
         "was multiplied by 1, not by 1.1111; adapters learn at another scale",
     ),
     "dropout_independent": (
         lambda run: run.edited(AdapterDropout, alike=91_000),
         0.91,
-        "0.82 within 0.0073",
+        "0.82 within 0.00728944",
         "91.000% of the masks of two rows or two steps agree, by chance 82.000% do",
     ),
     "attached": (
@@ -105,7 +106,12 @@ PLANTED: Table = {
     ),
     "adapter_formula": (
         lambda run: run.recording(
-            AdapterFormula((("q_proj", 2e-7, 0.2, 0.5), ("up_proj", 0.1, 0.1, 0.5)))
+            AdapterFormula(
+                (
+                    LayerFormula("q_proj", 2e-7, 0.2, 0.5),
+                    LayerFormula("up_proj", 0.1, 0.1, 0.5),
+                )
+            )
         ),
         0.2,
         "<= 0.0001",
@@ -118,7 +124,7 @@ PLANTED: Table = {
         "measured 1 to 2, configured 2; alpha, rank or its root was ignored",
     ),
     "adapter_rank": (
-        lambda run: run.recording(AdapterFormula((("q_proj", 2e-7, 2e-7, 3e-8),))),
+        lambda run: run.recording(AdapterFormula((LayerFormula("q_proj", 2e-7, 2e-7, 3e-8),))),
         3e-8,
         ">= 0.0001",
         "the rows of q_proj's first factor depend on each other (least over largest singular value",
@@ -172,7 +178,7 @@ PLANTED: Table = {
     "sampled_nats": (
         lambda run: run.edited(Generation, 4, nats=13.7).edited(Generation, 5, nats=13.7),
         -3.3,
-        "0 within 1.85",
+        "0 within 1.85203",
         "7 stories have -3.3 nats over the grammar's entropy; below, the temperature was ignored",
     ),
 }

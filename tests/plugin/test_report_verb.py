@@ -1,0 +1,122 @@
+"""`tunematrix report`: what was recorded is shown again, or it is said what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunematrix.results.record import SCHEMA_VERSION, Outcome, Record
+from tunematrix.results.store import Store
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project, Verb
+
+OTHER = """
+[tool.tunematrix.environments.other]
+description = "The same, elsewhere"
+backends = ["plain"]
+"""
+
+
+def recorded(project: Project, environment: str, *outcomes: Outcome) -> str:
+    """Write records of a run of an environment, and return their file."""
+    axes = {"backend": "plain", "recipe": "sft", "method": "lora", "quantizer": "none"}
+    path = project.root / f".tunematrix/{environment}/results.jsonl"
+    for number, outcome in enumerate(outcomes):
+        run_id, name = f"20261128-141907-{environment}", f"a[{number}]"
+        record = Record(run_id, name, "a.yaml", environment, axes, outcome, f"why {number}")
+        Store(path).append(record)
+    return str(path.relative_to(project.root))
+
+
+def test_a_section_for_each_environment(project: Project, verb: Verb) -> None:
+    """Whether they are named, or their files are."""
+    with (project.root / "pyproject.toml").open("a") as file:
+        file.write(OTHER)
+    files = [recorded(project, name, "passed", "passed") for name in ("plain", "other")]
+    for arguments in (["-e", "plain", "-e", "other"], files):
+        code, text = verb(project, "report", *arguments)
+        assert code == 0
+        for name in ("plain", "other"):
+            assert f"{name}   run 20261128-141907-{name}, 2026-11-28 14:19\n" in text
+        assert text.count("✓  sft     lora    none       ✓2\n") == 2
+
+
+def test_reasons_on_request(project: Project, verb: Verb) -> None:
+    """What failed is always told."""
+    recorded(project, "plain", "failed", "known_failure", "unsupported")
+    short, whole = (verb(project, "report", "-e", "plain", *more)[1] for more in ((), ("--all",)))
+    again = "  tunematrix run -e plain 'a.yaml::a[0]'\n"
+    for text in (short, whole):
+        assert f"✗ a[0]\n  why 0\n{again}" in text
+    assert "1 cell is declared unsupported and 1 is known to fail; --all shows why\n" in short
+    assert "why 1" not in short and "why 2" not in short
+    assert "≈ known failure ×1: why 1\n    a[1]\n· unsupported ×1: why 2\n    a[2]\n" in whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": SCHEMA_VERSION + 1}, "a record of schema 3, and this tunematrix reads"),
+        ({"outcome": "splendid"}, "not a record (outcome: Input should be 'passed', 'failed', "),
+        ({"colour": "red"}, "not a record (colour: Unexpected keyword argument)"),
+    ],
+)
+def test_records_that_cannot_be_read(
+    project: Project, verb: Verb, change: dict[str, object], message: str
+) -> None:
+    """They are refused with file and line."""
+    file = project.root / recorded(project, "plain", "passed")
+    odd = {**json.loads(file.read_text()), **change}
+    with file.open("a") as lines:
+        lines.write(json.dumps(odd) + "\n")
+    code, text = verb(project, "report", "-e", "plain")
+    assert code == 4
+    assert f"results.jsonl:2: {message}" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.md", None, "No such file or directory"),
+        ("conf", None, "Is a directory"),
+        ("odd.md", b"\xff", "can't decode"),
+        ("bare.md", b"# A page\n", "the page has no place for the table; write <!-- verified -->"),
+    ],
+)
+def test_pages_that_take_no_table(
+    project: Project, verb: Verb, name: str, content: bytes | None, message: str
+) -> None:
+    """It is said what is wrong with them."""
+    if content is not None:
+        (project.root / name).write_bytes(content)
+    file = recorded(project, "plain", "passed")
+    code, text = verb(project, "report", "-e", "plain", file, "--markdown", name)
+    assert (code, message in text) == (4, True)
+
+
+def test_files_that_are_no_records(project: Project, verb: Verb) -> None:
+    """Absent ones and empty ones."""
+    (project.root / "empty.jsonl").touch()
+    assert verb(project, "report", "gone.jsonl")[0] == 4
+    code, text = verb(project, "report", "empty.jsonl")
+    assert (code, "there is no record in empty.jsonl" in text) == (5, True)
+
+
+def test_a_folder_that_is_a_file(project: Project, verb: Verb) -> None:
+    """Records can't be kept there."""
+    file = recorded(project, "plain", "passed")
+    code, text = verb(project, "report", file, "--save", "pyproject.toml")
+    assert (code, "Not a directory" in text) == (6, True)
+
+
+def test_a_terminal_that_knows_no_symbols(project: Project) -> None:
+    """They are shown by their numbers there."""
+    recorded(project, "plain", "passed")
+    command = ["report", "-e", "plain"]
+    project.variables.update(PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    run = project.tunematrix(*command)
+    assert run.code == 0, run.text
+    assert r"cells: \u2713 1 passed" in run.text

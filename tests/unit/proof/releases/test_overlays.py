@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.unit.proof.releases.conftest import Wheel
+
+from tunematrix.proof.releases.overlays import NotInstalled, digest, overlay, paths, told
+
+ONE = {"wobble": "1.0"}
+
+
+def test_what_is_pinned_comes_first(tmp_path: Path, wheel: Wheel) -> None:
+    """A process with an overlay imports its release, and its metadata say so."""
+    wheel("1.0", "KIND = 'old'\n")
+    folder = overlay(ONE, tmp_path / "cache", lambda _: None)
+    code = "import importlib.metadata as m, wobble; print(wobble.KIND, m.version('wobble'))"
+    environment = {**os.environ, **paths(folder, {})}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["old", "1.0"]
+
+
+def test_it_is_made_once(tmp_path: Path, wheel: Wheel) -> None:
+    """The second time nothing is installed: the wheel may be gone."""
+    wheel("1.0")
+    said: list[str] = []
+    first = overlay(ONE, tmp_path / "cache", said.append)
+    shutil.rmtree(tmp_path / "wheels")
+    assert overlay(ONE, tmp_path / "cache", said.append) == first
+    assert said == ["installing wobble 1.0"]
+
+
+def test_what_was_interrupted_is_repaired(tmp_path: Path, wheel: Wheel) -> None:
+    """A half-made folder is made anew, and what lay in it is gone."""
+    wheel("1.0", "KIND = 'whole'\n")
+    draft = tmp_path / "cache" / f"{digest(ONE)}.unfinished"
+    draft.mkdir(parents=True)
+    (draft / "wobble.py").write_text("KIND = 'half'")
+    (draft / "rest.py").write_text("")
+    folder = overlay(ONE, tmp_path / "cache", lambda _: None)
+    assert (folder / "wobble.py").read_text() == "KIND = 'whole'\n"
+    assert not (folder / "rest.py").exists() and not draft.exists()
+
+
+def test_what_nobody_has(tmp_path: Path, wheel: Wheel) -> None:
+    """The reason is the installer's own, and no folder is left that looks like an overlay."""
+    wheel("1.0")
+    with pytest.raises(NotInstalled, match=r"wobble==9\.9"):
+        overlay({"wobble": "9.9"}, tmp_path / "cache", lambda _: None)
+    assert not (tmp_path / "cache" / digest({"wobble": "9.9"})).exists()
+
+
+def test_neither_uv_nor_pip(tmp_path: Path, wheel: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can install, it says what to get."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    with pytest.raises(NotInstalled, match="neither uv nor pip"):
+        overlay(ONE, tmp_path / "cache", lambda _: None)
+
+
+def test_names() -> None:
+    """One overlay whatever the order and the spelling of names, another for another release."""
+    assert digest({"a_b": "1", "c": "2"}) == digest({"c": "2", "A-B": "1"})
+    assert digest(ONE) != digest({"wobble": "1.1"})
+
+
+def test_told() -> None:
+    """Of many releases those that matter are named."""
+    assert told({"urllib3": "2", "trl": "0.13.0"}) == "trl 0.13.0 and 1 more"
+    assert told({}) == ""
