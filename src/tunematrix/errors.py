@@ -41,6 +41,24 @@ class BadInput(TunematrixError):
     exit_code = ExitCode.BAD_INPUT
 
 
+class WrongSetting(BadInput):
+    """An entry of a step's config, or the file that it names, can't be used.
+
+    Attributes:
+        route: the keys that lead to the entry, such as ("dataset", "text_field").
+    """
+
+    def __init__(self, route: tuple[str, ...], text: str) -> None:
+        super().__init__(text)
+        self.route = route
+
+
+class StepFailed(TunematrixError):
+    """A step did its work, and what came of it isn't right; the text says what."""
+
+    exit_code = ExitCode.FAILED
+
+
 class NothingTested(TunematrixError):
     """The run selected no cell, or could run none."""
 

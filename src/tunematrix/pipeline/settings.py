@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from tunematrix.configuration.section import Section
+from tunematrix.configuration.variables import filled, variables_in
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.paths import shown
 from tunematrix.spec.explain import findings
@@ -21,8 +22,6 @@ from tunematrix.spec.yaml_tree import Tree, Value, empty_entries, read_tree, tex
 
 Settings = TypeVar("Settings", bound=Section)
 
-# `{{name}}` is no variable, and `${NAME}` one of the environment, which stays as it is.
-_VARIABLE = re.compile(r"\{\{\w+\}\}|(?<!\$)\{(\w+)\}")
 _ASSIGNMENT = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 _TOKEN = re.compile(r"hf_\w{6,}")
 # Where a problem is that no file has; shown as a file would be.
@@ -81,7 +80,7 @@ def _read(file: Path, model: type[Settings], assignments: Iterable[str]) -> Step
             raise BadInput(f"{name}=…: {shown(file)} has no variable or key of that name; {advice}")
     routes = tuple(overrides)
     refuse(_unset(tree, routes, data, variables))
-    data = _filled(data, variables)
+    data = filled(data, variables)
     try:
         return StepConfig(_validated(model, data, overrides), tree, routes)
     except ValidationError as error:
@@ -164,27 +163,17 @@ def _index(data: object, route: Route) -> int:
 
 def _names(data: Any) -> Iterator[str]:
     for _, text in texts(data):
-        yield from (match[1] for match in _VARIABLE.finditer(text) if match[1])
+        yield from variables_in(text)
 
 
 def _unset(
     tree: Tree, overridden: tuple[Route, ...], data: Any, variables: Mapping[str, str]
 ) -> Iterator[Problem]:
     for route, text in texts(data):
-        for name in dict.fromkeys(_names(text)):
+        for name in dict.fromkeys(variables_in(text)):
             if name not in variables:
                 words = f"{{{name}}} is not set; add {name}=VALUE to the command"
                 yield _located(tree, overridden, route, words)
-
-
-def _filled(value: Any, variables: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        return _VARIABLE.sub(lambda m: variables[m[1]] if m[1] else m[0][1:-1], value)
-    if isinstance(value, dict):
-        return {key: _filled(entry, variables) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_filled(entry, variables) for entry in value]
-    return value
 
 
 def _validated(model: type[Settings], data: Any, overrides: Mapping[Route, str]) -> Settings:

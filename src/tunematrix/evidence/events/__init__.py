@@ -40,6 +40,14 @@ from tunematrix.evidence.events.model import (
     StoredLayer,
     Transfer,
 )
+from tunematrix.evidence.events.pipeline import (
+    StepBegun,
+    StepDone,
+    StepProblem,
+    StepProgress,
+    StepTrained,
+    StepWarning,
+)
 from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
     BrokenFault,
@@ -126,6 +134,12 @@ Event = (
     | RankEnded
     | Repository
     | LogSource
+    | StepBegun
+    | StepDone
+    | StepProblem
+    | StepProgress
+    | StepTrained
+    | StepWarning
 )
 
 __all__ = [
@@ -180,7 +194,13 @@ __all__ = [
     "Repository",
     "SavedSettings",
     "Started",
+    "StepBegun",
+    "StepDone",
     "StepLoss",
+    "StepProblem",
+    "StepProgress",
+    "StepTrained",
+    "StepWarning",
     "Storage",
     "StoredLayer",
     "Switches",

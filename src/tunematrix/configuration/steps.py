@@ -1,0 +1,250 @@
+"""What the steps of a pipeline are told: the configs of sft, dpo, generate and serve.
+
+The names are those that users' configs have. A step reads files and writes files; texts may hold
+`{variables}`, which are filled in before a step begins.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from tunematrix.configuration.section import NonEmpty, Section
+
+FloatLike = Annotated[float, Strict(False)]
+Device = Literal["cpu", "cuda", "mps", "mlx"]
+DEVICE = (
+    "Where it is computed: cpu, cuda, mps or mlx. One that isn't there is an error. A spec leaves "
+    "it out: there it is the cell's backend."
+)
+
+
+class ModelFolder(Section):
+    """The model that a step begins with."""
+
+    path: NonEmpty = Field(
+        description="Folder of a model, or of an adapter that an earlier step saved."
+    )
+
+
+class DatasetFile(Section):
+    """A file of rows."""
+
+    path: NonEmpty = Field(description="The file.")
+    format: Literal["json", "jsonl", "csv", "parquet"] | None = Field(
+        None, description="How it is written; by default what its name ends with."
+    )
+
+
+class TextDataset(DatasetFile):
+    """Rows with a text each."""
+
+    text_field: NonEmpty = Field("text", description="Field that holds the text.")
+
+
+class PreferenceDataset(DatasetFile):
+    """Rows with a prompt and two answers each."""
+
+    prompt_field: NonEmpty = Field("prompt", description="Field that holds the prompt.")
+    chosen_field: NonEmpty = Field("chosen", description="Field that holds the better answer.")
+    rejected_field: NonEmpty = Field("rejected", description="Field that holds the worse answer.")
+
+
+class PromptDataset(DatasetFile):
+    """Rows with a prompt each."""
+
+    prompt_field: NonEmpty = Field("prompt", description="Field that holds the prompt.")
+
+
+class LoraSettings(Section):
+    """A low-rank adapter on every linear layer of the decoder."""
+
+    rank: int = Field(8, ge=1, description="Rank of its two factors.")
+    alpha: FloatLike = Field(16.0, gt=0, description="Its product is scaled by alpha / rank.")
+    dropout: FloatLike = Field(0.0, ge=0, lt=1, description="Share of its inputs that is dropped.")
+
+
+class StepTraining(Section):
+    """What training is told, whatever it trains on."""
+
+    max_steps: int = Field(ge=1, description="Number of optimizer steps.")
+    batch_size: int = Field(1, ge=1, description="Rows in a micro-batch.")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, description="Micro-batches in an optimizer step."
+    )
+    learning_rate: FloatLike = Field(2e-4, gt=0, description="Learning rate after the warm-up.")
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate goes on after the warm-up."
+    )
+    warmup_steps: int = Field(
+        0, ge=0, description="Steps in which the learning rate rises to its full value."
+    )
+    weight_decay: FloatLike = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    max_grad_norm: FloatLike = Field(
+        1.0, ge=0, description="Gradients with a larger norm are clipped to it; 0: no clipping."
+    )
+    max_seq_length: int = Field(1024, ge=2, description="Longer rows are cut to it (tokens).")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type of the base model's weights."
+    )
+    quantizer: str = Field(
+        "",
+        description="How the base's weights are stored: an option of the axis quantizer, such as "
+        "bnb-nf4. A spec leaves it out: there it is the cell's.",
+    )
+    lora: LoraSettings = Field(default_factory=LoraSettings, description="The adapter.")
+    seed: int = Field(0, ge=0, description="Seed of all random choices.")
+    threads: int = Field(0, ge=0, description="Threads on a CPU; 0: as many as it has cores.")
+    save_steps: int = Field(
+        0, ge=0, description="Steps between two checkpoints; 0: one at the end alone."
+    )
+    output_dir: str = Field(
+        "", description="Folder that gets the checkpoints and, at the end, what was trained."
+    )
+
+
+class SftTraining(StepTraining):
+    """The section `training` of a config of `tunematrix sft`."""
+
+    method: Literal["lora", "qlora", "full"] = Field(
+        "lora",
+        description="What is trained: an adapter, an adapter over a quantized base, or everything.",
+    )
+
+
+class DpoAlignment(StepTraining):
+    """The section `alignment` of a config of `tunematrix dpo`."""
+
+    method: Literal["dpo"] = Field("dpo", description="How it is aligned.")
+    learning_rate: FloatLike = Field(5e-5, gt=0, description="Learning rate after the warm-up.")
+    beta: FloatLike = Field(
+        0.1, gt=0, description="Weight of the distance to the model that it begins with."
+    )
+    adapter: Literal["continue", "merge"] = Field(
+        "continue",
+        description="What becomes of an adapter that it begins with: it is trained on, or merged "
+        "into its base below a new one.",
+    )
+
+
+class SftExpectations(Section):
+    """What fine-tuning has to come to."""
+
+    loss_max: FloatLike | None = Field(
+        None, gt=0, description="Largest logged loss at the end (nats per token)."
+    )
+
+
+class DpoExpectations(Section):
+    """What aligning has to come to."""
+
+    preference_min: FloatLike | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Least mean probability of the chosen answer, of the two, at the end.",
+    )
+
+
+class SftStep(Section):
+    """The config of `tunematrix sft`."""
+
+    model: ModelFolder
+    dataset: TextDataset
+    training: SftTraining
+    device: Device | None = Field(None, description=DEVICE)
+    expect: SftExpectations = Field(
+        default_factory=SftExpectations, description="What it has to come to."
+    )
+
+
+class DpoStep(Section):
+    """The config of `tunematrix dpo`."""
+
+    model: ModelFolder
+    dataset: PreferenceDataset
+    alignment: DpoAlignment
+    device: Device | None = Field(None, description=DEVICE)
+    expect: DpoExpectations = Field(
+        default_factory=DpoExpectations, description="What it has to come to."
+    )
+
+
+class Scorer(Section):
+    """A model that judges texts by their perplexity."""
+
+    path: NonEmpty = Field(description="Folder of the model.")
+    perplexity_max: FloatLike = Field(
+        500.0, gt=0, description="Largest perplexity of prompt and answer together."
+    )
+
+
+class GenerationSettings(Section):
+    """How answers are written."""
+
+    max_new_tokens: int = Field(64, ge=1, description="Longest answer (tokens).")
+    temperature: FloatLike = Field(
+        0.0, ge=0, description="0 takes the likeliest token each time; above, tokens are drawn."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the draws.")
+    batch_size: int = Field(8, ge=1, description="Prompts that are answered together.")
+    output_dir: str = Field("", description="Folder that gets generated.jsonl.")
+
+
+class GenerateStep(Section):
+    """The config of `tunematrix generate`."""
+
+    model: ModelFolder
+    prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
+        (), description="Prompts, written out here."
+    )
+    dataset: PromptDataset | None = Field(None, description="A file of prompts.")
+    generation: GenerationSettings = Field(
+        default_factory=GenerationSettings, description="How answers are written."
+    )
+    scorer: Scorer | None = Field(None, description="Model that judges the answers.")
+    device: Device | None = Field(None, description=DEVICE)
+
+    @model_validator(mode="after")
+    def _has_prompts(self) -> Self:
+        if bool(self.prompts) == (self.dataset is not None):
+            text = "needs prompts, as a list or as a dataset, and not as both"
+            raise PydanticCustomError("no_prompts", text, {"route": ("prompts",)})
+        return self
+
+
+class ServeStep(Section):
+    """The config of `tunematrix serve`."""
+
+    model: ModelFolder
+    prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
+        ("Once upon a time",), min_length=1, description="What the server is asked."
+    )
+    max_tokens: int = Field(32, ge=1, description="Longest answer (tokens).")
+    port: int = Field(0, ge=0, le=65535, description="Port of 127.0.0.1; 0 takes one that is free.")
+    server_timeout: FloatLike = Field(
+        120.0, gt=0, description="Seconds in which the server has to be ready."
+    )
+    stay: bool = Field(
+        False, description="Whether it goes on serving once it has been tried, until Ctrl-C."
+    )
+    output_dir: str = Field("", description="Folder for what is merged to be served, and for logs.")
+    scorer: Scorer | None = Field(None, description="Model that judges the answers.")
+    device: Device | None = Field(None, description=DEVICE)
+
+
+class PipelineSteps(Section):
+    """The steps of a pipeline, each where it is named; they are taken in this order."""
+
+    sft: SftStep | None = Field(None, description="Fine-tuning.")
+    dpo: DpoStep | None = Field(None, description="Aligning.")
+    generate: GenerateStep | None = Field(None, description="Writing answers.")
+    serve: ServeStep | None = Field(None, description="Serving.")
+    resume: str = Field(
+        "", description="Checkpoint that training goes on from: its folder, or latest."
+    )
+    dry_run: bool = Field(
+        False, description="Whether everything is read and checked, and nothing trained or written."
+    )

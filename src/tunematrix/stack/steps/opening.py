@@ -1,0 +1,141 @@
+"""A folder of a model, or of an adapter → its base, its tokenizer, and the model itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from peft import PeftModel
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunematrix.configuration import Configuration
+from tunematrix.errors import BadInput, WrongSetting
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.methods.common import describe
+from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
+from tunematrix.stack.toyworld import models
+
+ROUTE = ("model", "path")
+ADAPTER = "adapter_config.json"
+_TOKENIZER = "tokenizer_config.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a step begins with.
+
+    Attributes:
+        path: the folder that it was given.
+        base: folder of the base model; adapter: that of the adapter over it, None for none.
+    """
+
+    path: Path
+    base: Path
+    adapter: Path | None = None
+
+
+def find(path: str, config: Configuration) -> Source:
+    """Find a model, or an adapter and its base.
+
+    Args:
+        path: a folder, or `toyworld://` and the name of one of our own models.
+        config: the cell's.
+
+    Raises:
+        WrongSetting: the folder isn't there, or lacks what a model must have.
+    """
+    folder = Path(path).expanduser()
+    try:
+        if not (folder / ADAPTER).is_file():
+            found = models.resolve(path, Path(config.cache_dir or "."))
+            return Source(found, found)
+        base = _base_of(folder)
+        if not any(folder.glob("*.safetensors")):
+            text = "has adapter_config.json and no adapter_model.safetensors; save it again"
+            raise WrongSetting(ROUTE, f"{path}: {text}")
+        return Source(folder.resolve(), models.checkpoint.checked(base), folder.resolve())
+    except WrongSetting:
+        raise
+    except BadInput as error:
+        raise WrongSetting(ROUTE, str(error)) from None
+
+
+def _base_of(adapter: Path) -> Path:
+    try:
+        named = json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))
+        base = Path(str(named["base_model_name_or_path"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = f"{adapter / ADAPTER} can't be read ({type(error).__name__}); save the adapter again"
+        raise WrongSetting(ROUTE, text) from None
+    if base.is_dir():
+        return base
+    raise WrongSetting(
+        ROUTE,
+        f"{adapter} is an adapter over {base}, and there is no such folder; likely the base model "
+        f"was moved, or is named as on the Hub: correct base_model_name_or_path in {ADAPTER}",
+    )
+
+
+def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that was saved with the adapter, else the base's; it can pad."""
+    own = source.adapter if source.adapter and (source.adapter / _TOKENIZER).is_file() else None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        own or source.base, local_files_only=True, trust_remote_code=False
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def layers_of(source: Source) -> Base:
+    """Describe the base model by its configuration alone; no weight is read."""
+    settings = AutoConfig.from_pretrained(
+        source.base, local_files_only=True, trust_remote_code=False
+    )
+    with torch.device("meta"):
+        return describe(AutoModelForCausalLM.from_config(settings, trust_remote_code=False))
+
+
+def load_base(source: Source, config: Configuration, dtype: str = "float32") -> PreTrainedModel:
+    """Load the base model as the cell's quantizer stores it, onto the cell's device."""
+    quantizer: TorchQuantizer = instantiate(config.quantizer.implementation)
+    weights = getattr(torch, dtype)
+    placement = Placement(config.backend.device, weights, weights, Path(config.cache_dir or "."))
+    return quantizer.load(source.base, layers_of(source).linears, placement)
+
+
+def load(source: Source, config: Configuration, dtype: str = "float32") -> nn.Module:
+    """Load what was trained, to be asked and not to be trained on: unquantized, adapter on."""
+    weights = getattr(torch, dtype)
+    device = config.backend.device
+    placement = Placement(device, weights, weights, Path(config.cache_dir or "."))
+    model: nn.Module = from_pretrained(source.base, placement).to(device)
+    if source.adapter is not None:
+        model = PeftModel.from_pretrained(model, str(source.adapter))
+    return model.eval()
+
+
+def save_merged(source: Source, config: Configuration, folder: Path) -> Path:
+    """Merge an adapter into its base in float32, and save model and tokenizer.
+
+    Returns:
+        `folder`; the base's own folder where there is no adapter.
+    """
+    if source.adapter is None:
+        return source.base
+    model = load(source, config)
+    assert isinstance(model, PeftModel)
+    merged = model.merge_and_unload(safe_merge=True)
+    merged.save_pretrained(folder)
+    tokenizer_of(source).save_pretrained(folder)
+    return folder
