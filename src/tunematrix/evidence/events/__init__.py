@@ -41,10 +41,15 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    StepAdapter,
     StepBegun,
+    StepCache,
     StepDone,
+    StepGrammar,
     StepProblem,
     StepProgress,
+    StepScored,
+    StepTogether,
     StepTrained,
     StepWarning,
 )
@@ -134,10 +139,15 @@ Event = (
     | RankEnded
     | Repository
     | LogSource
+    | StepAdapter
     | StepBegun
+    | StepCache
     | StepDone
+    | StepGrammar
     | StepProblem
     | StepProgress
+    | StepScored
+    | StepTogether
     | StepTrained
     | StepWarning
 )
@@ -194,11 +204,16 @@ __all__ = [
     "Repository",
     "SavedSettings",
     "Started",
+    "StepAdapter",
     "StepBegun",
+    "StepCache",
     "StepDone",
+    "StepGrammar",
     "StepLoss",
     "StepProblem",
     "StepProgress",
+    "StepScored",
+    "StepTogether",
     "StepTrained",
     "StepWarning",
     "Storage",
