@@ -45,6 +45,8 @@ from tunematrix.evidence.events.pipeline import (
     StepDone,
     StepProblem,
     StepProgress,
+    StepSaved,
+    StepStarted,
     StepTrained,
     StepWarning,
 )
@@ -138,6 +140,8 @@ Event = (
     | StepDone
     | StepProblem
     | StepProgress
+    | StepSaved
+    | StepStarted
     | StepTrained
     | StepWarning
 )
@@ -199,6 +203,8 @@ __all__ = [
     "StepLoss",
     "StepProblem",
     "StepProgress",
+    "StepSaved",
+    "StepStarted",
     "StepTrained",
     "StepWarning",
     "Storage",

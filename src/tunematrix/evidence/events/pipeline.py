@@ -60,6 +60,19 @@ class StepProgress:
 
 
 @dataclass(frozen=True)
+class StepStarted:
+    """An adapter that a step trains on, held to the file that it was loaded from.
+
+    Attributes:
+        tensors: in the file; differing: of them, those that the loaded one hasn't, bit by bit.
+    """
+
+    name: str
+    tensors: int
+    differing: int
+
+
+@dataclass(frozen=True)
 class StepTrained:
     """What training came to, compared on tensors and on scores.
 
@@ -81,6 +94,14 @@ class StepTrained:
     before: float
     after: float
     logged: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepSaved:
+    """What a training step has saved, loaded again; `score` is as `after` in `StepTrained`."""
+
+    name: str
+    score: float
 
 
 @dataclass(frozen=True)
