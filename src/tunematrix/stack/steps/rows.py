@@ -36,7 +36,13 @@ _READERS: Mapping[str, Reader] = {
 }
 _ENDINGS = {".ndjson": "jsonl", **{f".{name}": name for name in _READERS}}
 _PACKED = ".gz"
-_POINTER = b"version https://git-lfs"
+_OTHERS: Mapping[bytes, str] = {
+    b"version https://git-lfs": "is what Git LFS keeps in place of a file: run `git lfs pull`",
+    b"PAR1": "is Parquet: set format to parquet",
+    b"PK\3\4": "is a zip archive: unpack it",
+    b"\x1f\x8b": "is packed by gzip: let its name end with .gz",
+}
+"""What a file begins with that was taken for another."""
 
 
 def read_rows(
@@ -62,7 +68,9 @@ def read_rows(
     try:
         path = path.expanduser()
         _check_there(path)
-        reader = _READERS[dataset.format or _by_ending(path)]
+        written = dataset.format or _by_ending(path)
+        _check_begins(path, written)
+        reader = _READERS[written]
         with closing(_rows(path, reader, tuple(dict.fromkeys(fields.values())))) as rows:
             return _dataset(rows, fields)
     except NoField as error:
@@ -86,12 +94,18 @@ def _check_there(path: Path) -> None:
         raise BadFile("is a folder; name a file in it")
     if not S_ISREG(mode):
         raise BadFile("is no file that can be read again; write the rows to one")
+
+
+def _check_begins(path: Path, written: str) -> None:
+    packed = path.suffix.lower() == _PACKED
     with path.open("rb") as file:
-        begins = file.read(len(_POINTER))
+        begins = file.read(32)
     if not begins:
         raise BadFile("is empty")
-    if begins == _POINTER:
-        raise BadFile("is what Git LFS keeps in place of the file; fetch it with `git lfs pull`")
+    for magic, text in _OTHERS.items():
+        honest = (written == "parquet" and magic == b"PAR1") or (packed and magic == b"\x1f\x8b")
+        if begins.startswith(magic) and not honest:
+            raise BadFile(text)
 
 
 def _missing(path: Path) -> str:
