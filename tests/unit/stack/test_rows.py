@@ -219,7 +219,7 @@ BAD: Mapping[str, tuple[bytes, str]] = {
     "wrapped.json": (b'{"data": [{"text": "a"}]}', "text_field: has no field text; it can be data"),
     "other.csv": (b"id,content\n1,a\n", "text_field: has no field text; it can be id, content"),
     "no-names.csv": (b"%b,1\n" % (b"long " * 20), f"it can be {'long ' * 7}lo..."),
-    "other.parquet": (in_parquet({"Text": ["a"]}), "text_field: has no field text; did you mean Te"),
+    "other.parquet": (in_parquet({"Text": ["a"]}), "has no field text; did you mean Text?"),
     "semicolons.csv": (b"id;text\n1;a\n", "columns separated by semicolons: save it with commas"),
     "tabs.csv": (b"id\ttext\n1\ta\n", "columns separated by tabs"),
     "twice.csv": (b"text,text\na,b\n", "path: has 2 columns called text"),
