@@ -40,6 +40,7 @@ MODULES = (
     "command",
     "preference",
     "generation",
+    "pipeline",
     "parity",
     "chain",
     "resources",

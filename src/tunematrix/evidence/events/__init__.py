@@ -41,12 +41,17 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    StepAdapter,
     StepBegun,
+    StepCache,
     StepDone,
+    StepGrammar,
     StepProblem,
     StepProgress,
     StepSaved,
+    StepScored,
     StepStarted,
+    StepTogether,
     StepTrained,
     StepWarning,
 )
@@ -136,12 +141,17 @@ Event = (
     | RankEnded
     | Repository
     | LogSource
+    | StepAdapter
     | StepBegun
+    | StepCache
     | StepDone
+    | StepGrammar
     | StepProblem
     | StepProgress
     | StepSaved
     | StepStarted
+    | StepScored
+    | StepTogether
     | StepTrained
     | StepWarning
 )
@@ -198,13 +208,18 @@ __all__ = [
     "Repository",
     "SavedSettings",
     "Started",
+    "StepAdapter",
     "StepBegun",
+    "StepCache",
     "StepDone",
+    "StepGrammar",
     "StepLoss",
     "StepProblem",
     "StepProgress",
     "StepSaved",
+    "StepScored",
     "StepStarted",
+    "StepTogether",
     "StepTrained",
     "StepWarning",
     "Storage",

@@ -105,6 +105,86 @@ class StepSaved:
 
 
 @dataclass(frozen=True)
+class StepTogether:
+    """Likeliest answers to prompts that were asked side by side, and alone.
+
+    Attributes:
+        batch: prompts in the largest batch.
+        gaps: one for each prompt that was asked in both ways: 0 where the tokens are the same;
+            where they part, how much more the model's logits, by whole passes, give the one token
+            than the other, as a share of what lies between the largest logit and the middle one.
+    """
+
+    name: str
+    batch: int
+    gaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepCache:
+    """Likeliest answers that the library wrote with its cache, beside whole passes over them.
+
+    Attributes:
+        regrets: of each answer, the largest of its tokens: how much more the logits of the whole
+            pass give the likeliest token than the one that was taken, in the same unit.
+        logits: of each answer, the largest difference of the logits of both ways, likewise.
+    """
+
+    name: str
+    regrets: tuple[float, ...]
+    logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepAdapter:
+    """Prompts asked with an adapter, without it, and of the base before it was attached.
+
+    Attributes:
+        prompts: asked in all ways; answers: of them, those that it answers otherwise.
+        changed: largest absolute logit difference that the adapter makes.
+        left: largest absolute logit difference to the base once the adapter is switched off.
+    """
+
+    name: str
+    prompts: int
+    answers: int
+    changed: float
+    left: float
+
+
+@dataclass(frozen=True)
+class StepGrammar:
+    """Answers of a model of the toy world, judged by its grammar.
+
+    Attributes:
+        texts: answers whose prompts begin stories; following: of them, those that go on as a
+            story of the same dialect, to its end or to where they were cut off.
+    """
+
+    name: str
+    texts: int
+    following: int
+
+
+@dataclass(frozen=True)
+class StepScored:
+    """Prompts with their answers, judged by a reference model.
+
+    Attributes:
+        scorer: folder of that model.
+        perplexities: of each text; nan where it has fewer than two tokens.
+        blank: answers without a letter.
+        perplexity_max: that its user allows.
+    """
+
+    name: str
+    scorer: str
+    perplexities: tuple[float, ...]
+    blank: int
+    perplexity_max: float
+
+
+@dataclass(frozen=True)
 class StepDone:
     """A step has ended well; `says` is the line that its user reads."""
 
