@@ -41,6 +41,7 @@ MODULES = (
     "preference",
     "generation",
     "parity",
+    "serving",
     "resources",
 )
 """Modules with checks, in the order in which a reader wants to see theirs fail: causes first."""

@@ -41,10 +41,14 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    Served,
+    ServedAnswer,
+    ServerEnded,
     StepBegun,
     StepDone,
     StepProblem,
     StepProgress,
+    StepScored,
     StepTrained,
     StepWarning,
 )
@@ -134,10 +138,14 @@ Event = (
     | RankEnded
     | Repository
     | LogSource
+    | Served
+    | ServedAnswer
+    | ServerEnded
     | StepBegun
     | StepDone
     | StepProblem
     | StepProgress
+    | StepScored
     | StepTrained
     | StepWarning
 )
@@ -193,12 +201,16 @@ __all__ = [
     "Reload",
     "Repository",
     "SavedSettings",
+    "Served",
+    "ServedAnswer",
+    "ServerEnded",
     "Started",
     "StepBegun",
     "StepDone",
     "StepLoss",
     "StepProblem",
     "StepProgress",
+    "StepScored",
     "StepTrained",
     "StepWarning",
     "Storage",
