@@ -41,6 +41,9 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    Served,
+    ServedAnswer,
+    ServerEnded,
     StepAdapter,
     StepBegun,
     StepCache,
@@ -142,6 +145,9 @@ Event = (
     | Repository
     | LogSource
     | StepAdapter
+    | Served
+    | ServedAnswer
+    | ServerEnded
     | StepBegun
     | StepCache
     | StepDone
@@ -152,6 +158,7 @@ Event = (
     | StepStarted
     | StepScored
     | StepTogether
+    | StepScored
     | StepTrained
     | StepWarning
 )
@@ -207,6 +214,9 @@ __all__ = [
     "Reload",
     "Repository",
     "SavedSettings",
+    "Served",
+    "ServedAnswer",
+    "ServerEnded",
     "Started",
     "StepAdapter",
     "StepBegun",
