@@ -41,14 +41,20 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    Served,
+    ServedAnswer,
+    ServerEnded,
     StepAdapter,
     StepBegun,
     StepCache,
     StepDone,
     StepGrammar,
+    StepMerged,
     StepProblem,
     StepProgress,
+    StepSaved,
     StepScored,
+    StepStarted,
     StepTogether,
     StepTrained,
     StepWarning,
@@ -140,14 +146,21 @@ Event = (
     | Repository
     | LogSource
     | StepAdapter
+    | Served
+    | ServedAnswer
+    | ServerEnded
     | StepBegun
     | StepCache
     | StepDone
     | StepGrammar
+    | StepMerged
     | StepProblem
     | StepProgress
+    | StepSaved
+    | StepStarted
     | StepScored
     | StepTogether
+    | StepScored
     | StepTrained
     | StepWarning
 )
@@ -203,6 +216,9 @@ __all__ = [
     "Reload",
     "Repository",
     "SavedSettings",
+    "Served",
+    "ServedAnswer",
+    "ServerEnded",
     "Started",
     "StepAdapter",
     "StepBegun",
@@ -210,9 +226,12 @@ __all__ = [
     "StepDone",
     "StepGrammar",
     "StepLoss",
+    "StepMerged",
     "StepProblem",
     "StepProgress",
+    "StepSaved",
     "StepScored",
+    "StepStarted",
     "StepTogether",
     "StepTrained",
     "StepWarning",

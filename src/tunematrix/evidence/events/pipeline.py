@@ -60,6 +60,34 @@ class StepProgress:
 
 
 @dataclass(frozen=True)
+class StepStarted:
+    """An adapter that a step trains on, held to the file that it was loaded from.
+
+    Attributes:
+        tensors: in the file; differing: of them, those that the loaded one hasn't, bit by bit.
+    """
+
+    name: str
+    tensors: int
+    differing: int
+
+
+@dataclass(frozen=True)
+class StepMerged:
+    """An adapter was merged into its base before training.
+
+    Attributes:
+        base, adapted, merged: scores, as `before` in `StepTrained`, of the base alone, of the
+            adapter over it, and of what was merged and saved, loaded again.
+    """
+
+    name: str
+    base: float
+    adapted: float
+    merged: float
+
+
+@dataclass(frozen=True)
 class StepTrained:
     """What training came to, compared on tensors and on scores.
 
@@ -81,6 +109,14 @@ class StepTrained:
     before: float
     after: float
     logged: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepSaved:
+    """What a training step has saved, loaded again; `score` is as `after` in `StepTrained`."""
+
+    name: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -143,6 +179,69 @@ class StepGrammar:
     name: str
     texts: int
     following: int
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server was ready to be asked.
+
+    Attributes:
+        url: of its API; model: folder that it serves, and the name that it knows the model by.
+        merged: whether that is an adapter merged into its base.
+        ready_seconds: from its start until it was ready.
+    """
+
+    name: str
+    url: str
+    model: str
+    merged: bool
+    ready_seconds: float
+
+
+@dataclass(frozen=True)
+class ServedAnswer:
+    """What a server answered to one prompt, always by the likeliest token, and what is right.
+
+    Attributes:
+        asked: completion or chat.
+        local: answer of the model that the step was given, in the step's own process;
+            local_tokens: its length in tokens.
+        sure: characters of `local` before the first token that another one comes so close to that
+            rounding decides; None where there is no such token.
+        served: answer of the server; served_tokens: its length in tokens, as the server says.
+        streamed: the answer put together from the pieces of a stream.
+        together: answers to the same prompt asked at the same time as others.
+    """
+
+    name: str
+    asked: str
+    prompt: str
+    local: str
+    local_tokens: int
+    sure: int | None
+    served: str
+    served_tokens: int
+    streamed: str
+    together: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ServerEnded:
+    """How a server ended that was told to.
+
+    Attributes:
+        code: its exit code; below 0, the signal that ended it.
+        killed: whether it didn't end in time; seconds: what it took.
+        left: command lines of what it had started and what outlived it.
+        port_free: whether its port could be listened at again.
+    """
+
+    name: str
+    code: int
+    killed: bool
+    seconds: float
+    left: tuple[str, ...]
+    port_free: bool
 
 
 @dataclass(frozen=True)

@@ -1,171 +1,177 @@
-"""A file of rows → a dataset with the standard columns, or an error that names the guilty row.
-
-Arrow parses, as it does inside `datasets`, but told that the wanted columns are text: left to
-guess, `datasets` reads texts such as 007 or 2024-01-01 as numbers and dates, and fills up short
-lines of CSV. Nothing is cached: all is kept in memory.
-"""
+"""A file of rows → a dataset with the standard columns, or an error that names the guilty row."""
 
 from __future__ import annotations
 
 import gzip
-import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from stat import S_ISDIR, S_ISREG
 
-import datasets
-import pyarrow
-import pyarrow.compute
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
+from datasets import Dataset, Features, Value
 
 from tunematrix.configuration.steps import DatasetFile
 from tunematrix.errors import WrongSetting, did_you_mean, nearest
+from tunematrix.stack.steps.row_files import (
+    BadFile,
+    NoField,
+    Reader,
+    Row,
+    csv_rows,
+    json_rows,
+    kind,
+    parquet_rows,
+)
 
 LONGEST = 10_000_000
-"""Characters of the longest text that a row may hold."""
+"""Characters that a row's texts may have together."""
 
-_BLOCK = 64 * 2**20  # Arrow wants each row whole in a block; beyond, it is too long anyway
-_ENDINGS = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".parquet": "parquet",
+_READERS: Mapping[str, Reader] = {
+    "json": json_rows,
+    "jsonl": json_rows,
+    "csv": csv_rows,
+    "parquet": parquet_rows,
 }
+_ENDINGS = {".ndjson": "jsonl", **{f".{name}": name for name in _READERS}}
+_PACKED = ".gz"
+_OTHERS: Mapping[bytes, str] = {
+    b"version https://git-lfs": "is what Git LFS keeps in place of a file: run `git lfs pull`",
+    b"PAR1": "is Parquet: set format to parquet",
+    b"PK\3\4": "is a zip archive: unpack it",
+    b"\x1f\x8b": "is packed by gzip: let its name end with .gz",
+}
+"""What a file begins with that was taken for another."""
 
 
 def read_rows(
     dataset: DatasetFile, fields: Mapping[str, str], route: tuple[str, ...] = ("dataset",)
-) -> datasets.Dataset:
-    """Read the texts of a file into memory.
+) -> Dataset:
+    """Read the texts of a file into memory; nothing is cached on disk.
 
     Args:
-        dataset: the file; one that ends with .gz is unpacked meanwhile.
+        dataset: the file: UTF-8 unless it is Parquet. It may be packed, and end with .gz.
         fields: standard name of each wanted column → its name in the file. The entry of the
             config that names it is the standard name with `_field`.
         route: keys that lead to `dataset` in the step's settings.
 
     Returns:
-        Rows in the file's order, with the columns of `fields` alone, all of them text.
+        Rows in the file's order, one at least, with the columns of `fields` alone, all of them
+        text that isn't blank.
 
     Raises:
-        WrongSetting: the file can't be read, or one of its rows can't be used.
+        WrongSetting: the file can't be read, or one of its rows can't be used; the route leads to
+            the path, or to the entry that names a field that no row has.
     """
-    return _Reading(dataset, fields, route).rows()
+    path = Path(dataset.path)
+    try:
+        path = path.expanduser()
+        _check_there(path)
+        written = dataset.format or _by_ending(path)
+        _check_begins(path, written)
+        reader = _READERS[written]
+        with closing(_rows(path, reader, tuple(dict.fromkeys(fields.values())))) as rows:
+            return _dataset(rows, fields)
+    except NoField as error:
+        name = next(name for name, field in fields.items() if field == error.field)
+        there = [one if len(one) <= 40 else f"{one[:37]}..." for one in error.there]
+        text = f"{path} {error}; {did_you_mean(error.field, there)}"
+        raise WrongSetting((*route, f"{name}_field"), text) from None
+    except BadFile as error:
+        raise WrongSetting((*route, "path"), f"{path} {error}") from None
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise WrongSetting((*route, "path"), f"{path} can't be read: {reason}") from None
 
 
-class _Reading:
-    def __init__(
-        self, dataset: DatasetFile, fields: Mapping[str, str], route: tuple[str, ...]
-    ) -> None:
-        self.path = Path(dataset.path).expanduser()
-        self.format = dataset.format
-        self.fields = fields
-        self.route = route
+def _check_there(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadFile(_missing(path)) from None
+    if S_ISDIR(mode):
+        raise BadFile("is a folder; name a file in it")
+    if not S_ISREG(mode):
+        raise BadFile("is no file that can be read again; write the rows to one")
 
-    def rows(self) -> datasets.Dataset:
-        self._check_there()
-        table = self._table(self.format or self._by_ending())
-        if not len(table):
-            raise self._wrong("has no rows")
-        columns = {name: table[field] for name, field in self.fields.items()}
-        for name, column in columns.items():
-            self._check(name, column)
-        return datasets.Dataset(pyarrow.table(columns))
 
-    def _wrong(self, text: str) -> WrongSetting:
-        return WrongSetting((*self.route, "path"), f"{self.path} {text}")
+def _check_begins(path: Path, written: str) -> None:
+    packed = path.suffix.lower() == _PACKED
+    with path.open("rb") as file:
+        begins = file.read(32)
+    if not begins:
+        raise BadFile("is empty")
+    for magic, text in _OTHERS.items():
+        honest = (written == "parquet" and magic == b"PAR1") or (packed and magic == b"\x1f\x8b")
+        if begins.startswith(magic) and not honest:
+            raise BadFile(text)
 
-    def _wrong_field(self, name: str, text: str) -> WrongSetting:
-        return WrongSetting((*self.route, f"{name}_field"), f"{self.path}: {text}")
 
-    def _check_there(self) -> None:
-        if self.path.is_dir():
-            raise self._wrong("is a folder; name a file of it")
-        if not self.path.exists():
-            folder = self.path.parent
-            there = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-            close = nearest(self.path.name, there)
-            advice = f"did you mean {' or '.join(close)}?" if close else "correct the path"
-            raise self._wrong(f"isn't there; {advice}")
+def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"is a link to {path.readlink()}, which isn't there"
+    if not path.parent.is_dir():
+        return f"isn't there: there is no folder {path.parent}"
+    close = nearest(path.name, sorted(file.name for file in path.parent.iterdir()))
+    advice = f"did you mean {' or '.join(close)}?" if close else "correct the path"
+    return f"isn't there; {advice}"
+
+
+def _by_ending(path: Path) -> str:
+    ending = Path(path.name.removesuffix(_PACKED)).suffix.lower()
+    if ending in _ENDINGS:
+        return _ENDINGS[ending]
+    text = (
+        f"doesn't say by its ending how it is written; set format to one of {', '.join(_READERS)}"
+    )
+    raise BadFile(text)
+
+
+def _rows(path: Path, reader: Reader, wanted: tuple[str, ...]) -> Generator[Row, None, None]:
+    with path.open("rb") as file:
+        if path.suffix.lower() != _PACKED:
+            yield from reader(file, wanted)
+            return
         try:
-            with self.path.open("rb"):
-                pass
-        except OSError as error:
-            raise self._wrong(f"can't be opened ({error.strerror})") from None
+            with gzip.open(file) as unpacked:
+                yield from reader(BufferedReader(unpacked), wanted)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            text = f"can't be unpacked ({error}); likely an interrupted copy: copy it again"
+            raise BadFile(text) from None
 
-    def _by_ending(self) -> str:
-        name = Path(self.path.name.removesuffix(".gz"))
-        if (found := _ENDINGS.get(name.suffix.lower())) is None:
-            raise self._wrong("doesn't say by its ending how it is written; add `format`")
-        return found
 
-    def _open(self) -> BinaryIO:
-        if self.path.suffix == ".gz":
-            return cast(BinaryIO, gzip.open(self.path))
-        return self.path.open("rb")
+def _dataset(rows: Iterator[Row], fields: Mapping[str, str]) -> Dataset:
+    columns: dict[str, list[str]] = {name: [] for name in fields}
+    first = True
+    for row in rows:
+        texts = {name: _text(row, field, first) for name, field in fields.items()}
+        if (length := sum(map(len, texts.values()))) > LONGEST:
+            text = f"has {length:,} characters in {row.where}, and the most is {LONGEST:,}"
+            raise BadFile(f"{text}: split the row")
+        for name, text in texts.items():
+            columns[name].append(text)
+        first = False
+    if first:
+        raise BadFile("has no rows")
+    return Dataset.from_dict(columns, Features({name: Value("string") for name in fields}))
 
-    def _table(self, written: str) -> pyarrow.Table:
-        try:
-            if written == "csv":
-                return self._csv()
-            if written == "parquet":
-                return self._parquet()
-            return self._json()
-        except (pyarrow.ArrowInvalid, ValueError, OSError) as error:
-            raise self._wrong(f"can't be read as {written}: {error}") from None
 
-    def _csv(self) -> pyarrow.Table:
-        wanted = list(dict.fromkeys(self.fields.values()))
-        with self._open() as file:
-            return pyarrow.csv.read_csv(
-                file,
-                pyarrow.csv.ReadOptions(block_size=_BLOCK),
-                pyarrow.csv.ParseOptions(newlines_in_values=True),
-                pyarrow.csv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pyarrow.string()), strings_can_be_null=False
-                ),
-            )
-
-    def _parquet(self) -> pyarrow.Table:
-        file = pyarrow.parquet.ParquetFile(self.path)
-        self._check_named(file.schema_arrow.names)
-        return file.read(columns=list(self.fields.values()))
-
-    def _json(self) -> pyarrow.Table:
-        wanted = dict.fromkeys(self.fields.values(), pyarrow.string())
-        with self._open() as file:
-            if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-                file.seek(0)
-                rows = json.loads(file.read().decode("utf-8-sig"))
-                self._check_named(list(dict.fromkeys(key for row in rows[:100] for key in row)))
-                return pyarrow.table({one: [row.get(one) for row in rows] for one in wanted})
-            file.seek(0)
-            return pyarrow.json.read_json(
-                file,
-                pyarrow.json.ReadOptions(block_size=_BLOCK),
-                pyarrow.json.ParseOptions(
-                    explicit_schema=pyarrow.schema(wanted), unexpected_field_behavior="ignore"
-                ),
-            )
-
-    def _check_named(self, there: list[str]) -> None:
-        for name, field in self.fields.items():
-            if field not in there:
-                text = f"has no field {field}; {did_you_mean(field, there)}"
-                raise self._wrong_field(name, text)
-
-    def _check(self, name: str, column: pyarrow.ChunkedArray) -> None:
-        field = self.fields[name]
-        if not pyarrow.types.is_string(column.type):
-            raise self._wrong_field(name, f"the field {field} holds {column.type}, not text")
-        compute = pyarrow.compute
-        blank = compute.equal(compute.utf8_trim_whitespace(compute.fill_null(column, "")), "")
-        first = compute.index(blank, True).as_py()
-        if first >= 0:
-            raise self._wrong_field(name, f"row {first + 1} has no text in its field {field}")
-        longest = compute.index(compute.greater(compute.utf8_length(column), LONGEST), True).as_py()
-        if longest >= 0:
-            raise self._wrong_field(name, f"row {longest + 1} has more than {LONGEST:,} characters")
+def _text(row: Row, field: str, first: bool) -> str:
+    """Return the text of a field; where the first row lacks it, its name is taken to be wrong."""
+    if field not in row.fields:
+        if first:
+            raise NoField(field, list(row.fields))
+        raise BadFile(f"has no field {field} in {row.where}")
+    value = row.fields[field]
+    if not isinstance(value, str):
+        text = f"holds {kind(value)} in {row.where}, field {field}"
+        raise BadFile(f"{text}; a text is needed")
+    if not value.strip():
+        raise BadFile(f"has no text but blanks in {row.where}, field {field}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        text = f"has half a character (a lone surrogate) in {row.where}, field {field}"
+        raise BadFile(f"{text}; write the text again") from None
+    return value
