@@ -176,11 +176,12 @@ def test_a_path_that_is_wrong(tmp_path: Path) -> None:
     assert "path: can't be read: File name too long" in refused(tmp_path / ("x" * 300))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     """The system's reason is passed on."""
     (tmp_path / "rows.jsonl").write_text(TWO)
     (tmp_path / "rows.jsonl").chmod(0)
+    if os.access(tmp_path / "rows.jsonl", os.R_OK):
+        pytest.skip("root may read everything")
     assert refused(tmp_path / "rows.jsonl") == "path: can't be read: Permission denied"
 
 

@@ -16,9 +16,9 @@ from tunematrix.configuration.steps import DatasetFile
 from tunematrix.errors import WrongSetting, did_you_mean, nearest
 from tunematrix.stack.steps.row_files import (
     BadFile,
+    FileRow,
     NoField,
     Reader,
-    FileRow,
     csv_rows,
     json_rows,
     kind,
