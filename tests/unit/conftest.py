@@ -30,7 +30,14 @@ from tunematrix.evidence.events import (
     PreferenceLoss,
     Rank,
     Repository,
+    StepAdapter,
+    StepBegun,
+    StepCache,
+    StepGrammar,
     StepLoss,
+    StepProgress,
+    StepScored,
+    StepTogether,
 )
 from tunematrix.spec import Spec
 
@@ -121,6 +128,24 @@ def commanding(run: Run) -> Run:
             DeviceMemory(500_000_000, "memory of the command's own processes"),
             Launched(2, 2, "processes with a log of their own"),
             Completion("Once", " upon a time", 50.0, "gpt2", "checkpoint-4"),
+        )
+    )
+
+
+@pytest.fixture
+def answering(run: Run) -> Run:
+    """A pipeline whose only step has answered four prompts by a model with an adapter."""
+    return (
+        run.configured(recipe={"owes": ("process", "pipeline")})
+        .asked(recipe="pipeline", generation={"min_grammatical": 0.75})
+        .recording(
+            StepBegun("generate", "sft", "base", "sft", "out", "4 answers"),
+            StepProgress("generate", "prompts", 4, 4),
+            StepTogether("generate", 4, (0.0, 0.0, 1e-6, 0.0)),
+            StepCache("generate", (0.0, 0.0, 1e-6, 0.0), (3e-7, 4e-7, 2e-6, 3e-7)),
+            StepAdapter("generate", 4, 3, 2.5, 0.0),
+            StepGrammar("generate", 4, 3),
+            StepScored("generate", "gpt2", (30.0, 40.0, 50.0, 60.0), 0, 500.0),
         )
     )
 

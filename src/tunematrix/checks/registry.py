@@ -40,6 +40,9 @@ MODULES = (
     "command",
     "preference",
     "generation",
+    "chain",
+    "pipeline",
+    "serving",
     "parity",
     "resources",
 )

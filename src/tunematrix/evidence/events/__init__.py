@@ -41,10 +41,20 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    Served,
+    ServedAnswer,
+    ServerEnded,
+    StepAdapter,
     StepBegun,
+    StepCache,
     StepDone,
+    StepGrammar,
     StepProblem,
     StepProgress,
+    StepSaved,
+    StepScored,
+    StepStarted,
+    StepTogether,
     StepTrained,
     StepWarning,
 )
@@ -134,10 +144,21 @@ Event = (
     | RankEnded
     | Repository
     | LogSource
+    | StepAdapter
+    | Served
+    | ServedAnswer
+    | ServerEnded
     | StepBegun
+    | StepCache
     | StepDone
+    | StepGrammar
     | StepProblem
     | StepProgress
+    | StepSaved
+    | StepStarted
+    | StepScored
+    | StepTogether
+    | StepScored
     | StepTrained
     | StepWarning
 )
@@ -193,12 +214,22 @@ __all__ = [
     "Reload",
     "Repository",
     "SavedSettings",
+    "Served",
+    "ServedAnswer",
+    "ServerEnded",
     "Started",
+    "StepAdapter",
     "StepBegun",
+    "StepCache",
     "StepDone",
+    "StepGrammar",
     "StepLoss",
     "StepProblem",
     "StepProgress",
+    "StepSaved",
+    "StepScored",
+    "StepStarted",
+    "StepTogether",
     "StepTrained",
     "StepWarning",
     "Storage",

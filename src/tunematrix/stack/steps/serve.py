@@ -1,0 +1,260 @@
+"""The step `serve`: a trained model behind a real server, tried as its users will use it."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from tunematrix.configuration.steps import ServeStep
+from tunematrix.errors import BadInput, MachineProblem, Obstacle, Unavailable, WrongSetting
+from tunematrix.evidence import events
+from tunematrix.stack.steps import opening
+from tunematrix.stack.steps.job import Job, Line
+from tunematrix.stack.steps.serving import ports
+from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, answers, ids_of
+from tunematrix.stack.steps.serving.server import Server, started
+from tunematrix.stack.toyworld import models
+from tunematrix.stack.yardsticks.perplexity import perplexity
+
+LOG = "serve.log"
+MERGED = "merged"
+NEEDS = ("fastapi", "openai", "uvicorn")
+INSTALL = 'python -m pip install "tunematrix[serving]"'
+_READY = "seconds for the server to be ready"
+_ANSWERS = "prompts answered by the server"
+_TICK = 0.2
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is served, and what it is asked.
+
+    Attributes:
+        source: the model that the step was given; tokenizer: its.
+        questions: each prompt to be completed, then each as a chat, if the tokenizer can chat.
+        dtype: that it is served in. port: of the loopback device.
+    """
+
+    source: opening.Source
+    tokenizer: PreTrainedTokenizerBase
+    questions: tuple[Question, ...]
+    dtype: str
+    port: int
+
+
+def run(settings: ServeStep, job: Job) -> None:
+    """Serve a model by `transformers serve`, ask it all prompts in all ways, and end it.
+
+    What it answers is written down beside what is right, for checks to judge.
+
+    Raises:
+        WrongSetting: an entry of the config, or the folder that it names, can't be used.
+        Unavailable: what serves isn't installed. MachineProblem: the port is taken, the disk is
+            full, or the server was killed.
+        StepFailed: the server doesn't get ready, ends by itself or gives no answer.
+    """
+    line = Line()
+    with job.said(line):
+        require(NEEDS)
+        order = _order(settings, job)
+        scorer = _scorer(settings, job)
+        source, at = order.source, f"http://{ports.HOST}:{order.port}/v1"
+        merges = "merges the adapter, " if source.adapter else ""
+        stays = " and stays until Ctrl-C" if settings.stay else ""
+        count = f"{len(order.questions)} question{'s' * (len(order.questions) != 1)}"
+        does = f"{merges}serves it at {at}, asks {count} in three ways{stays}"
+        base, adapter = str(source.base), str(source.adapter or "")
+        job.events.write(
+            events.StepBegun(job.name, str(source.path), base, adapter, str(job.output_dir), does)
+        )
+        if job.dry_run:
+            line.text = "nothing was served or written"
+            return
+        right = _local_answers(settings, order, job)
+        given = _served(settings, order, right, job)
+        if settings.scorer is not None and scorer is not None:
+            job.events.write(_scored(given, scorer, settings.scorer.perplexity_max, job.name))
+        alike = sum(one.served == one.local for one in given)
+        line.text = f"{alike} of {len(given)} answers of the server are those of the model itself"
+
+
+def require(modules: Sequence[str]) -> None:
+    """See that modules are installed, without importing them.
+
+    Raises:
+        Unavailable: some aren't.
+    """
+    if lacking := [name for name in modules if importlib.util.find_spec(name) is None]:
+        what = ", ".join(lacking)
+        found = f"serving needs {what}, which this environment lacks"
+        raise Unavailable(Obstacle(f"the modules {what}", found, f"install it with: {INSTALL}"))
+
+
+def command(folder: Path, order: Order, device: str) -> tuple[str, ...]:
+    """Return the words that start a server of a folder."""
+    program = (sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", str(folder))
+    where = ("--device", device, "--host", ports.HOST, "--port", str(order.port))
+    return (*program, *where, "--dtype", order.dtype, "--log-level", "warning")
+
+
+def _order(settings: ServeStep, job: Job) -> Order:
+    port = ports.chosen(settings.port)
+    source = opening.find(settings.model.path, job.config)
+    served, route = (
+        (source.base, opening.ROUTE)
+        if source.adapter is None
+        else (job.output_dir / MERGED, ("output_dir",))
+    )
+    if "@" in str(served):
+        text = f"{served} has an @, and the server takes what follows one for a revision"
+        raise WrongSetting(route, f"{text}; give the folder another name")
+    tokenizer = opening.tokenizer_of(source)
+    base = AutoConfig.from_pretrained(source.base, local_files_only=True, trust_remote_code=False)
+    kinds: list[str] = ["completion"]
+    if tokenizer.chat_template is not None:
+        kinds.append("chat")
+    else:
+        job.warn("its tokenizer has no chat template, so it isn't asked as a chat")
+    questions = tuple(Question(k, p) for k in kinds for p in settings.prompts)  # type: ignore[arg-type]
+    for question in questions:
+        _check_length(question, len(ids_of(tokenizer, question)), base, settings)
+    return Order(source, tokenizer, questions, _dtype(source, base), port)
+
+
+def _dtype(source: opening.Source, base: PretrainedConfig) -> str:
+    """Return the type of the weights that are served; what is merged is saved in float32."""
+    own = getattr(base, "dtype", None) if source.adapter is None else None
+    return "float32" if own is None else str(own).removeprefix("torch.")
+
+
+def _check_length(
+    question: Question, tokens: int, base: PretrainedConfig, settings: ServeStep
+) -> None:
+    shown = f"{question.prompt[:60]!r}"
+    if not tokens:
+        raise WrongSetting(("prompts",), f"{shown} comes to no token; give a prompt with words")
+    longest = getattr(base, "max_position_embeddings", None)
+    if longest is None or tokens + settings.max_tokens <= longest:
+        return
+    asked = f"{shown} has {tokens} tokens as a {question.kind}"
+    if tokens >= longest:
+        text = f"{asked}, and the model has positions for {longest}; shorten it"
+        raise WrongSetting(("prompts",), text)
+    text = f"{asked}, and with {settings.max_tokens} more it is beyond the model's {longest}"
+    raise WrongSetting(("max_tokens",), f"{text}; at most {longest - tokens} are left")
+
+
+def _scorer(settings: ServeStep, job: Job) -> Path | None:
+    if settings.scorer is None:
+        return None
+    try:
+        return models.resolve(settings.scorer.path, Path(job.config.cache_dir or "."))
+    except BadInput as error:
+        raise WrongSetting(("scorer", "path"), str(error)) from None
+
+
+def _local_answers(settings: ServeStep, order: Order, job: Job) -> list[LocalAnswer]:
+    """Answer all questions in this process, before anything else needs the memory."""
+    model = opening.load(order.source, job.config, order.dtype)
+    right = list(answers(model, order.tokenizer, order.questions, settings.max_tokens))
+    del model
+    gc.collect()
+    if job.device == "cuda":
+        torch.cuda.empty_cache()
+    return right
+
+
+def _merged(order: Order, job: Job) -> Path:
+    try:
+        return opening.save_merged(order.source, job.config, job.output_dir / MERGED).resolve()
+    except OSError as error:
+        text = f"can't save the merged model in {job.output_dir / MERGED}: {error.strerror}"
+        text = f"{text}; likely the disk is full: free space, or choose another output_dir"
+        raise MachineProblem(text) from error
+
+
+def _served(
+    settings: ServeStep, order: Order, right: Sequence[LocalAnswer], job: Job
+) -> list[events.ServedAnswer]:
+    """Serve the model, ask it everything, and end the server."""
+    # Only here, since OpenAI's client may be missing when this module is imported.
+    from tunematrix.stack.steps.serving.client import Client
+    from tunematrix.stack.steps.serving.trial import tried
+
+    folder, name, asked = _merged(order, job), job.name, order.questions
+    words = command(folder, order, job.device)
+    limit = math.ceil(settings.server_timeout)
+    if not ports.is_free(order.port):
+        raise ports.taken(order.port)
+    with started(words, order.port, job.output_dir / LOG) as server:
+        ready = server.wait_until_ready(
+            settings.server_timeout, lambda passed: job.progress(_READY, int(passed), limit)
+        )
+        merged = order.source.adapter is not None
+        job.events.write(events.Served(name, server.url, str(folder), merged, ready))
+        with Client(server, str(folder), settings.max_tokens) as client:
+            given = tried(
+                client, asked, right, name, lambda done: job.progress(_ANSWERS, done, len(asked))
+            )
+        for answer in given:
+            job.events.write(answer)
+        if settings.stay:
+            _stay(server)
+        if server.has_ended():
+            raise server.end_too_early("by itself")
+        end = server.stop()
+    job.events.write(
+        events.ServerEnded(name, end.code, end.killed, end.seconds, end.left, end.port_free)
+    )
+    return given
+
+
+def _stay(server: Server) -> None:
+    """Wait until the user ends it, or it ends by itself."""
+    with _interrupted_by_sigterm(), suppress(KeyboardInterrupt):
+        while not server.has_ended():
+            time.sleep(_TICK)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, by which a service is ended, for Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # in a thread, where no signal arrives
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _scored(
+    given: Sequence[events.ServedAnswer], scorer: Path, most: float, name: str
+) -> events.StepScored:
+    """Let a reference model judge what was completed, each prompt with its answer."""
+    completed = [one for one in given if one.asked == "completion"]
+    found = []
+    for one in completed:
+        try:
+            found += [perplexity(str(scorer), one.prompt + one.served)]
+        except ValueError:  # fewer than two tokens
+            found += [math.nan]
+    blank = sum(not one.served.strip() for one in completed)
+    return events.StepScored(name, str(scorer), tuple(found), blank, most)
