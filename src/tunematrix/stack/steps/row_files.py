@@ -32,7 +32,7 @@ _PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """A row of a file.
 
     Attributes:
@@ -61,7 +61,7 @@ class NoField(BadInput):
         self.there = there
 
 
-Reader = Callable[[BufferedReader, tuple[str, ...]], Iterator[Row]]
+Reader = Callable[[BufferedReader, tuple[str, ...]], Iterator[FileRow]]
 """Takes an open file and the names of the wanted fields.
 
 Raises:
@@ -69,7 +69,7 @@ Raises:
 """
 
 
-def json_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[Row]:
+def json_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[FileRow]:
     """Read a list of objects, or an object on each line: its first character says which."""
     for line, text in _lines(file):
         if text.lstrip(_BLANKS).startswith("["):
@@ -78,7 +78,7 @@ def json_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[Row]:
             yield _object(_parsed(text, line, file), f"line {line}")
 
 
-def _listed(text: str, begins: int) -> Iterator[Row]:
+def _listed(text: str, begins: int) -> Iterator[FileRow]:
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
@@ -111,9 +111,9 @@ def _ends_too_early(error: json.JSONDecodeError) -> bool:
     return error.pos >= len(error.doc.rstrip(_BLANKS)) or error.msg.startswith("Unterminated")
 
 
-def _object(row: object, where: str) -> Row:
+def _object(row: object, where: str) -> FileRow:
     if isinstance(row, dict):
-        return Row(where, row)
+        return FileRow(where, row)
     raise BadFile(f"holds {kind(row)} in {where}, and not an object with fields")
 
 
@@ -125,7 +125,7 @@ def kind(value: object) -> str:
     return {**names, list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
 
 
-def csv_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[Row]:
+def csv_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[FileRow]:
     """Read lines below a line of names; values are separated by commas, and quoted by \"."""
     rows = csv.reader((text for _, text in _lines(file)), strict=True)
     names: list[str] = []
@@ -138,7 +138,7 @@ def csv_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[Row]:
             if len(values) != len(names):
                 text = f"has {len(values)} values in line {line}, and {len(names)} columns"
                 raise BadFile(f"{text}: quote texts that hold commas or line breaks")
-            yield Row(f"line {line}", dict(zip(names, values, strict=True)))
+            yield FileRow(f"line {line}", dict(zip(names, values, strict=True)))
 
 
 def _next(rows: CsvReader) -> tuple[int, list[str]] | None:
@@ -186,7 +186,7 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def parquet_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[Row]:
+def parquet_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[FileRow]:
     """Read the wanted columns."""
     if file.read(4) != _PARQUET:
         raise BadFile("isn't Parquet, or is damaged at its beginning; correct `format`")
@@ -202,7 +202,7 @@ def parquet_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[Row]
         for batch in content.iter_batches(1024, columns=list(wanted)):
             for fields in batch.to_pylist():
                 number += 1
-                yield Row(f"row {number}", fields)
+                yield FileRow(f"row {number}", fields)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise BadFile(f"is damaged Parquet after row {number} ({reason}); {_AGAIN}") from None

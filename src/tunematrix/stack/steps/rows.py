@@ -16,9 +16,9 @@ from tunematrix.configuration.steps import DatasetFile
 from tunematrix.errors import WrongSetting, did_you_mean, nearest
 from tunematrix.stack.steps.row_files import (
     BadFile,
+    FileRow,
     NoField,
     Reader,
-    Row,
     csv_rows,
     json_rows,
     kind,
@@ -128,7 +128,7 @@ def _by_ending(path: Path) -> str:
     raise BadFile(text)
 
 
-def _rows(path: Path, reader: Reader, wanted: tuple[str, ...]) -> Generator[Row, None, None]:
+def _rows(path: Path, reader: Reader, wanted: tuple[str, ...]) -> Generator[FileRow, None, None]:
     with path.open("rb") as file:
         if path.suffix.lower() != _PACKED:
             yield from reader(file, wanted)
@@ -141,7 +141,7 @@ def _rows(path: Path, reader: Reader, wanted: tuple[str, ...]) -> Generator[Row,
             raise BadFile(text) from None
 
 
-def _dataset(rows: Iterator[Row], fields: Mapping[str, str]) -> Dataset:
+def _dataset(rows: Iterator[FileRow], fields: Mapping[str, str]) -> Dataset:
     columns: dict[str, list[str]] = {name: [] for name in fields}
     first = True
     for row in rows:
@@ -157,7 +157,7 @@ def _dataset(rows: Iterator[Row], fields: Mapping[str, str]) -> Dataset:
     return Dataset.from_dict(columns, Features({name: Value("string") for name in fields}))
 
 
-def _text(row: Row, field: str, first: bool) -> str:
+def _text(row: FileRow, field: str, first: bool) -> str:
     """Return the text of a field; where the first row lacks it, its name is taken to be wrong."""
     if field not in row.fields:
         if first:
