@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from tests.stack.generate_step.world import BASE, World, save_adapter
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationMixin
 
 from tunematrix.configuration.steps import GenerateStep
 from tunematrix.errors import BadInput, MachineProblem, StepFailed, WrongSetting
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.steps import generate
+from tunematrix.faults.patching import replaced
+from tunematrix.stack.steps import generate, opening
 from tunematrix.stack.steps.job import Job
 from tunematrix.stack.toyworld import models
 
@@ -102,3 +103,20 @@ def _copy(folder: Path) -> Path:
     for file in models.BASE.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+def test_a_device_with_too_little_memory(world: World) -> None:
+    """It is the machine's problem, and not the model's folder that is wrong."""
+
+    def wrap(original: Any) -> Any:
+        def fail(*args: Any, **given: Any) -> Any:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        return fail
+
+    for owner, name in ((GenerationMixin, "generate"), (opening, "load")):
+        with (
+            replaced(owner, name, wrap),
+            pytest.raises(MachineProblem, match=r"lower generation\.batch_size"),
+        ):
+            world.run()

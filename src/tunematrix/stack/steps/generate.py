@@ -56,7 +56,8 @@ def run(settings: GenerateStep, job: Job) -> None:
 
     Raises:
         WrongSetting: an entry of the config, or the file that it names, can't be used.
-        StepFailed: the model's logits aren't finite. MachineProblem: nothing can be written.
+        StepFailed: the model's logits aren't finite.
+        MachineProblem: nothing can be written, or the device has too little memory.
     """
     line = Line()
     with job.said(line):
@@ -74,7 +75,12 @@ def run(settings: GenerateStep, job: Job) -> None:
                 does,
             )
         )
-        line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+        try:
+            line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+        except torch.cuda.OutOfMemoryError:
+            text = f"{job.device} has too little memory for {options.batch_size} prompts at a time"
+            advice = "lower generation.batch_size, or see what else computes there"
+            raise MachineProblem(f"{text}; {advice}") from None
 
 
 def _read(settings: GenerateStep, job: Job) -> Asked:
@@ -204,6 +210,8 @@ def _attached(
 
 
 def _unreadable(settings: GenerateStep, error: BaseException) -> WrongSetting:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        raise error
     said = " ".join(str(error).split())[:300]
     text = f"{settings.model.path} can't be loaded ({type(error).__name__}: {said})"
     advice = "likely files of several models in one folder, or an interrupted copy"
