@@ -138,7 +138,7 @@ def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
         The optimizer steps that are done.
 
     Raises:
-        WrongSetting: it is of another model or adapter, or has no step left to do.
+        WrongSetting: it is of another model or adapter, or of a longer run.
     """
     for difference in _differences(folder, trained):
         raise WrongSetting(
@@ -147,8 +147,8 @@ def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
             "begin without it",
         )
     step = step_of(folder)
-    if step >= max_steps:
-        text = f"{folder} is already at step {step} of max_steps {max_steps}"
+    if step > max_steps:
+        text = f"{folder} is already at step {step}, beyond max_steps {max_steps}"
         raise WrongSetting(ROUTE, f"{text}; raise max_steps to train on")
     return step
 
