@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
-from tunematrix.evidence.events import StepSaved, StepStarted, StepTrained
+from tunematrix.evidence.events import StepMerged, StepSaved, StepStarted, StepTrained
 from tunematrix.evidence.evidence import Evidence
 
 SHARE_OF_CHANGE = 0.05
@@ -38,6 +38,31 @@ def step_started(evidence: Evidence, claim: Claim) -> Judgement | None:
         "the adapter wasn't loaded, or another one was put in its place"
     )
     return judge_by(Exactly(0), sum(one.differing for one in started), message)
+
+
+@check(
+    name="step_merged",
+    group="pipeline",
+    reads=(StepMerged,),
+    unit="probability",
+    bug="an adapter that is merged twice, or not at all, or with another scale",
+)
+def step_merged(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """An adapter that a step merges into its base scores as it did over it.
+
+    Reads the probability of the chosen answer, of the two, by the base alone, by the adapter over
+    it, and by what was merged and saved, loaded again. Fails when the last two differ by more than
+    5 % of what the adapter changes, and more than rounding.
+    """
+    merged = evidence.one(StepMerged)
+    if merged is None:
+        return None
+    limit = SHARE_OF_CHANGE * abs(merged.adapted - merged.base) + ROUNDING
+    message = (
+        f"{merged.name}: {merged.adapted:.6g} with the adapter, {merged.merged:.6g} once merged "
+        f"({merged.base:.6g} by the base alone); likely it wasn't merged, or more than once"
+    )
+    return judge_by(AtMost(limit), abs(merged.merged - merged.adapted), message)
 
 
 @check(

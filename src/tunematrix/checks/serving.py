@@ -45,7 +45,7 @@ def served_as_local(evidence: Evidence, claim: Claim) -> Judgement | None:
     group="pipeline",
     reads=(Served, ServedAnswer),
     unit="answers",
-    bug="streams that lose pieces, spaces or their end, and draws where the likeliest is asked for",
+    bug="streams that lose pieces, spaces or their end; draws where the likeliest was asked for",
 )
 def served_streams_alike(evidence: Evidence, claim: Claim) -> Judgement | None:
     """A server streams the same answer that it gives as a whole.

@@ -1,4 +1,4 @@
-"""The verbs `sft` and `dpo`: a step of a pipeline, with a config of one's own."""
+"""The verbs `sft`, `dpo`, `generate`, `serve`: a step of a pipeline, with one's own config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from tunematrix.cli.app import Verb, app, screen
 from tunematrix.configuration.section import Section
-from tunematrix.configuration.steps import DpoStep, SftStep
+from tunematrix.configuration.steps import DpoStep, GenerateStep, ServeStep, SftStep
 from tunematrix.errors import Interrupted
 from tunematrix.pipeline.carrying import Wish, carry_step
 from tunematrix.pipeline.settings import read_settings
@@ -79,6 +79,45 @@ def dpo(
     """
     wish = Wish("dpo", "alignment", resume, dry_run)
     _carry(config, DpoStep, assignments, device, wish, verbose=verbose)
+
+
+@app.command(cls=Verb)
+def generate(
+    config: ConfigOption,
+    assignments: Assignments = None,
+    device: DeviceOption = "",
+    dry_run: DryRunOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Have a model of your own answer prompts, and compare ways to ask it.
+
+    Writes the answers to a file. They are compared one by one and
+    together, with a cache and without, with an adapter and without.
+
+    Example: tunematrix generate --config generate.yaml tmp_path=/data
+    """
+    wish = Wish("generate", "generation", dry_run=dry_run)
+    _carry(config, GenerateStep, assignments, device, wish, verbose=verbose)
+
+
+@app.command(cls=Verb)
+def serve(
+    config: ConfigOption,
+    assignments: Assignments = None,
+    device: DeviceOption = "",
+    dry_run: DryRunOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Serve a model of your own on this machine, and try the server.
+
+    Its answers are held against those of the model itself. An adapter
+    is merged first. With stay=true the server stays until Ctrl-C.
+
+    Example: tunematrix serve --config serve.yaml tmp_path=/data
+    """
+    _carry(
+        config, ServeStep, assignments, device, Wish("serve", "", dry_run=dry_run), verbose=verbose
+    )
 
 
 def _carry(

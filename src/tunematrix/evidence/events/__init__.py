@@ -49,6 +49,7 @@ from tunematrix.evidence.events.pipeline import (
     StepCache,
     StepDone,
     StepGrammar,
+    StepMerged,
     StepProblem,
     StepProgress,
     StepSaved,
@@ -152,6 +153,7 @@ Event = (
     | StepCache
     | StepDone
     | StepGrammar
+    | StepMerged
     | StepProblem
     | StepProgress
     | StepSaved
@@ -224,6 +226,7 @@ __all__ = [
     "StepDone",
     "StepGrammar",
     "StepLoss",
+    "StepMerged",
     "StepProblem",
     "StepProgress",
     "StepSaved",

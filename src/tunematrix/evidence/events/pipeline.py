@@ -73,6 +73,21 @@ class StepStarted:
 
 
 @dataclass(frozen=True)
+class StepMerged:
+    """An adapter was merged into its base before training.
+
+    Attributes:
+        base, adapted, merged: scores, as `before` in `StepTrained`, of the base alone, of the
+            adapter over it, and of what was merged and saved, loaded again.
+    """
+
+    name: str
+    base: float
+    adapted: float
+    merged: float
+
+
+@dataclass(frozen=True)
 class StepTrained:
     """What training came to, compared on tensors and on scores.
 

@@ -66,6 +66,7 @@ def toy_rows(path: str, split: Split = "train", count: int = _ROWS) -> Sequence[
     if name == "stories":
         return corpus.rows("text", DIALECT, count, _SEED, split)
     if name == "preferences":
-        return [{**row} for row in preferences.pairs(DIALECT, count, _SEED, split)]
+        pairs = preferences.pairs(DIALECT, count, _SEED, split)
+        return [{name: str(text) for name, text in pair.items()} for pair in pairs]
     text = f"{path}: the toy world has no such data; {did_you_mean(name, NAMES)}"
     raise WrongSetting(("dataset", "path"), text)

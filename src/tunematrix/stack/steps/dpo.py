@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from datasets import Dataset
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from tunematrix.configuration.steps import DpoStep
-from tunematrix.evidence.events import StepBegun
+from tunematrix.evidence.events import StepBegun, StepMerged
 from tunematrix.stack import releases
 from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.engines.torch import scoring
@@ -24,6 +25,9 @@ from tunematrix.stack.steps.job import Job, Line
 MERGED = "base"
 """Folder, below the step's own, of a base that an adapter was merged into."""
 _PAIRS_AT_ONCE = 4
+
+Score: TypeAlias = Callable[[nn.Module], float]
+"""Asks a model for the mean probability of the chosen answer, of the two."""
 
 
 def run(settings: DpoStep, job: Job) -> None:
@@ -69,7 +73,9 @@ def run(settings: DpoStep, job: Job) -> None:
         )
 
 
-def _start(settings: DpoStep, job: Job, source: opening.Source) -> tuple[nn.Module, opening.Source]:
+def _start(
+    settings: DpoStep, job: Job, source: opening.Source, score: Score
+) -> tuple[nn.Module, opening.Source]:
     """Return what is trained, and the base that it stands on."""
     options = settings.alignment
     if source.adapter is not None and options.adapter == "continue":
@@ -78,11 +84,25 @@ def _start(settings: DpoStep, job: Job, source: opening.Source) -> tuple[nn.Modu
         outcome.hold_to_file(model, source.adapter, job)
         return model, source
     if source.adapter is not None:
-        with training.saving(job.output_dir):
-            merged = opening.save_merged(source, job.config, job.output_dir / MERGED)
-        source = opening.Source(merged, merged)
+        source = _merged(source, job, score)
     base = opening.load_base(source, job.config, options.dtype)
     return training.attach(base, opening.layers_of(source), options, job), source
+
+
+def _merged(source: opening.Source, job: Job, score: Score) -> opening.Source:
+    """Merge an adapter into its base, and hold what was saved of that to the adapter itself."""
+    assert source.adapter is not None
+    with training.saving(job.output_dir):
+        folder = opening.save_merged(source, job.config, job.output_dir / MERGED)
+    merged = opening.Source(folder, folder)
+    adapted = opening.load(source, job.config)
+    assert isinstance(adapted, PeftModel)
+    outcome.hold_to_file(adapted, source.adapter, job)
+    with adapted.disable_adapter():
+        plain = score(adapted)
+    both = score(adapted), score(opening.load(merged, job.config))
+    job.events.write(StepMerged(job.name, plain, *both))
+    return merged
 
 
 def _train(
@@ -94,11 +114,12 @@ def _train(
     asked: Dataset,
 ) -> str:
     options = settings.alignment
-    model, source = _start(settings, job, source)
     pairs = _pairs(tokenizer, asked)
 
     def score(model: nn.Module) -> float:
         return _preference(model, pairs, tokenizer, job.device)
+
+    model, source = _start(settings, job, source, score)
 
     def trainer(model: nn.Module, course: training.Course) -> DPOTrainer:
         wanted = {**training.arguments(options, job), "beta": options.beta}

@@ -17,6 +17,8 @@ TOGETHER = 8
 _SECONDS = 600.0
 """What one answer may take; those that are asked together wait for each other."""
 _RETRIES = 2
+_LAST_SECONDS = 1.0
+"""In which a server that broke off its answer has ended, if that is why."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Client:
         return self._openai.chat.completions.create(messages=question.messages, **asked)
 
     def _no_answer(self, question: Question, error: Exception) -> TunematrixError:
-        if self._server.has_ended():
+        if self._server.has_ended(_LAST_SECONDS):
             return self._server.end_too_early(f"while it answered {question.prompt!r}")
         return StepFailed(
             f"the server gave no {question.kind} of {question.prompt!r} "

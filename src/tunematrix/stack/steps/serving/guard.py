@@ -20,8 +20,6 @@ from types import FrameType
 
 import psutil
 
-POLITE_SECONDS = 15.0
-"""What a server that was told to end may take to do so; one of transformers needs 1.5 s."""
 _FOLLOW_SECONDS = 2.0
 _TICK = 0.05
 
@@ -43,11 +41,15 @@ class _Told:
 
 
 def main() -> None:
-    """Run the server that our arguments name until it ends, or until nobody wants it any more."""
+    """Run a server until it ends, or until nobody wants it any more.
+
+    Our arguments: the seconds that it may take to end when it is told, then its words.
+    """
+    polite, *words = sys.argv[1:]
     told = _Told()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that what the server leaves is found below us
     server = subprocess.Popen(
-        sys.argv[1:],
+        words,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
         start_new_session=True,
@@ -59,7 +61,7 @@ def main() -> None:
         if readable and not os.read(sys.stdin.fileno(), 1):
             break
     asked, began = server.poll() is None, time.monotonic()
-    killed = asked and not _ended_politely(server)
+    killed = asked and not _ended_within(float(polite), server)
     seconds = time.monotonic() - began
     left = _outlasting(server.pid)
     _end(server, left)
@@ -89,11 +91,11 @@ def _say(word: dict[str, object]) -> None:
         print(json.dumps(word), flush=True)
 
 
-def _ended_politely(server: subprocess.Popen[bytes]) -> bool:
+def _ended_within(seconds: float, server: subprocess.Popen[bytes]) -> bool:
     with suppress(ProcessLookupError):
         server.terminate()
     with suppress(subprocess.TimeoutExpired):
-        server.wait(POLITE_SECONDS)
+        server.wait(seconds)
     return server.returncode is not None
 
 

@@ -11,7 +11,7 @@ import psutil
 from tunematrix.errors import MachineProblem
 
 HOST = "127.0.0.1"
-# Below those that outgoing connections get, which could take one before the server does.
+# Below those that systems give to outgoing connections: one could take a port before the server.
 _CHOICE = range(20_000, 32_000)
 _TRIES = 100
 
@@ -75,6 +75,8 @@ def listens(pid: int, port: int) -> bool:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
         found = [one for each in family for one in each.net_connections("tcp")]
-    except (psutil.Error, OSError):
+    except psutil.AccessDenied:
         return True
+    except (psutil.Error, OSError):  # it has ended meanwhile
+        return False
     return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found)

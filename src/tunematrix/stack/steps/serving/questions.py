@@ -86,8 +86,6 @@ def answers(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
-                output_scores=True,
-                return_dict_in_generate=True,
             )
         taken: list[int] = found.sequences[0, ids.shape[1] :].tolist()
         yield _answer(tokenizer, taken, [scores[0] for scores in found.scores])
@@ -99,6 +97,7 @@ def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, most: int) -> Any:
     settings.do_sample = False
     settings.temperature = settings.top_p = settings.top_k = None
     settings.max_new_tokens = most
+    settings.output_scores = settings.return_dict_in_generate = True
     if settings.pad_token_id is None:
         settings.pad_token_id = tokenizer.pad_token_id
     return settings

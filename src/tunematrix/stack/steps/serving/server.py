@@ -18,11 +18,13 @@ from typing import Any
 
 from tunematrix.errors import MachineProblem, StepFailed, TunematrixError, ending
 from tunematrix.paths import python_path
-from tunematrix.stack.steps.serving import guard, ports
+from tunematrix.stack.steps.serving import ports
 
 _GUARD = "tunematrix.stack.steps.serving.guard"
-# A guard waits for a polite end and for what follows; one that takes longer is stuck itself.
-_GUARD_SECONDS = guard.POLITE_SECONDS + 15.0
+_POLITE_SECONDS = 15.0
+"""What a server that is told to end may take to do so; one of transformers needs 1.5 s."""
+# A guard also waits for what follows the server; one that takes longer is stuck itself.
+_GUARD_SECONDS = 15.0
 _ASK_SECONDS = 2.0
 _TICK = 0.2
 _LINE = 300
@@ -63,8 +65,8 @@ class Server:
         port: of the loopback device; url: with the path of its API; log: what it prints.
     """
 
-    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
-        self.port, self.log = port, log
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, polite: float) -> None:
+        self.port, self.log, self._polite = port, log, polite
         self.url = f"http://{ports.HOST}:{port}/v1"
         self._guard = process
         self._ending: Ending | None = None
@@ -96,9 +98,13 @@ class Server:
             f"time, or see {self.log}"
         )
 
-    def has_ended(self) -> bool:
-        """Whether it isn't running any more."""
-        return self._guard.poll() is not None
+    def has_ended(self, within: float = 0.0) -> bool:
+        """Whether it isn't running any more, or won't be `within` so many seconds."""
+        try:
+            self._guard.wait(within)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def end_too_early(self, when: str) -> TunematrixError:
         """Return the error of a server that ended by itself; `when` says at what time."""
@@ -129,15 +135,7 @@ class Server:
         """
         if self._ending is not None:
             return self._ending
-        assert self._guard.stdin is not None
-        with suppress(OSError):
-            self._guard.stdin.close()
-        word = self._word()
-        try:
-            self._guard.wait(_GUARD_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._guard.kill()
-            self._guard.wait()
+        word = self._last_word()
         if word is None:
             text = "the process that guards the server was ended from outside"
             raise MachineProblem(f"{text}; see whether a server still runs at port {self.port}")
@@ -150,6 +148,16 @@ class Server:
             port_free=ports.is_free(self.port),
         )
         return self._ending
+
+    def _last_word(self) -> dict[str, Any] | None:
+        """Close the guard's stdin, and return what it then says of the end."""
+        try:
+            said, _ = self._guard.communicate(timeout=self._polite + _GUARD_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            said, _ = self._guard.communicate()
+        word: dict[str, Any] | None = json.loads(said) if said else None
+        return word
 
     def _word(self) -> dict[str, Any] | None:
         """Return what the guard says next; None where it has gone without a word."""
@@ -172,12 +180,14 @@ class Server:
 
 
 @contextmanager
-def started(words: Sequence[str], port: int, log: Path) -> Iterator[Server]:
+def started(
+    words: Sequence[str], port: int, log: Path, polite: float = _POLITE_SECONDS
+) -> Iterator[Server]:
     """Start a server; when the context is left, it has ended with all that it started.
 
     Args:
         words: its program and arguments. port: at which it is told to listen.
-        log: file that gets what it prints.
+        log: file that gets what it prints. polite: seconds that it may take to end when it is told.
 
     Raises:
         MachineProblem: no process can be started, or the log can't be written.
@@ -186,19 +196,19 @@ def started(words: Sequence[str], port: int, log: Path) -> Iterator[Server]:
     try:
         with log.open("wb") as printed:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _GUARD, *words],
+                [sys.executable, "-P", "-m", _GUARD, str(polite), *words],
                 cwd=log.parent,
                 env=variables,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=printed.fileno(),
-                text=True,
+                bufsize=0,  # so that reading one word takes nothing of the next
                 start_new_session=True,
             )
     except OSError as error:
         text = f"no server can be started: {error.strerror} ({error.filename})"
         raise MachineProblem(f"{text}; free memory or disk space, or correct output_dir") from error
-    server = Server(process, port, log)
+    server = Server(process, port, log, polite)
     try:
         yield server
     finally:
