@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,23 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from tests.tiny import tiny_configuration
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from tunematrix.errors import WrongSetting
+from tunematrix.evidence.events import StepWarning
+from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.stack.steps.checkpoint_files import fault, shapes_of
-from tunematrix.stack.steps.checkpoints import Trained, check_fits, find, named, newest
+from tunematrix.stack.steps.checkpoints import (
+    Trained,
+    check_fits,
+    check_method,
+    chosen,
+    find,
+    named,
+    newest,
+)
+from tunematrix.stack.steps.job import Job
 from tunematrix.stack.toyworld import models
 
 ROWS = Dataset.from_list([{"input_ids": [5, 6, 7, 8], "labels": [5, 6, 7, 8]}] * 4)
@@ -26,15 +40,15 @@ WHOLE = ("model.safetensors", "config.json")
 BOTH = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
-def base() -> Any:
-    """Load the toy world's base model."""
-    return AutoModelForCausalLM.from_pretrained(models.BASE)
+def base(path: Path = models.BASE) -> Any:
+    """Load the toy world's base model, or another."""
+    return AutoModelForCausalLM.from_pretrained(path)
 
 
-def adapted(**settings: Any) -> PeftModel:
+def adapted(path: Path = models.BASE, **settings: Any) -> PeftModel:
     """Put a new adapter on it."""
-    chosen = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **settings}
-    return get_peft_model(base(), LoraConfig(task_type="CAUSAL_LM", **chosen))
+    told = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **settings}
+    return get_peft_model(base(path), LoraConfig(task_type="CAUSAL_LM", **told))
 
 
 def trainer(model: Any, folder: Path, steps: int = 2) -> Trainer:
@@ -100,7 +114,7 @@ def test_what_was_saved_is_whole_and_fits(trained: dict[str, Path], kind: str) -
     folder = trained[kind] / "checkpoint-2"
     assert fault(folder) == ""
     model = adapted() if kind == "adapter" else base()
-    assert check_fits(folder, Trained.of(model, models.BASE), 3) == 2
+    assert check_fits(folder, Trained.of(model), 3) == 2
     assert trainer(model, trained[kind], 3).train(resume_from_checkpoint=str(folder))
     shutil.rmtree(trained[kind] / "checkpoint-3")
 
@@ -136,7 +150,7 @@ def test_models_that_differ_in_nothing_that_was_saved(
 ) -> None:
     """A dropout, an order, a beginning and a type of its own make no other model."""
     folder = trained["adapter"] / "checkpoint-2"
-    assert check_fits(folder, Trained.of(build(), models.BASE), 100) == 2
+    assert check_fits(folder, Trained.of(build()), 100) == 2
 
 
 @pytest.mark.parametrize(
@@ -148,10 +162,8 @@ def test_adapters_with_more_than_two_factors(tmp_path: Path, settings: dict[str,
     trainer(adapted(**settings), tmp_path, 1).train()
     folder = newest(tmp_path, never)
     assert folder is not None
-    assert check_fits(folder, Trained.of(adapted(**settings), models.BASE), 2) == 1
-    assert "of another training" in refusal(
-        lambda: check_fits(folder, Trained.of(adapted(), models.BASE), 2)
-    )
+    assert check_fits(folder, Trained.of(adapted(**settings)), 2) == 1
+    assert "of another training" in refusal(lambda: check_fits(folder, Trained.of(adapted()), 2))
 
 
 def test_a_base_that_was_moved(out: Path) -> None:
@@ -159,7 +171,7 @@ def test_a_base_that_was_moved(out: Path) -> None:
     file = out / "checkpoint-1" / "adapter_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "base_model_name_or_path": str(out / "gone")}))
-    assert check_fits(out / "checkpoint-1", Trained.of(adapted(), models.BASE), 2) == 1
+    assert check_fits(out / "checkpoint-1", Trained.of(adapted()), 2) == 1
 
 
 def test_shards(trained: dict[str, Path], tmp_path: Path) -> None:
@@ -171,7 +183,7 @@ def test_shards(trained: dict[str, Path], tmp_path: Path) -> None:
     base().save_pretrained(folder, max_shard_size="500KB")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 2 and fault(folder) == "" and shapes_of(folder) == whole
-    assert check_fits(folder, Trained.of(base(), models.BASE), 3) == 2
+    assert check_fits(folder, Trained.of(base()), 3) == 2
     index = folder / "model.safetensors.index.json"
     content = index.read_text()
     index.write_text(content[:200])
@@ -323,39 +335,92 @@ OTHERS: list[tuple[Callable[[], Any], str]] = [
 def test_of_another_adapter(trained: dict[str, Path], build: Callable[[], Any], said: str) -> None:
     """Loaded all the same, it would be scaled otherwise, or in part."""
     folder = trained["adapter"] / "checkpoint-2"
-    text = refusal(lambda: check_fits(folder, Trained.of(build(), models.BASE), 3))
+    text = refusal(lambda: check_fits(folder, Trained.of(build()), 3))
     assert said in text and text.startswith(f"{folder} is of another training: ")
 
 
 def test_of_another_base(trained: dict[str, Path], tmp_path: Path) -> None:
     """A model of the same shapes is another one, and so is one of other shapes."""
     twin = Path(shutil.copytree(models.BASE, tmp_path / "twin"))
-    folder = trained["adapter"] / "checkpoint-2"
-    text = refusal(lambda: check_fits(folder, Trained.of(adapted(), twin), 3))
+    folder, whole = (trained[kind] / "checkpoint-2" for kind in ("adapter", "model"))
+    text = refusal(lambda: check_fits(folder, Trained.of(adapted(twin)), 3))
     assert f"its base is {models.BASE}, and not {twin}" in text
-    whole = trained["model"] / "checkpoint-2"
-    assert check_fits(whole, Trained.of(base(), twin), 3) == 2
+    # A whole model brings all its weights along, so that it fits any of its shapes.
+    assert check_fits(whole, Trained.of(base(twin)), 3) == 2
+    model = Trained.of(base(twin))
     config = json.loads((twin / "config.json").read_text())
-    (twin / "config.json").write_text(
-        json.dumps({**config, "rope_theta": 5.0, "num_hidden_layers": 3})
-    )
-    assert "its num_hidden_layers is 2, and not 3" in refusal(
-        lambda: check_fits(whole, Trained.of(base(), twin), 3)
-    )
-    assert "it holds a whole model, and an adapter is trained" in refusal(
-        lambda: check_fits(whole, Trained.of(adapted(), models.BASE), 3)
-    )
-    shapes = {"model.norm.weight": (5,)}
-    assert "its model.norm.weight has shape (128,), and not (5,)" in refusal(
-        lambda: check_fits(whole, Trained(models.BASE, shapes), 3)
-    )
+    (twin / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    said = "its num_hidden_layers is 2, and not 3"
+    assert said in refusal(lambda: check_fits(whole, model, 3))
+
+
+def test_of_another_kind(trained: dict[str, Path]) -> None:
+    """An adapter is no model, whatever tensors either has."""
+    folder = trained["model"] / "checkpoint-2"
+    said = "it holds a whole model, and an adapter is trained"
+    assert said in refusal(lambda: check_fits(folder, Trained.of(adapted()), 3))
+    other = Trained(models.BASE, {"model.norm.weight": (5,)})
+    said = "its model.norm.weight has shape (128,), and not (5,)"
+    assert said in refusal(lambda: check_fits(folder, other, 3))
+    other = Trained(models.BASE, {"model.other.weight": (5,)})
+    assert "it has no model.other.weight" in refusal(lambda: check_fits(folder, other, 3))
+
+
+def test_of_another_step(out: Path, tmp_path: Path) -> None:
+    """What aligning logs is in its state; a checkpoint without a log fits either."""
+    folder = out / "checkpoint-1"
+    check_method(folder, "sft")
+    said = "was saved by sft, and this is dpo"
+    assert said in refusal(lambda: check_method(folder, "dpo"))
+    state = json.loads((folder / "trainer_state.json").read_text())
+    state["log_history"][0]["rewards/chosen"] = 0.0
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    check_method(folder, "dpo")
+    said = "was saved by dpo, and this is sft"
+    assert said in refusal(lambda: check_method(folder, "sft"))
+    for empty in ([], None, [5]):
+        (folder / "trainer_state.json").write_text(json.dumps({**state, "log_history": empty}))
+        check_method(folder, "sft")
+        check_method(folder, "dpo")
+
+
+def test_an_adapter_beside_the_trained_one(trained: dict[str, Path], tmp_path: Path) -> None:
+    """As aligning keeps what it began with; it has to be whole too."""
+    model = adapted()
+    model.add_adapter("ref", model.peft_config["default"])
+    folder = Path(shutil.copytree(trained["adapter"] / "checkpoint-2", tmp_path / "checkpoint-2"))
+    model.save_pretrained(folder)
+    assert fault(folder) == "" and check_fits(folder, Trained.of(model), 3) == 2
+    beside = folder / "ref" / "adapter_model.safetensors"
+    beside.write_bytes(beside.read_bytes()[:-1])
+    assert fault(folder).startswith("ref/adapter_model.safetensors isn't whole")
+
+
+def test_what_a_step_is_given(out: Path, tmp_path: Path) -> None:
+    """A job that asks for nothing begins; one that asks gets a whole checkpoint that fits."""
+    log = tmp_path / "events.jsonl"
+    with EventLog(log) as events:
+        job = Job("sft", tiny_configuration("unused.recipe"), events, out)
+        assert chosen(job, adapted(), 3) is None
+        assert chosen(replace(job, resume="latest"), adapted(), 3) == out / "checkpoint-2"
+        (out / "checkpoint-2" / "rng_state.pth").unlink()
+        assert chosen(replace(job, resume="latest"), adapted(), 3) == out / "checkpoint-1"
+        for wrong in (replace(job, resume="nothing"), replace(job, name="dpo", resume="latest")):
+            refusal(partial(chosen, wrong, adapted(), 3))
+        refusal(lambda: chosen(replace(job, resume="latest"), adapted(r=2), 3))
+        refusal(lambda: chosen(replace(job, resume="latest"), adapted(), 1))
+    said = [one.text for one in read_events(log) if isinstance(one, StepWarning)]
+    assert set(said) == {
+        f"{out / 'checkpoint-2'} isn't whole: rng_state.pth isn't there; likely it was being saved "
+        "when the run ended; going on from checkpoint-1"
+    }
 
 
 @pytest.mark.parametrize("max_steps", [1, 2])
 def test_no_step_left(trained: dict[str, Path], max_steps: int) -> None:
     """A trainer would end at once and say nothing."""
     folder = trained["adapter"] / "checkpoint-2"
-    text = refusal(lambda: check_fits(folder, Trained.of(adapted(), models.BASE), max_steps))
+    text = refusal(lambda: check_fits(folder, Trained.of(adapted()), max_steps))
     assert text == (
         f"{folder} is already at step 2 of max_steps {max_steps}; raise max_steps to train on"
     )

@@ -42,6 +42,7 @@ def fault(folder: Path) -> str:
     try:
         step = step_of(folder)
         shapes_of(folder)
+        _check_beside(folder)
         for name in (*_OPTIMIZER, _RANDOM):
             _check_zip(folder / name)
     except Torn as error:
@@ -50,6 +51,15 @@ def fault(folder: Path) -> str:
     if number.isdecimal() and int(number) != step:
         return f"{STATE} is that of step {step}"
     return ""
+
+
+def _check_beside(folder: Path) -> None:
+    """Check the adapters that PEFT saves beside the trained one, in folders of their names."""
+    for config in sorted(folder.glob(f"*/{ADAPTER}")):
+        try:
+            shapes_of(config.parent)
+        except Torn as error:
+            raise Torn(f"{config.parent.name}/{error}") from None
 
 
 def step_of(folder: Path) -> int:

@@ -1,12 +1,9 @@
-"""What training goes on from: the newest whole checkpoint or a named one, held against the model.
-
-folder = find(job.resume, job.output_dir, job.warn)
-step = check_fits(folder, Trained.of(model, source.base), settings.max_steps)
-"""
+"""What training goes on from: the newest whole checkpoint, or one that a user names."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +23,12 @@ from tunematrix.stack.steps.checkpoint_files import (
     shapes_of,
     step_of,
 )
+from tunematrix.stack.steps.job import Job
 
 ROUTE = ("resume",)
 LATEST = "latest"
 
+_REWARD = "rewards/chosen"  # logged by DPO alone
 _LIKELY = "likely it was being saved when the run ended"
 _NAME = re.compile(r"checkpoint-(\d+)")
 _SETTINGS: Mapping[str, str] = {
@@ -57,16 +56,41 @@ class Trained:
     adapter: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: nn.Module, base: Path) -> Trained:
-        """Describe a model whose base was loaded from a folder; of an adapter, the active one."""
-        if not isinstance(model, PeftModel):
-            named = model.named_parameters()
-            return cls(base, {name: tuple(one.shape) for name, one in named if one.requires_grad})
-        name = model.active_adapter
-        saved = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-        settings = model.peft_config[name].to_dict()
-        shapes = {name: tuple(one.shape) for name, one in saved.items()}
-        return cls(base, shapes, {key: settings.get(key) for key in _SETTINGS})
+    def of(cls, model: nn.Module) -> Trained:
+        """Describe a model that was loaded from a folder; of its adapters, the active one."""
+        if isinstance(model, PeftModel):
+            name = model.active_adapter
+            config = model.peft_config[name].to_dict()
+            saved = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+            return cls(
+                base=Path(str(config["base_model_name_or_path"])),
+                shapes={name: tuple(tensor.shape) for name, tensor in saved.items()},
+                adapter={key: config.get(key) for key in _SETTINGS},
+            )
+        named = list(model.named_parameters(remove_duplicate=False))
+        names = Counter(id(tensor) for _, tensor in named)
+        # Of the names of a tied tensor, one is saved; which, is the library's affair.
+        once = {name: tuple(tensor.shape) for name, tensor in named if names[id(tensor)] == 1}
+        return cls(Path(model.name_or_path), once)
+
+
+def chosen(job: Job, model: nn.Module, max_steps: int) -> Path | None:
+    """Return the checkpoint that a user asks to go on from; None to begin.
+
+    Args:
+        job: the step's; its output_dir is the trainer's.
+        model: what is trained, as a trainer holds it. max_steps: at which that ends.
+
+    Raises:
+        WrongSetting: there is none, it isn't whole, it is of another training, or it has no step
+            left to do.
+    """
+    if not job.resume:
+        return None
+    folder = find(job.resume, job.output_dir, job.warn)
+    check_method(folder, job.name)
+    check_fits(folder, Trained.of(model), max_steps)
+    return folder
 
 
 def find(resume: str, output_dir: Path, warn: Callable[[str], None]) -> Path:
@@ -131,6 +155,20 @@ def named(path: str, output_dir: Path) -> Path:
     return folder
 
 
+def check_method(folder: Path, step: str) -> None:
+    """Hold a whole checkpoint's log against what is done: sft or dpo.
+
+    Raises:
+        WrongSetting: it was saved by the other one.
+    """
+    history = json_of(folder / STATE).get("log_history")
+    lines = [one for one in history if isinstance(one, dict)] if isinstance(history, list) else []
+    saved = "dpo" if any(_REWARD in line for line in lines) else "sft"
+    if lines and saved != step:
+        text = f"{folder} was saved by {saved}, and this is {step}"
+        raise WrongSetting(ROUTE, f"{text}; name a checkpoint of its own, or begin without it")
+
+
 def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
     """Hold a whole checkpoint against what is to be trained on.
 
@@ -138,7 +176,7 @@ def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
         The optimizer steps that are done.
 
     Raises:
-        WrongSetting: it is of another model or adapter, or has no step left to do.
+        WrongSetting: it is of another model or adapter, or of a longer run.
     """
     for difference in _differences(folder, trained):
         raise WrongSetting(
@@ -147,8 +185,8 @@ def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
             "begin without it",
         )
     step = step_of(folder)
-    if step >= max_steps:
-        text = f"{folder} is already at step {step} of max_steps {max_steps}"
+    if step > max_steps:
+        text = f"{folder} is already at step {step}, beyond max_steps {max_steps}"
         raise WrongSetting(ROUTE, f"{text}; raise max_steps to train on")
     return step
 
@@ -162,7 +200,7 @@ def _differences(folder: Path, trained: Trained) -> Iterator[str]:
         yield from _of_the_adapter(json_of(folder / ADAPTER), trained)
     else:
         yield from _of_the_model(folder, trained)
-    yield from _of_the_tensors(shapes_of(folder), trained.shapes, whole=adapted)
+    yield from _of_the_tensors(shapes_of(folder), trained.shapes, adapted)
 
 
 def _of_the_adapter(saved: Mapping[str, object], trained: Trained) -> Iterator[str]:
@@ -182,17 +220,17 @@ def _of_the_model(folder: Path, trained: Trained) -> Iterator[str]:
             yield f"its {key} is {saved[key]}, and not {base[key]}"
 
 
-def _of_the_tensors(saved: Shapes, trained: Shapes, *, whole: bool) -> Iterator[str]:
-    """Compare shapes; those of a whole model may go by other names in its file."""
+def _of_the_tensors(saved: Shapes, trained: Shapes, adapted: bool) -> Iterator[str]:
     for name in sorted(saved.keys() & trained.keys()):
         if saved[name] != trained[name]:
             yield f"its {name} has shape {saved[name]}, and not {trained[name]}"
-    if whole and (lacking := sorted(trained.keys() - saved.keys())):
-        yield f"it has no {lacking[0]}"
-    if whole and (
-        beyond := sorted(name for name in saved.keys() - trained.keys() if "lora_" in name)
-    ):
-        yield f"it has {beyond[0]}, and what is trained has not"
+    # A trainer leaves what it doesn't find as it is, and says so in its log alone.
+    for name in sorted(trained.keys() - saved.keys()):
+        yield f"it has no {name}"
+    # Beside an adapter, PEFT may save layers of the base that are known by other means.
+    for name in sorted(saved.keys() - trained.keys()):
+        if adapted and "lora_" in name:
+            yield f"it has {name}, and what is trained has not"
 
 
 def _all(output_dir: Path) -> list[Path]:

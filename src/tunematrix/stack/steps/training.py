@@ -115,6 +115,21 @@ def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: Jo
     return method.attach(model, layers, quantizer.prepares_for_kbit, False)
 
 
+def _checkpoint(model: nn.Module, source: Source, settings: StepTraining, job: Job) -> Path | None:
+    """Return what training goes on from; None where it begins.
+
+    Raises:
+        WrongSetting: there is no such checkpoint, or it is of another training.
+    """
+    if not job.resume:
+        return None
+    folder = checkpoints.find(job.resume, job.output_dir, job.warn)
+    trained = checkpoints.Trained.of(model, source.base)
+    step = checkpoints.check_fits(folder, trained, settings.max_steps)
+    job.warn(f"goes on from {folder.name}: {step} of {settings.max_steps} steps are done")
+    return folder
+
+
 def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
     """Train to the end, from the beginning or from a checkpoint.
 
@@ -123,7 +138,13 @@ def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
     """
     trainer.remove_callback(PrinterCallback)
     with saving(job.output_dir):
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if checkpoint is None:
+            trainer.train()
+        elif checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+            # Trainer would take one step more than there are.
+            trainer._load_from_checkpoint(str(checkpoint))
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
 @contextmanager
@@ -183,9 +204,9 @@ def teach(
         StepFailed: training came to nothing. MachineProblem: the disk is full.
     """
     sums, before = outcome.bits(model), lesson.score(model)
+    checkpoint = _checkpoint(model, source, settings, job)
     course = Course(job)
     trainer = lesson.trainer(model, course)
-    checkpoint = checkpoints.chosen(job, model, settings.max_steps)
     train(trainer, job, checkpoint)
     lesson.finish(model)
     with saving(job.output_dir):
