@@ -102,7 +102,7 @@ def test_a_checkpoint_that_lacks_a_tensor(carry_here: Carry, tmp_path: Path) -> 
     step = steps_of("sft", tmp_path / "out")
     run(carry_here, {"sft": step}, fault=f"{FAULTS}:adapter_tensor_not_saved")
     with pytest.raises(
-        WrongSetting, match=r"is of another training: it has no base_model\..*lora_B"
+        WrongSetting, match=r"doesn't fit what is trained: it has no base_model\..*lora_B"
     ):
         run(carry_here, {"sft": step, "resume": "checkpoint-2"})
 
