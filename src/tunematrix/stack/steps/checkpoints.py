@@ -82,8 +82,7 @@ def chosen(job: Job, model: nn.Module, max_steps: int) -> Path | None:
         model: what is trained, as a trainer holds it. max_steps: at which that ends.
 
     Raises:
-        WrongSetting: there is none, it isn't whole, it is of another training, or it has no step
-            left to do.
+        WrongSetting: there is none, it isn't whole, or it is of another training.
     """
     if not job.resume:
         return None
@@ -176,14 +175,14 @@ def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
         The optimizer steps that are done.
 
     Raises:
-        WrongSetting: it is of another model or adapter, or has no step left to do.
+        WrongSetting: it is of another model or adapter, or of a longer run.
     """
     for difference in _differences(folder, trained):
         text = f"{folder} doesn't fit what is trained: {difference}"
         raise WrongSetting(ROUTE, f"{text}; name another checkpoint, or begin without it")
     step = step_of(folder)
-    if step >= max_steps:
-        text = f"{folder} is already at step {step} of max_steps {max_steps}"
+    if step > max_steps:
+        text = f"{folder} is already at step {step}, beyond max_steps {max_steps}"
         raise WrongSetting(ROUTE, f"{text}; raise max_steps to train on")
     return step
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunematrix.configuration.steps import GenerateStep
@@ -19,6 +18,7 @@ from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.steps import comparing, judging, opening
 from tunematrix.stack.steps.answering import (
+    UNREADABLE,
     Answer,
     Asking,
     Prompt,
@@ -31,8 +31,6 @@ from tunematrix.stack.steps.job import Job, Line
 from tunematrix.stack.steps.rows import read_rows
 
 FILE = "generated.jsonl"
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-"""What libraries raise for a folder that isn't what it says."""
 _SHOWN = 40
 
 
@@ -58,7 +56,8 @@ def run(settings: GenerateStep, job: Job) -> None:
 
     Raises:
         WrongSetting: an entry of the config, or the file that it names, can't be used.
-        StepFailed: the model's logits aren't finite. MachineProblem: nothing can be written.
+        StepFailed: the model's logits aren't finite.
+        MachineProblem: nothing can be written, or the device has too little memory.
     """
     line = Line()
     with job.said(line):
@@ -76,7 +75,12 @@ def run(settings: GenerateStep, job: Job) -> None:
                 does,
             )
         )
-        line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+        try:
+            line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+        except torch.cuda.OutOfMemoryError:
+            text = f"{job.device} has too little memory for {options.batch_size} prompts at a time"
+            advice = "lower generation.batch_size, or see what else computes there"
+            raise MachineProblem(f"{text}; {advice}") from None
 
 
 def _read(settings: GenerateStep, job: Job) -> Asked:
@@ -109,13 +113,22 @@ def _prompts(
         texts = read_rows(settings.dataset, {"prompt": field})["prompt"]
     prompts = []
     for number, text in enumerate(texts, start=1):
-        ids = tokenized(tokenizer, text) if text.strip() else ()
-        if not ids:
+        if not text.strip():
             problem = "is empty, and a model needs something to go on from"
             raise WrongSetting(route, f"prompt {number} {problem}; write it, or leave it out")
+        ids = tokenized(tokenizer, text)
+        if not ids:
+            problem = f"the tokenizer makes no token of prompt {number} ({shown(text)})"
+            advice = "likely its files aren't the model's own, or are read by another's rules"
+            raise WrongSetting(opening.ROUTE, f"{problem}; {advice}: save the tokenizer again")
         _check_length(Prompt(text, ids), number, settings, longest, route)
         prompts.append(Prompt(text, ids))
     return prompts
+
+
+def shown(text: str) -> str:
+    """Return a text as a message shows it."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def _check_length(
@@ -123,9 +136,8 @@ def _check_length(
 ) -> None:
     if longest is None:
         return
-    shown = prompt.text if len(prompt.text) <= _SHOWN else f"{prompt.text[:_SHOWN]}…"
     length, most = len(prompt.ids), settings.generation.max_new_tokens
-    has = f"prompt {number} ({shown!r}) has {length} tokens"
+    has = f"prompt {number} ({shown(prompt.text)}) has {length} tokens"
     if length >= longest:
         raise WrongSetting(route, f"{has}, and the model has {longest} positions; shorten it")
     if length + most > longest:
@@ -198,6 +210,8 @@ def _attached(
 
 
 def _unreadable(settings: GenerateStep, error: BaseException) -> WrongSetting:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        raise error
     said = " ".join(str(error).split())[:300]
     text = f"{settings.model.path} can't be loaded ({type(error).__name__}: {said})"
     advice = "likely files of several models in one folder, or an interrupted copy"

@@ -19,12 +19,12 @@ from transformers import (
 )
 
 from tunematrix.configuration import Configuration
-from tunematrix.errors import BadInput, WrongSetting
+from tunematrix.errors import WrongSetting
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.toyworld import models
-from tunematrix.stack.toyworld.checkpoint import checked
+from tunematrix.stack.toyworld.checkpoint import Unusable, checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
@@ -65,10 +65,8 @@ def find(path: str, config: Configuration) -> Source:
             text = "has adapter_config.json and no adapter_model.safetensors; save it again"
             raise WrongSetting(ROUTE, f"{path}: {text}")
         return Source(folder.resolve(), checked(base), folder.resolve())
-    except WrongSetting:
-        raise
-    except BadInput as error:
-        raise WrongSetting(ROUTE, str(error)) from None
+    except Unusable as error:
+        raise WrongSetting(ROUTE, error.said) from None
 
 
 def _base_of(adapter: Path) -> Path:

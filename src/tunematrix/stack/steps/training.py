@@ -123,7 +123,13 @@ def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
     """
     trainer.remove_callback(PrinterCallback)
     with saving(job.output_dir):
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if checkpoint is None:
+            trainer.train()
+        elif checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+            # Trainer would take one step more than there are.
+            trainer._load_from_checkpoint(str(checkpoint))
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
 @contextmanager
@@ -183,9 +189,9 @@ def teach(
         StepFailed: training came to nothing. MachineProblem: the disk is full.
     """
     sums, before = outcome.bits(model), lesson.score(model)
+    checkpoint = checkpoints.chosen(job, model, settings.max_steps)
     course = Course(job)
     trainer = lesson.trainer(model, course)
-    checkpoint = checkpoints.chosen(job, model, settings.max_steps)
     train(trainer, job, checkpoint)
     lesson.finish(model)
     with saving(job.output_dir):
