@@ -65,7 +65,9 @@ class Server:
         port: of the loopback device; url: with the path of its API; log: what it prints.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, polite: float) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, log: Path, polite: float
+    ) -> None:
         self.port, self.log, self._polite = port, log, polite
         self.url = f"http://{ports.HOST}:{port}/v1"
         self._guard = process
