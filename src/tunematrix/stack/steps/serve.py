@@ -37,7 +37,7 @@ _TICK = 0.2
 
 
 @dataclass(frozen=True)
-class Order:
+class Serving:
     """What is served, and what it is asked.
 
     Attributes:
@@ -101,14 +101,14 @@ def require(modules: Sequence[str]) -> None:
         raise Unavailable(Obstacle(f"the modules {what}", found, f"install it with: {INSTALL}"))
 
 
-def command(folder: Path, order: Order, device: str) -> tuple[str, ...]:
+def command(folder: Path, order: Serving, device: str) -> tuple[str, ...]:
     """Return the words that start a server of a folder."""
     program = (sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", str(folder))
     where = ("--device", device, "--host", ports.HOST, "--port", str(order.port))
     return (*program, *where, "--dtype", order.dtype, "--log-level", "warning")
 
 
-def _order(settings: ServeStep, job: Job) -> Order:
+def _order(settings: ServeStep, job: Job) -> Serving:
     port = ports.chosen(settings.port)
     source = opening.find(settings.model.path, job.config)
     served, route = (
@@ -129,7 +129,7 @@ def _order(settings: ServeStep, job: Job) -> Order:
     questions = tuple(Question(k, p) for k in kinds for p in settings.prompts)  # type: ignore[arg-type]
     for question in questions:
         _check_length(question, len(ids_of(tokenizer, question)), base, settings)
-    return Order(source, tokenizer, questions, _dtype(source, base), port)
+    return Serving(source, tokenizer, questions, _dtype(source, base), port)
 
 
 def _dtype(source: opening.Source, base: PretrainedConfig) -> str:
@@ -164,7 +164,7 @@ def _scorer(settings: ServeStep, job: Job) -> Path | None:
         raise WrongSetting(("scorer", "path"), str(error)) from None
 
 
-def _local_answers(settings: ServeStep, order: Order, job: Job) -> list[LocalAnswer]:
+def _local_answers(settings: ServeStep, order: Serving, job: Job) -> list[LocalAnswer]:
     """Answer all questions in this process, before anything else needs the memory."""
     model = opening.load(order.source, job.config, order.dtype)
     right = list(answers(model, order.tokenizer, order.questions, settings.max_tokens))
@@ -175,7 +175,7 @@ def _local_answers(settings: ServeStep, order: Order, job: Job) -> list[LocalAns
     return right
 
 
-def _merged(order: Order, job: Job) -> Path:
+def _merged(order: Serving, job: Job) -> Path:
     try:
         return opening.save_merged(order.source, job.config, job.output_dir / MERGED).resolve()
     except OSError as error:
@@ -185,7 +185,7 @@ def _merged(order: Order, job: Job) -> Path:
 
 
 def _served(
-    settings: ServeStep, order: Order, right: Sequence[LocalAnswer], job: Job
+    settings: ServeStep, order: Serving, right: Sequence[LocalAnswer], job: Job
 ) -> list[events.ServedAnswer]:
     """Serve the model, ask it everything, and end the server."""
     # Only here, since OpenAI's client may be missing when this module is imported.

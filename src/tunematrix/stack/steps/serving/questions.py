@@ -82,7 +82,7 @@ def answers(
     for question in questions:
         ids = torch.tensor([ids_of(tokenizer, question)], device=device)
         with torch.no_grad():
-            found: Any = model.generate(  # type: ignore[operator]
+            found: Any = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
