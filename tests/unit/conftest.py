@@ -33,7 +33,14 @@ from tunematrix.evidence.events import (
     Served,
     ServedAnswer,
     ServerEnded,
+    StepAdapter,
+    StepBegun,
+    StepCache,
+    StepGrammar,
     StepLoss,
+    StepProgress,
+    StepScored,
+    StepTogether,
 )
 from tunematrix.spec import Spec
 
@@ -137,6 +144,24 @@ def serving(run: Run) -> Run:
         ServedAnswer("serve", "completion", "Once", once, 3, None, once, 3, once, (once,) * 4),
         ServedAnswer("serve", "chat", "Well?", well, 4, 9, well, 4, well, (well,) * 4),
         ServerEnded("serve", -15, False, 1.2, (), True),
+    )
+
+
+@pytest.fixture
+def answering(run: Run) -> Run:
+    """A pipeline whose only step has answered four prompts by a model with an adapter."""
+    return (
+        run.configured(recipe={"owes": ("process", "pipeline")})
+        .asked(recipe="pipeline", generation={"min_grammatical": 0.75})
+        .recording(
+            StepBegun("generate", "sft", "base", "sft", "out", "4 answers"),
+            StepProgress("generate", "prompts", 4, 4),
+            StepTogether("generate", 4, (0.0, 0.0, 1e-6, 0.0)),
+            StepCache("generate", (0.0, 0.0, 1e-6, 0.0), (3e-7, 4e-7, 2e-6, 3e-7)),
+            StepAdapter("generate", 4, 3, 2.5, 0.0),
+            StepGrammar("generate", 4, 3),
+            StepScored("generate", "gpt2", (30.0, 40.0, 50.0, 60.0), 0, 500.0),
+        )
     )
 
 

@@ -40,8 +40,10 @@ MODULES = (
     "command",
     "preference",
     "generation",
-    "parity",
+    "chain",
+    "pipeline",
     "serving",
+    "parity",
     "resources",
 )
 """Modules with checks, in the order in which a reader wants to see theirs fail: causes first."""

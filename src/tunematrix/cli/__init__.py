@@ -1,6 +1,17 @@
 """The command line: verbs only; each hands over to the rooms that do the work."""
 
-from tunematrix.cli import configs, download, machine, proof, records, start, suite
+from tunematrix.cli import configs, download, machine, proof, records, start, steps, suite
 from tunematrix.cli.app import app, main
 
-__all__ = ["app", "configs", "download", "machine", "main", "proof", "records", "start", "suite"]
+__all__ = [
+    "app",
+    "configs",
+    "download",
+    "machine",
+    "main",
+    "proof",
+    "records",
+    "start",
+    "steps",
+    "suite",
+]

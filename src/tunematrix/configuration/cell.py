@@ -28,6 +28,7 @@ from tunematrix.configuration.settings import (
     MeterSettings,
     TrainSettings,
 )
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import CommandSettings, Value
 
 
@@ -56,6 +57,9 @@ class Configuration(Section):
     )
     dynamic_args: Mapping[str, Value] = Field(
         {}, description="The arguments that this command is given."
+    )
+    steps: PipelineSteps | None = Field(
+        None, description="What is done, where the recipe is a pipeline."
     )
     cache_dir: str = Field(
         "", description="Folder for generated checkpoints and compiled kernels; kept between runs."

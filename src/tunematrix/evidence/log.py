@@ -95,6 +95,30 @@ class EventLog:
         return value
 
 
+class EventTail:
+    """Reads the events of a cell that is still running, as they come.
+
+    Args:
+        path: of `events.jsonl`; the file may not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset, self._lines = path, 0, 0
+
+    def new(self) -> Iterator[Event]:
+        """Yield what was written since the last call; a line that isn't whole yet is left."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                whole, line_break, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return
+        self._offset += len(whole) + len(line_break)
+        for line in whole.split(b"\n") if line_break else ():
+            self._lines += 1
+            yield _event(line, f"{self._path}:{self._lines}")
+
+
 def read_events(path: Path) -> tuple[Event, ...]:
     """Reads all events of a cell, in the order in which they were written.
 

@@ -64,6 +64,12 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "transformers' default, can't be told from no top-k, since the grammar never has more "
         "than ten words to choose from.",
     ),
+    "pipeline": (
+        "What the steps of a pipeline must prove",
+        "Owed by the recipe of a pipeline, each of the steps that are in it. Answers of the step "
+        "`generate` are compared on up to 16 prompts, the shortest, the longest and those between, "
+        "and on their first 64 tokens. Tokens whose logits are nearly equal may change places.",
+    ),
     "parity": (
         "What an engine must agree with",
         "Owed by every recipe that compares an engine with recorded values. Gradient norms and "

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, Strict, mod
 from pydantic_core import PydanticCustomError
 
 from tunematrix.configuration.section import NonEmpty, OneOrMore, Section, unique
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import Inference
 from tunematrix.spec.bounds import (
     GenerationBound,
@@ -207,6 +208,12 @@ class Spec(Section):
     )
     finalize: Mapping[str, Plain] | None = Field(
         None, description="Arguments of the trainer's command that prepares it for serving."
+    )
+
+    steps: PipelineSteps | None = Field(
+        None,
+        description="Steps of the recipe pipeline, in one cell. In their texts, {sft} is the "
+        "folder that the step sft has written to, and {tmp_path} one for all of them.",
     )
 
     _source: Source = PrivateAttr(default_factory=Source)

@@ -132,7 +132,8 @@ class RunContext:
         config = compose(cell, self.groups, self._cache_from(own))
         if config.recipe.runs_command:
             return settings_of(cell, config, self.trainers, self.root)
-        return config.model_copy(update={"references": os.path.relpath(self._references, own)})
+        references = os.path.relpath(self._references, own)
+        return config.model_copy(update={"references": references, "steps": cell.spec.steps})
 
     def obstacle(self, cell: Cell) -> Obstacle | None:
         """Return which library a cell lacks where it would run, or that it wants a GPU; else None.

@@ -44,11 +44,18 @@ from tunematrix.evidence.events.pipeline import (
     Served,
     ServedAnswer,
     ServerEnded,
+    StepAdapter,
     StepBegun,
+    StepCache,
     StepDone,
+    StepGrammar,
+    StepMerged,
     StepProblem,
     StepProgress,
+    StepSaved,
     StepScored,
+    StepStarted,
+    StepTogether,
     StepTrained,
     StepWarning,
 )
@@ -138,13 +145,21 @@ Event = (
     | RankEnded
     | Repository
     | LogSource
+    | StepAdapter
     | Served
     | ServedAnswer
     | ServerEnded
     | StepBegun
+    | StepCache
     | StepDone
+    | StepGrammar
+    | StepMerged
     | StepProblem
     | StepProgress
+    | StepSaved
+    | StepStarted
+    | StepScored
+    | StepTogether
     | StepScored
     | StepTrained
     | StepWarning
@@ -205,12 +220,19 @@ __all__ = [
     "ServedAnswer",
     "ServerEnded",
     "Started",
+    "StepAdapter",
     "StepBegun",
+    "StepCache",
     "StepDone",
+    "StepGrammar",
     "StepLoss",
+    "StepMerged",
     "StepProblem",
     "StepProgress",
+    "StepSaved",
     "StepScored",
+    "StepStarted",
+    "StepTogether",
     "StepTrained",
     "StepWarning",
     "Storage",

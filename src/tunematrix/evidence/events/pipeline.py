@@ -60,6 +60,34 @@ class StepProgress:
 
 
 @dataclass(frozen=True)
+class StepStarted:
+    """An adapter that a step trains on, held to the file that it was loaded from.
+
+    Attributes:
+        tensors: in the file; differing: of them, those that the loaded one hasn't, bit by bit.
+    """
+
+    name: str
+    tensors: int
+    differing: int
+
+
+@dataclass(frozen=True)
+class StepMerged:
+    """An adapter was merged into its base before training.
+
+    Attributes:
+        base, adapted, merged: scores, as `before` in `StepTrained`, of the base alone, of the
+            adapter over it, and of what was merged and saved, loaded again.
+    """
+
+    name: str
+    base: float
+    adapted: float
+    merged: float
+
+
+@dataclass(frozen=True)
 class StepTrained:
     """What training came to, compared on tensors and on scores.
 
@@ -81,6 +109,76 @@ class StepTrained:
     before: float
     after: float
     logged: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepSaved:
+    """What a training step has saved, loaded again; `score` is as `after` in `StepTrained`."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class StepTogether:
+    """Likeliest answers to prompts that were asked side by side, and alone.
+
+    Attributes:
+        batch: prompts in the largest batch.
+        gaps: one for each prompt that was asked in both ways: 0 where the tokens are the same;
+            where they part, how much more the model's logits, by whole passes, give the one token
+            than the other, as a share of what lies between the largest logit and the middle one.
+    """
+
+    name: str
+    batch: int
+    gaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepCache:
+    """Likeliest answers that the library wrote with its cache, beside whole passes over them.
+
+    Attributes:
+        regrets: of each answer, the largest of its tokens: how much more the logits of the whole
+            pass give the likeliest token than the one that was taken, in the same unit.
+        logits: of each answer, the largest difference of the logits of both ways, likewise.
+    """
+
+    name: str
+    regrets: tuple[float, ...]
+    logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepAdapter:
+    """Prompts asked with an adapter, without it, and of the base before it was attached.
+
+    Attributes:
+        prompts: asked in all ways; answers: of them, those that it answers otherwise.
+        changed: largest absolute logit difference that the adapter makes.
+        left: largest absolute logit difference to the base once the adapter is switched off.
+    """
+
+    name: str
+    prompts: int
+    answers: int
+    changed: float
+    left: float
+
+
+@dataclass(frozen=True)
+class StepGrammar:
+    """Answers of a model of the toy world, judged by its grammar.
+
+    Attributes:
+        texts: answers whose prompts begin stories; following: of them, those that go on as a
+            story of the same dialect, to its end or to where they were cut off.
+    """
+
+    name: str
+    texts: int
+    following: int
 
 
 @dataclass(frozen=True)

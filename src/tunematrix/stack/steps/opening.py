@@ -24,6 +24,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.toyworld import models
+from tunematrix.stack.toyworld.checkpoint import checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
@@ -57,13 +58,13 @@ def find(path: str, config: Configuration) -> Source:
     folder = Path(path).expanduser()
     try:
         if not (folder / ADAPTER).is_file():
-            found = models.resolve(path, Path(config.cache_dir or "."))
+            found = models.resolve(path, Path(config.cache_dir or ".")).resolve()
             return Source(found, found)
         base = _base_of(folder)
         if not any(folder.glob("*.safetensors")):
             text = "has adapter_config.json and no adapter_model.safetensors; save it again"
             raise WrongSetting(ROUTE, f"{path}: {text}")
-        return Source(folder.resolve(), models.checkpoint.checked(base), folder.resolve())
+        return Source(folder.resolve(), checked(base), folder.resolve())
     except WrongSetting:
         raise
     except BadInput as error:

@@ -13,14 +13,28 @@ from tunematrix.errors import BadInput
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
+class Unusable(BadInput):
+    """A model that can't be loaded.
+
+    Attributes:
+        said: the same in a sentence that names no setting, for models that others name.
+    """
+
+    def __init__(self, path: Path | str, fault: str, cause: str, step: str) -> None:
+        super().__init__(
+            f"model.path={path} can't be used: {fault}.\nLikely cause: {cause}.\nNext step: {step}."
+        )
+        self.said = f"{path} can't be used: {fault}; likely {cause}; {step}"
+
+
 def checked(folder: Path) -> Path:
     """Return the folder, once it holds a configuration, safetensors weights and a tokenizer.
 
     Raises:
-        BadInput: anything of that is missing; weights in pickle form count as missing.
+        Unusable: anything of that is missing; weights in pickle form count as missing.
     """
     if not folder.is_dir():
-        raise _unusable(
+        raise Unusable(
             folder,
             "there is no such folder",
             "a typing error, a path relative to another folder, or the name of a model on a hub",
@@ -30,7 +44,7 @@ def checked(folder: Path) -> Path:
         raise _without_config(folder)
     _require_weights(folder)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise _unusable(
+        raise Unusable(
             folder,
             f"it has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
             "the model was saved without its tokenizer",
@@ -44,7 +58,7 @@ def _require_weights(folder: Path) -> None:
     if index.is_file():
         missing = [shard for shard in _shards(index) if not (folder / shard).is_file()]
         if missing:
-            raise _unusable(
+            raise Unusable(
                 folder,
                 f"{index.name} names {', '.join(missing)}, which isn't there",
                 "an interrupted download or copy",
@@ -58,7 +72,7 @@ def _shards(index: Path) -> list[str]:
     try:
         return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unusable(
+        raise Unusable(
             index.parent,
             f"{index.name} can't be read: {error!r}",
             "an interrupted download or copy",
@@ -66,15 +80,15 @@ def _shards(index: Path) -> list[str]:
         ) from error
 
 
-def _without_config(folder: Path) -> BadInput:
+def _without_config(folder: Path) -> Unusable:
     if (folder / "adapter_config.json").is_file():
-        return _unusable(
+        return Unusable(
             folder,
             "it has adapter_config.json but no config.json",
             "an adapter was saved there, not a model",
             "merge the adapter into its base and give the merged model's folder",
         )
-    return _unusable(
+    return Unusable(
         folder,
         "it has no config.json",
         "this is the folder above or below the checkpoint",
@@ -82,24 +96,18 @@ def _without_config(folder: Path) -> BadInput:
     )
 
 
-def _without_safetensors(folder: Path) -> BadInput:
+def _without_safetensors(folder: Path) -> Unusable:
     if pickles := sorted(file.name for file in folder.glob("*.bin")):
-        return _unusable(
+        return Unusable(
             folder,
             f"it has no safetensors weights, only {', '.join(pickles)}",
             "an old checkpoint in pickle form, which could run any code when it's loaded",
             "convert one you trust: "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
         )
-    return _unusable(
+    return Unusable(
         folder,
         "it has no safetensors weights",
         "an interrupted download, or a run that saved no weights",
         "fetch or save the weights again",
-    )
-
-
-def _unusable(folder: Path, fault: str, cause: str, step: str) -> BadInput:
-    return BadInput(
-        f"model.path={folder} can't be used: {fault}.\nLikely cause: {cause}.\nNext step: {step}."
     )

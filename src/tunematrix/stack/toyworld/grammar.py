@@ -115,6 +115,16 @@ class Grammar:
             return -math.inf
         return math.fsum(self._log_probability(*drawn) for drawn in match.groupdict().items())
 
+    def begins(self, text: str) -> bool:
+        """Return whether a story begins so: whole words, the last perhaps without its full stop."""
+        count = len(text.split(" "))
+        openings = {
+            " ".join(outline.template.split(" ")[:count]).removesuffix(end)
+            for outline in self.outlines
+            for end in (".", "")
+        }
+        return any(self._pattern(opening).fullmatch(text) for opening in openings)
+
     def entropy_after(self, opening: str) -> float:
         """Return the exact entropy, in nats, of what follows an opening.
 

@@ -18,7 +18,6 @@ import numpy as np
 from safetensors.numpy import save_file
 from transformers import LlamaConfig, PretrainedConfig
 
-from tunematrix.errors import BadInput
 from tunematrix.stack.toyworld import checkpoint, tokenizer
 
 BASE = Path(__file__).parent / "base"
@@ -51,7 +50,7 @@ def resolve(path: str, cache_dir: Path) -> Path:
         cache_dir: where generated checkpoints are kept; made when missing.
 
     Raises:
-        BadInput: an unknown toy-world name, or a folder that can't be loaded.
+        Unusable: an unknown toy-world name, or a folder that can't be loaded.
     """
     if not path.startswith(SCHEME):
         return checkpoint.checked(Path(path).expanduser())
@@ -65,10 +64,11 @@ def resolve(path: str, cache_dir: Path) -> Path:
             return _of_architecture(cache_dir, name)
         case name:
             known = ", ".join(f"{SCHEME}{one}" for one in ("base", "wide", *ARCHITECTURES))
-            raise BadInput(
-                f"model.path={path} can't be used: the toy world has no model {name!r}.\n"
-                "Likely cause: a typing error.\n"
-                f"Next step: give {known} or a checkpoint folder."
+            raise checkpoint.Unusable(
+                path,
+                f"the toy world has no model {name!r}",
+                "a typing error",
+                f"give {known} or a checkpoint folder",
             )
 
 

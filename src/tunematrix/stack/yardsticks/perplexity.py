@@ -1,4 +1,4 @@
-"""The perplexity of a text by a causal language model on disk, as a program of its own.
+"""The perplexity of texts by a causal language model on disk, as a program of its own too.
 
 `python -m tunematrix.stack.yardsticks.perplexity MODEL TEXT_FILE RESULT_FILE`
 """
@@ -8,30 +8,68 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model that has been loaded, to judge one text after the other.
+
+    Attributes:
+        device: PyTorch's name of where it lies.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: str
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that it has positions for; None where it has no limit."""
+        limit: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return limit
+
+    def perplexity(self, text: str) -> float:
+        """Return exp of the mean cross-entropy of a text's tokens, each given all before it.
+
+        Args:
+            text: of two tokens or more; what is beyond the model's positions isn't read.
+
+        Raises:
+            ValueError: the text has fewer.
+        """
+        ids = self.tokenizer(text, return_tensors="pt")["input_ids"][:, : self.longest]
+        if ids.shape[1] < 2:
+            raise ValueError(f"{text!r} has fewer than two tokens, so nothing can be predicted")
+        ids = ids.to(self.device)
+        with torch.no_grad():
+            loss = float(self.model(input_ids=ids, labels=ids).loss)
+        try:
+            return math.exp(loss)
+        except OverflowError:
+            return math.inf
+
+
+def load(folder: str, device: str = "cpu") -> Scorer:
+    """Load a scorer and its tokenizer; nothing is downloaded, and no code in its folder is run."""
+    given = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **given)
+    model = AutoModelForCausalLM.from_pretrained(folder, **given)
+    return Scorer(model.to(device).eval(), tokenizer, device)
 
 
 def perplexity(folder: str, text: str) -> float:
-    """Return exp of the mean cross-entropy of a text's tokens, each given all before it.
-
-    Args:
-        folder: of the model and its tokenizer; nothing is downloaded, and no code in it is run.
-        text: of two tokens or more.
-
-    Raises:
-        ValueError: the text has fewer.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
-    ids = tokenizer(text, return_tensors="pt")["input_ids"]
-    if ids.shape[1] < 2:
-        raise ValueError(f"{text!r} has fewer than two tokens, so nothing can be predicted")
-    with torch.no_grad():
-        loss = model(input_ids=ids, labels=ids).loss
-    return math.exp(float(loss))
+    """Return the perplexity of one text by the model in a folder; see `Scorer.perplexity`."""
+    return load(folder).perplexity(text)
 
 
 if __name__ == "__main__":

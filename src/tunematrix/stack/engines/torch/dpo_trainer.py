@@ -57,7 +57,7 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
 
     def run() -> None:
         train()
-        _forget_reference(model)
+        forget_reference(model)
 
     return run
 
@@ -77,7 +77,7 @@ def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> DPO
     return trainer
 
 
-def _forget_reference(model: nn.Module) -> None:
+def forget_reference(model: nn.Module) -> None:
     """See that what is saved is the adapter that was trained, and no other beside it."""
     if isinstance(model, PeftModel) and REFERENCE in model.peft_config:
         model.delete_adapter(REFERENCE)
@@ -85,7 +85,7 @@ def _forget_reference(model: nn.Module) -> None:
 
 def _renew(model: nn.Module) -> None:
     """Make the adapter do nothing, as a new one: DPOTrainer takes its reference from it."""
-    _forget_reference(model)
+    forget_reference(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,11 +20,24 @@ class Decoder:
     Attributes:
         tokenizer: the checkpoint's; device: PyTorch's name of it.
         alone: whether a pass may hold one text only, since others would change what it computes.
+        more_ends: tokens that end a text beside the tokenizer's own.
     """
 
     tokenizer: PreTrainedTokenizerBase
     device: str
     alone: bool = False
+    more_ends: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a text; none where neither tokenizer nor model names one."""
+        own = self.tokenizer.eos_token_id
+        return frozenset((*self.more_ends, *(() if own is None else (int(own),))))
+
+    @property
+    def _pad(self) -> int:
+        """Stands where a text isn't; masked, so that it may be any token."""
+        return int(self.tokenizer.pad_token_id or 0)
 
     def generate(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
@@ -40,11 +54,37 @@ class Decoder:
             own = sampling.of_each(len(prompts))
             return [way(model, [ids], one)[0] for ids, one in zip(prompts, own, strict=True)]
 
+    def likeliest(
+        self, model: PreTrainedModel, prompt: Sequence[int], most: int
+    ) -> tuple[list[int], torch.Tensor]:
+        """Continue one prompt by the likeliest tokens, through the library and its cache.
+
+        Returns:
+            The new tokens, and the logits that the library had for each, (tokens, vocabulary).
+        """
+        with evaluating(model), torch.no_grad():
+            asked = Sampling(most, temperature=0.0, seed=0, cache=True)
+            out = self._asked(model, [prompt], asked, output_logits=True)
+            tokens = _until(self.ends, out.sequences[0, len(prompt) :].tolist())
+            return tokens, torch.stack(out.logits)[: len(tokens), 0].float()
+
     def _through_the_library(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
     ) -> list[list[int]]:
         """Continue all prompts side by side, the shorter ones padded on their left."""
-        end, pad = int(self.tokenizer.eos_token_id), int(self.tokenizer.pad_token_id)
+        whole = self._asked(model, prompts, sampling).sequences
+        rows: list[list[int]] = whole[:, max(map(len, prompts)) :].tolist()
+        return [_until(self.ends, row) for row in rows]
+
+    def _asked(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        **more: bool,
+    ) -> Any:
+        """Return what the library gives for prompts side by side."""
+        pad = self._pad
         width = max(map(len, prompts))
         padded = [[pad] * (width - len(ids)) + [*ids] for ids in prompts]
         mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
@@ -54,17 +94,17 @@ class Decoder:
             else {"do_sample": False}
         )
         torch.manual_seed(sampling.seed)
-        whole = model.generate(
+        return model.generate(
             input_ids=torch.tensor(padded, device=self.device),
             attention_mask=torch.tensor(mask, device=self.device),
             max_new_tokens=sampling.most,
             use_cache=True,
             pad_token_id=pad,
-            eos_token_id=end,
+            eos_token_id=sorted(self.ends) or None,
+            return_dict_in_generate=True,
             **chosen,
+            **more,
         )
-        rows: list[list[int]] = whole[:, width:].tolist()
-        return [_until(end, row) for row in rows]
 
     def _by_definition(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
@@ -73,7 +113,7 @@ class Decoder:
 
         What is on the right of a text is nothing that its own positions see.
         """
-        end, pad = int(self.tokenizer.eos_token_id), int(self.tokenizer.pad_token_id)
+        ends, pad = self.ends, self._pad
         texts, going = [[*ids] for ids in prompts], list(range(len(prompts)))
         draws = torch.Generator(self.device).manual_seed(sampling.seed)
         for _ in range(sampling.most):
@@ -88,15 +128,16 @@ class Decoder:
             chosen = _choose(scores, sampling.temperature, draws)
             for row in going:
                 texts[row].append(chosen[row])
-            going = [row for row in going if chosen[row] != end]
+            going = [row for row in going if chosen[row] not in ends]
             if not going:
                 break
         return [text[len(ids) :] for text, ids in zip(texts, prompts, strict=True)]
 
 
-def _until(end: int, row: Sequence[int]) -> list[int]:
-    """Return the tokens up to the first `end`, which is one of them."""
-    return [*row[: row.index(end) + 1]] if end in row else [*row]
+def _until(ends: Set[int], row: Sequence[int]) -> list[int]:
+    """Return the tokens up to the first of `ends`, which is one of them."""
+    last = next((place for place, token in enumerate(row) if token in ends), len(row))
+    return [*row[: last + 1]]
 
 
 def _choose(logits: torch.Tensor, temperature: float, draws: torch.Generator) -> list[int]:

@@ -1,0 +1,82 @@
+"""The steps of a pipeline, one after the other in one process; later ones read what earlier left.
+
+`{tmp_path}` in their settings is the run's own folder, and the name of an earlier step the folder
+that it wrote to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from tunematrix.configuration import Configuration
+from tunematrix.configuration.section import Section
+from tunematrix.configuration.steps import PipelineSteps
+from tunematrix.configuration.variables import filled
+from tunematrix.errors import WrongSetting, did_you_mean
+from tunematrix.evidence.events import Determinants, StepProblem
+from tunematrix.evidence.log import EventLog
+from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.steps.job import Job
+
+OF_ITS_OWN = ("training", "alignment", "generation")
+"""Sections that name a step's folder; the others name it themselves."""
+
+
+def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
+    """Take all steps.
+
+    Raises:
+        WrongSetting: an entry of a step can't be used; `StepProblem` is written before.
+    """
+    backend: TorchBackend = instantiate(config.backend.implementation)
+    variables = {"tmp_path": str(output_dir)}
+    pipeline = config.steps or PipelineSteps()
+    for name, given in _named(pipeline):
+        try:
+            settings = _with_values(given, variables)
+            own = own_section(settings)
+            folder = Path(own.output_dir or output_dir / name).expanduser()
+            if not pipeline.dry_run:
+                folder.mkdir(parents=True, exist_ok=True)
+            threads = getattr(own, "threads", 0) or os.cpu_count() or 1
+            events.write(Determinants(backend.begin(getattr(own, "seed", 0), threads)))
+            job = Job(name, config, events, folder, pipeline.resume, pipeline.dry_run)
+            with events.phase(name):
+                _body(name)(settings, job)
+        except WrongSetting as error:
+            events.write(StepProblem(name, error.route, str(error)))
+            raise
+        variables[name] = str(folder)
+
+
+def own_section(settings: Any) -> Any:
+    """Return the section of a step that says what it does, and so where it writes."""
+    found = (getattr(settings, name) for name in OF_ITS_OWN if hasattr(settings, name))
+    return next(found, settings)
+
+
+def _named(pipeline: PipelineSteps) -> Iterator[tuple[str, Section]]:
+    for name in PipelineSteps.model_fields:
+        if isinstance(settings := getattr(pipeline, name), Section):
+            yield name, settings
+
+
+def _with_values(settings: Section, variables: Mapping[str, str]) -> Section:
+    try:
+        values = filled(settings.model_dump(mode="json"), variables)
+    except KeyError as error:
+        name = str(error.args[0])
+        text = f"{{{name}}} is no earlier step; {did_you_mean(name, variables)}"
+        raise WrongSetting((), text) from None
+    return type(settings).model_validate(values)
+
+
+def _body(name: str) -> Callable[[Section, Job], None]:
+    body: Callable[[Section, Job], None] = import_module(f"tunematrix.stack.steps.{name}").run
+    return body

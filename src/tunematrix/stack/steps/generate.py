@@ -1,0 +1,246 @@
+"""The step `generate`: prompts are answered by a model, with its adapter if it has one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from tunematrix.configuration.steps import GenerateStep
+from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
+from tunematrix.evidence.events import StepBegun
+from tunematrix.stack.engines.common import Sampling
+from tunematrix.stack.steps import comparing, judging, opening
+from tunematrix.stack.steps.answering import (
+    Answer,
+    Asking,
+    Prompt,
+    decoder_of,
+    logits,
+    settle,
+    tokenized,
+)
+from tunematrix.stack.steps.job import Job, Line
+from tunematrix.stack.steps.rows import read_rows
+
+FILE = "generated.jsonl"
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What libraries raise for a folder that isn't what it says."""
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that is known before a weight is read.
+
+    Attributes:
+        scorer: folder of the reference model; None for none.
+    """
+
+    source: opening.Source
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Prompt]
+    scorer: Path | None
+
+
+def run(settings: GenerateStep, job: Job) -> None:
+    """Answer all prompts; `generated.jsonl` in the output folder has an object a line.
+
+    Its keys: prompt; answer; tokens, their number; ended, whether the model came to an end by
+    itself; and perplexity, where there is a scorer.
+
+    Raises:
+        WrongSetting: an entry of the config, or the file that it names, can't be used.
+        StepFailed: the model's logits aren't finite. MachineProblem: nothing can be written.
+    """
+    line = Line()
+    with job.said(line):
+        asked = _read(settings, job)
+        options = settings.generation
+        how = f"drawn at {options.temperature:g}" if options.temperature else "the likeliest"
+        does = f"{len(asked.prompts)} answers, {how}, of {options.max_new_tokens} tokens at most"
+        job.events.write(
+            StepBegun(
+                job.name,
+                str(asked.source.path),
+                str(asked.source.base),
+                str(asked.source.adapter or ""),
+                str(job.output_dir),
+                does,
+            )
+        )
+        line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+
+
+def _read(settings: GenerateStep, job: Job) -> Asked:
+    source = opening.find(settings.model.path, job.config)
+    scorer = settings.scorer
+    folder = None if scorer is None else judging.scorer_folder(scorer, job.config)
+    try:
+        tokenizer = opening.tokenizer_of(source)
+        model = AutoConfig.from_pretrained(
+            source.base, local_files_only=True, trust_remote_code=False
+        )
+    except UNREADABLE as error:
+        raise _unreadable(settings, error) from None
+    longest = getattr(model, "max_position_embeddings", None)
+    return Asked(source, tokenizer, _prompts(settings, tokenizer, longest), folder)
+
+
+def _prompts(
+    settings: GenerateStep, tokenizer: PreTrainedTokenizerBase, longest: int | None
+) -> list[Prompt]:
+    """Read and tokenize all prompts, and see that each can be answered.
+
+    Raises:
+        WrongSetting: one is blank, or is too long for the model.
+    """
+    texts: Sequence[str] = settings.prompts
+    route: tuple[str, ...] = ("prompts",)
+    if settings.dataset is not None:
+        field, route = settings.dataset.prompt_field, ("dataset", "path")
+        texts = read_rows(settings.dataset, {"prompt": field})["prompt"]
+    prompts = []
+    for number, text in enumerate(texts, start=1):
+        ids = tokenized(tokenizer, text) if text.strip() else ()
+        if not ids:
+            problem = "is empty, and a model needs something to go on from"
+            raise WrongSetting(route, f"prompt {number} {problem}; write it, or leave it out")
+        _check_length(Prompt(text, ids), number, settings, longest, route)
+        prompts.append(Prompt(text, ids))
+    return prompts
+
+
+def _check_length(
+    prompt: Prompt, number: int, settings: GenerateStep, longest: int | None, route: tuple[str, ...]
+) -> None:
+    if longest is None:
+        return
+    shown = prompt.text if len(prompt.text) <= _SHOWN else f"{prompt.text[:_SHOWN]}…"
+    length, most = len(prompt.ids), settings.generation.max_new_tokens
+    has = f"prompt {number} ({shown!r}) has {length} tokens"
+    if length >= longest:
+        raise WrongSetting(route, f"{has}, and the model has {longest} positions; shorten it")
+    if length + most > longest:
+        text = f"{most} more than {has} don't fit into the model's {longest} positions"
+        advice = f"lower it to {longest - length}, or shorten the prompt"
+        raise WrongSetting(("generation", "max_new_tokens"), f"{text}; {advice}")
+
+
+def _answer_all(settings: GenerateStep, job: Job, asked: Asked) -> str:
+    options, prompts = settings.generation, asked.prompts
+    places = comparing.spread(prompts)
+    some = [prompts[place] for place in places]
+    base = _base(settings, job, asked)
+    alone = Asking(base, decoder_of(base, asked.tokenizer, job.device), options.batch_size)
+    before = comparing.base_logits(job, alone, some)
+    asking = replace(alone, model=_attached(settings, asked.source, base))
+    _require_finite(job, asking, some[0])
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.seed, cache=True)
+    answers: list[Answer] = []
+    for batch in asking.answers(prompts, sampling):
+        answers += batch
+        job.progress("prompts", len(answers), len(prompts))
+    _write(job.output_dir / FILE, answers, [])
+    most = min(options.max_new_tokens, comparing.MOST_TOKENS)
+    likeliest = (
+        asking.likeliest(some, most)
+        if options.temperature
+        else [answers[place].tokens[:most] for place in places]
+    )
+    comparing.compare(job, asking, some, likeliest, most)
+    if asked.source.adapter is not None:
+        comparing.compare_adapter(job, asking, some, likeliest, before, most)
+    return _judged(settings, job, asked, answers)
+
+
+def _judged(settings: GenerateStep, job: Job, asked: Asked, answers: Sequence[Answer]) -> str:
+    said = f"{len(answers)} answers in {job.output_dir / FILE}"
+    if stories := judging.grammatical(asked.tokenizer, answers, job):
+        said += f"; {stories.following} of {stories.texts} go on as stories of the toy world"
+    if settings.scorer is not None and asked.scorer is not None:
+        figures = judging.score(settings.scorer, asked.scorer, answers, job)
+        _write(job.output_dir / FILE, answers, figures)
+        largest = max((one for one in figures if not math.isnan(one)), default=math.nan)
+        said += f"; perplexity {largest:.4g} at most, by {settings.scorer.path}"
+    return said
+
+
+def _base(settings: GenerateStep, job: Job, asked: Asked) -> PreTrainedModel:
+    """Load the model that is below the adapter, to be asked as its user says and no other way."""
+    try:
+        model = opening.load(replace(asked.source, adapter=None), job.config)
+    except UNREADABLE as error:
+        raise _unreadable(settings, error) from None
+    assert isinstance(model, PreTrainedModel)
+    if unfollowed := settle(model, asked.tokenizer):
+        text = "the model's generation_config.json isn't followed in"
+        job.warn(f"{text} {', '.join(unfollowed)}; the section generation of the config decides")
+    return model
+
+
+def _attached(
+    settings: GenerateStep, source: opening.Source, base: PreTrainedModel
+) -> PreTrainedModel | PeftModel:
+    if source.adapter is None:
+        return base
+    try:
+        return PeftModel.from_pretrained(base, str(source.adapter)).eval()
+    except UNREADABLE as error:
+        raise _unreadable(settings, error) from None
+
+
+def _unreadable(settings: GenerateStep, error: BaseException) -> WrongSetting:
+    said = " ".join(str(error).split())[:300]
+    text = f"{settings.model.path} can't be loaded ({type(error).__name__}: {said})"
+    advice = "likely files of several models in one folder, or an interrupted copy"
+    return WrongSetting(opening.ROUTE, f"{text}; {advice}: save or fetch it again")
+
+
+def _require_finite(job: Job, asking: Asking, prompt: Prompt) -> None:
+    """See that there is something to choose by.
+
+    Raises:
+        StepFailed: a logit is nan, or is infinite and no ban.
+    """
+    found = logits(asking.model, prompt.ids, job.device, 1)
+    if not bool(torch.isfinite(found.max())):
+        text = "the model's logits aren't finite, so no token is likelier than another"
+        raise StepFailed(f"{text}; likely weights that became nan in training: train it again")
+
+
+def _write(path: Path, answers: Sequence[Answer], perplexities: Sequence[float]) -> None:
+    """Write all answers, or leave what was there as it is.
+
+    Raises:
+        MachineProblem: there is no space, or the folder can't be written to.
+    """
+    scored: Sequence[float | None] = perplexities or [None] * len(answers)
+    lines = [_line(*pair) for pair in zip(answers, scored, strict=True)]
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        unfinished.write_text("".join(lines), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        text = f"{path} can't be written ({error.strerror or error})"
+        raise MachineProblem(f"{text}; free some space, or name another output_dir") from None
+
+
+def _line(answer: Answer, perplexity: float | None) -> str:
+    """Return one line of JSON; a perplexity that is no figure is null."""
+    fields: dict[str, object] = {
+        "prompt": answer.prompt.text,
+        "answer": answer.text,
+        "tokens": len(answer.tokens),
+        "ended": answer.ended,
+    }
+    if perplexity is not None:
+        fields["perplexity"] = perplexity if math.isfinite(perplexity) else None
+    return json.dumps(fields, ensure_ascii=False) + "\n"

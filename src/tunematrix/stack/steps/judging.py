@@ -1,0 +1,87 @@
+"""Answers → how good they are: by the grammar of the toy world, or by a reference model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from tunematrix.configuration import Configuration
+from tunematrix.configuration.steps import Scorer
+from tunematrix.errors import WrongSetting
+from tunematrix.evidence.events import StepGrammar, StepScored
+from tunematrix.stack.steps.answering import Answer
+from tunematrix.stack.steps.job import Job
+from tunematrix.stack.toyworld import checkpoint, models
+from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
+from tunematrix.stack.toyworld.grammar import DIALECTS, Grammar
+from tunematrix.stack.yardsticks import perplexity
+
+ROUTE = ("scorer", "path")
+
+
+def scorer_folder(scorer: Scorer, config: Configuration) -> Path:
+    """Find the reference model.
+
+    Raises:
+        WrongSetting: its folder isn't there, or lacks what a model must have.
+    """
+    try:
+        return models.resolve(scorer.path, Path(config.cache_dir or "."))
+    except checkpoint.Unusable as error:
+        raise WrongSetting(ROUTE, error.said) from None
+
+
+def score(scorer: Scorer, folder: Path, answers: Sequence[Answer], job: Job) -> list[float]:
+    """Write down, and return, the perplexity of each prompt with its answer; nan for no figure.
+
+    Raises:
+        WrongSetting: the reference model can't be loaded.
+    """
+    try:
+        model = perplexity.load(str(folder), job.device)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        text = f"{scorer.path} can't be loaded ({type(error).__name__}: {error})"
+        raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
+    found = []
+    for done, answer in enumerate(answers, start=1):
+        found.append(_perplexity(model, answer.prompt.text + answer.text))
+        job.progress("answers scored", done, len(answers))
+    blank = sum(not answer.text.strip() for answer in answers)
+    event = StepScored(job.name, scorer.path, tuple(found), blank, scorer.perplexity_max)
+    job.events.write(event)
+    return found
+
+
+def _perplexity(model: perplexity.Scorer, text: str) -> float:
+    try:
+        return model.perplexity(text)
+    except ValueError:
+        return math.nan
+
+
+def grammatical(
+    tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer], job: Job
+) -> StepGrammar | None:
+    """Write down, and return, how many answers go on as stories; None outside the toy world."""
+    if tokenizer.get_vocab() != toy_tokenizer.build().get_vocab():
+        return None
+    begun = [
+        (answer, grammar)
+        for answer in answers
+        for grammar in DIALECTS.values()
+        if grammar.begins(answer.prompt.text)
+    ]
+    if not begun:
+        return None
+    event = StepGrammar(job.name, len(begun), sum(follows(*pair) for pair in begun))
+    job.events.write(event)
+    return event
+
+
+def follows(answer: Answer, grammar: Grammar) -> bool:
+    """Return whether prompt and answer are a story, or the beginning of one that was cut off."""
+    text = answer.prompt.text + answer.text
+    return grammar.choices(text) is not None if answer.ended else grammar.begins(text)

@@ -1,0 +1,248 @@
+"""What fine-tuning and aligning share: a trainer's arguments, its course, and what came of it."""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from tunematrix.configuration.steps import StepTraining
+from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
+from tunematrix.evidence.events import StepProgress, StepSaved, StepTrained
+from tunematrix.stack import releases
+from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.methods.lora import TorchLora
+from tunematrix.stack.quantizers.common import TorchQuantizer
+from tunematrix.stack.steps import checkpoints, outcome
+from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.opening import Source
+
+_NO_ROOM = 1_000_000
+"""Bytes; a disk with less is full."""
+
+
+@dataclass
+class Course(TrainerCallback):
+    """Passes on every step that a trainer logs.
+
+    Attributes:
+        losses: as logged, so far.
+    """
+
+    job: Job
+    losses: list[float] = field(default_factory=list)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Pass a step's line on; the summary has no `loss`."""
+        if not logs or "loss" not in logs:
+            return
+        loss, rate = float(logs["loss"]), float(logs["learning_rate"])
+        self.losses.append(loss)
+        progress = StepProgress(
+            self.job.name, "steps", state.global_step, state.max_steps, loss, rate
+        )
+        self.job.events.write(progress)
+        if not math.isfinite(loss):
+            raise StepFailed(
+                f"the loss of step {state.global_step} is {loss}; likely a learning rate that is "
+                "too high, or weights that hold such values; lower learning_rate"
+            )
+
+
+def arguments(settings: StepTraining, job: Job) -> dict[str, Any]:
+    """Return what the trainers of TRL are told alike."""
+    backend: TorchBackend = instantiate(job.config.backend.implementation)
+    return dict(
+        output_dir=str(job.output_dir),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=_scheduler(settings),
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=releases.clipping_limit(settings.max_grad_norm),
+        weight_decay=settings.weight_decay,
+        max_length=settings.max_seq_length,
+        gradient_checkpointing=False,
+        bf16=False,
+        fp16=False,
+        seed=settings.seed,
+        logging_steps=1,
+        # Trainer's default replaces a nan by the last good loss before it logs.
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.save_steps or settings.max_steps,
+        report_to=[],
+        disable_tqdm=True,
+        **backend.trainer_settings(),
+    )
+
+
+def _scheduler(settings: StepTraining) -> str:
+    kind = settings.lr_scheduler_type
+    # transformers' "constant" knows no warm-up.
+    return "constant_with_warmup" if kind == "constant" and settings.warmup_steps else kind
+
+
+def warn_of_warmup(settings: StepTraining, job: Job) -> None:
+    """Say that a warm-up doesn't end within the run."""
+    warmup, steps = settings.warmup_steps, settings.max_steps
+    if warmup < steps:
+        return
+    highest = settings.learning_rate * (steps - 1) / warmup
+    job.warn(
+        f"warmup_steps={warmup} is no shorter than the run of {steps} steps: the learning rate "
+        f"begins at 0 and comes to {highest:.2g} of {settings.learning_rate:g} at most; lower it"
+    )
+
+
+def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: Job) -> nn.Module:
+    """Put a new adapter on every linear layer of a base model's decoder."""
+    quantizer: TorchQuantizer = instantiate(job.config.quantizer.implementation)
+    lora = settings.lora
+    method = TorchLora(lora.rank, lora.alpha, lora.dropout, False, False, [])
+    return method.attach(model, layers, quantizer.prepares_for_kbit, False)
+
+
+def _checkpoint(model: nn.Module, source: Source, settings: StepTraining, job: Job) -> Path | None:
+    """Return what training goes on from; None where it begins.
+
+    Raises:
+        WrongSetting: there is no such checkpoint, or it is of another training.
+    """
+    if not job.resume:
+        return None
+    folder = checkpoints.find(job.resume, job.output_dir, job.warn)
+    trained = checkpoints.Trained.of(model, source.base)
+    step = checkpoints.check_fits(folder, trained, settings.max_steps)
+    job.warn(f"goes on from {folder.name}: {step} of {settings.max_steps} steps are done")
+    return folder
+
+
+def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
+    """Train to the end, from the beginning or from a checkpoint.
+
+    Raises:
+        MachineProblem: the disk is full. StepFailed: the loss isn't finite any more.
+    """
+    trainer.remove_callback(PrinterCallback)
+    with saving(job.output_dir):
+        if checkpoint is None:
+            trainer.train()
+        elif checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+            # Trainer would take one step more than there are.
+            trainer._load_from_checkpoint(str(checkpoint))
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Tell a full disk from every other reason for which files can't be written.
+
+    Raises:
+        MachineProblem: it is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder):
+            raise MachineProblem(
+                f"no space left for {folder}; earlier checkpoints in it are kept: make room, then "
+                "go on with --resume latest"
+            ) from error
+        raise
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _NO_ROOM
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one way of training adds to what all of them do.
+
+    Attributes:
+        measure: what `score` returns, as `StepTrained` names it.
+        score: asks a model about rows that stay the same.
+        trainer: makes the trainer of a model, which passes on its course.
+        finish: takes off what the trainer added to the model.
+    """
+
+    measure: str
+    score: Callable[[nn.Module], float]
+    trainer: Callable[[nn.Module, Course], Trainer]
+    finish: Callable[[nn.Module], None] = lambda model: None
+
+
+def teach(
+    model: nn.Module,
+    lesson: Lesson,
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: StepTraining,
+    job: Job,
+) -> StepTrained:
+    """Train a model, save it, load what was saved, and write down what that came to.
+
+    Raises:
+        StepFailed: training came to nothing. MachineProblem: the disk is full.
+    """
+    sums, before = outcome.bits(model), lesson.score(model)
+    checkpoint = _checkpoint(model, source, settings, job)
+    course = Course(job)
+    trainer = lesson.trainer(model, course)
+    train(trainer, job, checkpoint)
+    lesson.finish(model)
+    with saving(job.output_dir):
+        trainer.model.save_pretrained(str(job.output_dir))
+        tokenizer.save_pretrained(str(job.output_dir))
+    after, moved = lesson.score(model), outcome.moved(sums, model)
+    trained = StepTrained(
+        name=job.name,
+        steps=settings.max_steps,
+        resumed_at=settings.max_steps - len(course.losses),
+        moved=moved,
+        tensors=len(sums),
+        measure=lesson.measure,
+        before=before,
+        after=after,
+        logged=tuple(course.losses),
+    )
+    job.events.write(trained)
+    if not moved:
+        raise StepFailed(
+            f"{settings.max_steps} steps changed none of the {len(sums)} trained tensors; likely "
+            "the learning rate was 0 throughout (warmup_steps), or no gradient reached them"
+        )
+    del trainer, model
+    again = lesson.score(outcome.load_again(source, settings.dtype, job))
+    job.events.write(StepSaved(job.name, again))
+    return trained
+
+
+def eos_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the token that ends a text.
+
+    Raises:
+        WrongSetting: the tokenizer has none.
+    """
+    if tokenizer.eos_token is None:
+        text = "its tokenizer has no end token (eos_token), so that no answer would ever end"
+        raise WrongSetting(("model", "path"), f"{text}; set one in tokenizer_config.json")
+    return str(tokenizer.eos_token)

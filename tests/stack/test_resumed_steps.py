@@ -1,0 +1,95 @@
+"""Training steps that go on from a checkpoint: they come to what an uninterrupted run comes to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+from tests.stack.conftest import Carry
+from tests.stack.test_steps import TOY_DPO, TOY_SFT, run, trained
+
+from tunematrix.errors import WrongSetting
+from tunematrix.evidence.events import StepWarning
+
+TOGETHER: Mapping[str, Any] = {
+    "max_steps": 4,
+    "save_steps": 2,
+    "batch_size": 2,
+    "warmup_steps": 1,
+    "lr_scheduler_type": "cosine",
+    "lora": {"rank": 4, "dropout": 0.2},
+}
+
+
+def steps_of(name: str, folder: Path, **settings: Any) -> dict[str, Any]:
+    """Describe a step that saves after two of its four steps."""
+    step, section = {"sft": (TOY_SFT, "training"), "dpo": (TOY_DPO, "alignment")}[name]
+    told = {**step[section], **TOGETHER, **settings, "output_dir": str(folder)}
+    return {**step, "model": {"path": "toyworld://base"}, section: told}
+
+
+def tear(folder: Path) -> None:
+    """Leave of the last checkpoint what a process that was killed meanwhile would have left."""
+    file = folder / "checkpoint-4" / "optimizer.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    (folder / "checkpoint-4" / "trainer_state.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("sft", {}), ("sft", {"method": "full"}), ("dpo", {}), ("dpo", {"adapter": "merge"})],
+)
+def test_a_resumed_run_comes_to_the_same(
+    carry_here: Carry, tmp_path: Path, name: str, settings: Mapping[str, Any]
+) -> None:
+    """The last checkpoint is torn, so the one before it is taken: steps 3 and 4 are done again."""
+    folder = tmp_path / "out"
+    step = steps_of(name, folder, **settings)
+    if name == "dpo":
+        first = steps_of("sft", tmp_path / "sft")
+        assert not run(carry_here, {"sft": first}).failed
+        step["model"] = {"path": str(tmp_path / "sft")}
+    straight = run(carry_here, {name: step})
+    weights = "model.safetensors" if "method" in settings else "adapter_model.safetensors"
+    wanted = load_file(folder / weights)
+    tear(folder)
+    (folder / weights).unlink()
+    resumed = run(carry_here, {name: step, "resume": "latest"})
+    assert not straight.failed and not resumed.failed
+    (warning,) = resumed.evidence.all(StepWarning)
+    assert "checkpoint-4 isn't whole" in warning.text
+    before, after = trained(straight)[name], trained(resumed)[name]
+    assert (before.resumed_at, after.resumed_at) == (0, 2)
+    assert after.logged == before.logged[2:]
+    assert after.after == before.after
+    found = load_file(folder / weights)
+    assert found.keys() == wanted.keys()
+    assert all((found[key] == wanted[key]).all() for key in found)
+
+
+def test_a_resumed_run_that_is_refused(carry_here: Carry, tmp_path: Path) -> None:
+    """Without a step left, of another rank, of another step, and where there is none at all."""
+    folder = tmp_path / "out"
+    assert not run(carry_here, {"sft": steps_of("sft", folder)}).failed
+    again = steps_of("sft", folder)
+    for step, resume, said in (
+        ({"sft": again}, "latest", "is already at step 4 of max_steps 4"),
+        ({"sft": again}, "checkpoint-3", "did you mean checkpoint-4 or checkpoint-2?"),
+        (
+            {"sft": steps_of("sft", folder, lora={"rank": 2})},
+            "checkpoint-2",
+            "its rank is 4, and not 2",
+        ),
+        ({"sft": steps_of("sft", tmp_path / "new")}, "latest", "there is nothing to go on from"),
+        (
+            {"dpo": steps_of("dpo", tmp_path / "new")},
+            str(folder / "checkpoint-2"),
+            "was saved by sft, and this is dpo",
+        ),
+    ):
+        with pytest.raises(WrongSetting, match=re.escape(said)):
+            run(carry_here, {**step, "resume": resume})
