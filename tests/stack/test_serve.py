@@ -207,7 +207,10 @@ def test_what_is_written_down(honest: Ran) -> None:
     assert (end.killed, end.left, end.port_free) == (False, (), True)
     (done,) = honest.all(StepDone)
     assert done.says == "6 of 6 answers of the server are those of the model itself"
-    assert honest.all(StepProgress)[-1].done == 6
+    told = [
+        (one.done, one.total) for one in honest.all(StepProgress) if "by the server" in one.what
+    ]
+    assert told == [(number, 6) for number in range(1, 7)]
 
 
 def test_answers_are_scored(honest: Ran) -> None:
@@ -215,7 +218,7 @@ def test_answers_are_scored(honest: Ran) -> None:
     (scored,) = honest.all(StepScored)
     assert len(scored.perplexities) == len(PROMPTS) and scored.blank == 0
     assert all(one > 1 for one in scored.perplexities)
-    assert (scored.scorer, scored.perplexity_max) == (str(BASE), 500.0)
+    assert (scored.scorer, scored.perplexity_max) == ("toyworld://base", 500.0)
 
 
 def test_what_is_left(honest: Ran) -> None:
@@ -294,7 +297,7 @@ def served_by(*words: str) -> Fault:
     """Start another program in the server's place; {port} in its words is the port."""
 
     def wrap(_: Any) -> Any:
-        def command(folder: Path, order: serve.Serving, device: str) -> tuple[str, ...]:
+        def command(folder: Path, order: serve.ServeOrder, device: str) -> tuple[str, ...]:
             return tuple(word.format(port=order.port) for word in words)
 
         return command
@@ -395,6 +398,29 @@ def test_entries_that_cannot_be_used(
     assert isinstance(ran.error, WrongSetting)
     assert ran.error.route == route
     assert text in str(ran.error)
+
+
+def test_a_model_that_became_nan(tmp_path: Path) -> None:
+    """It answers, and means nothing by it: no server is started."""
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    torch.nn.init.constant_(model.model.norm.weight, float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(tmp_path / "nan")
+    ran = run_in(tmp_path / "out", model={"path": str(tmp_path / "nan")})
+    assert type(ran.error) is StepFailed
+    assert "scores aren't finite" in str(ran.error)
+    assert not ran.all(Served)
+
+
+def test_a_torn_model(tmp_path: Path) -> None:
+    """It is said which, and that it has to be saved again."""
+    torn = Path(shutil.copytree(BASE, tmp_path / "torn"))
+    weights = torn / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    ran = run_in(tmp_path / "out", model={"path": str(torn)})
+    assert isinstance(ran.error, WrongSetting)
+    assert ran.error.route == ("model", "path")
+    assert "can't be loaded" in str(ran.error) and "fetch it again" in str(ran.error)
 
 
 def test_a_folder_that_the_server_would_misread(tmp_path: Path, adapter: Path) -> None:

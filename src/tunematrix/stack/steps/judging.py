@@ -34,8 +34,13 @@ def scorer_folder(scorer: Scorer, config: Configuration) -> Path:
         raise WrongSetting(ROUTE, error.said) from None
 
 
-def score(scorer: Scorer, folder: Path, answers: Sequence[Answer], job: Job) -> list[float]:
+def score(
+    scorer: Scorer, folder: Path, answers: Sequence[tuple[str, str]], job: Job
+) -> list[float]:
     """Write down, and return, the perplexity of each prompt with its answer; nan for no figure.
+
+    Args:
+        folder: of the reference model. answers: prompts, each with its answer.
 
     Raises:
         WrongSetting: the reference model can't be loaded.
@@ -46,10 +51,10 @@ def score(scorer: Scorer, folder: Path, answers: Sequence[Answer], job: Job) -> 
         text = f"{scorer.path} can't be loaded ({type(error).__name__}: {error})"
         raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
     found = []
-    for done, answer in enumerate(answers, start=1):
-        found.append(_perplexity(model, answer.prompt.text + answer.text))
+    for done, (prompt, answer) in enumerate(answers, start=1):
+        found.append(_perplexity(model, prompt + answer))
         job.progress("answers scored", done, len(answers))
-    blank = sum(not answer.text.strip() for answer in answers)
+    blank = sum(not answer.strip() for _, answer in answers)
     event = StepScored(job.name, scorer.path, tuple(found), blank, scorer.perplexity_max)
     job.events.write(event)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,6 +29,8 @@ from tunematrix.stack.toyworld.checkpoint import checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What libraries raise for a folder that isn't what it says."""
 _TOKENIZER = "tokenizer_config.json"
 
 
@@ -69,6 +72,14 @@ def find(path: str, config: Configuration) -> Source:
         raise
     except BadInput as error:
         raise WrongSetting(ROUTE, str(error)) from None
+
+
+def unreadable(path: str, error: BaseException) -> WrongSetting:
+    """Return what a user is told of a model that no library can load."""
+    said = " ".join(str(error).split())[:300]
+    text = f"{path} can't be loaded ({type(error).__name__}: {said})"
+    advice = "likely files of several models in one folder, or an interrupted copy"
+    return WrongSetting(ROUTE, f"{text}; {advice}: save or fetch it again")
 
 
 def _base_of(adapter: Path) -> Path:
