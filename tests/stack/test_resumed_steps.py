@@ -72,12 +72,12 @@ def test_a_resumed_run_comes_to_the_same(
 
 
 def test_a_resumed_run_that_is_refused(carry_here: Carry, tmp_path: Path) -> None:
-    """Without a step left, of another rank, of another step, and where there is none at all."""
+    """Of a longer run, of another rank, of another step, and where there is none at all."""
     folder = tmp_path / "out"
     assert not run(carry_here, {"sft": steps_of("sft", folder)}).failed
-    again = steps_of("sft", folder)
+    again, shorter = steps_of("sft", folder), steps_of("sft", folder, max_steps=3)
     for step, resume, said in (
-        ({"sft": again}, "latest", "is already at step 4 of max_steps 4"),
+        ({"sft": shorter}, "latest", "is already at step 4, beyond max_steps 3"),
         ({"sft": again}, "checkpoint-3", "did you mean checkpoint-4 or checkpoint-2?"),
         (
             {"sft": steps_of("sft", folder, lora={"rank": 2})},

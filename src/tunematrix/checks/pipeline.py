@@ -23,7 +23,9 @@ ANSWERING = "generate"
 """The step that answers prompts."""
 TIE = 1e-3
 """Of the spread of a model's logits, from the largest to the middle one: what is nearer to each
-other than this, rounding may put in any order."""
+other than this, rounding may put in any order. Measured: up to 2e-6 in 28 honest runs of six small
+architectures, 4e-3 and more with a cache that rounds to 8 bits (CPU, float32; torch 2.13,
+transformers 5.23; November 2026)."""
 
 
 @check(

@@ -408,7 +408,6 @@ def test_what_a_step_is_given(out: Path, tmp_path: Path) -> None:
         for wrong in (replace(job, resume="nothing"), replace(job, name="dpo", resume="latest")):
             refusal(partial(chosen, wrong, adapted(), 3))
         refusal(lambda: chosen(replace(job, resume="latest"), adapted(r=2), 3))
-        refusal(lambda: chosen(replace(job, resume="latest"), adapted(), 1))
     said = [one.text for one in read_events(log) if isinstance(one, StepWarning)]
     assert set(said) == {
         f"{out / 'checkpoint-2'} isn't whole: rng_state.pth isn't there; likely it was being saved "
@@ -416,11 +415,11 @@ def test_what_a_step_is_given(out: Path, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("max_steps", [1, 2])
-def test_no_step_left(trained: dict[str, Path], max_steps: int) -> None:
-    """A trainer would end at once and say nothing."""
+def test_more_steps_than_there_are_to_be(trained: dict[str, Path]) -> None:
+    """A trainer would end at once and say nothing; with as many, what was trained is saved."""
     folder = trained["adapter"] / "checkpoint-2"
-    text = refusal(lambda: check_fits(folder, Trained.of(adapted()), max_steps))
+    assert check_fits(folder, Trained.of(adapted()), 2) == 2
+    text = refusal(lambda: check_fits(folder, Trained.of(adapted()), 1))
     assert text == (
-        f"{folder} is already at step 2 of max_steps {max_steps}; raise max_steps to train on"
+        f"{folder} is already at step 2, beyond max_steps 1; raise max_steps to train on"
     )

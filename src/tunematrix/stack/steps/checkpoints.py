@@ -82,8 +82,7 @@ def chosen(job: Job, model: nn.Module, max_steps: int) -> Path | None:
         model: what is trained, as a trainer holds it. max_steps: at which that ends.
 
     Raises:
-        WrongSetting: there is none, it isn't whole, it is of another training, or it has no step
-            left to do.
+        WrongSetting: there is none, it isn't whole, or it is of another training.
     """
     if not job.resume:
         return None

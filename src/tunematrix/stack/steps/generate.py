@@ -55,7 +55,8 @@ def run(settings: GenerateStep, job: Job) -> None:
 
     Raises:
         WrongSetting: an entry of the config, or the file that it names, can't be used.
-        StepFailed: the model's logits aren't finite. MachineProblem: nothing can be written.
+        StepFailed: the model's logits aren't finite.
+        MachineProblem: nothing can be written, or the device has too little memory.
     """
     line = Line()
     with job.said(line):
@@ -73,7 +74,12 @@ def run(settings: GenerateStep, job: Job) -> None:
                 does,
             )
         )
-        line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+        try:
+            line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
+        except torch.cuda.OutOfMemoryError:
+            text = f"{job.device} has too little memory for {options.batch_size} prompts at a time"
+            advice = "lower generation.batch_size, or see what else computes there"
+            raise MachineProblem(f"{text}; {advice}") from None
 
 
 def _read(settings: GenerateStep, job: Job) -> Asked:
@@ -106,13 +112,22 @@ def _prompts(
         texts = read_rows(settings.dataset, {"prompt": field})["prompt"]
     prompts = []
     for number, text in enumerate(texts, start=1):
-        ids = tokenized(tokenizer, text) if text.strip() else ()
-        if not ids:
+        if not text.strip():
             problem = "is empty, and a model needs something to go on from"
             raise WrongSetting(route, f"prompt {number} {problem}; write it, or leave it out")
+        ids = tokenized(tokenizer, text)
+        if not ids:
+            problem = f"the tokenizer makes no token of prompt {number} ({shown(text)})"
+            advice = "likely its files aren't the model's own, or are read by another's rules"
+            raise WrongSetting(opening.ROUTE, f"{problem}; {advice}: save the tokenizer again")
         _check_length(Prompt(text, ids), number, settings, longest, route)
         prompts.append(Prompt(text, ids))
     return prompts
+
+
+def shown(text: str) -> str:
+    """Return a text as a message shows it."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def _check_length(
@@ -120,9 +135,8 @@ def _check_length(
 ) -> None:
     if longest is None:
         return
-    shown = prompt.text if len(prompt.text) <= _SHOWN else f"{prompt.text[:_SHOWN]}…"
     length, most = len(prompt.ids), settings.generation.max_new_tokens
-    has = f"prompt {number} ({shown!r}) has {length} tokens"
+    has = f"prompt {number} ({shown(prompt.text)}) has {length} tokens"
     if length >= longest:
         raise WrongSetting(route, f"{has}, and the model has {longest} positions; shorten it")
     if length + most > longest:

@@ -12,6 +12,7 @@ from tunematrix.configuration import Configuration
 from tunematrix.configuration.steps import Scorer
 from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepGrammar, StepScored
+from tunematrix.stack.steps import opening
 from tunematrix.stack.steps.answering import Answer
 from tunematrix.stack.steps.job import Job
 from tunematrix.stack.toyworld import checkpoint, models
@@ -47,8 +48,9 @@ def score(
     """
     try:
         model = perplexity.load(str(folder), job.device)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        text = f"{scorer.path} can't be loaded ({type(error).__name__}: {error})"
+    except opening.UNREADABLE as error:
+        said = " ".join(str(error).split())[:300]
+        text = f"{scorer.path} can't be loaded ({type(error).__name__}: {said})"
         raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
     found = []
     for done, (prompt, answer) in enumerate(answers, start=1):

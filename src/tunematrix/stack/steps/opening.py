@@ -20,17 +20,17 @@ from transformers import (
 )
 
 from tunematrix.configuration import Configuration
-from tunematrix.errors import BadInput, WrongSetting
+from tunematrix.errors import WrongSetting
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.toyworld import models
-from tunematrix.stack.toyworld.checkpoint import checked
+from tunematrix.stack.toyworld.checkpoint import Unusable, checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-"""What libraries raise for a folder that isn't what it says."""
+"""What libraries raise for the folder of a model that isn't what it says."""
 _TOKENIZER = "tokenizer_config.json"
 
 
@@ -68,14 +68,18 @@ def find(path: str, config: Configuration) -> Source:
             text = "has adapter_config.json and no adapter_model.safetensors; save it again"
             raise WrongSetting(ROUTE, f"{path}: {text}")
         return Source(folder.resolve(), checked(base), folder.resolve())
-    except WrongSetting:
-        raise
-    except BadInput as error:
-        raise WrongSetting(ROUTE, str(error)) from None
+    except Unusable as error:
+        raise WrongSetting(ROUTE, error.said) from None
 
 
 def unreadable(path: str, error: BaseException) -> WrongSetting:
-    """Return what a user is told of a model that no library can load."""
+    """Return what a user is told of a model that no library can load.
+
+    Raises:
+        OutOfMemoryError: that is the error, which says nothing of the model's folder.
+    """
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        raise error
     said = " ".join(str(error).split())[:300]
     text = f"{path} can't be loaded ({type(error).__name__}: {said})"
     advice = "likely files of several models in one folder, or an interrupted copy"

@@ -30,7 +30,7 @@ LOG = "serve.log"
 MERGED = "merged"
 NEEDS = ("fastapi", "openai", "uvicorn")
 INSTALL = 'python -m pip install "tunematrix[serving]"'
-_READY = "seconds for the server to be ready"
+_READY = "seconds that the server has to get ready"
 _ANSWERS = "prompts answered by the server"
 _TICK = 0.2
 
@@ -81,7 +81,11 @@ def run(settings: ServeStep, job: Job) -> None:
         if job.dry_run:
             line.text = "nothing was served or written"
             return
-        right = _local_answers(settings, order, job)
+        try:
+            right = _local_answers(settings, order, job)
+        except torch.cuda.OutOfMemoryError:
+            text = f"{job.device} has too little memory for the model"
+            raise MachineProblem(f"{text}; see what else computes there") from None
         given = _served(settings, order, right, job)
         if scorer is not None and judge is not None:
             texts = [(one.prompt, one.served) for one in given if one.asked == "completion"]

@@ -115,21 +115,6 @@ def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: Jo
     return method.attach(model, layers, quantizer.prepares_for_kbit, False)
 
 
-def _checkpoint(model: nn.Module, source: Source, settings: StepTraining, job: Job) -> Path | None:
-    """Return what training goes on from; None where it begins.
-
-    Raises:
-        WrongSetting: there is no such checkpoint, or it is of another training.
-    """
-    if not job.resume:
-        return None
-    folder = checkpoints.find(job.resume, job.output_dir, job.warn)
-    trained = checkpoints.Trained.of(model, source.base)
-    step = checkpoints.check_fits(folder, trained, settings.max_steps)
-    job.warn(f"goes on from {folder.name}: {step} of {settings.max_steps} steps are done")
-    return folder
-
-
 def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
     """Train to the end, from the beginning or from a checkpoint.
 
@@ -204,7 +189,7 @@ def teach(
         StepFailed: training came to nothing. MachineProblem: the disk is full.
     """
     sums, before = outcome.bits(model), lesson.score(model)
-    checkpoint = _checkpoint(model, source, settings, job)
+    checkpoint = checkpoints.chosen(job, model, settings.max_steps)
     course = Course(job)
     trainer = lesson.trainer(model, course)
     train(trainer, job, checkpoint)

@@ -60,13 +60,13 @@ class Decoder:
         """Continue one prompt by the likeliest tokens, through the library and its cache.
 
         Returns:
-            The new tokens, and the logits that the library had for each, (tokens, vocabulary).
+            The new tokens, and the logits by which the library took each, (tokens, vocabulary).
         """
         with evaluating(model), torch.no_grad():
             asked = Sampling(most, temperature=0.0, seed=0, cache=True)
-            out = self._asked(model, [prompt], asked, output_logits=True)
+            out = self._asked(model, [prompt], asked, output_scores=True)
             tokens = _until(self.ends, out.sequences[0, len(prompt) :].tolist())
-            return tokens, torch.stack(out.logits)[: len(tokens), 0].float()
+            return tokens, torch.stack(out.scores)[: len(tokens), 0].float()
 
     def _through_the_library(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling

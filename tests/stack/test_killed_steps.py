@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -16,7 +15,7 @@ import pytest
 
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.steps import PipelineSteps
-from tunematrix.evidence.events import StepTrained, StepWarning
+from tunematrix.evidence.events import StepTrained
 from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.matrix.cells import expand
 from tunematrix.matrix.compose import compose
@@ -128,22 +127,3 @@ def test_killed_at_a_random_moment(
     assert weights(way, tmp_path) == whole
     (trained,) = (one for one in events if isinstance(one, StepTrained))
     assert (trained.resumed_at > 0) == saved
-
-
-def test_a_torn_checkpoint_is_passed_over(
-    uninterrupted: tuple[str, bytes, float], tmp_path: Path
-) -> None:
-    """With a warning that names it, and the one before it is taken."""
-    way, whole, _ = uninterrupted
-    process = started(configured(way, tmp_path), tmp_path / "events.jsonl", tmp_path)
-    process.join()
-    torn = tmp_path / f"checkpoint-{STEPS}" / WEIGHTS.get(way, WEIGHTS["lora"])
-    torn.write_bytes(torn.read_bytes()[:-100])
-    again = started(configured(way, tmp_path, "latest"), tmp_path / "again.jsonl", tmp_path)
-    again.join()
-    events = read_events(tmp_path / "again.jsonl")
-    said = " ".join(one.text for one in events if isinstance(one, StepWarning))
-    assert f"checkpoint-{STEPS} isn't whole" in said
-    assert f"goes on from checkpoint-{STEPS - 1}" in said
-    assert weights(way, tmp_path) == whole
-    assert json.loads((tmp_path / f"checkpoint-{STEPS}/trainer_state.json").read_text())
