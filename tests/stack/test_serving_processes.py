@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -134,6 +135,15 @@ def test_a_port_that_is_taken() -> None:
     assert f"(pid {os.getpid()})" in str(caught.value)
     assert "write port: 0" in str(caught.value)
     assert ports.chosen(port) == port
+
+
+def test_ports_are_drawn_apart() -> None:
+    """Whatever a step has seeded: others would have seeded the same."""
+    drawn = set()
+    for _ in range(4):
+        random.seed(0)
+        drawn.add(ports.chosen(0))
+    assert len(drawn) > 1
 
 
 SCRIPT = textwrap.dedent(

@@ -38,10 +38,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == "mixes up":
             time.sleep(0.3)
         alone = len(running) == 1
-        words = WORDS if alone or fault != "mixes up" else WORDS[::-1]
-        self.answer(asked, "messages" in asked, words)
         with lock:
             running.pop()
+        words = WORDS if alone or fault != "mixes up" else WORDS[::-1]
+        self.answer(asked, "messages" in asked, words)
 
     def answer(self, asked: dict[str, object], chat: bool, words: list[str]) -> None:
         """Send the words, as a whole or one by one."""

@@ -30,6 +30,9 @@ from tunematrix.evidence.events import (
     PreferenceLoss,
     Rank,
     Repository,
+    Served,
+    ServedAnswer,
+    ServerEnded,
     StepAdapter,
     StepBegun,
     StepCache,
@@ -129,6 +132,18 @@ def commanding(run: Run) -> Run:
             Launched(2, 2, "processes with a log of their own"),
             Completion("Once", " upon a time", 50.0, "gpt2", "checkpoint-4"),
         )
+    )
+
+
+@pytest.fixture
+def serving(run: Run) -> Run:
+    """A merged adapter that was served, and answered as in the step's own process."""
+    url, once, well = "http://127.0.0.1:20001/v1", " upon a time", " there it is"
+    return run.configured(recipe={"owes": ("process", "pipeline")}).recording(
+        Served("serve", url, "merged", True, 9.5),
+        ServedAnswer("serve", "completion", "Once", once, 3, None, once, 3, once, (once,) * 4),
+        ServedAnswer("serve", "chat", "Well?", well, 4, 9, well, 4, well, (well,) * 4),
+        ServerEnded("serve", -15, False, 1.2, (), True),
     )
 
 

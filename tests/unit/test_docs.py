@@ -40,9 +40,12 @@ def _rows(file: str) -> dict[str, list[str]]:
     return {name: rest.split(" | ") for name, rest in rows}
 
 
-def test_checks(run: Run, preferring: Run, ranks: Run, commanding: Run, answering: Run) -> None:
+def test_checks(
+    run: Run, preferring: Run, ranks: Run, commanding: Run, answering: Run, serving: Run
+) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
-    runs = (run, preferring, run.leaving(stderr="deprecated"), ranks, commanding, answering)
+    told = run.leaving(stderr="deprecated")
+    runs = (run, preferring, told, ranks, commanding, answering, serving)
     judged = {name for judged in runs for name in judged.verdicts()}
     # Beside each difference stands its mean, which has no row of its own.
     of_relations = {name for name in relation_names() if not name.endswith(MEAN)}

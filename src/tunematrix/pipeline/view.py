@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
-from tunematrix.evidence.events import Event, StepBegun, StepDone, StepProgress, StepWarning
+from tunematrix.evidence.events import Event, Served, StepBegun, StepDone, StepProgress, StepWarning
 from tunematrix.pipeline.settings import redacted
 from tunematrix.report.text import printable
 
@@ -58,6 +58,9 @@ class StepView:
             self._begun = self._told = time.monotonic()
         elif isinstance(event, StepWarning):
             self.line(f"  warning: {event.text}")
+        elif isinstance(event, Served):
+            took = f"ready after {event.ready_seconds:.1f} s"
+            self.line(f"  {took}: {event.url}, by the model name {event.model}")
         elif isinstance(event, StepProgress):
             self._progress(event)
         elif isinstance(event, StepDone):
@@ -67,7 +70,12 @@ class StepView:
         if self._console.is_terminal:
             if self._task is None:
                 self._task = self._bar.add_task(event.what, total=event.total)
-            self._bar.update(self._task, completed=event.done, description=_described(event))
+            self._bar.update(
+                self._task,
+                completed=event.done,
+                total=event.total,
+                description=_described(event),
+            )
             return
         now = time.monotonic()
         if now - self._told > _EVERY or event.done in (1, event.total):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,8 +16,6 @@ from tunematrix.stack.engines.torch.scoring import evaluating
 
 SEEDS_APART = 1_000_000
 """Each batch draws with a seed of its own, or equal prompts would get equal answers."""
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-"""What libraries raise for the folder of a model that isn't what it says."""
 _SEEDS = 2**63
 _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _UNFOLLOWED = (

@@ -18,7 +18,6 @@ from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.steps import comparing, data, judging, opening
 from tunematrix.stack.steps.answering import (
-    UNREADABLE,
     Answer,
     Asking,
     Prompt,
@@ -91,8 +90,8 @@ def _read(settings: GenerateStep, job: Job) -> Asked:
         model = AutoConfig.from_pretrained(
             source.base, local_files_only=True, trust_remote_code=False
         )
-    except UNREADABLE as error:
-        raise _unreadable(settings, error) from None
+    except opening.UNREADABLE as error:
+        raise opening.unreadable(settings.model.path, error) from None
     longest = getattr(model, "max_position_embeddings", None)
     return Asked(source, tokenizer, _prompts(settings, tokenizer, longest), folder)
 
@@ -177,7 +176,8 @@ def _judged(settings: GenerateStep, job: Job, asked: Asked, answers: Sequence[An
     if stories := judging.grammatical(asked.tokenizer, answers, job):
         said += f"; {stories.following} of {stories.texts} go on as stories of the toy world"
     if settings.scorer is not None and asked.scorer is not None:
-        figures = judging.score(settings.scorer, asked.scorer, answers, job)
+        texts = [(answer.prompt.text, answer.text) for answer in answers]
+        figures = judging.score(settings.scorer, asked.scorer, texts, job)
         _write(job.output_dir / FILE, answers, figures)
         largest = max((one for one in figures if not math.isnan(one)), default=math.nan)
         said += f"; perplexity {largest:.4g} at most, by {settings.scorer.path}"
@@ -188,8 +188,8 @@ def _base(settings: GenerateStep, job: Job, asked: Asked) -> PreTrainedModel:
     """Load the model that is below the adapter, to be asked as its user says and no other way."""
     try:
         model = opening.load(replace(asked.source, adapter=None), job.config)
-    except UNREADABLE as error:
-        raise _unreadable(settings, error) from None
+    except opening.UNREADABLE as error:
+        raise opening.unreadable(settings.model.path, error) from None
     assert isinstance(model, PreTrainedModel)
     if unfollowed := settle(model, asked.tokenizer):
         text = "the model's generation_config.json isn't followed in"
@@ -204,17 +204,8 @@ def _attached(
         return base
     try:
         return PeftModel.from_pretrained(base, str(source.adapter)).eval()
-    except UNREADABLE as error:
-        raise _unreadable(settings, error) from None
-
-
-def _unreadable(settings: GenerateStep, error: BaseException) -> WrongSetting:
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        raise error
-    said = " ".join(str(error).split())[:300]
-    text = f"{settings.model.path} can't be loaded ({type(error).__name__}: {said})"
-    advice = "likely files of several models in one folder, or an interrupted copy"
-    return WrongSetting(opening.ROUTE, f"{text}; {advice}: save or fetch it again")
+    except opening.UNREADABLE as error:
+        raise opening.unreadable(settings.model.path, error) from None
 
 
 def _require_finite(job: Job, asking: Asking, prompt: Prompt) -> None:

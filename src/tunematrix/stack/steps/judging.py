@@ -12,7 +12,8 @@ from tunematrix.configuration import Configuration
 from tunematrix.configuration.steps import Scorer
 from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepGrammar, StepScored
-from tunematrix.stack.steps.answering import UNREADABLE, Answer
+from tunematrix.stack.steps import opening
+from tunematrix.stack.steps.answering import Answer
 from tunematrix.stack.steps.job import Job
 from tunematrix.stack.toyworld import checkpoint, models
 from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
@@ -34,23 +35,28 @@ def scorer_folder(scorer: Scorer, config: Configuration) -> Path:
         raise WrongSetting(ROUTE, error.said) from None
 
 
-def score(scorer: Scorer, folder: Path, answers: Sequence[Answer], job: Job) -> list[float]:
+def score(
+    scorer: Scorer, folder: Path, answers: Sequence[tuple[str, str]], job: Job
+) -> list[float]:
     """Write down, and return, the perplexity of each prompt with its answer; nan for no figure.
+
+    Args:
+        folder: of the reference model. answers: prompts, each with its answer.
 
     Raises:
         WrongSetting: the reference model can't be loaded.
     """
     try:
         model = perplexity.load(str(folder), job.device)
-    except UNREADABLE as error:
+    except opening.UNREADABLE as error:
         said = " ".join(str(error).split())[:300]
         text = f"{scorer.path} can't be loaded ({type(error).__name__}: {said})"
         raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
     found = []
-    for done, answer in enumerate(answers, start=1):
-        found.append(_perplexity(model, answer.prompt.text + answer.text))
+    for done, (prompt, answer) in enumerate(answers, start=1):
+        found.append(_perplexity(model, prompt + answer))
         job.progress("answers scored", done, len(answers))
-    blank = sum(not answer.text.strip() for answer in answers)
+    blank = sum(not answer.strip() for _, answer in answers)
     event = StepScored(job.name, scorer.path, tuple(found), blank, scorer.perplexity_max)
     job.events.write(event)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,6 +29,8 @@ from tunematrix.stack.toyworld.checkpoint import Unusable, checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What libraries raise for the folder of a model that isn't what it says."""
 _TOKENIZER = "tokenizer_config.json"
 
 
@@ -67,6 +70,20 @@ def find(path: str, config: Configuration) -> Source:
         return Source(folder.resolve(), checked(base), folder.resolve())
     except Unusable as error:
         raise WrongSetting(ROUTE, error.said) from None
+
+
+def unreadable(path: str, error: BaseException) -> WrongSetting:
+    """Return what a user is told of a model that no library can load.
+
+    Raises:
+        OutOfMemoryError: that is the error, which says nothing of the model's folder.
+    """
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        raise error
+    said = " ".join(str(error).split())[:300]
+    text = f"{path} can't be loaded ({type(error).__name__}: {said})"
+    advice = "likely files of several models in one folder, or an interrupted copy"
+    return WrongSetting(ROUTE, f"{text}; {advice}: save or fetch it again")
 
 
 def _base_of(adapter: Path) -> Path:

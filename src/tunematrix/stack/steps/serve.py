@@ -14,30 +14,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from tunematrix.configuration.steps import ServeStep
-from tunematrix.errors import BadInput, MachineProblem, Obstacle, Unavailable, WrongSetting
+from tunematrix.errors import MachineProblem, Obstacle, Unavailable, WrongSetting
 from tunematrix.evidence import events
-from tunematrix.stack.steps import opening
+from tunematrix.stack.steps import judging, opening
 from tunematrix.stack.steps.job import Job, Line
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, answers, ids_of
 from tunematrix.stack.steps.serving.server import Server, started
-from tunematrix.stack.toyworld import models
-from tunematrix.stack.yardsticks.perplexity import perplexity
 
 LOG = "serve.log"
 MERGED = "merged"
 NEEDS = ("fastapi", "openai", "uvicorn")
 INSTALL = 'python -m pip install "tunematrix[serving]"'
-_READY = "seconds for the server to be ready"
+_READY = "seconds that the server has to get ready"
 _ANSWERS = "prompts answered by the server"
 _TICK = 0.2
 
 
 @dataclass(frozen=True)
-class Order:
+class ServeOrder:
     """What is served, and what it is asked.
 
     Attributes:
@@ -68,7 +67,8 @@ def run(settings: ServeStep, job: Job) -> None:
     with job.said(line):
         require(NEEDS)
         order = _order(settings, job)
-        scorer = _scorer(settings, job)
+        scorer = settings.scorer
+        judge = None if scorer is None else judging.scorer_folder(scorer, job.config)
         source, at = order.source, f"http://{ports.HOST}:{order.port}/v1"
         merges = "merges the adapter, " if source.adapter else ""
         stays = " and stays until Ctrl-C" if settings.stay else ""
@@ -81,10 +81,15 @@ def run(settings: ServeStep, job: Job) -> None:
         if job.dry_run:
             line.text = "nothing was served or written"
             return
-        right = _local_answers(settings, order, job)
+        try:
+            right = _local_answers(settings, order, job)
+        except torch.cuda.OutOfMemoryError:
+            text = f"{job.device} has too little memory for the model"
+            raise MachineProblem(f"{text}; see what else computes there") from None
         given = _served(settings, order, right, job)
-        if settings.scorer is not None and scorer is not None:
-            job.events.write(_scored(given, scorer, settings.scorer.perplexity_max, job.name))
+        if scorer is not None and judge is not None:
+            texts = [(one.prompt, one.served) for one in given if one.asked == "completion"]
+            judging.score(scorer, judge, texts, job)
         alike = sum(one.served == one.local for one in given)
         line.text = f"{alike} of {len(given)} answers of the server are those of the model itself"
 
@@ -101,14 +106,14 @@ def require(modules: Sequence[str]) -> None:
         raise Unavailable(Obstacle(f"the modules {what}", found, f"install it with: {INSTALL}"))
 
 
-def command(folder: Path, order: Order, device: str) -> tuple[str, ...]:
+def command(folder: Path, order: ServeOrder, device: str) -> tuple[str, ...]:
     """Return the words that start a server of a folder."""
     program = (sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", str(folder))
     where = ("--device", device, "--host", ports.HOST, "--port", str(order.port))
     return (*program, *where, "--dtype", order.dtype, "--log-level", "warning")
 
 
-def _order(settings: ServeStep, job: Job) -> Order:
+def _order(settings: ServeStep, job: Job) -> ServeOrder:
     port = ports.chosen(settings.port)
     source = opening.find(settings.model.path, job.config)
     served, route = (
@@ -119,17 +124,21 @@ def _order(settings: ServeStep, job: Job) -> Order:
     if "@" in str(served):
         text = f"{served} has an @, and the server takes what follows one for a revision"
         raise WrongSetting(route, f"{text}; give the folder another name")
-    tokenizer = opening.tokenizer_of(source)
-    base = AutoConfig.from_pretrained(source.base, local_files_only=True, trust_remote_code=False)
-    kinds: list[str] = ["completion"]
-    if tokenizer.chat_template is not None:
-        kinds.append("chat")
-    else:
+    try:
+        tokenizer = opening.tokenizer_of(source)
+        base = AutoConfig.from_pretrained(
+            source.base, local_files_only=True, trust_remote_code=False
+        )
+    except opening.UNREADABLE as error:
+        raise opening.unreadable(settings.model.path, error) from None
+    questions = [Question("completion", prompt) for prompt in settings.prompts]
+    if tokenizer.chat_template is None:
         job.warn("its tokenizer has no chat template, so it isn't asked as a chat")
-    questions = tuple(Question(k, p) for k in kinds for p in settings.prompts)  # type: ignore[arg-type]
+    else:
+        questions += [Question("chat", prompt) for prompt in settings.prompts]
     for question in questions:
         _check_length(question, len(ids_of(tokenizer, question)), base, settings)
-    return Order(source, tokenizer, questions, _dtype(source, base), port)
+    return ServeOrder(source, tokenizer, tuple(questions), _dtype(source, base), port)
 
 
 def _dtype(source: opening.Source, base: PretrainedConfig) -> str:
@@ -155,18 +164,12 @@ def _check_length(
     raise WrongSetting(("max_tokens",), f"{text}; at most {longest - tokens} are left")
 
 
-def _scorer(settings: ServeStep, job: Job) -> Path | None:
-    if settings.scorer is None:
-        return None
-    try:
-        return models.resolve(settings.scorer.path, Path(job.config.cache_dir or "."))
-    except BadInput as error:
-        raise WrongSetting(("scorer", "path"), str(error)) from None
-
-
-def _local_answers(settings: ServeStep, order: Order, job: Job) -> list[LocalAnswer]:
+def _local_answers(settings: ServeStep, order: ServeOrder, job: Job) -> list[LocalAnswer]:
     """Answer all questions in this process, before anything else needs the memory."""
-    model = opening.load(order.source, job.config, order.dtype)
+    try:
+        model = opening.load(order.source, job.config, order.dtype)
+    except opening.UNREADABLE as error:
+        raise opening.unreadable(settings.model.path, error) from None
     right = list(answers(model, order.tokenizer, order.questions, settings.max_tokens))
     del model
     gc.collect()
@@ -175,17 +178,17 @@ def _local_answers(settings: ServeStep, order: Order, job: Job) -> list[LocalAns
     return right
 
 
-def _merged(order: Order, job: Job) -> Path:
+def _merged(order: ServeOrder, job: Job) -> Path:
     try:
         return opening.save_merged(order.source, job.config, job.output_dir / MERGED).resolve()
-    except OSError as error:
-        text = f"can't save the merged model in {job.output_dir / MERGED}: {error.strerror}"
+    except (OSError, SafetensorError) as error:
+        text = f"can't save the merged model in {job.output_dir / MERGED} ({error})"
         text = f"{text}; likely the disk is full: free space, or choose another output_dir"
         raise MachineProblem(text) from error
 
 
 def _served(
-    settings: ServeStep, order: Order, right: Sequence[LocalAnswer], job: Job
+    settings: ServeStep, order: ServeOrder, right: Sequence[LocalAnswer], job: Job
 ) -> list[events.ServedAnswer]:
     """Serve the model, ask it everything, and end the server."""
     # Only here, since OpenAI's client may be missing when this module is imported.
@@ -243,18 +246,3 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _scored(
-    given: Sequence[events.ServedAnswer], scorer: Path, most: float, name: str
-) -> events.StepScored:
-    """Let a reference model judge what was completed, each prompt with its answer."""
-    completed = [one for one in given if one.asked == "completion"]
-    found = []
-    for one in completed:
-        try:
-            found += [perplexity(str(scorer), one.prompt + one.served)]
-        except ValueError:  # fewer than two tokens
-            found += [math.nan]
-    blank = sum(not one.served.strip() for one in completed)
-    return events.StepScored(name, str(scorer), tuple(found), blank, most)

@@ -22,7 +22,7 @@ _LAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class ServedAnswer:
+class Reply:
     """What a server answered: without special tokens, and how many tokens it says these are."""
 
     text: str
@@ -54,7 +54,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._openai.close()
 
-    def ask(self, question: Question) -> ServedAnswer:
+    def ask(self, question: Question) -> Reply:
         """Ask one question, and get its answer as a whole.
 
         Raises:
@@ -64,7 +64,7 @@ class Client:
             found = self._request(question, stream=False)
             choice = found.choices[0]
             text = choice.text if question.kind == "completion" else choice.message.content
-            return ServedAnswer(tidied(text or ""), found.usage.completion_tokens)
+            return Reply(tidied(text or ""), found.usage.completion_tokens)
         except (openai.APIError, AttributeError, IndexError) as error:
             raise self._no_answer(question, error) from error
 
@@ -84,7 +84,7 @@ class Client:
             raise self._no_answer(question, error) from error
         return tidied("".join(pieces))
 
-    def ask_together(self, questions: list[Question]) -> list[ServedAnswer]:
+    def ask_together(self, questions: list[Question]) -> list[Reply]:
         """Ask all questions at the same time.
 
         Raises:

@@ -64,6 +64,7 @@ def main() -> None:
     killed = asked and not _ended_within(float(polite), server)
     seconds = time.monotonic() - began
     left = _outlasting(server.pid)
+    commands = [_command(process) for process in left]  # those that are killed have none
     _end(server, left)
     _say(
         {
@@ -71,7 +72,7 @@ def main() -> None:
             "asked": asked,
             "killed": killed,
             "seconds": seconds,
-            "left": [_command(process) for process in left],
+            "left": commands,
         }
     )
 

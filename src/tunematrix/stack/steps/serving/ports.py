@@ -14,6 +14,8 @@ HOST = "127.0.0.1"
 # Below those that systems give to outgoing connections: one could take a port before the server.
 _CHOICE = range(20_000, 32_000)
 _TRIES = 100
+# Its own, as a step has seeded the shared one: two steps at once would choose the same port.
+_DRAWS = random.SystemRandom()
 
 
 def chosen(port: int) -> int:
@@ -30,7 +32,7 @@ def chosen(port: int) -> int:
             raise taken(port)
         return port
     for _ in range(_TRIES):
-        if is_free(found := random.choice(_CHOICE)):
+        if is_free(found := _DRAWS.choice(_CHOICE)):
             return found
     text = f"no free port was found on {HOST} in {_TRIES} tries"
     raise MachineProblem(f"{text}; likely this machine forbids to listen; set port in the config")

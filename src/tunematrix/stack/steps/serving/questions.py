@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.errors import StepFailed
+
 Kind = Literal["completion", "chat"]
 # What two ways of rounding may put in another order, as a share of the range of the scores. Merged
 # and unmerged adapters of the toy world differ by up to 2e-6 of it in float32; bfloat16 itself
@@ -76,17 +78,23 @@ def answers(
     Args:
         model: to ask, on its device.
         most: longest answer (tokens).
+
+    Raises:
+        StepFailed: the model gives no token a finite score.
     """
     device = next(model.parameters()).device
     settings = _greedy(model, tokenizer, most)
     for question in questions:
         ids = torch.tensor([ids_of(tokenizer, question)], device=device)
         with torch.no_grad():
-            found: Any = model.generate(  # type: ignore[operator]
+            found: Any = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
             )
+        if not bool(torch.isfinite(found.scores[0].max())):
+            text = "the model's scores aren't finite, so no token is likelier than another"
+            raise StepFailed(f"{text}; likely weights that became nan in training: train it again")
         taken: list[int] = found.sequences[0, ids.shape[1] :].tolist()
         yield _answer(tokenizer, taken, [scores[0] for scores in found.scores])
 

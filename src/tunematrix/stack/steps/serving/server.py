@@ -40,7 +40,7 @@ _QUIET = {
 
 
 @dataclass(frozen=True)
-class Ending:
+class ServerEnd:
     """How a server ended.
 
     Attributes:
@@ -71,7 +71,7 @@ class Server:
         self.port, self.log, self._polite = port, log, polite
         self.url = f"http://{ports.HOST}:{port}/v1"
         self._guard = process
-        self._ending: Ending | None = None
+        self._ending: ServerEnd | None = None
         word = self._word()
         self._pid: int | None = None if word is None else word["pid"]
 
@@ -129,7 +129,7 @@ class Server:
         said = [line.strip() for line in lines if line.strip()]
         return said[-1][:_LINE] if said else "nothing"
 
-    def stop(self) -> Ending:
+    def stop(self) -> ServerEnd:
         """End it, and return how it ended; again and again if need be.
 
         Raises:
@@ -141,7 +141,7 @@ class Server:
         if word is None:
             text = "the process that guards the server was ended from outside"
             raise MachineProblem(f"{text}; see whether a server still runs at port {self.port}")
-        self._ending = Ending(
+        self._ending = ServerEnd(
             code=int(word["code"]),
             asked=bool(word["asked"]),
             killed=bool(word["killed"]),
