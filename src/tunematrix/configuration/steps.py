@@ -190,6 +190,7 @@ class GenerationSettings(Section):
     )
     seed: int = Field(0, ge=0, description="Seed of the draws.")
     batch_size: int = Field(8, ge=1, description="Prompts that are answered together.")
+    threads: int = Field(0, ge=0, description="Threads on a CPU; 0: as many as it has cores.")
     output_dir: str = Field("", description="Folder that gets generated.jsonl.")
 
 
