@@ -15,6 +15,7 @@ from tests.stack.test_steps import TOY_DPO, TOY_SFT, run, trained
 from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepWarning
 
+FAULTS = "tunematrix.faults.resuming"
 TOGETHER: Mapping[str, Any] = {
     "max_steps": 4,
     "save_steps": 2,
@@ -69,6 +70,41 @@ def test_a_resumed_run_comes_to_the_same(
     found = load_file(folder / weights)
     assert found.keys() == wanted.keys()
     assert all((found[key] == wanted[key]).all() for key in found)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "moments_not_restored",
+        "steps_of_adam_forgotten",
+        "random_state_not_restored",
+        "schedule_begins_anew",
+        "rows_from_the_beginning",
+    ],
+)
+def test_a_resumed_run_that_forgets_comes_to_another(
+    carry_here: Carry, tmp_path: Path, fault: str
+) -> None:
+    """What the runs above are compared by would tell."""
+    folder = tmp_path / "out"
+    step = steps_of("sft", folder)
+    straight = trained(run(carry_here, {"sft": step}))["sft"]
+    tear(folder)
+    resumed = trained(
+        run(carry_here, {"sft": step, "resume": "latest"}, fault=f"{FAULTS}:{fault}")
+    )["sft"]
+    assert resumed.resumed_at == 2
+    assert (resumed.logged, resumed.after) != (straight.logged[2:], straight.after)
+
+
+def test_a_checkpoint_that_lacks_a_tensor(carry_here: Carry, tmp_path: Path) -> None:
+    """A trainer would go on from it, with that tensor as it is in a new adapter."""
+    step = steps_of("sft", tmp_path / "out")
+    run(carry_here, {"sft": step}, fault=f"{FAULTS}:adapter_tensor_not_saved")
+    with pytest.raises(
+        WrongSetting, match=r"doesn't fit what is trained: it has no base_model\..*lora_B"
+    ):
+        run(carry_here, {"sft": step, "resume": "checkpoint-2"})
 
 
 def test_a_resumed_run_that_is_refused(carry_here: Carry, tmp_path: Path) -> None:

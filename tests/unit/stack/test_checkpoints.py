@@ -1,4 +1,4 @@
-"""Checkpoints that training goes on from: torn ones, other ones, and those that aren't there."""
+"""Checkpoints that training goes on from: the newest, a named one, and those that are refused."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from tests.tiny import tiny_configuration
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from tests.unit.stack.saved import adapted, base, never, refusal, trainer
 
-from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepWarning
 from tunematrix.evidence.log import EventLog, read_events
-from tunematrix.stack.steps.checkpoint_files import fault, shapes_of
+from tunematrix.stack.steps.checkpoint_files import fault
 from tunematrix.stack.steps.checkpoints import (
     Trained,
     check_fits,
@@ -33,64 +31,6 @@ from tunematrix.stack.steps.checkpoints import (
 )
 from tunematrix.stack.steps.job import Job
 from tunematrix.stack.toyworld import models
-
-ROWS = Dataset.from_list([{"input_ids": [5, 6, 7, 8], "labels": [5, 6, 7, 8]}] * 4)
-ADAPTED = ("trainer_state.json", "adapter_model.safetensors", "adapter_config.json")
-WHOLE = ("model.safetensors", "config.json")
-BOTH = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-
-
-def base(path: Path = models.BASE) -> Any:
-    """Load the toy world's base model, or another."""
-    return AutoModelForCausalLM.from_pretrained(path)
-
-
-def adapted(path: Path = models.BASE, **settings: Any) -> PeftModel:
-    """Put a new adapter on it."""
-    told = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **settings}
-    return get_peft_model(base(path), LoraConfig(task_type="CAUSAL_LM", **told))
-
-
-def trainer(model: Any, folder: Path, steps: int = 2) -> Trainer:
-    """Return a trainer that saves after each step."""
-    args = TrainingArguments(
-        str(folder), max_steps=steps, save_steps=1, per_device_train_batch_size=2,
-        report_to=[], use_cpu=True, disable_tqdm=True, logging_steps=1,
-    )  # fmt: skip
-    return Trainer(model, args, train_dataset=ROWS)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Train an adapter and a whole model for two steps, once."""
-    folders = {}
-    for kind, model in (("adapter", adapted()), ("model", base())):
-        folders[kind] = tmp_path_factory.mktemp(kind)
-        trainer(model, folders[kind]).train()
-    return folders
-
-
-@pytest.fixture
-def out(trained: dict[str, Path], tmp_path: Path) -> Path:
-    """Return a copy of what was saved of the adapter, to be damaged."""
-    return Path(shutil.copytree(trained["adapter"], tmp_path / "out"))
-
-
-def refusal(act: Callable[[], object]) -> str:
-    """Return what is said of a checkpoint that can't be used."""
-    with pytest.raises(WrongSetting) as caught:
-        act()
-    assert caught.value.route == ("resume",)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def never(text: str) -> None:
-    """Take a warning that nobody should have given."""
-    pytest.fail(text)
-
-
-# Whole ones.
 
 
 def test_the_newest_is_taken(out: Path) -> None:
@@ -109,14 +49,16 @@ def test_the_newest_is_taken(out: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["adapter", "model"])
-def test_what_was_saved_is_whole_and_fits(trained: dict[str, Path], kind: str) -> None:
+def test_what_was_saved_is_whole_and_fits(
+    trained: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
     """The model that is trained on need not be the one that was saved, but one like it."""
     folder = trained[kind] / "checkpoint-2"
     assert fault(folder) == ""
     model = adapted() if kind == "adapter" else base()
     assert check_fits(folder, Trained.of(model), 3) == 2
-    assert trainer(model, trained[kind], 3).train(resume_from_checkpoint=str(folder))
-    shutil.rmtree(trained[kind] / "checkpoint-3")
+    trainer(model, tmp_path, 3).train(resume_from_checkpoint=str(folder))
+    assert newest(tmp_path, never) == tmp_path / "checkpoint-3"
 
 
 def test_ways_to_name_one(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +105,9 @@ def test_adapters_with_more_than_two_factors(tmp_path: Path, settings: dict[str,
     folder = newest(tmp_path, never)
     assert folder is not None
     assert check_fits(folder, Trained.of(adapted(**settings)), 2) == 1
-    assert "of another training" in refusal(lambda: check_fits(folder, Trained.of(adapted()), 2))
+    assert "doesn't fit what is trained" in refusal(
+        lambda: check_fits(folder, Trained.of(adapted()), 2)
+    )
 
 
 def test_a_base_that_was_moved(out: Path) -> None:
@@ -172,122 +116,6 @@ def test_a_base_that_was_moved(out: Path) -> None:
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "base_model_name_or_path": str(out / "gone")}))
     assert check_fits(out / "checkpoint-1", Trained.of(adapted()), 2) == 1
-
-
-def test_shards(trained: dict[str, Path], tmp_path: Path) -> None:
-    """A model in several files is whole when all of them are."""
-    folder = tmp_path / "checkpoint-2"
-    shutil.copytree(trained["model"] / "checkpoint-2", folder)
-    whole = shapes_of(folder)
-    (folder / "model.safetensors").unlink()
-    base().save_pretrained(folder, max_shard_size="500KB")
-    shards = sorted(folder.glob("model-*.safetensors"))
-    assert len(shards) > 2 and fault(folder) == "" and shapes_of(folder) == whole
-    assert check_fits(folder, Trained.of(base()), 3) == 2
-    index = folder / "model.safetensors.index.json"
-    content = index.read_text()
-    index.write_text(content[:200])
-    assert fault(folder) == f"{index.name} isn't whole, or no JSON"
-    index.write_text('{"weight_map": {"a": 5}}')
-    assert fault(folder) == f"{index.name} doesn't say where the tensors are"
-    index.write_text(content.replace("model.norm.weight", "model.norm.other"))
-    assert fault(folder).endswith("lacks model.norm.other")
-    index.write_text(content)
-    shards[1].write_bytes(shards[1].read_bytes()[:-1])
-    assert fault(folder).startswith(f"{shards[1].name} isn't whole")
-    shards[1].unlink()
-    assert fault(folder) == f"{shards[1].name} isn't there"
-
-
-# Torn ones.
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [("adapter", name) for name in (*ADAPTED, *BOTH)] + [("model", name) for name in WHOLE],
-)
-def test_cut_anywhere(trained: dict[str, Path], tmp_path: Path, kind: str, name: str) -> None:
-    """Whatever a killed process left of a file, it is told, and the checkpoint before is taken."""
-    out = Path(shutil.copytree(trained[kind], tmp_path / "out"))
-    file = out / "checkpoint-2" / name
-    content = file.read_bytes()
-    size = len(content.rstrip())  # without its last line end, JSON is whole
-    cuts = {*range(0, size, max(1, size // 24)), 1, 7, 8, 9, 100, size - 2, size - 1}
-    assert len(cuts) >= 20
-    for length in sorted(cut for cut in cuts if cut < size):
-        file.write_bytes(content[:length])
-        said: list[str] = []
-        assert newest(out, said.append) == out / "checkpoint-1", length
-        assert len(said) == 1 and f"checkpoint-2 isn't whole: {name} " in said[0]
-        assert said[0].endswith("going on from checkpoint-1")
-    file.write_bytes(content)
-    assert newest(out, never) == out / "checkpoint-2"
-    file.unlink()
-    assert newest(out, lambda text: None) == out / "checkpoint-1"
-    assert f": {name} isn't there;" in refusal(lambda: named("checkpoint-2", out))
-
-
-@pytest.mark.parametrize("name", BOTH)
-def test_bytes_that_changed(out: Path, name: str) -> None:
-    """The optimizer's files have checksums: a changed byte of a tensor or an empty end is told."""
-    file = out / "checkpoint-2" / name
-    content = file.read_bytes()
-    at = content.index(b"data.pkl") + 80
-    for changed in (
-        content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :],
-        content[: len(content) // 2] + b"\0" * (len(content) - len(content) // 2),
-        b"\0" * len(content),
-        b"",
-        b"not a zip",
-    ):
-        file.write_bytes(changed)
-        assert fault(out / "checkpoint-2").startswith(f"{name} is")
-
-
-@pytest.mark.parametrize(
-    ("state", "said"),
-    [
-        ("{}", "trainer_state.json names no step"),
-        ('{"global_step": 0}', "trainer_state.json names no step"),
-        ('{"global_step": true}', "trainer_state.json names no step"),
-        ('{"global_step": "2"}', "trainer_state.json names no step"),
-        ('{"global_step": 5}', "trainer_state.json is that of step 5"),
-        ("[2]", "trainer_state.json isn't whole, or no JSON"),
-        ("[" * 100_000, "trainer_state.json isn't whole, or no JSON"),
-        ("\xff", "trainer_state.json isn't whole, or no JSON"),
-    ],
-)
-def test_a_state_that_says_something_else(out: Path, state: str, said: str) -> None:
-    """It is JSON, or was, and not what a trainer writes at that step."""
-    (out / "checkpoint-2" / "trainer_state.json").write_text(state, "latin-1")
-    assert fault(out / "checkpoint-2") == said
-
-
-def test_weights_in_pickle_form(out: Path) -> None:
-    """They aren't loaded, and so the checkpoint counts as torn."""
-    folder = out / "checkpoint-2"
-    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    assert fault(folder) == (
-        "adapter_model.safetensors isn't there; weights in pickle form aren't read"
-    )
-
-
-def test_an_optimizer_that_would_run_code(out: Path) -> None:
-    """What is unpickled runs; here nothing is."""
-
-    class Trap:
-        def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-            return os.mkdir, (str(out / "sprung"),)
-
-    torch.save(Trap(), out / "checkpoint-2" / "optimizer.pt")
-    assert newest(out, never) == out / "checkpoint-2"
-    assert not (out / "sprung").exists()
-    (out / "sprung").mkdir()
-    with pytest.raises(FileExistsError):
-        torch.load(out / "checkpoint-2" / "optimizer.pt", weights_only=False)
-
-
-# None, or another.
 
 
 def test_none_to_go_on_from(tmp_path: Path, out: Path) -> None:
@@ -336,7 +164,7 @@ def test_of_another_adapter(trained: dict[str, Path], build: Callable[[], Any], 
     """Loaded all the same, it would be scaled otherwise, or in part."""
     folder = trained["adapter"] / "checkpoint-2"
     text = refusal(lambda: check_fits(folder, Trained.of(build()), 3))
-    assert said in text and text.startswith(f"{folder} is of another training: ")
+    assert said in text and text.startswith(f"{folder} doesn't fit what is trained: ")
 
 
 def test_of_another_base(trained: dict[str, Path], tmp_path: Path) -> None:
@@ -366,6 +194,16 @@ def test_of_another_kind(trained: dict[str, Path]) -> None:
     assert "it has no model.other.weight" in refusal(lambda: check_fits(folder, other, 3))
 
 
+def test_experts_under_other_names(tmp_path: Path) -> None:
+    """What a trainer would go on from without them, and say so in its log alone."""
+    path = models.resolve("toyworld://moe", tmp_path)
+    trainer(base(path), tmp_path / "out", 1).train()
+    folder = newest(tmp_path / "out", never)
+    assert folder is not None
+    said = "it has no model.layers.0.mlp.experts.down_proj, at least not under this name"
+    assert said in refusal(lambda: check_fits(folder, Trained.of(base(path)), 2))
+
+
 def test_of_another_step(out: Path, tmp_path: Path) -> None:
     """What aligning logs is in its state; a checkpoint without a log fits either."""
     folder = out / "checkpoint-1"
@@ -382,18 +220,6 @@ def test_of_another_step(out: Path, tmp_path: Path) -> None:
         (folder / "trainer_state.json").write_text(json.dumps({**state, "log_history": empty}))
         check_method(folder, "sft")
         check_method(folder, "dpo")
-
-
-def test_an_adapter_beside_the_trained_one(trained: dict[str, Path], tmp_path: Path) -> None:
-    """As aligning keeps what it began with; it has to be whole too."""
-    model = adapted()
-    model.add_adapter("ref", model.peft_config["default"])
-    folder = Path(shutil.copytree(trained["adapter"] / "checkpoint-2", tmp_path / "checkpoint-2"))
-    model.save_pretrained(folder)
-    assert fault(folder) == "" and check_fits(folder, Trained.of(model), 3) == 2
-    beside = folder / "ref" / "adapter_model.safetensors"
-    beside.write_bytes(beside.read_bytes()[:-1])
-    assert fault(folder).startswith("ref/adapter_model.safetensors isn't whole")
 
 
 def test_what_a_step_is_given(out: Path, tmp_path: Path) -> None:

@@ -178,11 +178,8 @@ def check_fits(folder: Path, trained: Trained, max_steps: int) -> int:
         WrongSetting: it is of another model or adapter, or of a longer run.
     """
     for difference in _differences(folder, trained):
-        raise WrongSetting(
-            ROUTE,
-            f"{folder} is of another training: {difference}; name a checkpoint of this one, or "
-            "begin without it",
-        )
+        text = f"{folder} doesn't fit what is trained: {difference}"
+        raise WrongSetting(ROUTE, f"{text}; name another checkpoint, or begin without it")
     step = step_of(folder)
     if step > max_steps:
         text = f"{folder} is already at step {step}, beyond max_steps {max_steps}"
@@ -223,9 +220,13 @@ def _of_the_tensors(saved: Shapes, trained: Shapes, adapted: bool) -> Iterator[s
     for name in sorted(saved.keys() & trained.keys()):
         if saved[name] != trained[name]:
             yield f"its {name} has shape {saved[name]}, and not {trained[name]}"
-    # A trainer leaves what it doesn't find as it is, and says so in its log alone.
+    # A trainer leaves what it doesn't find as it is, and says so in its log alone. Of whole models
+    # with experts, transformers saves the tensors under other names than those of the model.
     for name in sorted(trained.keys() - saved.keys()):
-        yield f"it has no {name}"
+        renamed = (
+            "" if adapted else ", at least not under this name, by which a trainer looks for it"
+        )
+        yield f"it has no {name}{renamed}"
     # Beside an adapter, PEFT may save layers of the base that are known by other means.
     for name in sorted(saved.keys() - trained.keys()):
         if adapted and "lora_" in name:

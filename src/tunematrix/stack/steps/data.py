@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from datasets import Dataset
 
-from tunematrix.configuration.steps import DatasetFile
+from tunematrix.configuration.steps import DatasetFile, PromptDataset
 from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.stack.steps.rows import read_rows
 from tunematrix.stack.toyworld import corpus, preferences
@@ -45,6 +45,19 @@ def read(dataset: DatasetFile, fields: Mapping[str, str]) -> tuple[Dataset, Data
         return Dataset.from_list([*toy_rows(dataset.path)]), Dataset.from_list([*held_out])
     rows = read_rows(dataset, fields)
     return rows, rows.select(range(min(len(rows), SCORED_ROWS)))
+
+
+def prompts(dataset: PromptDataset) -> Sequence[str]:
+    """Return the prompts of a file, or beginnings of held-out stories of the toy world.
+
+    Raises:
+        WrongSetting: the file, or the field, can't be used.
+    """
+    if is_toy(dataset.path):
+        rows = toy_rows(f"{SCHEME}preferences", "held-out", SCORED_ROWS)
+        return [row["prompt"] for row in rows]
+    rows = read_rows(dataset, {"prompt": dataset.prompt_field})
+    return list(rows["prompt"])
 
 
 def is_toy(path: str) -> bool:

@@ -16,7 +16,7 @@ from tunematrix.configuration.steps import GenerateStep
 from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
 from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Sampling
-from tunematrix.stack.steps import comparing, judging, opening
+from tunematrix.stack.steps import comparing, data, judging, opening
 from tunematrix.stack.steps.answering import (
     Answer,
     Asking,
@@ -27,7 +27,6 @@ from tunematrix.stack.steps.answering import (
     tokenized,
 )
 from tunematrix.stack.steps.job import Job, Line
-from tunematrix.stack.steps.rows import read_rows
 
 FILE = "generated.jsonl"
 _SHOWN = 40
@@ -108,8 +107,8 @@ def _prompts(
     texts: Sequence[str] = settings.prompts
     route: tuple[str, ...] = ("prompts",)
     if settings.dataset is not None:
-        field, route = settings.dataset.prompt_field, ("dataset", "path")
-        texts = read_rows(settings.dataset, {"prompt": field})["prompt"]
+        route = ("dataset", "path")
+        texts = data.prompts(settings.dataset)
     prompts = []
     for number, text in enumerate(texts, start=1):
         if not text.strip():

@@ -7,10 +7,13 @@ import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from datasets import Dataset, Features, Value
+import pyarrow
+from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 
 from tunematrix.configuration.steps import DatasetFile
 from tunematrix.errors import WrongSetting, did_you_mean, nearest
@@ -28,6 +31,7 @@ from tunematrix.stack.steps.row_files import (
 LONGEST = 10_000_000
 """Characters that a row's texts may have together."""
 
+_AT_ONCE = 1000
 _READERS: Mapping[str, Reader] = {
     "json": json_rows,
     "jsonl": json_rows,
@@ -142,19 +146,25 @@ def _rows(path: Path, reader: Reader, wanted: tuple[str, ...]) -> Generator[File
 
 
 def _dataset(rows: Iterator[FileRow], fields: Mapping[str, str]) -> Dataset:
-    columns: dict[str, list[str]] = {name: [] for name in fields}
-    first = True
-    for row in rows:
-        texts = {name: _text(row, field, first) for name, field in fields.items()}
+    schema = pyarrow.schema({name: pyarrow.string() for name in fields})
+    texts = _texts(rows, fields)
+    batches = []
+    # Few at a time, so that texts aren't held twice.
+    while batch := list(islice(texts, _AT_ONCE)):
+        batches.append(pyarrow.RecordBatch.from_pylist(batch, schema))
+    if not batches:
+        raise BadFile("has no rows")
+    # By default, all texts would be pickled to be given a name; caches alone ask for it.
+    return Dataset(pyarrow.Table.from_batches(batches), fingerprint=generate_random_fingerprint())
+
+
+def _texts(rows: Iterator[FileRow], fields: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    for number, row in enumerate(rows):
+        texts = {name: _text(row, field, number == 0) for name, field in fields.items()}
         if (length := sum(map(len, texts.values()))) > LONGEST:
             text = f"has {length:,} characters in {row.where}, and the most is {LONGEST:,}"
             raise BadFile(f"{text}: split the row")
-        for name, text in texts.items():
-            columns[name].append(text)
-        first = False
-    if first:
-        raise BadFile("has no rows")
-    return Dataset.from_dict(columns, Features({name: Value("string") for name in fields}))
+        yield texts
 
 
 def _text(row: FileRow, field: str, first: bool) -> str:
