@@ -55,6 +55,7 @@ from tunematrix.spec import Spec
 from tunematrix.stack.steps import opening, serve
 from tunematrix.stack.steps.job import Job
 from tunematrix.stack.steps.serving import ports
+from tunematrix.stack.steps.serving.questions import Question, answers, tidied
 from tunematrix.stack.toyworld.models import BASE
 
 TOY = Path(__file__).with_name("toy_openai_server.py")
@@ -410,6 +411,27 @@ def test_a_model_that_became_nan(tmp_path: Path) -> None:
     assert type(ran.error) is StepFailed
     assert "scores aren't finite" in str(ran.error)
     assert not ran.all(Served)
+
+
+def test_where_rounding_decides(tmp_path: Path) -> None:
+    """Two tokens that are always equally likely: the answer is sure up to the first of them."""
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    question = Question("completion", "Once upon a time")
+    (sure,) = answers(model, tokenizer, [question], 8)
+    assert sure.sure is None and sure.tokens == 8
+    third = tokenizer(sure.text)["input_ids"][2]
+    with torch.no_grad():  # input and output share it
+        weights = model.get_input_embeddings().weight
+        weights[tokenizer.pad_token_id] = weights[third]
+    (unsure,) = answers(model, tokenizer, [question], 8)
+    assert unsure.sure == len(tokenizer.decode(tokenizer(sure.text)["input_ids"][:2]))
+
+
+def test_a_letter_that_was_cut_off() -> None:
+    """A stream never sends it, and a whole answer shows that it is broken."""
+    assert tidied("caf\ufffd\ufffd") == tidied("caf") == "caf"
+    assert tidied("caf\ufffd s") == "caf\ufffd s"
 
 
 def test_a_torn_model(tmp_path: Path) -> None:

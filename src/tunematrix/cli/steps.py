@@ -42,6 +42,12 @@ Assignments: TypeAlias = Annotated[
     ),
 ]
 
+_LEFT = {
+    "generate": "nothing of it is kept: run the same command again",
+    "serve": "the server has ended, too",
+}
+"""What is left of steps that are interrupted and have no checkpoints."""
+
 
 @app.command(cls=Verb)
 def sft(
@@ -134,5 +140,5 @@ def _carry(
     try:
         carry_step(settings, wish, StepView(screen()), verbose=verbose)
     except KeyboardInterrupt:
-        text = "interrupted; checkpoints that were saved are kept: --resume latest goes on"
-        raise Interrupted(text) from None
+        left = _LEFT.get(wish.name, "checkpoints that were saved are kept: --resume latest goes on")
+        raise Interrupted(f"interrupted; {left}") from None

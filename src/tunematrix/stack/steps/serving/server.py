@@ -27,6 +27,7 @@ _POLITE_SECONDS = 15.0
 _GUARD_SECONDS = 15.0
 _ASK_SECONDS = 2.0
 _TICK = 0.2
+_TELL_SECONDS = 2.0
 _LINE = 300
 _TAIL = 20_000
 # It serves a folder of this disk; the CLI of transformers would else look for its newer releases.
@@ -79,7 +80,7 @@ class Server:
         """Wait until it answers /health, and return the seconds that this took.
 
         Args:
-            seconds: that it may take. tell: is told about once a second how many have passed.
+            seconds: that it may take. tell: is told every other second how many have passed.
 
         Raises:
             StepFailed: it ended, or took longer. MachineProblem: it was killed.
@@ -90,7 +91,7 @@ class Server:
                 raise self.end_too_early("before it was ready")
             if self._is_healthy():
                 return passed
-            if time.monotonic() - told >= 1:
+            if time.monotonic() - told >= _TELL_SECONDS:
                 told = time.monotonic()
                 tell(passed)
             time.sleep(_TICK)
