@@ -53,7 +53,7 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.spec import Spec
 from tunematrix.stack.steps import opening, serve
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.steps.serving.questions import Question, answers, tidied
 from tunematrix.stack.toyworld.models import BASE
@@ -124,7 +124,7 @@ def run_in(folder: Path, *faults: Fault, dry_run: bool = False, **settings: Any)
     with EventLog(folder / "events.jsonl") as log, ExitStack() as planted:
         for fault in faults:
             planted.enter_context(fault)
-        job = Job("serve", config, log, folder, dry_run=dry_run)
+        job = StepJob("serve", config, log, folder, dry_run=dry_run)
         try:
             serve.run(ServeStep.model_validate(given), job)
         except TunematrixError as raised:
