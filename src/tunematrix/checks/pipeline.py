@@ -177,7 +177,7 @@ def step_perplexity(evidence: Evidence, claim: Claim) -> Judgement | None:
         if silent
         else f"by {worst.scorer}, the least likely of {texts} texts has a perplexity of "
         f"{value:.4g}; likely the model is poorly trained, or its tokenizer isn't the one it was "
-        "trained with; see generated.jsonl"
+        f"trained with; see {'generated.jsonl' if worst.name == ANSWERING else 'what was served'}"
     )
     return judge_by(AtMost(worst.perplexity_max), value, message, provided=not silent)
 
