@@ -182,7 +182,7 @@ class ReferenceScorer(Section):
 
 
 class GenerationSettings(Section):
-    """How answers are written."""
+    """The section `generation` of a config of `tunematrix generate`."""
 
     max_new_tokens: int = Field(64, ge=1, description="Longest answer (tokens).")
     temperature: FloatLike = Field(

@@ -25,6 +25,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.lora import TorchLora
 from tunematrix.stack.quantizers.common import TorchQuantizer
 from tunematrix.stack.steps import checkpoints, outcome
+from tunematrix.stack.steps.checkpoint_files import step_of
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.opening import ModelSource
 
@@ -125,7 +126,7 @@ def train(trainer: Trainer, job: StepJob, checkpoint: Path | None) -> None:
     with saving(job.output_dir):
         if checkpoint is None:
             trainer.train()
-        elif checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+        elif step_of(checkpoint) >= trainer.args.max_steps:
             # Trainer would take one step more than there are.
             trainer._load_from_checkpoint(str(checkpoint))
         else:
