@@ -16,10 +16,11 @@ ENVIRONMENTS = {
     "litgpt": "litgpt",
     "llama-factory": "llama-factory",
     "mlx-lm": "mlx-lm",
+    "pipeline": "cpu",
     "torchrun": "script",
     "trl": "trl",
 }
-HERE = ("mlx-lm", "torchrun")
+HERE = ("mlx-lm", "pipeline", "torchrun")
 """Those whose packages the tests' own environment has, and that take less than a minute."""
 SECONDS = 1800
 

@@ -1,0 +1,5 @@
+"""Sessions of this example: `nox -l` lists them."""
+
+from tunematrix.nox import environments
+
+environments()

@@ -1,0 +1,86 @@
+"""The steps of a pipeline as users call them: commands with configs, one after the other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples/pipeline"
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb there; its output has no bar, since it is no terminal."""
+    command = [sys.executable, "-m", "tunematrix", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's folder, copied."""
+    folder = tmp_path_factory.mktemp("by-hand") / "pipeline"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".tunematrix", ".nox"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def values(project: Path) -> tuple[str, ...]:
+    """What the example's page says, with the model that needs no network."""
+    return f"tmp_path={project}/out", "data=data"
+
+
+def test_three_steps_one_after_the_other(project: Path, values: tuple[str, ...]) -> None:
+    """Each takes what the one before has left, and says what it did."""
+    base = "model.path=toyworld://base"
+    sft = call(project, "sft", "--config", "finetune.yaml", *values, base)
+    assert sft.returncode == 0, sft.stdout + sft.stderr
+    assert "lora on 4 rows, 1 steps" in sft.stdout
+    assert "trained tensors changed; the loss of 4 rows went from" in sft.stdout
+    assert (project / "out/checkpoints/finetuned/checkpoint-1/adapter_config.json").is_file()
+    dpo = call(project, "dpo", "--config", "align.yaml", *values)
+    assert dpo.returncode == 0, dpo.stdout + dpo.stderr
+    assert "trains its adapter on, on 4 preferences" in dpo.stdout
+    asked = call(project, "generate", "--config", "generate.yaml", values[0])
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    lines = (project / "out/answers/generated.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == [
+        "What color is the sky?",
+        "Why is water important?",
+    ]
+    assert not [*(project / ".tunematrix").rglob("cell.json")]
+
+
+WRONG = {
+    "no such field": (("dataset.text_field=body",), 4, "dataset.text_field"),
+    "no such file": (("dataset.path=data/finetunes.json",), 4, "did you mean"),
+    "no steps": (("training.max_steps=0",), 4, "expected at least 1, got 0"),
+    "no device": (("--device", "mlx"), 4, "its steps train through TRL"),
+    "no quantizer": (("training.quantizer=bnb-nf5",), 4, "did you mean bnb-nf4"),
+    "no checkpoint": (("--resume", "latest"), 4, "there is nothing to go on from"),
+    "a warm-up too long": (("training.warmup_steps=5",), 1, "warmup_steps=5 is no shorter"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input(project: Path, name: str) -> None:
+    """The message names the entry, and the exit code is the documented one."""
+    words, code, said = WRONG[name]
+    given = (f"tmp_path={project}/{name.replace(' ', '-')}", "data=data")
+    base = "model.path=toyworld://base"
+    done = call(project, "sft", "--config", "finetune.yaml", *given, base, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_writes_nothing(project: Path) -> None:
+    """It reads everything, and says what it would do."""
+    given = (f"tmp_path={project}/dry", "data=data", "model.path=toyworld://base")
+    done = call(project, "sft", "--config", "finetune.yaml", *given, "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing was trained or written" in done.stdout
+    assert not (project / "dry").exists()
