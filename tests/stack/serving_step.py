@@ -23,7 +23,7 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.spec import Spec
 from tunematrix.stack.steps import serve
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 
 GROUPS = read_groups([shipped_configs()])
 PROMPTS = ("Once upon a time", "One day Milo found", "Nobody in Arden had ever seen")
@@ -73,7 +73,7 @@ def run_in(folder: Path, *faults: Fault, dry_run: bool = False, **settings: Any)
     with EventLog(folder / "events.jsonl") as log, ExitStack() as planted:
         for fault in faults:
             planted.enter_context(fault)
-        job = Job("serve", config, log, folder, dry_run=dry_run)
+        job = StepJob("serve", config, log, folder, dry_run=dry_run)
         try:
             serve.run(ServeStep.model_validate(given), job)
         except TunematrixError as raised:

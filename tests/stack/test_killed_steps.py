@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def body(config: Configuration, events: Path, folder: Path) -> None:
         pipeline.run(config, log, folder)
 
 
-def started(config: Configuration, events: Path, folder: Path) -> multiprocessing.Process:
+def started(config: Configuration, events: Path, folder: Path) -> BaseProcess:
     """Run a step in a process forked from this one, which has imported the libraries."""
     process = multiprocessing.get_context("fork").Process(
         target=body, args=(config, events, folder)

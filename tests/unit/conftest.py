@@ -13,6 +13,7 @@ from tests.unit.honest import BOUNDS, CONFIG, honest_events
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim, Verdict
 from tunematrix.configuration import Configuration
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import (
     Command,
@@ -38,9 +39,13 @@ from tunematrix.evidence.events import (
     StepCache,
     StepGrammar,
     StepLoss,
+    StepMerged,
     StepProgress,
+    StepSaved,
     StepScored,
+    StepStarted,
     StepTogether,
+    StepTrained,
 )
 from tunematrix.spec import Spec
 
@@ -85,7 +90,7 @@ class Run:
         """Change settings: axis=option name, or a dict that is merged into the section."""
         config = self.config.model_dump()
         for section, values in settings.items():
-            config[section].update(values)
+            config[section] = {**(config[section] or {}), **values}
         return replace(self, config=Configuration.model_validate(config))
 
     @property
@@ -144,6 +149,30 @@ def serving(run: Run) -> Run:
         ServedAnswer("serve", "completion", "Once", once, 3, None, once, 3, once, (once,) * 4),
         ServedAnswer("serve", "chat", "Well?", well, 4, 9, well, 4, well, (well,) * 4),
         ServerEnded("serve", -15, False, 1.2, (), True),
+    )
+
+
+@pytest.fixture
+def taught(run: Run) -> Run:
+    """A pipeline that was fine-tuned, and aligned over the merged adapter."""
+    model, training = {"path": "base"}, {"max_steps": 4}
+    sft = {"model": model, "dataset": {"path": "a.json"}, "training": training}
+    dpo = {"model": model, "dataset": {"path": "b.json"}, "alignment": training}
+    steps = {
+        "sft": {**sft, "expect": {"loss_max": 2.5}},
+        "dpo": {**dpo, "expect": {"preference_min": 0.8}},
+    }
+    return (
+        run.configured(recipe={"owes": ("process", "pipeline")}, steps=steps)
+        .asked(recipe="pipeline", steps=PipelineSteps.model_validate(steps))
+        .recording(
+            StepTrained("sft", 4, 0, 14, 28, "loss", 3.0, 2.0, (3.0, 2.7, 2.4, 2.1)),
+            StepSaved("sft", 2.0),
+            StepStarted("dpo", 28, 0),
+            StepMerged("dpo", 0.45, 0.5, 0.5),
+            StepTrained("dpo", 4, 0, 28, 28, "preference", 0.5, 0.9, (0.7, 0.6, 0.5, 0.4)),
+            StepSaved("dpo", 0.9),
+        )
     )
 
 

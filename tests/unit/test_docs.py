@@ -41,11 +41,17 @@ def _rows(file: str) -> dict[str, list[str]]:
 
 
 def test_checks(
-    run: Run, preferring: Run, ranks: Run, commanding: Run, answering: Run, serving: Run
+    run: Run,
+    preferring: Run,
+    ranks: Run,
+    commanding: Run,
+    taught: Run,
+    answering: Run,
+    serving: Run,
 ) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
     told = run.leaving(stderr="deprecated")
-    runs = (run, preferring, told, ranks, commanding, answering, serving)
+    runs = (run, preferring, told, ranks, commanding, taught, answering, serving)
     judged = {name for judged in runs for name in judged.verdicts()}
     # Beside each difference stands its mean, which has no row of its own.
     of_relations = {name for name in relation_names() if not name.endswith(MEAN)}
@@ -113,7 +119,8 @@ def _fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}", (_default(field), field.description or "")
         inner = next(_sections(field.annotation), None)
-        if inner is not None:
+        # Steps have configs of their own, which the page of all keys lists.
+        if inner is not None and name != "steps":
             many = "[]" if inner is not field.annotation and "tuple" in str(field) else ""
             own = "" if inner is Range else f"{prefix}{name}{many}."
             yield from _fields(inner, own)

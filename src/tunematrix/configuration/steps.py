@@ -151,9 +151,9 @@ class DpoExpectations(Section):
 class SftStep(Section):
     """The config of `tunematrix sft`."""
 
-    model: ModelFolder
-    dataset: TextDataset
-    training: SftTraining
+    model: ModelFolder = Field(description="The model that it begins with.")
+    dataset: TextDataset = Field(description="What it is trained on.")
+    training: SftTraining = Field(description="How it is trained.")
     device: Device | None = Field(None, description=DEVICE)
     expect: SftExpectations = Field(
         default_factory=SftExpectations, description="What it has to come to."
@@ -163,16 +163,16 @@ class SftStep(Section):
 class DpoStep(Section):
     """The config of `tunematrix dpo`."""
 
-    model: ModelFolder
-    dataset: PreferenceDataset
-    alignment: DpoAlignment
+    model: ModelFolder = Field(description="The model that it begins with.")
+    dataset: PreferenceDataset = Field(description="What it is trained on.")
+    alignment: DpoAlignment = Field(description="How it is aligned.")
     device: Device | None = Field(None, description=DEVICE)
     expect: DpoExpectations = Field(
         default_factory=DpoExpectations, description="What it has to come to."
     )
 
 
-class Scorer(Section):
+class ReferenceScorer(Section):
     """A model that judges texts by their perplexity."""
 
     path: NonEmpty = Field(description="Folder of the model.")
@@ -182,7 +182,7 @@ class Scorer(Section):
 
 
 class GenerationSettings(Section):
-    """How answers are written."""
+    """The section `generation` of a config of `tunematrix generate`."""
 
     max_new_tokens: int = Field(64, ge=1, description="Longest answer (tokens).")
     temperature: FloatLike = Field(
@@ -190,13 +190,14 @@ class GenerationSettings(Section):
     )
     seed: int = Field(0, ge=0, description="Seed of the draws.")
     batch_size: int = Field(8, ge=1, description="Prompts that are answered together.")
+    threads: int = Field(0, ge=0, description="Threads on a CPU; 0: as many as it has cores.")
     output_dir: str = Field("", description="Folder that gets generated.jsonl.")
 
 
 class GenerateStep(Section):
     """The config of `tunematrix generate`."""
 
-    model: ModelFolder
+    model: ModelFolder = Field(description="The model that it begins with.")
     prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
         (), description="Prompts, written out here."
     )
@@ -204,7 +205,7 @@ class GenerateStep(Section):
     generation: GenerationSettings = Field(
         default_factory=GenerationSettings, description="How answers are written."
     )
-    scorer: Scorer | None = Field(None, description="Model that judges the answers.")
+    scorer: ReferenceScorer | None = Field(None, description="Model that judges the answers.")
     device: Device | None = Field(None, description=DEVICE)
 
     @model_validator(mode="after")
@@ -218,7 +219,7 @@ class GenerateStep(Section):
 class ServeStep(Section):
     """The config of `tunematrix serve`."""
 
-    model: ModelFolder
+    model: ModelFolder = Field(description="The model that it begins with.")
     prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
         ("Once upon a time",), min_length=1, description="What the server is asked."
     )
@@ -231,7 +232,7 @@ class ServeStep(Section):
         False, description="Whether it goes on serving once it has been tried, until Ctrl-C."
     )
     output_dir: str = Field("", description="Folder for what is merged to be served, and for logs.")
-    scorer: Scorer | None = Field(None, description="Model that judges the answers.")
+    scorer: ReferenceScorer | None = Field(None, description="Model that judges the answers.")
     device: Device | None = Field(None, description=DEVICE)
 
 

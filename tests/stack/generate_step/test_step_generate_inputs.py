@@ -16,7 +16,7 @@ from tunematrix.errors import BadInput, MachineProblem, StepFailed, WrongSetting
 from tunematrix.evidence.log import EventLog
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.steps import generate, opening
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.toyworld import models
 
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_to(world: World, tmp_path: Path) -> Non
         EventLog(tmp_path / "events.jsonl") as events,
         pytest.raises(MachineProblem, match="can't be written"),
     ):
-        generate.run(settings, Job("generate", world.config, events, tmp_path))
+        generate.run(settings, StepJob("generate", world.config, events, tmp_path))
     assert not issubclass(MachineProblem, BadInput)
 
 

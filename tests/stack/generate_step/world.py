@@ -21,7 +21,7 @@ from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.spec import Spec
 from tunematrix.spec.bounds import GenerationBound
 from tunematrix.stack.steps import generate
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 
 PROMPTS = (
     "Once upon a time",
@@ -77,7 +77,7 @@ class World:
         given["model"] = {"path": str(self.folders.get(path, path))}
         given["generation"] = {"max_new_tokens": 24, **given.get("generation", {})}
         with EventLog(folder / "events.jsonl") as events:
-            job = Job("generate", self.config, events, folder, dry_run=dry_run)
+            job = StepJob("generate", self.config, events, folder, dry_run=dry_run)
             generate.run(GenerateStep.model_validate(given), job)
         evidence = Evidence(
             Exit(0, None, False, (), 1.0, "foreground"),

@@ -64,6 +64,8 @@ BAD: Mapping[str, tuple[bytes, str]] = {
     # Other encodings.
     "latin.jsonl": (LINE + '{"text": "café"}'.encode("latin-1"), "line 2 has 0xe9 as its byte 14;"),
     "latin.json": ('[{"text": "a"},\n{"text":"ü"}]'.encode("cp1252"), "line 2 has 0xfc as its"),
+    "latin-below.json": (b'[{"text": "a"},\n\n{"text":"\xfc"}]', "line 3 has 0xfc as its byte 10"),
+    "zero-below.json": (b'[{"text": "a"},\n\n{"text":"\0"}]', "has a NUL byte in line 3"),
     "latin.csv": ("id,text\n1,a\né,b\n".encode("cp1252"), "line 3 has 0xe9 as its byte 1;"),
     "utf16.jsonl": (TWO.encode("utf-16"), "path: is UTF-16: save it as UTF-8"),
     "utf16.csv": ("text\na\n".encode("utf-16"), "path: is UTF-16: save it as UTF-8"),
@@ -81,6 +83,7 @@ BAD: Mapping[str, tuple[bytes, str]] = {
     "joined.jsonl": (LINE + LINE.strip() + LINE, "isn't JSON in line 2, column 14: Extra data"),
     "python.jsonl": (b"{'text': 'a'}\n", "isn't JSON in line 1, column 2: Expecting property name"),
     "broken.json": (b'[{"text": "a"}\n{"text": "b"}]', "isn't JSON in line 2, column 1: Exp"),
+    "broken-below.json": (b'\n\n[{"text": "a"}\n{"text": "b"}]', "isn't JSON in line 4, column 1"),
     "spread.jsonl": (b'{\n  "text": "a"\n}\n', "has an object in line 1 that doesn't end there"),
     "spread.json": (b'{"text": "a",\n "b": 1}\n', "has an object in line 1 that doesn't end there"),
     "deep.jsonl": (b'{"text": ' + b"[" * 100_000, "holds JSON in line 1 that can't be read"),
@@ -121,9 +124,9 @@ def test_bad_files(tmp_path: Path, name: str) -> None:
     """Each is refused with the entry that is to blame, and the place where the file is wrong."""
     content, said = BAD[name]
     (tmp_path / name).write_bytes(content)
-    limit = csv.field_size_limit()
+    limit = csv.field_size_limit(100_000)
     assert said in refused(tmp_path / name)
-    assert csv.field_size_limit() == limit
+    assert csv.field_size_limit(limit) == 100_000
 
 
 @pytest.mark.parametrize("lacking", PAIR)

@@ -29,7 +29,7 @@ from tunematrix.stack.steps.checkpoints import (
     named,
     newest,
 )
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.toyworld import models
 
 
@@ -226,7 +226,7 @@ def test_what_a_step_is_given(out: Path, tmp_path: Path) -> None:
     """A job that asks for nothing begins; one that asks gets a whole checkpoint that fits."""
     log = tmp_path / "events.jsonl"
     with EventLog(log) as events:
-        job = Job("sft", tiny_configuration("unused.recipe"), events, out)
+        job = StepJob("sft", tiny_configuration("unused.recipe"), events, out)
         assert chosen(job, adapted(), 3) is None
         assert chosen(replace(job, resume="latest"), adapted(), 3) == out / "checkpoint-2"
         (out / "checkpoint-2" / "rng_state.pth").unlink()

@@ -22,8 +22,9 @@ from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.evidence.events import Determinants, StepProblem
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.backends.common import TorchBackend
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 
+ENGINE = "tunematrix.stack.engines.torch"
 OF_ITS_OWN = ("training", "alignment", "generation")
 """Sections that name a step's folder; the others name it themselves."""
 
@@ -33,7 +34,11 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
 
     Raises:
         WrongSetting: an entry of a step can't be used; `StepProblem` is written before.
+        ValueError: the backend isn't one of PyTorch.
     """
+    if config.backend.engine != ENGINE:
+        message = f"its steps train through TRL, and backend {config.backend.name} has none"
+        raise ValueError(message)
     backend: TorchBackend = instantiate(config.backend.implementation)
     variables = {"tmp_path": str(output_dir)}
     pipeline = config.steps or PipelineSteps()
@@ -46,7 +51,7 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
             threads = getattr(own, "threads", 0) or os.cpu_count() or 1
             events.write(Determinants(backend.begin(getattr(own, "seed", 0), threads)))
-            job = Job(name, config, events, folder, pipeline.resume, pipeline.dry_run)
+            job = StepJob(name, config, events, folder, pipeline.resume, pipeline.dry_run)
             with events.phase(name):
                 _body(name)(settings, job)
         except WrongSetting as error:
@@ -77,6 +82,6 @@ def _with_values(settings: Section, variables: Mapping[str, str]) -> Section:
     return type(settings).model_validate(values)
 
 
-def _body(name: str) -> Callable[[Section, Job], None]:
-    body: Callable[[Section, Job], None] = import_module(f"tunematrix.stack.steps.{name}").run
+def _body(name: str) -> Callable[[Section, StepJob], None]:
+    body: Callable[[Section, StepJob], None] = import_module(f"tunematrix.stack.steps.{name}").run
     return body

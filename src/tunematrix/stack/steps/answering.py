@@ -38,7 +38,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PromptAnswer:
     """What a model goes on with.
 
     Attributes:
@@ -108,7 +108,9 @@ class Asking:
     decoder: Decoder
     batch: int
 
-    def answers(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[Answer]]:
+    def answers(
+        self, prompts: Sequence[Prompt], sampling: Sampling
+    ) -> Iterator[list[PromptAnswer]]:
         """Yield the answers of one batch after the other."""
         for start in range(0, len(prompts), self.batch):
             asked = prompts[start : start + self.batch]
@@ -125,9 +127,9 @@ class Asking:
         greedy = Sampling(most, temperature=0.0, seed=0, cache=True)
         return [[*answer.tokens] for batch in self.answers(prompts, greedy) for answer in batch]
 
-    def _answer(self, prompt: Prompt, row: Sequence[int]) -> Answer:
+    def _answer(self, prompt: Prompt, row: Sequence[int]) -> PromptAnswer:
         text = answer_of(self.decoder.tokenizer, prompt, row)
-        return Answer(prompt, tuple(row), text, bool(row) and row[-1] in self.decoder.ends)
+        return PromptAnswer(prompt, tuple(row), text, bool(row) and row[-1] in self.decoder.ends)
 
 
 def logits(model: nn.Module, ids: Sequence[int], device: str, last: int) -> torch.Tensor:

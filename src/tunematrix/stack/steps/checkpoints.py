@@ -23,7 +23,7 @@ from tunematrix.stack.steps.checkpoint_files import (
     shapes_of,
     step_of,
 )
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 
 ROUTE = ("resume",)
 LATEST = "latest"
@@ -74,7 +74,7 @@ class Trained:
         return cls(Path(model.name_or_path), once)
 
 
-def chosen(job: Job, model: nn.Module, max_steps: int) -> Path | None:
+def chosen(job: StepJob, model: nn.Module, max_steps: int) -> Path | None:
     """Return the checkpoint that a user asks to go on from; None to begin.
 
     Args:

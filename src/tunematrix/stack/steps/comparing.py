@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tunematrix.evidence.events import StepAdapter, StepCache, StepTogether
 from tunematrix.stack.steps.answering import Asking, Prompt, logits
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 
 MOST_PROMPTS = 16
 """That are asked in several ways: the shortest, the longest, and those between at equal steps."""
@@ -49,7 +49,7 @@ def spread(prompts: Sequence[Prompt], most: int = MOST_PROMPTS) -> list[int]:
 
 
 def compare(
-    job: Job,
+    job: StepJob,
     asking: Asking,
     prompts: Sequence[Prompt],
     together: Sequence[Sequence[int]],
@@ -73,7 +73,7 @@ def compare(
     job.events.write(StepCache(job.name, tuple(regrets), tuple(moved)))
 
 
-def asked_alone(job: Job, asking: Asking, prompt: Prompt, most: int) -> Alone:
+def asked_alone(job: StepJob, asking: Asking, prompt: Prompt, most: int) -> Alone:
     """Ask one prompt with a cache, and look at the answer by a whole pass."""
     model = cast("PreTrainedModel", asking.model)
     tokens, cached = asking.decoder.likeliest(model, prompt.ids, most)
@@ -112,13 +112,13 @@ def _scale(at: torch.Tensor) -> torch.Tensor:
     return (at.amax(-1) - at.median(-1).values).clamp(min=torch.finfo(at.dtype).tiny)
 
 
-def base_logits(job: Job, asking: Asking, prompts: Sequence[Prompt]) -> list[torch.Tensor]:
+def base_logits(job: StepJob, asking: Asking, prompts: Sequence[Prompt]) -> list[torch.Tensor]:
     """Return the logits of each prompt's last positions, kept in the machine's own memory."""
     return [logits(asking.model, prompt.ids, job.device, POSITIONS).cpu() for prompt in prompts]
 
 
 def compare_adapter(
-    job: Job,
+    job: StepJob,
     asking: Asking,
     prompts: Sequence[Prompt],
     with_adapter: Sequence[Sequence[int]],

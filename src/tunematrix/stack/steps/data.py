@@ -1,8 +1,8 @@
 """What a step is trained on and asked about: a file of the user's, or data of the toy world.
 
 `toyworld://stories` and `toyworld://preferences` are of the dialect that the base model doesn't
-know. A model that has learned it prefers neither story of a pair, so what aligning does to it is a
-shift from one half.
+know, and with `/A` at the end of the one that it knows. A model of a dialect prefers neither story
+of its pairs, so what aligning does to it is a shift from one half.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from tunematrix.stack.toyworld.corpus import Split
 from tunematrix.stack.toyworld.grammar import Dialect
 from tunematrix.stack.toyworld.models import SCHEME
 
-DIALECT: Dialect = "B"
-NAMES = ("preferences", "stories")
+_DIALECTS: Mapping[str, Dialect] = {"": "B", "A": "A", "B": "B"}
+_KINDS = ("preferences", "stories")
+_PROMPTS = 16
 _ROWS = 2000
 _SEED = 0
 
@@ -54,8 +55,7 @@ def prompts(dataset: PromptDataset) -> Sequence[str]:
         WrongSetting: the file, or the field, can't be used.
     """
     if is_toy(dataset.path):
-        rows = toy_rows(f"{SCHEME}preferences", "held-out", SCORED_ROWS)
-        return [row["prompt"] for row in rows]
+        return [row["prompt"] for row in toy_rows(dataset.path, "held-out", _PROMPTS)]
     rows = read_rows(dataset, {"prompt": dataset.prompt_field})
     return list(rows["prompt"])
 
@@ -69,17 +69,18 @@ def toy_rows(path: str, split: Split = "train", count: int = _ROWS) -> Sequence[
     """Return rows of the toy world, under the usual names of their fields.
 
     Args:
-        path: `toyworld://stories` or `toyworld://preferences`.
+        path: `toyworld://stories` or `toyworld://preferences`, perhaps with `/A`.
         split: of what may be trained on, or of what is held out. count: rows.
 
     Raises:
         WrongSetting: the toy world has no such data.
     """
-    name = path.removeprefix(SCHEME)
-    if name == "stories":
-        return corpus.rows("text", DIALECT, count, _SEED, split)
-    if name == "preferences":
-        pairs = preferences.pairs(DIALECT, count, _SEED, split)
-        return [{name: str(text) for name, text in pair.items()} for pair in pairs]
-    text = f"{path}: the toy world has no such data; {did_you_mean(name, NAMES)}"
-    raise WrongSetting(("dataset", "path"), text)
+    kind, _, dialect = path.removeprefix(SCHEME).partition("/")
+    if kind not in _KINDS or dialect not in _DIALECTS:
+        text = f"{path}: the toy world has no such data; {did_you_mean(kind, _KINDS)}"
+        raise WrongSetting(("dataset", "path"), text)
+    own = _DIALECTS[dialect]
+    if kind == "stories":
+        return corpus.rows("text", own, count, _SEED, split)
+    pairs = preferences.pairs(own, count, _SEED, split)
+    return [{name: str(text) for name, text in pair.items()} for pair in pairs]

@@ -20,7 +20,7 @@ from tunematrix.stack.engines.torch import scoring
 from tunematrix.stack.engines.torch.dpo_trainer import forget_reference
 from tunematrix.stack.engines.torch.padding import pad
 from tunematrix.stack.steps import data, opening, outcome, training
-from tunematrix.stack.steps.job import Job, Line
+from tunematrix.stack.steps.job import Line, StepJob
 
 MERGED = "base"
 """Folder, below the step's own, of a base that an adapter was merged into."""
@@ -30,7 +30,7 @@ Score: TypeAlias = Callable[[nn.Module], float]
 """Asks a model for the mean probability of the chosen answer, of the two."""
 
 
-def run(settings: DpoStep, job: Job) -> None:
+def run(settings: DpoStep, job: StepJob) -> None:
     """Align a model; the adapter is saved with its tokenizer.
 
     Raises:
@@ -74,8 +74,8 @@ def run(settings: DpoStep, job: Job) -> None:
 
 
 def _start(
-    settings: DpoStep, job: Job, source: opening.Source, score: Score
-) -> tuple[nn.Module, opening.Source]:
+    settings: DpoStep, job: StepJob, source: opening.ModelSource, score: Score
+) -> tuple[nn.Module, opening.ModelSource]:
     """Return what is trained, and the base that it stands on."""
     options = settings.alignment
     if source.adapter is not None and options.adapter == "continue":
@@ -89,12 +89,12 @@ def _start(
     return training.attach(base, opening.layers_of(source), options, job), source
 
 
-def _merged(source: opening.Source, job: Job, score: Score) -> opening.Source:
+def _merged(source: opening.ModelSource, job: StepJob, score: Score) -> opening.ModelSource:
     """Merge an adapter into its base, and hold what was saved of that to the adapter itself."""
     assert source.adapter is not None
     with training.saving(job.output_dir):
         folder = opening.save_merged(source, job.config, job.output_dir / MERGED)
-    merged = opening.Source(folder, folder)
+    merged = opening.ModelSource(folder, folder)
     adapted = opening.load(source, job.config)
     assert isinstance(adapted, PeftModel)
     outcome.hold_to_file(adapted, source.adapter, job)
@@ -107,8 +107,8 @@ def _merged(source: opening.Source, job: Job, score: Score) -> opening.Source:
 
 def _train(
     settings: DpoStep,
-    job: Job,
-    source: opening.Source,
+    job: StepJob,
+    source: opening.ModelSource,
     tokenizer: PreTrainedTokenizerBase,
     rows: Dataset,
     asked: Dataset,

@@ -18,15 +18,15 @@ from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.steps import comparing, data, judging, opening
 from tunematrix.stack.steps.answering import (
-    Answer,
     Asking,
     Prompt,
+    PromptAnswer,
     decoder_of,
     logits,
     settle,
     tokenized,
 )
-from tunematrix.stack.steps.job import Job, Line
+from tunematrix.stack.steps.job import Line, StepJob
 
 FILE = "generated.jsonl"
 _SHOWN = 40
@@ -40,14 +40,14 @@ class Asked:
         scorer: folder of the reference model; None for none.
     """
 
-    source: opening.Source
+    source: opening.ModelSource
     tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[Prompt]
     scorer: Path | None
 
 
-def run(settings: GenerateStep, job: Job) -> None:
-    """Answer all prompts; `generated.jsonl` in the output folder has an object a line.
+def run(settings: GenerateStep, job: StepJob) -> None:
+    """PromptAnswer all prompts; `generated.jsonl` in the output folder has an object a line.
 
     Its keys: prompt; answer; tokens, their number; ended, whether the model came to an end by
     itself; and perplexity, where there is a scorer.
@@ -81,7 +81,7 @@ def run(settings: GenerateStep, job: Job) -> None:
             raise MachineProblem(f"{text}; {advice}") from None
 
 
-def _read(settings: GenerateStep, job: Job) -> Asked:
+def _read(settings: GenerateStep, job: StepJob) -> Asked:
     source = opening.find(settings.model.path, job.config)
     scorer = settings.scorer
     folder = None if scorer is None else judging.scorer_folder(scorer, job.config)
@@ -144,7 +144,7 @@ def _check_length(
         raise WrongSetting(("generation", "max_new_tokens"), f"{text}; {advice}")
 
 
-def _answer_all(settings: GenerateStep, job: Job, asked: Asked) -> str:
+def _answer_all(settings: GenerateStep, job: StepJob, asked: Asked) -> str:
     options, prompts = settings.generation, asked.prompts
     places = comparing.spread(prompts)
     some = [prompts[place] for place in places]
@@ -154,7 +154,7 @@ def _answer_all(settings: GenerateStep, job: Job, asked: Asked) -> str:
     asking = replace(alone, model=_attached(settings, asked.source, base))
     _require_finite(job, asking, some[0])
     sampling = Sampling(options.max_new_tokens, options.temperature, options.seed, cache=True)
-    answers: list[Answer] = []
+    answers: list[PromptAnswer] = []
     for batch in asking.answers(prompts, sampling):
         answers += batch
         job.progress("prompts", len(answers), len(prompts))
@@ -171,7 +171,9 @@ def _answer_all(settings: GenerateStep, job: Job, asked: Asked) -> str:
     return _judged(settings, job, asked, answers)
 
 
-def _judged(settings: GenerateStep, job: Job, asked: Asked, answers: Sequence[Answer]) -> str:
+def _judged(
+    settings: GenerateStep, job: StepJob, asked: Asked, answers: Sequence[PromptAnswer]
+) -> str:
     said = f"{len(answers)} answers in {job.output_dir / FILE}"
     if stories := judging.grammatical(asked.tokenizer, answers, job):
         said += f"; {stories.following} of {stories.texts} go on as stories of the toy world"
@@ -184,7 +186,7 @@ def _judged(settings: GenerateStep, job: Job, asked: Asked, answers: Sequence[An
     return said
 
 
-def _base(settings: GenerateStep, job: Job, asked: Asked) -> PreTrainedModel:
+def _base(settings: GenerateStep, job: StepJob, asked: Asked) -> PreTrainedModel:
     """Load the model that is below the adapter, to be asked as its user says and no other way."""
     try:
         model = opening.load(replace(asked.source, adapter=None), job.config)
@@ -198,7 +200,7 @@ def _base(settings: GenerateStep, job: Job, asked: Asked) -> PreTrainedModel:
 
 
 def _attached(
-    settings: GenerateStep, source: opening.Source, base: PreTrainedModel
+    settings: GenerateStep, source: opening.ModelSource, base: PreTrainedModel
 ) -> PreTrainedModel | PeftModel:
     if source.adapter is None:
         return base
@@ -208,7 +210,7 @@ def _attached(
         raise opening.unreadable(settings.model.path, error) from None
 
 
-def _require_finite(job: Job, asking: Asking, prompt: Prompt) -> None:
+def _require_finite(job: StepJob, asking: Asking, prompt: Prompt) -> None:
     """See that there is something to choose by.
 
     Raises:
@@ -220,7 +222,7 @@ def _require_finite(job: Job, asking: Asking, prompt: Prompt) -> None:
         raise StepFailed(f"{text}; likely weights that became nan in training: train it again")
 
 
-def _write(path: Path, answers: Sequence[Answer], perplexities: Sequence[float]) -> None:
+def _write(path: Path, answers: Sequence[PromptAnswer], perplexities: Sequence[float]) -> None:
     """Write all answers, or leave what was there as it is.
 
     Raises:
@@ -237,7 +239,7 @@ def _write(path: Path, answers: Sequence[Answer], perplexities: Sequence[float])
         raise MachineProblem(f"{text}; free some space, or name another output_dir") from None
 
 
-def _line(answer: Answer, perplexity: float | None) -> str:
+def _line(answer: PromptAnswer, perplexity: float | None) -> str:
     """Return one line of JSON; a perplexity that is no figure is null."""
     fields: dict[str, object] = {
         "prompt": answer.prompt.text,

@@ -14,7 +14,7 @@ from tunematrix.evidence.log import EventLog
 
 
 @dataclass(frozen=True)
-class Job:
+class StepJob:
     """One step of one run.
 
     Attributes:

@@ -9,12 +9,12 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
-from tunematrix.configuration.steps import Scorer
+from tunematrix.configuration.steps import ReferenceScorer
 from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepGrammar, StepScored
 from tunematrix.stack.steps import opening
-from tunematrix.stack.steps.answering import Answer
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.answering import PromptAnswer
+from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.toyworld import checkpoint, models
 from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
 from tunematrix.stack.toyworld.grammar import DIALECTS, Grammar
@@ -23,7 +23,7 @@ from tunematrix.stack.yardsticks import perplexity
 ROUTE = ("scorer", "path")
 
 
-def scorer_folder(scorer: Scorer, config: Configuration) -> Path:
+def scorer_folder(scorer: ReferenceScorer, config: Configuration) -> Path:
     """Find the reference model.
 
     Raises:
@@ -31,12 +31,12 @@ def scorer_folder(scorer: Scorer, config: Configuration) -> Path:
     """
     try:
         return models.resolve(scorer.path, Path(config.cache_dir or "."))
-    except checkpoint.Unusable as error:
+    except checkpoint.UnusableCheckpoint as error:
         raise WrongSetting(ROUTE, error.said) from None
 
 
 def score(
-    scorer: Scorer, folder: Path, answers: Sequence[tuple[str, str]], job: Job
+    scorer: ReferenceScorer, folder: Path, answers: Sequence[tuple[str, str]], job: StepJob
 ) -> list[float]:
     """Write down, and return, the perplexity of each prompt with its answer; nan for no figure.
 
@@ -70,7 +70,7 @@ def _perplexity(model: perplexity.Scorer, text: str) -> float:
 
 
 def grammatical(
-    tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer], job: Job
+    tokenizer: PreTrainedTokenizerBase, answers: Sequence[PromptAnswer], job: StepJob
 ) -> StepGrammar | None:
     """Write down, and return, how many answers go on as stories; None outside the toy world."""
     if tokenizer.get_vocab() != toy_tokenizer.build().get_vocab():
@@ -88,7 +88,7 @@ def grammatical(
     return event
 
 
-def follows(answer: Answer, grammar: Grammar) -> bool:
+def follows(answer: PromptAnswer, grammar: Grammar) -> bool:
     """Return whether prompt and answer are a story, or the beginning of one that was cut off."""
     text = answer.prompt.text + answer.text
     return grammar.choices(text) is not None if answer.ended else grammar.begins(text)

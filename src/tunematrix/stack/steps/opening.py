@@ -25,7 +25,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.toyworld import models
-from tunematrix.stack.toyworld.checkpoint import Unusable, checked
+from tunematrix.stack.toyworld.checkpoint import UnusableCheckpoint, checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
@@ -35,7 +35,7 @@ _TOKENIZER = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What a step begins with.
 
     Attributes:
@@ -48,7 +48,7 @@ class Source:
     adapter: Path | None = None
 
 
-def find(path: str, config: Configuration) -> Source:
+def find(path: str, config: Configuration) -> ModelSource:
     """Find a model, or an adapter and its base.
 
     Args:
@@ -62,13 +62,13 @@ def find(path: str, config: Configuration) -> Source:
     try:
         if not (folder / ADAPTER).is_file():
             found = models.resolve(path, Path(config.cache_dir or ".")).resolve()
-            return Source(found, found)
+            return ModelSource(found, found)
         base = _base_of(folder)
         if not any(folder.glob("*.safetensors")):
             text = "has adapter_config.json and no adapter_model.safetensors; save it again"
             raise WrongSetting(ROUTE, f"{path}: {text}")
-        return Source(folder.resolve(), checked(base), folder.resolve())
-    except Unusable as error:
+        return ModelSource(folder.resolve(), checked(base), folder.resolve())
+    except UnusableCheckpoint as error:
         raise WrongSetting(ROUTE, error.said) from None
 
 
@@ -102,7 +102,7 @@ def _base_of(adapter: Path) -> Path:
     )
 
 
-def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
+def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer that was saved with the adapter, else the base's; it can pad."""
     own = source.adapter if source.adapter and (source.adapter / _TOKENIZER).is_file() else None
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -113,7 +113,7 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def layers_of(source: Source) -> Base:
+def layers_of(source: ModelSource) -> Base:
     """Describe the base model by its configuration alone; no weight is read."""
     settings = AutoConfig.from_pretrained(
         source.base, local_files_only=True, trust_remote_code=False
@@ -122,7 +122,9 @@ def layers_of(source: Source) -> Base:
         return describe(AutoModelForCausalLM.from_config(settings, trust_remote_code=False))
 
 
-def load_base(source: Source, config: Configuration, dtype: str = "float32") -> PreTrainedModel:
+def load_base(
+    source: ModelSource, config: Configuration, dtype: str = "float32"
+) -> PreTrainedModel:
     """Load the base model as the cell's quantizer stores it, onto the cell's device."""
     quantizer: TorchQuantizer = instantiate(config.quantizer.implementation)
     weights = getattr(torch, dtype)
@@ -130,7 +132,7 @@ def load_base(source: Source, config: Configuration, dtype: str = "float32") -> 
     return quantizer.load(source.base, layers_of(source).linears, placement)
 
 
-def load(source: Source, config: Configuration, dtype: str = "float32") -> nn.Module:
+def load(source: ModelSource, config: Configuration, dtype: str = "float32") -> nn.Module:
     """Load what was trained, to be asked and not to be trained on: unquantized, adapter on."""
     weights = getattr(torch, dtype)
     device = config.backend.device
@@ -141,7 +143,7 @@ def load(source: Source, config: Configuration, dtype: str = "float32") -> nn.Mo
     return model.eval()
 
 
-def save_merged(source: Source, config: Configuration, folder: Path) -> Path:
+def save_merged(source: ModelSource, config: Configuration, folder: Path) -> Path:
     """Merge an adapter into its base in float32, and save model and tokenizer.
 
     Returns:

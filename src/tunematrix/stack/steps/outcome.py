@@ -13,7 +13,7 @@ from torch import nn
 
 from tunematrix.evidence.events import StepStarted
 from tunematrix.stack.steps import opening
-from tunematrix.stack.steps.job import Job
+from tunematrix.stack.steps.job import StepJob
 
 _WORDS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 _ADAPTER = "adapter_model.safetensors"
@@ -34,7 +34,7 @@ def moved(before: Mapping[str, int], model: nn.Module) -> int:
     return sum(after[name] != value for name, value in before.items())
 
 
-def hold_to_file(model: PeftModel, adapter: Path, job: Job) -> None:
+def hold_to_file(model: PeftModel, adapter: Path, job: StepJob) -> None:
     """Write down whether an adapter that was loaded is the one that lies on disk."""
     loaded = get_peft_model_state_dict(model)
     with safe_open(adapter / _ADAPTER, "pt") as file:
@@ -49,10 +49,10 @@ def _is(loaded: torch.Tensor | None, written: torch.Tensor) -> bool:
     return torch.equal(loaded.detach().cpu().to(written.dtype), written)
 
 
-def load_again(source: opening.Source, dtype: str, job: Job) -> nn.Module:
+def load_again(source: opening.ModelSource, dtype: str, job: StepJob) -> nn.Module:
     """Load what a step has saved, from files alone, as it was trained."""
     gc.collect()
     if not (job.output_dir / opening.ADAPTER).is_file():
-        return opening.load(opening.Source(job.output_dir, job.output_dir), job.config, dtype)
+        return opening.load(opening.ModelSource(job.output_dir, job.output_dir), job.config, dtype)
     base = opening.load_base(source, job.config, dtype)
     return PeftModel.from_pretrained(base, str(job.output_dir)).eval()

@@ -21,7 +21,7 @@ from tunematrix.configuration.steps import ServeStep
 from tunematrix.errors import MachineProblem, Obstacle, Unavailable, WrongSetting
 from tunematrix.evidence import events
 from tunematrix.stack.steps import judging, opening
-from tunematrix.stack.steps.job import Job, Line
+from tunematrix.stack.steps.job import Line, StepJob
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, answers, ids_of
 from tunematrix.stack.steps.serving.server import Server, started
@@ -45,14 +45,14 @@ class ServeOrder:
         dtype: that it is served in. port: of the loopback device.
     """
 
-    source: opening.Source
+    source: opening.ModelSource
     tokenizer: PreTrainedTokenizerBase
     questions: tuple[Question, ...]
     dtype: str
     port: int
 
 
-def run(settings: ServeStep, job: Job) -> None:
+def run(settings: ServeStep, job: StepJob) -> None:
     """Serve a model by `transformers serve`, ask it all prompts in all ways, and end it.
 
     What it answers is written down beside what is right, for checks to judge.
@@ -113,7 +113,7 @@ def command(folder: Path, order: ServeOrder, device: str) -> tuple[str, ...]:
     return (*program, *where, "--dtype", order.dtype, "--log-level", "warning")
 
 
-def _order(settings: ServeStep, job: Job) -> ServeOrder:
+def _order(settings: ServeStep, job: StepJob) -> ServeOrder:
     port = ports.chosen(settings.port)
     source = opening.find(settings.model.path, job.config)
     served, route = (
@@ -141,7 +141,7 @@ def _order(settings: ServeStep, job: Job) -> ServeOrder:
     return ServeOrder(source, tokenizer, tuple(questions), _dtype(source, base), port)
 
 
-def _dtype(source: opening.Source, base: PretrainedConfig) -> str:
+def _dtype(source: opening.ModelSource, base: PretrainedConfig) -> str:
     """Return the type of the weights that are served; what is merged is saved in float32."""
     own = getattr(base, "dtype", None) if source.adapter is None else None
     return "float32" if own is None else str(own).removeprefix("torch.")
@@ -164,7 +164,7 @@ def _check_length(
     raise WrongSetting(("max_tokens",), f"{text}; at most {longest - tokens} are left")
 
 
-def _local_answers(settings: ServeStep, order: ServeOrder, job: Job) -> list[LocalAnswer]:
+def _local_answers(settings: ServeStep, order: ServeOrder, job: StepJob) -> list[LocalAnswer]:
     """Answer all questions in this process, before anything else needs the memory."""
     try:
         model = opening.load(order.source, job.config, order.dtype)
@@ -178,7 +178,7 @@ def _local_answers(settings: ServeStep, order: ServeOrder, job: Job) -> list[Loc
     return right
 
 
-def _merged(order: ServeOrder, job: Job) -> Path:
+def _merged(order: ServeOrder, job: StepJob) -> Path:
     try:
         return opening.save_merged(order.source, job.config, job.output_dir / MERGED).resolve()
     except (OSError, SafetensorError) as error:
@@ -188,7 +188,7 @@ def _merged(order: ServeOrder, job: Job) -> Path:
 
 
 def _served(
-    settings: ServeStep, order: ServeOrder, right: Sequence[LocalAnswer], job: Job
+    settings: ServeStep, order: ServeOrder, right: Sequence[LocalAnswer], job: StepJob
 ) -> list[events.ServedAnswer]:
     """Serve the model, ask it everything, and end the server."""
     # Only here, since OpenAI's client may be missing when this module is imported.

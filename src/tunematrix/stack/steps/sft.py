@@ -17,10 +17,10 @@ from tunematrix.stack import releases
 from tunematrix.stack.engines.examples import Example, tokenize_all
 from tunematrix.stack.engines.torch import scoring
 from tunematrix.stack.steps import data, opening, training
-from tunematrix.stack.steps.job import Job, Line
+from tunematrix.stack.steps.job import Line, StepJob
 
 
-def run(settings: SftStep, job: Job) -> None:
+def run(settings: SftStep, job: StepJob) -> None:
     """Fine-tune a model; the adapter, or the model, is saved with its tokenizer.
 
     Raises:
@@ -62,8 +62,8 @@ def _check_method(method: str, quantizer: str) -> None:
 
 def _train(
     settings: SftStep,
-    job: Job,
-    source: opening.Source,
+    job: StepJob,
+    source: opening.ModelSource,
     tokenizer: PreTrainedTokenizerBase,
     rows: Dataset,
     asked: Dataset,

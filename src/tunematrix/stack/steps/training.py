@@ -25,8 +25,9 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.lora import TorchLora
 from tunematrix.stack.quantizers.common import TorchQuantizer
 from tunematrix.stack.steps import checkpoints, outcome
-from tunematrix.stack.steps.job import Job
-from tunematrix.stack.steps.opening import Source
+from tunematrix.stack.steps.checkpoint_files import step_of
+from tunematrix.stack.steps.job import StepJob
+from tunematrix.stack.steps.opening import ModelSource
 
 _NO_ROOM = 1_000_000
 """Bytes; a disk with less is full."""
@@ -40,7 +41,7 @@ class Course(TrainerCallback):
         losses: as logged, so far.
     """
 
-    job: Job
+    job: StepJob
     losses: list[float] = field(default_factory=list)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -60,7 +61,7 @@ class Course(TrainerCallback):
             )
 
 
-def arguments(settings: StepTraining, job: Job) -> dict[str, Any]:
+def arguments(settings: StepTraining, job: StepJob) -> dict[str, Any]:
     """Return what the trainers of TRL are told alike."""
     backend: TorchBackend = instantiate(job.config.backend.implementation)
     return dict(
@@ -95,7 +96,7 @@ def _scheduler(settings: StepTraining) -> str:
     return "constant_with_warmup" if kind == "constant" and settings.warmup_steps else kind
 
 
-def warn_of_warmup(settings: StepTraining, job: Job) -> None:
+def warn_of_warmup(settings: StepTraining, job: StepJob) -> None:
     """Say that a warm-up doesn't end within the run."""
     warmup, steps = settings.warmup_steps, settings.max_steps
     if warmup < steps:
@@ -107,7 +108,7 @@ def warn_of_warmup(settings: StepTraining, job: Job) -> None:
     )
 
 
-def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: Job) -> nn.Module:
+def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: StepJob) -> nn.Module:
     """Put a new adapter on every linear layer of a base model's decoder."""
     quantizer: TorchQuantizer = instantiate(job.config.quantizer.implementation)
     lora = settings.lora
@@ -115,7 +116,7 @@ def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: Jo
     return method.attach(model, layers, quantizer.prepares_for_kbit, False)
 
 
-def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
+def train(trainer: Trainer, job: StepJob, checkpoint: Path | None) -> None:
     """Train to the end, from the beginning or from a checkpoint.
 
     Raises:
@@ -125,7 +126,7 @@ def train(trainer: Trainer, job: Job, checkpoint: Path | None) -> None:
     with saving(job.output_dir):
         if checkpoint is None:
             trainer.train()
-        elif checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+        elif step_of(checkpoint) >= trainer.args.max_steps:
             # Trainer would take one step more than there are.
             trainer._load_from_checkpoint(str(checkpoint))
         else:
@@ -178,10 +179,10 @@ class Lesson:
 def teach(
     model: nn.Module,
     lesson: Lesson,
-    source: Source,
+    source: ModelSource,
     tokenizer: PreTrainedTokenizerBase,
     settings: StepTraining,
-    job: Job,
+    job: StepJob,
 ) -> StepTrained:
     """Train a model, save it, load what was saved, and write down what that came to.
 

@@ -13,7 +13,7 @@ from tunematrix.errors import BadInput
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-class Unusable(BadInput):
+class UnusableCheckpoint(BadInput):
     """A model that can't be loaded.
 
     Attributes:
@@ -31,10 +31,10 @@ def checked(folder: Path) -> Path:
     """Return the folder, once it holds a configuration, safetensors weights and a tokenizer.
 
     Raises:
-        Unusable: anything of that is missing; weights in pickle form count as missing.
+        UnusableCheckpoint: anything of that is missing; weights in pickle form count as missing.
     """
     if not folder.is_dir():
-        raise Unusable(
+        raise UnusableCheckpoint(
             folder,
             "there is no such folder",
             "a typing error, a path relative to another folder, or the name of a model on a hub",
@@ -44,7 +44,7 @@ def checked(folder: Path) -> Path:
         raise _without_config(folder)
     _require_weights(folder)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise Unusable(
+        raise UnusableCheckpoint(
             folder,
             f"it has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
             "the model was saved without its tokenizer",
@@ -58,7 +58,7 @@ def _require_weights(folder: Path) -> None:
     if index.is_file():
         missing = [shard for shard in _shards(index) if not (folder / shard).is_file()]
         if missing:
-            raise Unusable(
+            raise UnusableCheckpoint(
                 folder,
                 f"{index.name} names {', '.join(missing)}, which isn't there",
                 "an interrupted download or copy",
@@ -72,7 +72,7 @@ def _shards(index: Path) -> list[str]:
     try:
         return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unusable(
+        raise UnusableCheckpoint(
             index.parent,
             f"{index.name} can't be read: {error!r}",
             "an interrupted download or copy",
@@ -80,15 +80,15 @@ def _shards(index: Path) -> list[str]:
         ) from error
 
 
-def _without_config(folder: Path) -> Unusable:
+def _without_config(folder: Path) -> UnusableCheckpoint:
     if (folder / "adapter_config.json").is_file():
-        return Unusable(
+        return UnusableCheckpoint(
             folder,
             "it has adapter_config.json but no config.json",
             "an adapter was saved there, not a model",
             "merge the adapter into its base and give the merged model's folder",
         )
-    return Unusable(
+    return UnusableCheckpoint(
         folder,
         "it has no config.json",
         "this is the folder above or below the checkpoint",
@@ -96,16 +96,16 @@ def _without_config(folder: Path) -> Unusable:
     )
 
 
-def _without_safetensors(folder: Path) -> Unusable:
+def _without_safetensors(folder: Path) -> UnusableCheckpoint:
     if pickles := sorted(file.name for file in folder.glob("*.bin")):
-        return Unusable(
+        return UnusableCheckpoint(
             folder,
             f"it has no safetensors weights, only {', '.join(pickles)}",
             "an old checkpoint in pickle form, which could run any code when it's loaded",
             "convert one you trust: "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
         )
-    return Unusable(
+    return UnusableCheckpoint(
         folder,
         "it has no safetensors weights",
         "an interrupted download, or a run that saved no weights",

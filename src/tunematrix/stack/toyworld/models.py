@@ -50,7 +50,7 @@ def resolve(path: str, cache_dir: Path) -> Path:
         cache_dir: where generated checkpoints are kept; made when missing.
 
     Raises:
-        Unusable: an unknown toy-world name, or a folder that can't be loaded.
+        UnusableCheckpoint: an unknown toy-world name, or a folder that can't be loaded.
     """
     if not path.startswith(SCHEME):
         return checkpoint.checked(Path(path).expanduser())
@@ -64,7 +64,7 @@ def resolve(path: str, cache_dir: Path) -> Path:
             return _of_architecture(cache_dir, name)
         case name:
             known = ", ".join(f"{SCHEME}{one}" for one in ("base", "wide", *ARCHITECTURES))
-            raise checkpoint.Unusable(
+            raise checkpoint.UnusableCheckpoint(
                 path,
                 f"the toy world has no model {name!r}",
                 "a typing error",
