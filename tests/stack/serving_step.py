@@ -13,13 +13,9 @@ from tunematrix.checks import serving as checks
 from tunematrix.checks.registry import checks_of
 from tunematrix.checks.verdict import Claim, Verdict
 from tunematrix.configuration.steps import ServeStep
-from tunematrix.errors import (
-    TunematrixError,
-)
+from tunematrix.errors import TunematrixError
 from tunematrix.evidence import Evidence, Exit
-from tunematrix.evidence.events import (
-    Event,
-)
+from tunematrix.evidence.events import Event
 from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.matrix.cells import Cell, expand
 from tunematrix.matrix.compose import compose

@@ -21,10 +21,7 @@ from tunematrix.errors import (
     Unavailable,
     WrongSetting,
 )
-from tunematrix.evidence.events import (
-    Served,
-    StepDone,
-)
+from tunematrix.evidence.events import Served, StepDone
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.steps import serve
 from tunematrix.stack.steps.serving.questions import Question, answers, tidied

@@ -31,7 +31,7 @@ MERGED = "merged"
 NEEDS = ("fastapi", "openai", "uvicorn")
 INSTALL = 'python -m pip install "tunematrix[serving]"'
 _READY = "seconds that the server has to get ready"
-_ANSWERS = "prompts answered by the server"
+_ANSWERS = "questions answered by the server"
 _TICK = 0.2
 
 

@@ -52,11 +52,12 @@ def is_free(port: int) -> bool:
 def taken(port: int) -> MachineProblem:
     """Say that a port is taken, and by whom if the system tells."""
     whom = _listener(port)
-    who = f"by {whom}" if whom else "by a process that this user may not see"
-    return MachineProblem(
-        f"port {port} of {HOST} is taken {who}, or may not be used; "
-        "end what holds it, choose another, or write port: 0 for any that is free"
+    text = (
+        f"port {port} of {HOST} is taken by {whom}; end that"
+        if whom
+        else f"port {port} of {HOST} is taken, or may not be used by this user"
     )
+    return MachineProblem(f"{text}; choose another, or write port: 0 for any that is free")
 
 
 def _listener(port: int) -> str:
