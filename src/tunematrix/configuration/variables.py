@@ -8,6 +8,7 @@ from typing import Any
 
 # `{{name}}` is no variable, and `${NAME}` one of the environment, which stays as it is.
 _VARIABLE = re.compile(r"\{\{\w+\}\}|(?<!\$)\{(\w+)\}")
+_BRACES = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
 def variables_in(text: str) -> Iterator[str]:
@@ -27,4 +28,15 @@ def filled(value: Any, variables: Mapping[str, str]) -> Any:
         return {key: filled(entry, variables) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [filled(entry, variables) for entry in value]
+    return value
+
+
+def kept(value: Any) -> Any:
+    """Return plain data that `filled` turns into what it is now: braces in it are doubled."""
+    if isinstance(value, str):
+        return _BRACES.sub(r"{{\1}}", value)
+    if isinstance(value, dict):
+        return {key: kept(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [kept(entry) for entry in value]
     return value

@@ -12,6 +12,7 @@ from typing import Any
 
 from tunematrix.configuration.section import Section
 from tunematrix.configuration.steps import PipelineSteps
+from tunematrix.configuration.variables import kept
 from tunematrix.environments.table import Environment
 from tunematrix.errors import (
     BadInput,
@@ -112,9 +113,9 @@ def _cell(config: StepConfig[Any], wish: Wish, groups: Groups) -> Cell:
     if quantizer not in known:
         text = f"{quantizer} is no quantizer; {did_you_mean(quantizer, known)}"
         raise _problem(config, (*route, "quantizer"), text)
-    chain = PipelineSteps(resume=wish.resume, dry_run=wish.dry_run).model_copy(
-        update={wish.name: settings}
-    )
+    # Its variables have their values; what looks like one now is text, such as in a prompt.
+    given = {wish.name: kept(settings.model_dump(mode="json"))}
+    chain = PipelineSteps.model_validate({**given, "resume": wish.resume, "dry_run": wish.dry_run})
     spec = Spec(
         test_id=wish.name,
         recipe="pipeline",

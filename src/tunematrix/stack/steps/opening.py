@@ -17,6 +17,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from tunematrix.configuration import Configuration
@@ -105,12 +106,25 @@ def _base_of(adapter: Path) -> Path:
 def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer that was saved with the adapter, else the base's; it can pad."""
     own = source.adapter if source.adapter and (source.adapter / _TOKENIZER).is_file() else None
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        own or source.base, local_files_only=True, trust_remote_code=False
+    folder = own or source.base
+    # By the model's type, AutoTokenizer puts rules of some in the place of those in the file.
+    loader = PreTrainedTokenizerFast if _has_own_rules(folder) else AutoTokenizer
+    tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _has_own_rules(folder: Path) -> bool:
+    """Whether a tokenizer says that all of it is in its file."""
+    try:
+        said = json.loads((folder / _TOKENIZER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    whole = (folder / "tokenizer.json").is_file() and isinstance(said, dict)
+    return whole and said.get("tokenizer_class") == PreTrainedTokenizerFast.__name__
 
 
 def layers_of(source: ModelSource) -> Base:
