@@ -50,7 +50,7 @@ def run(settings: DpoStep, job: StepJob) -> None:
             },
         )
         tokenizer = opening.tokenizer_of(source)
-        training.warn_of_warmup(settings.alignment, job)
+        training.look_ahead(settings.alignment, job)
         adapter = "" if source.adapter is None else str(source.adapter)
         goes_on = settings.alignment.adapter == "continue"
         how = (

@@ -37,7 +37,7 @@ def run(settings: SftStep, job: StepJob) -> None:
         _check_method(method, quantizer)
         rows, asked = data.read(settings.dataset, {"text": settings.dataset.text_field})
         tokenizer = opening.tokenizer_of(source)
-        training.warn_of_warmup(settings.training, job)
+        training.look_ahead(settings.training, job)
         over = "" if quantizer == "none" else f" over {quantizer}"
         does = f"{method}{over} on {len(rows)} rows, {settings.training.max_steps} steps"
         job.events.write(

@@ -96,8 +96,14 @@ def _scheduler(settings: StepTraining) -> str:
     return "constant_with_warmup" if kind == "constant" and settings.warmup_steps else kind
 
 
-def warn_of_warmup(settings: StepTraining, job: StepJob) -> None:
-    """Say that a warm-up doesn't end within the run."""
+def look_ahead(settings: StepTraining, job: StepJob) -> None:
+    """Find what would be wrong before a model is loaded: the checkpoint, and the warm-up.
+
+    Raises:
+        WrongSetting: there is no such checkpoint, or none that is whole.
+    """
+    if job.resume:
+        checkpoints.find(job.resume, job.output_dir, lambda _: None)
     warmup, steps = settings.warmup_steps, settings.max_steps
     if warmup < steps:
         return
