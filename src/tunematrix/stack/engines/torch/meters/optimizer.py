@@ -32,6 +32,8 @@ from tunematrix.stack.yardsticks.audit import AUDITED_ELEMENTS, AUDITED_STEPS, F
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
 
+TOGETHER = 1 << 16
+"""Elements that are recomputed in one go: what that takes on the way shows in a process's peak."""
 NOTHING = torch.zeros(1)
 """Stands for the gradients of an optimizer whose parameters have none."""
 
@@ -109,7 +111,11 @@ class Audit:
             kind = Kind(rate, self._decay(parameter), parameter.dtype, parameter.device)
             kinds.setdefault(kind, []).append(parameter)
         with np.errstate(all="ignore"):
-            self.expected = [self._expected(*alike, step + 1) for alike in kinds.items()]
+            self.expected = [
+                self._expected(kind, some, step + 1)
+                for kind, alike in kinds.items()
+                for some in _pieces(alike)
+            ]
 
     def deviation(self) -> float | None:
         """Return the largest error over the largest update, or None when nothing was followed."""
@@ -170,6 +176,17 @@ class Audit:
         mean, spread = first / (1 - beta1**count), second / (1 - beta2**count)
         start = old * (1 - rate * decay) if self.formula.name == "adamw" else old
         return start - rate * mean / (np.sqrt(spread) + settings.eps), first, second
+
+
+def _pieces(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Yield small parameters together, and each larger one by itself."""
+    some: list[nn.Parameter] = []
+    for parameter in parameters:
+        if some and sum(p.numel() for p in some) + parameter.numel() > TOGETHER:
+            yield some
+            some = []
+        some.append(parameter)
+    yield some
 
 
 def _float32(tensors: Sequence[torch.Tensor]) -> Floats:
