@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, TracebackType, UnionType
@@ -66,8 +66,7 @@ class EventLog:
             TypeError: a field holds something that JSON can't express.
             OSError: the line could not be written whole.
         """
-        fields = {"kind": type(event).__name__, **asdict(event)}
-        line = json.dumps(self._masked(fields)).encode() + b"\n"
+        line = json.dumps({"kind": type(event).__name__, **self._fields(event)}).encode() + b"\n"
         if self._file.write(line) != len(line):
             raise OSError(f"{self._path}: an event was cut off; is the disk full?")
 
@@ -85,14 +84,20 @@ class EventLog:
         self.current_phase = outer
         self.write(Phase(name, time.perf_counter() - started))
 
+    def _fields(self, row: Any) -> dict[str, object]:
+        return {field.name: self._masked(getattr(row, field.name)) for field in fields(row)}
+
     def _masked(self, value: object) -> object:
+        # dataclasses.asdict would copy every number on the way; several events are written a step.
+        if value is None or isinstance(value, int | float):
+            return value
         if isinstance(value, str):
             return masked(value, self._secrets)
         if isinstance(value, Mapping):
             return {self._masked(key): self._masked(entry) for key, entry in value.items()}
         if isinstance(value, list | tuple):
             return [self._masked(entry) for entry in value]
-        return value
+        return self._fields(value) if is_dataclass(value) else value
 
 
 class EventTail:

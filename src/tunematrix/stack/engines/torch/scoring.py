@@ -20,13 +20,16 @@ BATCH = 64
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Turn dropout and the like off, and afterwards back to what they were."""
-    training = model.training
-    model.eval()
+    """Turn dropout and the like off, and afterwards back on where they were on."""
+    # What Module.train does, without all that setting a module's attribute goes through.
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        vars(module)["training"] = False
     try:
         yield
     finally:
-        model.train(training)
+        for module in training:
+            vars(module)["training"] = True
 
 
 def logits(model: nn.Module, batch: TorchBatch, *, gradient: bool = False) -> torch.Tensor:

@@ -144,7 +144,7 @@ class TorchMeters:
         yield Meter(
             "dropout",
             (AdapterDropout,),
-            lambda: dropout.watch(dropped),
+            lambda: dropout.watch(model, dropped),
             lambda: [dropped.event()],
         )
         yield Meter(
@@ -185,7 +185,7 @@ class TorchMeters:
         if step.stretch != self.stretch:
             # Whoever goes on may have wrapped the model otherwise.
             self.stretch = step.stretch
-            self.compute.looks.clear()
+            self.compute.look()
         self._write(step)
 
     def _write(self, event: Event) -> None:

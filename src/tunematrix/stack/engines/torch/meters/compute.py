@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from tunematrix.evidence.events import AttentionKernels, Compute, Device
-from tunematrix.stack.engines.torch.meters.hooks import removing
+from tunematrix.stack.engines.torch.meters.hooks import Posts, removing
 
 LOOKS = 2
 KERNELS = "_scaled_dot_product_"
@@ -74,15 +74,26 @@ class ComputeMeter:
 
     Attributes:
         is_ours: whether a meter is calling the model, and not what trains it.
+        layers: those of the base.
     """
 
     is_ours: Callable[[], bool]
+    layers: Sequence[nn.Module] = ()
     spy: ProductSpy = field(default_factory=ProductSpy)
     outputs: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
     looks: Counter[int] = field(default_factory=Counter)
+    posts: Posts = field(default_factory=Posts)
     attention: AttentionSpy = field(default_factory=AttentionSpy)
     attended: bool = False
+
+    def look(self) -> None:
+        """Look at each layer's next passes, whether or not it has been looked at before."""
+        self.looks.clear()
+        for layer in self.layers:
+            if layer not in self.posts:
+                entered = layer.register_forward_pre_hook(self.entered)
+                self.posts.put(layer, (entered, layer.register_forward_hook(self.left)))
 
     def entered(self, layer: nn.Module, args: Any) -> None:
         """Begin to look at one layer's pass while training."""
@@ -96,6 +107,8 @@ class ComputeMeter:
             self.looks[id(layer)] += 1
             self.outputs.add(dtype_name(output.dtype))
             self.devices.add(output.device.type)
+        if self.looks[id(layer)] == LOOKS:
+            self.posts.leave(layer)
 
     def began(self, model: nn.Module, args: Any) -> None:
         """Begin to look at attention in the model's first pass while training."""
@@ -145,13 +158,17 @@ def _attention_layers(model: PreTrainedModel) -> int:
 @contextmanager
 def watch(model: nn.Module, layers: list[nn.Module], meter: ComputeMeter) -> Iterator[None]:
     """Let `meter` see what happens inside `layers` of `model`, and in its attention, meanwhile."""
-    handles = [layer.register_forward_pre_hook(meter.entered) for layer in layers]
-    handles += [layer.register_forward_hook(meter.left) for layer in layers]
-    # Not those of transformers' own model: older releases of PEFT call its forward without them.
-    handles.append(model.register_forward_pre_hook(meter.began))
-    handles.append(model.register_forward_hook(meter.ended))
-    with removing(*handles):
-        yield
+    meter.layers = layers
+    meter.look()
+    try:
+        # Not those of transformers' own model: older releases of PEFT call its forward without
+        # them.
+        with removing(
+            model.register_forward_pre_hook(meter.began), model.register_forward_hook(meter.ended)
+        ):
+            yield
+    finally:
+        meter.posts.leave_all()
 
 
 @contextmanager

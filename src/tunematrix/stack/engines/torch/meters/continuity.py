@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -13,14 +14,14 @@ from torch.optim.optimizer import Optimizer
 from tunematrix.evidence.events import Continuity
 from tunematrix.stack.engines.torch.meters.gradients import followed
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
-from tunematrix.stack.engines.torch.shards import own
+from tunematrix.stack.engines.torch.shards import end_to_end, own
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By bytes of an element: sums of integers lose nothing, in whatever order they are taken."""
+"""By bytes of an element: what is not a number equals itself as an integer."""
 
 
 class ContinuityMeter:
-    """Compares sums over the bits of parameters and of the optimizer's moments.
+    """Compares the bits of parameters and of the optimizer's moments with copies of them.
 
     Of a large model it looks at a part, which is all that it takes room for.
 
@@ -34,15 +35,14 @@ class ContinuityMeter:
         self.step = self.links = 0
         self.broken: list[str] = []
         self._places: list[tuple[nn.Module, str]] = []
-        self._parameter_sums, self._moment_sums = BitSums(), BitSums()
         self.parameters = self._parameters()
-        self.moments: list[int] | None = None
+        self.moments: list[torch.Tensor] | None = None
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Compare what a step finds with what the one before it left."""
         self._compare(f"before step {self.step}")
         # What has been resumed may have found its moments on a disk, as they were.
-        if self.moments is not None and self._moments(optimizer) != self.moments:
+        if self.moments is not None and not _are_same(self._moments(optimizer), self.moments):
             self.broken.append(f"moments before step {self.step}")
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -57,16 +57,16 @@ class ContinuityMeter:
 
     def _compare(self, when: str) -> None:
         self.links += 1
-        if self._parameters() != self.parameters:
+        if not _are_same(self._parameters(), self.parameters):
             self.broken.append(f"parameters {when}")
 
-    def _parameters(self) -> list[int]:
-        return self._parameter_sums.of([p.detach() for p in self._followed()])
+    def _parameters(self) -> list[torch.Tensor]:
+        return _bits(self._followed())
 
-    def _moments(self, optimizer: Optimizer) -> list[int]:
+    def _moments(self, optimizer: Optimizer) -> list[torch.Tensor]:
         states = [optimizer.state.get(p, {}) for p in self._followed()]
         found = [state[key] for state in states for key in sorted(state)]
-        return self._moment_sums.of([value for value in found if isinstance(value, torch.Tensor)])
+        return _bits([value for value in found if isinstance(value, torch.Tensor)])
 
     def _followed(self) -> list[nn.Parameter]:
         # Looked up in their modules each time, since sharding replaces parameters when a trainer
@@ -92,35 +92,21 @@ def _places(model: nn.Module) -> list[tuple[nn.Module, str]]:
     return [(model.get_submodule(owner), name) for owner, _, name in names]
 
 
-class BitSums:
-    """Sums over the bits of tensors that are looked at again and again.
+def _bits(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Copy the bits of tensors: as one tensor of integers for all of a dtype and device."""
+    groups: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(own(tensor))
+    with torch.no_grad():
+        copies = [end_to_end(group) for group in groups.values()]
+    return [copy.view(INTEGERS[copy.element_size()]) for copy in copies]
 
-    What it needs for that is kept from one time to the next: views of the tensors that it has been
-    given last, and the weights of their places.
-    """
 
-    def __init__(self) -> None:
-        self._views: dict[tuple[int, int, torch.dtype, torch.device], torch.Tensor] = {}
-        self._weights: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}
-
-    def of(self, tensors: list[torch.Tensor]) -> list[int]:
-        """Return one for all tensors of a size and device, each bit weighed by its place."""
-        groups: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
-        views = {}
-        for tensor in tensors:
-            here = own(tensor)
-            key = (here.data_ptr(), here.numel(), here.dtype, here.device)
-            if (bits := self._views.get(key)) is None or not here.is_contiguous():
-                bits = here.contiguous().reshape(-1).view(INTEGERS[here.element_size()])
-            views[key] = bits
-            groups.setdefault((bits.dtype, bits.device), []).append(bits)
-        self._views = views
-        return [self._sum(torch.cat(bits)) for bits in groups.values()]
-
-    def _sum(self, bits: torch.Tensor) -> int:
-        key = (len(bits), bits.dtype, bits.device)
-        if (weights := self._weights.get(key)) is None:
-            # Odd ones, under which no single change is lost where the product overflows.
-            odd = torch.arange(1, 2 * len(bits), 2, dtype=torch.int64, device=bits.device)
-            self._weights = {**self._weights, key: (weights := odd.to(bits.dtype))}
-        return int((bits * weights).sum(dtype=torch.int64))
+def _are_same(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
+    pairs = list(zip_longest(some, others))
+    # Of two dtypes or devices, PyTorch would refuse to say whether they are equal.
+    alike = all(
+        a is not None and b is not None and (a.dtype, a.device) == (b.dtype, b.device)
+        for a, b in pairs
+    )
+    return alike and all(torch.equal(a, b) for a, b in pairs)

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from tunematrix.evidence.events import AdapterDropout
-from tunematrix.stack.engines.torch.meters.hooks import removing
+from tunematrix.stack.engines.torch.meters.hooks import Posts, removing
 
 LOOKS = 2
-"""Of the first passes of each layer; later passes are looked at in one layer after the other."""
+"""At each layer's first calls; later, each pass of the model is looked at in another layer."""
 FIGURES = 64
 """Passes of which factors and masks are looked at."""
 ELEMENTS = 4096
@@ -59,8 +59,10 @@ class DropoutMeter:
         self.is_ours = is_ours
         self.layers = layers
         self.repeats = repeats
-        self.turns = {id(layer): turn for turn, layer in enumerate(layers)}
-        self.passes: Counter[int] = Counter()
+        self.posts = Posts()
+        self.turn: nn.Module | None = None
+        self.passes = 0
+        self.looks: Counter[int] = Counter()
         self.inputs: list[torch.Tensor] = []
         self.zeroed: list[torch.Tensor] = []
         self.entering: dict[int, torch.Tensor] = {}
@@ -68,13 +70,34 @@ class DropoutMeter:
         self.products: list[tuple[float, float]] = []
         self.pairs: Counter[bool] = Counter()
 
+    def began(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        """Look at the layer whose turn it is in a pass of the model, and at those still new."""
+        trains = model.training and torch.is_grad_enabled()
+        if not self.layers or not trains or self.is_ours():
+            return
+        self.turn = self.layers[self.passes % len(self.layers)]
+        self.passes += 1
+        for layer in self.layers:
+            looks = layer is self.turn or self.looks[id(layer)] < LOOKS
+            if looks and layer not in self.posts:
+                self._look_at(layer)
+            elif not looks:
+                self.posts.leave(layer)
+
+    def _look_at(self, layer: nn.Module) -> None:
+        factors = first_factors(layer)
+        if not factors:
+            return  # what enters it would be held and never asked for
+        handles = [layer.register_forward_pre_hook(self.entered)]
+        handles += [f.register_forward_pre_hook(partial(self.reached, layer)) for f in factors]
+        self.posts.put(layer, handles)
+
     def entered(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         """Remember what enters an adapted layer while training."""
         if not layer.training or self.is_ours():
             return
-        count, turn = self.passes[id(layer)], self.turns[id(layer)]
-        self.passes[id(layer)] += 1
-        if count < LOOKS or count % len(self.layers) == turn:
+        if layer is self.turn or self.looks[id(layer)] < LOOKS:
+            self.looks[id(layer)] += 1
             self.entering[id(layer)] = args[0].detach()
 
     def reached(self, layer: nn.Module, factor: nn.Module, args: tuple[Any, ...]) -> None:
@@ -84,9 +107,12 @@ class DropoutMeter:
         if before is None or args[0].shape != before.shape:
             return
         del self.entering[id(layer)]
-        alive, after = before != 0, args[0].detach()
+        after = args[0].detach()
+        self.inputs.append(before.count_nonzero())
+        if after.data_ptr() == before.data_ptr() and after.stride() == before.stride():
+            return  # the very tensor that entered
+        alive = before != 0
         dropped = alive & (after == 0)
-        self.inputs.append(alive.sum())
         self.zeroed.append(dropped.sum())
         if len(self.products) < FIGURES and dropped.any():
             kept = (before * ~dropped).double().flatten()
@@ -112,19 +138,13 @@ class DropoutMeter:
 
 
 @contextmanager
-def watch(meter: DropoutMeter) -> Iterator[None]:
-    """Let `meter` see all of PEFT's adapters among its layers meanwhile."""
-    handles = []
-    for layer in meter.layers:
-        factors = first_factors(layer)
-        if not factors:
-            continue  # what enters it would be held and never asked for
-        handles.append(layer.register_forward_pre_hook(meter.entered))
-        handles += [
-            factor.register_forward_pre_hook(partial(meter.reached, layer)) for factor in factors
-        ]
-    with removing(*handles):
-        yield
+def watch(model: nn.Module, meter: DropoutMeter) -> Iterator[None]:
+    """Let `meter` see all of PEFT's adapters among its layers meanwhile, as `model` is called."""
+    try:
+        with removing(model.register_forward_pre_hook(meter.began)):
+            yield
+    finally:
+        meter.posts.leave_all()
 
 
 def first_factors(layer: nn.Module) -> list[nn.Module]:

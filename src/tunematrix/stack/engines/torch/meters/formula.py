@@ -68,7 +68,8 @@ def _errors(
 
 
 def _factors(layer: nn.Module) -> list[nn.Parameter]:
-    return [p for kind in FACTORS for name, p in layer.named_parameters() if kind in name]
+    named = list(layer.named_parameters())
+    return [p for kind in FACTORS for name, p in named if kind in name]
 
 
 def _formula(

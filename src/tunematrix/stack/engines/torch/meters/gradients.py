@@ -8,7 +8,7 @@ divisor, a micro-batch or a limit that isn't what it should be shows in what the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +74,7 @@ class GradientAudit:
         self.steps = audited_steps(config.train.max_steps)
         self.limit = config.train.max_grad_norm or math.inf
         self.model, self.refresh, self.write = model, refresh, write
+        self.is_small = sum(p.numel() for p in model.parameters()) <= AUDITED_ELEMENTS
         drops = float(config.method.implementation.get("dropout", 0.0)) > 0
         self.as_used = not (drops or config.quantizer.trains_otherwise)
         self.sums: dict[str, torch.Tensor] = {}
@@ -98,17 +99,20 @@ class GradientAudit:
         self.nats += float(nats.detach())
         self.tokens += tokens
         for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
-            new = torch.zeros_like(parameter) if gradient is None else gradient
-            self.sums[name] = self.sums.get(name, 0.0) + new.detach().float()
+            new = (torch.zeros_like(parameter) if gradient is None else gradient).detach().float()
+            self.sums[name] = self.sums[name] + new if name in self.sums else new
         del logits, nats, found
-        # Kept by malloc, what was freed would show in the process's peak.
-        hand_back()
+        if not self.is_small:
+            # Kept by malloc, what was freed would show in the process's peak; of a small model,
+            # the pass that follows takes it.
+            hand_back()
 
     @contextmanager
     def _as_used(self) -> Iterator[None]:
         """Compute as the model will when training is over, unless something says it can't."""
         with ExitStack() as stack:
-            stack.enter_context(_without_checkpointing(self.model))
+            if self.is_small:
+                stack.enter_context(_without_checkpointing(self.model))
             if self.as_used:
                 stack.enter_context(scoring.evaluating(self.model))
                 stack.enter_context(scoring.asking(self.model))
@@ -123,24 +127,17 @@ class GradientAudit:
         if not self.sums:
             return Comparison()
         own = self._due()
-        names = {name: p for name, p in model.named_parameters() if name in own}
         got = {
             name: whole(p.grad.detach()).float()
-            for name, p in names.items()
-            if p.grad is not None and id(p) in optimized
+            for name, p in model.named_parameters()
+            if name in own and p.grad is not None and id(p) in optimized
         }
         if (norm := self._norm(own)) is None:
             projected = _projected(got, own)
             factor = min(1.0, projected)
         else:
             projected, factor = None, min(1.0, _cut(norm, self.limit))
-        floor = SMALL * factor * max(float(g.abs().max()) for g in own.values())
-        errors = [
-            _share(got.get(name, torch.zeros_like(due)) - factor * due, factor * due, floor)
-            for name, due in own.items()
-        ]
-        # A tensor's maximum keeps a nan, Python's may lose it.
-        return Comparison(float(torch.tensor(errors).max()), norm, projected)
+        return Comparison(_worst(got, own, factor), norm, projected)
 
     def stepped(self, step: int) -> None:
         """Write a step's loss, over all processes, and forget the step."""
@@ -155,15 +152,16 @@ class GradientAudit:
         """Return the gradient of the mean nats over all counted tokens of all processes."""
         device = next(iter(self.sums.values())).device.type
         tokens = ranks.total(self.tokens, device)
+        own = {name: gradient / tokens for name, gradient in self.sums.items()}
         if ranks.are_many():
-            for gradient in self.sums.values():
+            for gradient in own.values():
                 distributed.all_reduce(gradient)
-        return {name: gradient / tokens for name, gradient in self.sums.items()}
+        return own
 
     def _norm(self, own: Mapping[str, torch.Tensor]) -> float | None:
         if sum(1 for p in self.model.parameters() if p.requires_grad) > len(own):
             return None
-        return float(torch.stack([gradient.norm() for gradient in own.values()]).norm())
+        return float(torch.stack(torch._foreach_norm(list(own.values()))).norm())
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -195,9 +193,22 @@ def _projected(got: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor])
     return product / square if square else math.nan
 
 
-def _share(error: torch.Tensor, due: torch.Tensor, floor: float) -> float:
-    largest, size = float(error.abs().max()), max(float(due.abs().max()), floor)
-    return largest / size if size else (0.0 if largest == 0 else math.inf)
+def _worst(
+    got: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], factor: float
+) -> float:
+    """Return the largest difference of `got` from `factor` times `own`, as a share, by tensor."""
+    due = torch._foreach_mul(list(own.values()), factor)
+    found = [got[name] if name in got else torch.zeros_like(one) for name, one in own.items()]
+    errors, sizes = _largest(torch._foreach_sub(found, due)), _largest(due)
+    sizes = sizes.clamp(min=SMALL * float(sizes.max()))
+    shares = torch.where((errors == 0) & (sizes == 0), 0.0, errors / sizes)
+    # A tensor's maximum keeps a nan, Python's may lose it.
+    return float(shares.max())
+
+
+def _largest(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the largest magnitude in each tensor, (tensors,)."""
+    return torch.stack(torch._foreach_norm(tensors, math.inf))
 
 
 @contextmanager
@@ -213,9 +224,9 @@ def _same_draws(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _without_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Let a small model keep its activations: recomputing them is not to change a gradient."""
-    small = sum(p.numel() for p in model.parameters()) <= AUDITED_ELEMENTS
-    on = [m for m in model.modules() if small and getattr(m, "gradient_checkpointing", False)]
+    """Let a model keep its activations: recomputing them is not to change a gradient."""
+    # Not by getattr: of a module without it, that goes through all that the module has.
+    on: list[Any] = [m for m in model.modules() if vars(m).get("gradient_checkpointing", False)]
     for module in on:
         module.gradient_checkpointing = False
     try:

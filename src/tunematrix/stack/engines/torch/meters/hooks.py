@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -25,6 +26,35 @@ def removing(*handles: RemovableHandle) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+class Posts:
+    """Hooks of modules that are looked at for a while: each one slows down all calls of its module.
+
+    They may come and go while the module is called.
+    """
+
+    def __init__(self) -> None:
+        self._handles: dict[int, list[RemovableHandle]] = {}
+
+    def __contains__(self, module: nn.Module) -> bool:
+        return id(module) in self._handles
+
+    def put(self, module: nn.Module, handles: Iterable[RemovableHandle]) -> None:
+        """Remember hooks that have been registered for the sake of a module."""
+        self._handles.setdefault(id(module), []).extend(handles)
+
+    def leave(self, module: nn.Module) -> None:
+        """Remove all that have been registered for the sake of a module."""
+        for handle in self._handles.pop(id(module), ()):
+            handle.remove()
+
+    def leave_all(self) -> None:
+        """Remove all."""
+        for handles in self._handles.values():
+            for handle in handles:
+                handle.remove()
+        self._handles.clear()
 
 
 @contextmanager

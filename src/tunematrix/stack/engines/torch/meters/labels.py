@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.stack.engines.examples import IGNORED, Example
 
 Row = tuple[int, ...]
-Marks = tuple[bool, ...]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 class TorchLabelAudit:
@@ -37,12 +40,14 @@ class TorchLabelAudit:
         saw: Callable[[Row], None] = lambda row: None,
     ) -> None:
         self.packed, self.saw = packed, saw
-        self.rows: dict[Row, set[Marks]] = {}
+        self.texts, self.tokenizer = texts, tokenizer
+        self.rows: dict[bytes, dict[bytes, list[Example]]] = {}
+        self.vouched: dict[tuple[bytes, bytes], bool] = {}
+        self.longest = longest
         for example in examples:
-            counted = [i for i, counts in zip(example.ids, example.counted, strict=True) if counts]
-            if tokenizer.decode(counted, skip_special_tokens=False) in texts:
-                marks = self.rows.setdefault(example.ids[:longest], set())
-                marks.add(example.counted[:longest])
+            ids = np.array(example.ids[:longest], np.int64).tobytes()
+            marks = np.array(example.counted[:longest], np.bool_).tobytes()
+            self.rows.setdefault(ids, {}).setdefault(marks, []).append(example)
 
     def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
         """Return how many rows of a batch are training rows, whole, alone and rightly labelled.
@@ -50,38 +55,51 @@ class TorchLabelAudit:
         All are (rows, columns). Without a mask every position is real. In packed rows the first
         token of each text has no label, since nothing precedes it.
         """
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        real = torch.ones_like(ids) if mask is None else mask
-        columns = (tensor.tolist() for tensor in (ids, inputs["labels"], real))
+        ids, labels = _array(inputs["input_ids"]), _array(inputs["labels"])
+        mask = inputs.get("attention_mask")
+        real = np.ones_like(ids, np.bool_) if mask is None else _array(mask) != 0
         if not self.packed:
-            return sum(self._is_known(*row) for row in zip(*columns, strict=True))
+            return int(sum(self._known(ids, labels, real)))
         # Without positions nothing keeps a row's texts apart: it counts as one, which it isn't.
-        positions = inputs.get("position_ids")
-        if positions is None:
-            positions = torch.arange(ids.shape[1]).expand(ids.shape)
-        rows = zip(*columns, positions.tolist(), strict=True)
+        given = inputs.get("position_ids")
+        alone = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+        positions = alone if given is None else _array(given)
+        rows = zip(ids, labels, real, positions, strict=True)
         return sum(all(self._pieces(*row)) for row in rows)
 
-    def _pieces(
-        self, inputs: list[int], labels: list[int], real: list[int], positions: list[int]
-    ) -> Iterator[bool]:
-        starts = [index for index, position in enumerate(positions) if position == 0]
-        for start, end in pairwise([*starts, len(inputs)]):
-            first = inputs[start] if labels[start] == IGNORED else labels[start]
-            own = [first, *labels[start + 1 : end]]
-            yield self._is_known(inputs[start:end], own, real[start:end])
+    def _pieces(self, ids: Ints, labels: Ints, real: Flags, positions: Ints) -> Iterator[bool]:
+        starts = np.flatnonzero(positions == 0).tolist()
+        for start, end in pairwise([*starts, len(ids)]):
+            own = labels[start:end].copy()
+            if own[0] == IGNORED:
+                own[0] = ids[start]
+            yield from self._known(ids[None, start:end], own[None], real[None, start:end])
 
-    def _is_known(self, inputs: list[int], labels: list[int], real: list[int]) -> bool:
-        """Return whether the real positions are a training row, and the labels its own."""
-        seen = [index for index, flag in enumerate(real) if flag]
-        marks = tuple(labels[index] != IGNORED for index in seen)
-        row = tuple(inputs[index] for index in seen)
-        if marks not in self.rows.get(row, ()):
+    def _known(self, ids: Ints, labels: Ints, real: Flags) -> Iterator[bool]:
+        """Say of each row whether its real positions are a training row, and the labels its own."""
+        counted = labels != IGNORED
+        foreign = (counted & ~(real & (labels == ids))).any(axis=1)
+        for row, marks, here, bad in zip(ids, counted, real, foreign, strict=True):
+            yield not bad and self._is_row(row[here].tobytes(), marks[here].tobytes())
+
+    def _is_row(self, row: bytes, marks: bytes) -> bool:
+        alike = self.rows.get(row, {}).get(marks)
+        if alike is None or not self._vouches(row, marks, alike):
             return False
-        unreal = (label for label, flag in zip(labels, real, strict=True) if not flag)
-        known = all(label == IGNORED for label in unreal) and all(
-            labels[index] in (IGNORED, inputs[index]) for index in seen
-        )
-        if known:
-            self.saw(row)
-        return known
+        self.saw(alike[0].ids[: self.longest])
+        return True
+
+    def _vouches(self, row: bytes, marks: bytes, alike: Sequence[Example]) -> bool:
+        """Return whether one of some examples that are cut to the same row spells a text."""
+        if (found := self.vouched.get((row, marks))) is None:
+            found = any(self._spells(example) for example in alike)
+            self.vouched[row, marks] = found
+        return found
+
+    def _spells(self, example: Example) -> bool:
+        counted = [i for i, counts in zip(example.ids, example.counted, strict=True) if counts]
+        return self.tokenizer.decode(counted, skip_special_tokens=False) in self.texts
+
+
+def _array(tensor: torch.Tensor) -> Ints:
+    return tensor.cpu().numpy().astype(np.int64, copy=False)

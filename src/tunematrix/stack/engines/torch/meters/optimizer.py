@@ -10,29 +10,71 @@ from __future__ import annotations
 import math
 import re
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import OptimizerStep
+from tunematrix.stack.engines.common import Floats
 from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
-from tunematrix.stack.engines.torch.shards import whole
+from tunematrix.stack.engines.torch.shards import end_to_end, whole
 from tunematrix.stack.yardsticks.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula, within
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 """Names that transformers' Trainer (and the plain loop) leave without weight decay."""
 
+TOGETHER = 1 << 16
+"""Elements that are recomputed in one go: what that takes on the way shows in a process's peak."""
 NOTHING = torch.zeros(1)
 """Stands for the gradients of an optimizer whose parameters have none."""
 
 CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 """Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a formula has to know of a parameter: its rate, its decay, and how fine it is."""
+
+    rate: float
+    decay: float
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Parameters of one kind, end to end.
+
+    Attributes:
+        parameters: as many as `old` is made of.
+        old: where they were; new: where they must be after the step.
+        pulled: which elements have a gradient; None where the rate is 0.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    old: Floats
+    new: Floats
+    pulled: NDArray[np.bool_] | None
+
+    def now(self) -> Floats:
+        """Return where they are."""
+        return _float32(self.parameters)
+
+    def error(self, finest: torch.dtype | None) -> np.float32:
+        """Return how far off they are, beyond what rounding to `finest` or their own dtype does."""
+        # A parameter can't be nearer than its dtype is fine, however small its step.
+        room = torch.finfo(finest or self.parameters[0].dtype).eps * np.abs(self.new)
+        return np.max(np.abs(self.now() - self.new) - room)
 
 
 @dataclass
@@ -41,16 +83,15 @@ class Audit:
 
     Attributes:
         formula: what each step must do; names: of parameters, by id.
-        state: moments; expected: where parameters were and must be; pulled: what has a gradient.
+        state: moments, by the parameter's id; expected: where parameters were and must be.
         finest: dtype whose rounding is allowed for whatever the parameter's; None allows its own.
             The first steps show whether that is too coarse to train in; later ones needn't.
     """
 
     formula: Formula
     names: Mapping[int, str]
-    state: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    expected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    pulled: dict[int, torch.Tensor] = field(default_factory=dict)
+    state: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
+    expected: list[Expected] = field(default_factory=list)
     finest: torch.dtype | None = torch.float32
 
     def before(self, optimizer: Optimizer, step: int) -> None:
@@ -59,51 +100,40 @@ class Audit:
             self._sample()
         followed = self.state if step >= AUDITED_STEPS else None
         self.finest = torch.float32 if step < AUDITED_STEPS else None
-        self.expected, self.pulled = {}, {}
         candidates = [
             (parameter, float(group["lr"]))
             for group in optimizer.param_groups
             for parameter in group["params"]
             if parameter.grad is not None and (followed is None or id(parameter) in followed)
         ]
+        kinds: dict[Kind, list[nn.Parameter]] = {}
         for parameter, rate in within(AUDITED_ELEMENTS, candidates, lambda one: one[0].numel()):
-            old = whole(parameter.detach()).float().clone()
-            gradient = whole(parameter.grad.detach()).float().clone()
-            new = self._update(parameter, old, gradient, rate, step + 1)
-            self.expected[id(parameter)] = (old, new)
-            if rate:
-                self.pulled[id(parameter)] = gradient != 0
+            kind = Kind(rate, self._decay(parameter), parameter.dtype, parameter.device)
+            kinds.setdefault(kind, []).append(parameter)
+        with np.errstate(all="ignore"):
+            self.expected = [
+                self._expected(kind, some, step + 1)
+                for kind, alike in kinds.items()
+                for some in _pieces(alike)
+            ]
 
-    def deviation(self, optimizer: Optimizer) -> float | None:
+    def deviation(self) -> float | None:
         """Return the largest error over the largest update, or None when nothing was followed."""
-        errors: list[torch.Tensor] = []
-        updates: list[torch.Tensor] = []
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if id(parameter) in self.expected:
-                    old, new = self.expected[id(parameter)]
-                    now = whole(parameter.detach()).float()
-                    # A parameter can't be nearer than its dtype is fine, however small its step.
-                    room = torch.finfo(self.finest or parameter.dtype).eps * new.abs()
-                    errors.append(((now - new).abs() - room).max().clamp(min=0))
-                    updates.append((new - old).abs().max())
-        if not errors:
+        if not self.expected:
             return None
-        # A tensor's maximum keeps a nan, Python's may lose it.
-        error, update = (float(torch.stack(found).max()) for found in (errors, updates))
+        with np.errstate(all="ignore"):
+            # An array's maximum keeps a nan, Python's may lose it.
+            error = float(np.max([0.0, *(one.error(self.finest) for one in self.expected)]))
+            update = float(np.max([np.abs(one.new - one.old).max() for one in self.expected]))
         return error / update if update != 0 else (0.0 if error == 0 else math.inf)
 
-    def moved(self, optimizer: Optimizer) -> float | None:
+    def moved(self) -> float | None:
         """Return the share of elements with a gradient that differ now; None if there are none."""
         total = different = 0
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                pulled = self.pulled.get(id(parameter))
-                if pulled is not None:
-                    now = whole(parameter.detach()).float()
-                    changed = now != self.expected[id(parameter)][0]
-                    total += int(pulled.sum())
-                    different += int((changed & pulled).sum())
+        for one in self.expected:
+            if one.pulled is not None:
+                total += int(one.pulled.sum())
+                different += int(((one.now() != one.old) & one.pulled).sum())
         return different / total if total else None
 
     def _sample(self) -> None:
@@ -112,26 +142,61 @@ class Audit:
         chosen = {kept[index] for index in (0, len(kept) // 2, -1) if kept}
         self.state = {key: self.state[key] for key in kept if key in chosen}
 
-    def _update(
-        self, key: nn.Parameter, old: torch.Tensor, grad: torch.Tensor, rate: float, count: int
-    ) -> torch.Tensor:
-        decay = 0.0 if UNDECAYED.search(self.names[id(key)]) else self.formula.weight_decay
-        settings = self.formula.settings
+    def _decay(self, parameter: nn.Parameter) -> float:
+        return 0.0 if UNDECAYED.search(self.names[id(parameter)]) else self.formula.weight_decay
+
+    def _expected(self, kind: Kind, parameters: Sequence[nn.Parameter], count: int) -> Expected:
+        """Take the step `count`, from 1, with parameters of one kind; keep their moments."""
+        old, gradient = _float32(parameters), _float32([p.grad for p in parameters])
+        ends = list(accumulate((p.numel() for p in parameters), initial=0))
+        places = [slice(*place) for place in pairwise(ends)]
+        first, second = np.zeros_like(old), np.zeros_like(old)
+        for parameter, place in zip(parameters, places, strict=True):
+            if (known := self.state.get(id(parameter))) is not None:
+                first[place], second[place] = known
+        new, first, second = self._stepped(kind, old, gradient, (first, second), count)
+        for parameter, place in zip(parameters, places, strict=True):
+            self.state[id(parameter)] = (first[place], second[place])
+        return Expected(parameters, old, new, gradient != 0 if kind.rate else None)
+
+    def _stepped(
+        self, kind: Kind, old: Floats, grad: Floats, moments: tuple[Floats, Floats], count: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return where the formula takes parameters, and their moments then."""
+        settings, rate, decay = self.formula.settings, kind.rate, kind.decay
+        first, second = moments
         if self.formula.name != "adamw":
             grad = grad + decay * old
         if self.formula.name == "sgd":
-            kept, _ = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
-            velocity = settings.momentum * kept + grad
-            self.state[id(key)] = (velocity, kept)
-            return old - rate * velocity
+            velocity = settings.momentum * first + grad
+            return old - rate * velocity, velocity, second
         beta1, beta2 = settings.beta1, settings.beta2
-        first, second = self.state.get(id(key), (torch.zeros_like(old), torch.zeros_like(old)))
         first = beta1 * first + (1 - beta1) * grad
         second = beta2 * second + (1 - beta2) * grad * grad
-        self.state[id(key)] = (first, second)
         mean, spread = first / (1 - beta1**count), second / (1 - beta2**count)
         start = old * (1 - rate * decay) if self.formula.name == "adamw" else old
-        return start - rate * mean / (spread.sqrt() + settings.eps)
+        return start - rate * mean / (np.sqrt(spread) + settings.eps), first, second
+
+
+def _pieces(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Yield small parameters together, and each larger one by itself."""
+    some: list[nn.Parameter] = []
+    for parameter in parameters:
+        if some and sum(p.numel() for p in some) + parameter.numel() > TOGETHER:
+            yield some
+            some = []
+        some.append(parameter)
+    yield some
+
+
+def _float32(tensors: Sequence[torch.Tensor]) -> Floats:
+    """Copy tensors of one dtype, whole and end to end.
+
+    Of small ones, NumPy takes a fraction of the time that PyTorch takes to find its operators.
+    """
+    with torch.no_grad():
+        found: Floats = end_to_end([whole(one) for one in tensors]).float().cpu().numpy()
+    return found
 
 
 @contextmanager
@@ -151,16 +216,21 @@ def watch(
         nonlocal seen
         groups = [group for group in optimizer.param_groups if group["params"]]
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        norms = torch._foreach_norm([whole(g.detach()).float() for g in gradients] or [NOTHING])
-        rates = tuple(float(group["lr"]) for group in groups)
+        full = [whole(gradient) for gradient in gradients] or [NOTHING]
+        with torch.no_grad():
+            norms = torch._foreach_norm(
+                [g if g.dtype == torch.float32 else g.float() for g in full]
+            )
+            norm = torch.stack(norms).norm().item()
         known = {id(p) for group in groups for p in group["params"]}
-        seen = (rates, torch.stack(norms).norm().item(), compare(model, known))
+        rates = tuple(float(group["lr"]) for group in groups)
+        seen = (rates, norm, compare(model, known))
         audit.before(optimizer, step)
 
     def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         nonlocal step, stretch, last
-        deviation = audit.deviation(optimizer)
-        moved = audit.moved(optimizer) if step < AUDITED_STEPS else None
+        deviation = audit.deviation()
+        moved = audit.moved() if step < AUDITED_STEPS else None
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
         rates, norm, own = seen
