@@ -38,12 +38,12 @@ def test_three_steps_one_after_the_other(project: Path, values: tuple[str, ...])
     base = "model.path=toyworld://base"
     sft = call(project, "sft", "--config", "finetune.yaml", *values, base)
     assert sft.returncode == 0, sft.stdout + sft.stderr
-    assert "lora on 4 rows, 1 steps" in sft.stdout
+    assert "lora on 4 rows, 1 step;" in sft.stdout
     assert "trained tensors changed; the loss of 4 rows went from" in sft.stdout
     assert (project / "out/checkpoints/finetuned/checkpoint-1/adapter_config.json").is_file()
     dpo = call(project, "dpo", "--config", "align.yaml", *values)
     assert dpo.returncode == 0, dpo.stdout + dpo.stderr
-    assert "trains its adapter on, on 4 preferences" in dpo.stdout
+    assert "goes on with its adapter; 4 preferences, 1 step" in dpo.stdout
     asked = call(project, "generate", "--config", "generate.yaml", values[0])
     assert asked.returncode == 0, asked.stdout + asked.stderr
     lines = (project / "out/answers/generated.jsonl").read_text().splitlines()

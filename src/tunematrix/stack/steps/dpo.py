@@ -53,14 +53,10 @@ def run(settings: DpoStep, job: StepJob) -> None:
         training.look_ahead(settings.alignment, job)
         adapter = "" if source.adapter is None else str(source.adapter)
         goes_on = settings.alignment.adapter == "continue"
-        how = (
-            "with a new adapter"
-            if not adapter
-            else "trains its adapter on"
-            if goes_on
-            else "with a new adapter over the merged one"
-        )
-        does = f"{how}, on {len(rows)} preferences, {settings.alignment.max_steps} steps"
+        over = "goes on with its adapter" if goes_on else "a new adapter over the merged one"
+        preferences = training.counted(len(rows), "preference")
+        steps = training.counted(settings.alignment.max_steps, "step")
+        does = f"{over if adapter else 'a new adapter'}; {preferences}, {steps}"
         job.events.write(
             StepBegun(
                 job.name, str(source.path), str(source.base), adapter, str(job.output_dir), does
@@ -119,7 +115,8 @@ def _train(
     def score(model: nn.Module) -> float:
         return _preference(model, pairs, tokenizer, job.device)
 
-    model, source = _start(settings, job, source, score)
+    def start() -> tuple[nn.Module, opening.ModelSource]:
+        return _start(settings, job, source, score)
 
     def trainer(model: nn.Module, course: training.Course) -> DPOTrainer:
         wanted = {**training.arguments(options, job), "beta": options.beta}
@@ -131,8 +128,8 @@ def _train(
             callbacks=[course],
         )
 
-    lesson = training.Lesson("preference", score, trainer, forget_reference)
-    trained = training.teach(model, lesson, source, tokenizer, options, job)
+    lesson = training.Lesson("preference", start, score, trainer, forget_reference)
+    trained = training.teach(lesson, tokenizer, options, job)
     return (
         f"{trained.moved} of {trained.tensors} trained tensors changed; in {len(asked)} rows the "
         f"chosen answer's probability, of the two, went from {trained.before:.4g} to "

@@ -39,7 +39,8 @@ def run(settings: SftStep, job: StepJob) -> None:
         tokenizer = opening.tokenizer_of(source)
         training.look_ahead(settings.training, job)
         over = "" if quantizer == "none" else f" over {quantizer}"
-        does = f"{method}{over} on {len(rows)} rows, {settings.training.max_steps} steps"
+        steps = training.counted(settings.training.max_steps, "step")
+        does = f"{method}{over} on {training.counted(len(rows), 'row')}, {steps}"
         job.events.write(
             StepBegun(job.name, str(source.path), str(source.base), "", str(job.output_dir), does)
         )
@@ -69,12 +70,13 @@ def _train(
     asked: Dataset,
 ) -> str:
     options = settings.training
-    model: nn.Module = opening.load_base(source, job.config, options.dtype)
-    if options.method == "full":
-        model.requires_grad_(True)
-    else:
-        model = training.attach(model, opening.layers_of(source), options, job)
     examples = _examples(tokenizer, asked, options.max_seq_length)
+
+    def start() -> tuple[nn.Module, opening.ModelSource]:
+        base = opening.load_base(source, job.config, options.dtype)
+        if options.method == "full":
+            return base.requires_grad_(True), source
+        return training.attach(base, opening.layers_of(source), options, job), source
 
     def score(model: nn.Module) -> float:
         return scoring.loss(model, examples, tokenizer, job.device)[0]
@@ -89,8 +91,8 @@ def _train(
             callbacks=[course],
         )
 
-    lesson = training.Lesson("loss", score, trainer)
-    trained = training.teach(model, lesson, source, tokenizer, options, job)
+    lesson = training.Lesson("loss", start, score, trainer)
+    trained = training.teach(lesson, tokenizer, options, job)
     return (
         f"{trained.moved} of {trained.tensors} trained tensors changed; the loss of {len(asked)} "
         f"rows went from {trained.before:.4g} to {trained.after:.4g} nats per token"

@@ -171,30 +171,45 @@ class Lesson:
 
     Attributes:
         measure: what `score` returns, as `StepTrained` names it.
+        start: loads the model that is trained; also returns the base that it stands on.
         score: asks a model about rows that stay the same.
         trainer: makes the trainer of a model, which passes on its course.
         finish: takes off what the trainer added to the model.
     """
 
     measure: str
+    start: Callable[[], tuple[nn.Module, ModelSource]]
     score: Callable[[nn.Module], float]
     trainer: Callable[[nn.Module, Course], Trainer]
     finish: Callable[[nn.Module], None] = lambda model: None
 
 
 def teach(
-    model: nn.Module,
-    lesson: Lesson,
-    source: ModelSource,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: StepTraining,
-    job: StepJob,
+    lesson: Lesson, tokenizer: PreTrainedTokenizerBase, settings: StepTraining, job: StepJob
 ) -> StepTrained:
     """Train a model, save it, load what was saved, and write down what that came to.
 
     Raises:
         StepFailed: training came to nothing. MachineProblem: the disk is full.
     """
+    trained, source = _trained(lesson, tokenizer, settings, job)
+    job.events.write(trained)
+    if not trained.moved:
+        raise StepFailed(
+            f"{counted(trained.steps, 'step')} changed none of the {trained.tensors} trained "
+            "tensors; likely the learning rate was 0 throughout (warmup_steps), or no gradient "
+            "reached them"
+        )
+    # The trained model is gone by now, so that there is never more than one in memory.
+    again = lesson.score(outcome.load_again(source, settings.dtype, job))
+    job.events.write(StepSaved(job.name, again))
+    return trained
+
+
+def _trained(
+    lesson: Lesson, tokenizer: PreTrainedTokenizerBase, settings: StepTraining, job: StepJob
+) -> tuple[StepTrained, ModelSource]:
+    model, source = lesson.start()
     sums, before = outcome.bits(model), lesson.score(model)
     checkpoint = checkpoints.chosen(job, model, settings.max_steps)
     course = Course(job)
@@ -204,28 +219,23 @@ def teach(
     with saving(job.output_dir):
         trainer.model.save_pretrained(str(job.output_dir))
         tokenizer.save_pretrained(str(job.output_dir))
-    after, moved = lesson.score(model), outcome.moved(sums, model)
     trained = StepTrained(
         name=job.name,
         steps=settings.max_steps,
         resumed_at=settings.max_steps - len(course.losses),
-        moved=moved,
+        moved=outcome.moved(sums, model),
         tensors=len(sums),
         measure=lesson.measure,
         before=before,
-        after=after,
+        after=lesson.score(model),
         logged=tuple(course.losses),
     )
-    job.events.write(trained)
-    if not moved:
-        raise StepFailed(
-            f"{settings.max_steps} steps changed none of the {len(sums)} trained tensors; likely "
-            "the learning rate was 0 throughout (warmup_steps), or no gradient reached them"
-        )
-    del trainer, model
-    again = lesson.score(outcome.load_again(source, settings.dtype, job))
-    job.events.write(StepSaved(job.name, again))
-    return trained
+    return trained, source
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun: `1 step`, `2 steps`."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def eos_of(tokenizer: PreTrainedTokenizerBase) -> str:
