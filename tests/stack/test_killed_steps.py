@@ -26,7 +26,7 @@ from tunematrix.spec.model import Spec
 
 STEPS = 8
 WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
-KILLS = int(os.environ.get("TUNEMATRIX_KILLS", "3"))
+KILLS = int(os.environ.get("TUNEMATRIX_KILLS", "2"))
 """Random moments for each way to train."""
 
 

@@ -42,7 +42,7 @@ CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 
 
 @dataclass(frozen=True)
-class Kind:
+class UpdateKind:
     """What a formula has to know of a parameter: its rate, its decay, and how fine it is."""
 
     rate: float
@@ -52,7 +52,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedUpdate:
     """Parameters of one kind, end to end.
 
     Attributes:
@@ -91,7 +91,7 @@ class Audit:
     formula: Formula
     names: Mapping[int, str]
     state: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
-    expected: list[Expected] = field(default_factory=list)
+    expected: list[ExpectedUpdate] = field(default_factory=list)
     finest: torch.dtype | None = torch.float32
 
     def before(self, optimizer: Optimizer, step: int) -> None:
@@ -106,9 +106,9 @@ class Audit:
             for parameter in group["params"]
             if parameter.grad is not None and (followed is None or id(parameter) in followed)
         ]
-        kinds: dict[Kind, list[nn.Parameter]] = {}
+        kinds: dict[UpdateKind, list[nn.Parameter]] = {}
         for parameter, rate in within(AUDITED_ELEMENTS, candidates, lambda one: one[0].numel()):
-            kind = Kind(rate, self._decay(parameter), parameter.dtype, parameter.device)
+            kind = UpdateKind(rate, self._decay(parameter), parameter.dtype, parameter.device)
             kinds.setdefault(kind, []).append(parameter)
         with np.errstate(all="ignore"):
             self.expected = [
@@ -145,7 +145,9 @@ class Audit:
     def _decay(self, parameter: nn.Parameter) -> float:
         return 0.0 if UNDECAYED.search(self.names[id(parameter)]) else self.formula.weight_decay
 
-    def _expected(self, kind: Kind, parameters: Sequence[nn.Parameter], count: int) -> Expected:
+    def _expected(
+        self, kind: UpdateKind, parameters: Sequence[nn.Parameter], count: int
+    ) -> ExpectedUpdate:
         """Take the step `count`, from 1, with parameters of one kind; keep their moments."""
         old, gradient = _float32(parameters), _float32([p.grad for p in parameters])
         ends = list(accumulate((p.numel() for p in parameters), initial=0))
@@ -157,10 +159,15 @@ class Audit:
         new, first, second = self._stepped(kind, old, gradient, (first, second), count)
         for parameter, place in zip(parameters, places, strict=True):
             self.state[id(parameter)] = (first[place], second[place])
-        return Expected(parameters, old, new, gradient != 0 if kind.rate else None)
+        return ExpectedUpdate(parameters, old, new, gradient != 0 if kind.rate else None)
 
     def _stepped(
-        self, kind: Kind, old: Floats, grad: Floats, moments: tuple[Floats, Floats], count: int
+        self,
+        kind: UpdateKind,
+        old: Floats,
+        grad: Floats,
+        moments: tuple[Floats, Floats],
+        count: int,
     ) -> tuple[Floats, Floats, Floats]:
         """Return where the formula takes parameters, and their moments then."""
         settings, rate, decay = self.formula.settings, kind.rate, kind.decay
