@@ -113,3 +113,19 @@ def swaps_the_answers(config: Configuration) -> Any:
 def steps_do_nothing(config: Configuration) -> Any:
     """The optimizer's steps are left out."""
     return _exchanged(AcceleratedOptimizer, "step", lambda _: lambda self, closure=None: None)
+
+
+def most_steps_do_nothing(config: Configuration) -> Any:
+    """Of each optimizer's steps, only the first is taken."""
+
+    def make(original: Any) -> Any:
+        seen: list[object] = []
+
+        def step(self: Any, closure: Any = None) -> None:
+            if not any(self is one for one in seen):
+                seen.append(self)
+                original(self, closure)
+
+        return step
+
+    return _exchanged(AcceleratedOptimizer, "step", make)

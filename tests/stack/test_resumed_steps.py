@@ -97,6 +97,24 @@ def test_a_resumed_run_that_forgets_comes_to_another(
     assert (resumed.logged, resumed.after) != (straight.logged[2:], straight.after)
 
 
+@pytest.mark.parametrize("settings", [{}, {"method": "full"}])
+def test_killed_after_the_last_checkpoint(
+    carry_here: Carry, tmp_path: Path, settings: Mapping[str, Any]
+) -> None:
+    """No step is left, what was trained is saved, and judged by the loss that it came to."""
+    folder = tmp_path / "out"
+    step = {**steps_of("sft", folder, **settings), "expect": {"loss_max": 20.0}}
+    straight = run(carry_here, {"sft": step})
+    weights = folder / ("model.safetensors" if settings else "adapter_model.safetensors")
+    wanted = weights.read_bytes()
+    weights.unlink()
+    resumed = run(carry_here, {"sft": step, "resume": "latest"})
+    assert not resumed.failed and "step_loss" in resumed.verdicts
+    assert weights.read_bytes() == wanted
+    before, after = trained(straight)["sft"], trained(resumed)["sft"]
+    assert (after.resumed_at, after.logged, after.after) == (4, before.logged, before.after)
+
+
 def test_a_checkpoint_that_lacks_a_tensor(carry_here: Carry, tmp_path: Path) -> None:
     """A trainer would go on from it, with that tensor as it is in a new adapter."""
     step = steps_of("sft", tmp_path / "out")

@@ -108,7 +108,8 @@ TOY_DPO: Steps = {
 
 def both(**alignment: Any) -> Steps:
     """Both steps on the toy world, with settings of one's own for the second."""
-    return {"sft": TOY_SFT, "dpo": {**TOY_DPO, "alignment": {**TOY_DPO["alignment"], **alignment}}}
+    sft = {**TOY_SFT, "expect": {"loss_max": 2.0}}
+    return {"sft": sft, "dpo": {**TOY_DPO, "alignment": {**TOY_DPO["alignment"], **alignment}}}
 
 
 @pytest.mark.parametrize("adapter", ["continue", "merge"])
@@ -138,6 +139,7 @@ FAULTS = {
     ("merges_nothing", "merge"): "step_merged",
     ("saves_what_it_began_with", "continue"): "step_saved",
     ("swaps_the_answers", "continue"): "step_preference",
+    ("most_steps_do_nothing", "continue"): "step_loss",
 }
 
 
@@ -193,3 +195,16 @@ def test_a_variable_without_a_step_is_refused(carry_here: Carry) -> None:
     """With the steps there are."""
     with pytest.raises(WrongSetting, match=r"\{dpo\} is no earlier step"):
         run(carry_here, {"sft": {**TOY_SFT, "model": {"path": "{dpo}"}}})
+
+
+@pytest.mark.parametrize("model", ["qwen", "gemma", "gpt2"])
+def test_other_architectures_go_the_same_way(carry_here: Carry, model: str) -> None:
+    """Each with the tokenizer that lies in its folder."""
+    start = {"model": {"path": f"toyworld://{model}"}}
+    sft = {**TOY_SFT, **start, "training": {**TOY_SFT["training"], "max_steps": 2}}
+    dpo = {**TOY_DPO, "alignment": {**TOY_DPO["alignment"], "max_steps": 2}, "expect": {}}
+    generation = {"max_new_tokens": 8, "threads": 1}
+    prompts = {"path": "toyworld://preferences"}
+    asked = {"model": {"path": "{dpo}"}, "dataset": prompts, "generation": generation}
+    found = run(carry_here, {"sft": sft, "dpo": dpo, "generate": asked})
+    assert not found.failed, found.verdicts

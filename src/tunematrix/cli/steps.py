@@ -64,7 +64,7 @@ def sft(
 
     Example: tunematrix sft --config finetune.yaml tmp_path=/data
     """
-    wish = Wish("sft", "training", resume, dry_run)
+    wish = Wish("sft", resume, dry_run)
     _carry(config, SftStep, assignments, device, wish, verbose=verbose)
 
 
@@ -83,7 +83,7 @@ def dpo(
 
     Example: tunematrix dpo --config align.yaml tmp_path=/data
     """
-    wish = Wish("dpo", "alignment", resume, dry_run)
+    wish = Wish("dpo", resume, dry_run)
     _carry(config, DpoStep, assignments, device, wish, verbose=verbose)
 
 
@@ -102,7 +102,7 @@ def generate(
 
     Example: tunematrix generate --config generate.yaml tmp_path=/data
     """
-    wish = Wish("generate", "generation", dry_run=dry_run)
+    wish = Wish("generate", dry_run=dry_run)
     _carry(config, GenerateStep, assignments, device, wish, verbose=verbose)
 
 
@@ -121,9 +121,7 @@ def serve(
 
     Example: tunematrix serve --config serve.yaml tmp_path=/data
     """
-    _carry(
-        config, ServeStep, assignments, device, Wish("serve", "", dry_run=dry_run), verbose=verbose
-    )
+    _carry(config, ServeStep, assignments, device, Wish("serve", dry_run=dry_run), verbose=verbose)
 
 
 def _carry(

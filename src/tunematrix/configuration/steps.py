@@ -6,7 +6,7 @@ The names are those that users' configs have. A step reads files and writes file
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
@@ -148,8 +148,26 @@ class DpoExpectations(Section):
     )
 
 
-class SftStep(Section):
+class PipelineStep(Section):
+    """The config of one step.
+
+    Attributes:
+        section: the one that says what the step does, and so where it writes; empty where the step
+            has no section of that kind.
+    """
+
+    section: ClassVar[str] = ""
+
+    @property
+    def own(self) -> Any:
+        """That section, or the step itself; it has an output_dir."""
+        return getattr(self, self.section) if self.section else self
+
+
+class SftStep(PipelineStep):
     """The config of `tunematrix sft`."""
+
+    section: ClassVar[str] = "training"
 
     model: ModelFolder = Field(description="The model that it begins with.")
     dataset: TextDataset = Field(description="What it is trained on.")
@@ -160,8 +178,10 @@ class SftStep(Section):
     )
 
 
-class DpoStep(Section):
+class DpoStep(PipelineStep):
     """The config of `tunematrix dpo`."""
+
+    section: ClassVar[str] = "alignment"
 
     model: ModelFolder = Field(description="The model that it begins with.")
     dataset: PreferenceDataset = Field(description="What it is trained on.")
@@ -194,8 +214,10 @@ class GenerationSettings(Section):
     output_dir: str = Field("", description="Folder that gets generated.jsonl.")
 
 
-class GenerateStep(Section):
+class GenerateStep(PipelineStep):
     """The config of `tunematrix generate`."""
+
+    section: ClassVar[str] = "generation"
 
     model: ModelFolder = Field(description="The model that it begins with.")
     prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
@@ -216,7 +238,7 @@ class GenerateStep(Section):
         return self
 
 
-class ServeStep(Section):
+class ServeStep(PipelineStep):
     """The config of `tunematrix serve`."""
 
     model: ModelFolder = Field(description="The model that it begins with.")

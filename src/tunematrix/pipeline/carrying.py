@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunematrix.configuration.section import Section
-from tunematrix.configuration.steps import PipelineSteps
+from tunematrix.configuration.steps import PipelineStep, PipelineSteps
 from tunematrix.configuration.variables import kept
 from tunematrix.environments.table import Environment
 from tunematrix.errors import (
@@ -50,12 +49,11 @@ class Wish:
     """What a command line asks for beside its config.
 
     Attributes:
-        name: the step. section: of its settings that names output_dir; empty where they do.
+        name: the step.
         resume: checkpoint to go on from. dry_run: whether nothing is trained or written.
     """
 
     name: str
-    section: str
     resume: str = ""
     dry_run: bool = False
 
@@ -97,9 +95,9 @@ def carry_step(config: StepConfig[Any], wish: Wish, view: StepView, *, verbose: 
 
 
 def _cell(config: StepConfig[Any], wish: Wish, groups: Groups) -> Cell:
-    settings: Section = config.settings
-    own: Any = getattr(settings, wish.section) if wish.section else settings
-    route = (wish.section,) if wish.section else ()
+    settings: PipelineStep = config.settings
+    own = settings.own
+    route = (settings.section,) if settings.section else ()
     device = getattr(settings, "device", None)
     if device is None:
         raise _problem(config, ("device",), "is missing; write device: cpu, or add --device cpu")

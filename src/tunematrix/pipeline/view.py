@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from tunematrix.evidence.events import Event, Served, StepBegun, StepDone, StepProgress, StepWarning
-from tunematrix.pipeline.settings import redacted
-from tunematrix.report.text import printable
-
-_EVERY = 30.0
-"""Seconds between two lines about a long step, where there is no terminal."""
+from tunematrix.pipeline.screen import EVERY, Screen
 
 
-class StepView:
+class StepView(Screen):
     """Prints as things happen."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeLeft(),
-            console=console,
-            transient=True,
-        )
-        self._task: TaskID | None = None
+        name = TextColumn("  {task.description}", markup=False)
+        super().__init__(console, name, BarColumn(), MofNCompleteColumn(), TimeLeft())
         self._begun = self._told = time.monotonic()
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Draw the bar meanwhile, on a terminal."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._bar:
-            yield
-
-    def line(self, text: str) -> None:
-        """Print one line, whatever is in it, above the bar."""
-        self._console.print(
-            printable(redacted(text)), markup=False, highlight=False, soft_wrap=True
-        )
 
     def event(self, event: Event) -> None:
         """Show what is for a user's eyes."""
@@ -78,7 +49,7 @@ class StepView:
             )
             return
         now = time.monotonic()
-        if now - self._told > _EVERY or event.done in (1, event.total):
+        if now - self._told > EVERY or event.done in (1, event.total):
             self._told = now
             left = (now - self._begun) / event.done * (event.total - event.done)
             ending = f", about {left:.0f} s left" if event.done < event.total else ""

@@ -97,7 +97,8 @@ class StepTrained:
         measure: what `before` and `after` are, over rows of its own data: "loss", mean nats per
             token; "preference", mean probability of the chosen answer of the two.
         before, after: of the model as it began, and at the end.
-        logged: losses as the trainer logged them, one for each step since `resumed_at`.
+        logged: losses as the trainer logged them, one for each step since `resumed_at`; those of
+            the checkpoint where no step was left.
     """
 
     name: str

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -20,11 +16,9 @@ from rich.progress import (
 
 from tunematrix.paths import shown
 from tunematrix.pipeline.download.events import Begun, Done, Got, Listed, ModelOrder
-from tunematrix.pipeline.settings import redacted
-from tunematrix.report.text import one_line, printable
+from tunematrix.pipeline.screen import EVERY, Screen
+from tunematrix.report.text import one_line
 
-_EVERY = 30.0
-"""Seconds between two lines about one long file, where there is no terminal."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -36,42 +30,16 @@ def size(count: float) -> str:
     return f"{count:.0f} B" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
 
 
-class DownloadView:
+class DownloadView(Screen):
     """Prints as things happen."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task: TaskID | None = None
+        name = TextColumn("  {task.description}", markup=False)
+        speed = TransferSpeedColumn()
+        super().__init__(console, name, BarColumn(), DownloadColumn(), speed, TimeRemainingColumn())
         self._sizes: dict[str, int] = {}
         self._width = 0
         self._told = 0.0
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Draw the bar meanwhile, on a terminal."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._bar:
-            yield
-
-    def line(self, text: str) -> None:
-        """Print one line, whatever is in it, above the bar."""
-        self._console.print(
-            printable(redacted(text)),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
 
     def listed(self, found: Listed, order: ModelOrder, *, dry_run: bool) -> None:
         """Say what is fetched, from where and to where."""
@@ -97,7 +65,7 @@ class DownloadView:
         """Move the bar; without a terminal, a line now and then."""
         if self._task is not None:
             self._bar.update(self._task, completed=message.received)
-        elif not self._console.is_terminal and time.monotonic() - self._told > _EVERY:
+        elif not self._console.is_terminal and time.monotonic() - self._told > EVERY:
             self._told = time.monotonic()
             whole = size(self._sizes.get(message.path, 0))
             self.line(self._row(message.path, f"{size(message.received)} of {whole}"))

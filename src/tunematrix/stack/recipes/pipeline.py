@@ -10,13 +10,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 
 from tunematrix.configuration import Configuration
-from tunematrix.configuration.section import Section
-from tunematrix.configuration.steps import PipelineSteps
+from tunematrix.configuration.steps import PipelineStep, PipelineSteps
 from tunematrix.configuration.variables import filled
 from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.evidence.events import Determinants, StepProblem
@@ -25,8 +23,6 @@ from tunematrix.stack.backends.common import TorchBackend
 from tunematrix.stack.steps.job import StepJob
 
 ENGINE = "tunematrix.stack.engines.torch"
-OF_ITS_OWN = ("training", "alignment", "generation")
-"""Sections that name a step's folder; the others name it themselves."""
 
 
 def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
@@ -45,7 +41,7 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     for name, given in _named(pipeline):
         try:
             settings = _with_values(given, variables)
-            own = own_section(settings)
+            own = settings.own
             folder = Path(own.output_dir or output_dir / name).expanduser()
             if not pipeline.dry_run:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -60,19 +56,13 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
         variables[name] = str(folder)
 
 
-def own_section(settings: Any) -> Any:
-    """Return the section of a step that says what it does, and so where it writes."""
-    found = (getattr(settings, name) for name in OF_ITS_OWN if hasattr(settings, name))
-    return next(found, settings)
-
-
-def _named(pipeline: PipelineSteps) -> Iterator[tuple[str, Section]]:
+def _named(pipeline: PipelineSteps) -> Iterator[tuple[str, PipelineStep]]:
     for name in PipelineSteps.model_fields:
-        if isinstance(settings := getattr(pipeline, name), Section):
+        if isinstance(settings := getattr(pipeline, name), PipelineStep):
             yield name, settings
 
 
-def _with_values(settings: Section, variables: Mapping[str, str]) -> Section:
+def _with_values(settings: PipelineStep, variables: Mapping[str, str]) -> PipelineStep:
     try:
         values = filled(settings.model_dump(mode="json"), variables)
     except KeyError as error:
@@ -82,6 +72,8 @@ def _with_values(settings: Section, variables: Mapping[str, str]) -> Section:
     return type(settings).model_validate(values)
 
 
-def _body(name: str) -> Callable[[Section, StepJob], None]:
-    body: Callable[[Section, StepJob], None] = import_module(f"tunematrix.stack.steps.{name}").run
+def _body(name: str) -> Callable[[PipelineStep, StepJob], None]:
+    body: Callable[[PipelineStep, StepJob], None] = import_module(
+        f"tunematrix.stack.steps.{name}"
+    ).run
     return body

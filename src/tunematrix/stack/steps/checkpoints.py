@@ -92,6 +92,12 @@ def chosen(job: StepJob, model: nn.Module, max_steps: int) -> Path | None:
     return folder
 
 
+def logged_losses(folder: Path | None) -> tuple[float, ...]:
+    """Return the losses that a checkpoint's trainer had logged; none without a checkpoint."""
+    history = [] if folder is None else json_of(folder / STATE).get("log_history", [])
+    return tuple(float(line["loss"]) for line in history if "loss" in line)
+
+
 def find(resume: str, output_dir: Path, warn: Callable[[str], None]) -> Path:
     """Find what a user means to go on from.
 

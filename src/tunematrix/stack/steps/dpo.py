@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from tunematrix.configuration.steps import DpoStep
-from tunematrix.evidence.events import StepBegun, StepMerged
+from tunematrix.evidence.events import StepMerged
 from tunematrix.stack import releases
 from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.engines.torch import scoring
@@ -51,17 +51,12 @@ def run(settings: DpoStep, job: StepJob) -> None:
         )
         tokenizer = opening.tokenizer_of(source)
         training.look_ahead(settings.alignment, job)
-        adapter = "" if source.adapter is None else str(source.adapter)
         goes_on = settings.alignment.adapter == "continue"
         over = "goes on with its adapter" if goes_on else "a new adapter over the merged one"
         preferences = training.counted(len(rows), "preference")
         steps = training.counted(settings.alignment.max_steps, "step")
-        does = f"{over if adapter else 'a new adapter'}; {preferences}, {steps}"
-        job.events.write(
-            StepBegun(
-                job.name, str(source.path), str(source.base), adapter, str(job.output_dir), does
-            )
-        )
+        does = f"{over if source.adapter else 'a new adapter'}; {preferences}, {steps}"
+        opening.begin(source, job, does)
         line.text = (
             "nothing was trained or written"
             if job.dry_run

@@ -14,7 +14,6 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunematrix.configuration.steps import GenerateStep
 from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
-from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.steps import comparing, data, judging, opening
 from tunematrix.stack.steps.answering import (
@@ -63,16 +62,7 @@ def run(settings: GenerateStep, job: StepJob) -> None:
         options = settings.generation
         how = f"drawn at {options.temperature:g}" if options.temperature else "the likeliest"
         does = f"{len(asked.prompts)} answers, {how}, of {options.max_new_tokens} tokens at most"
-        job.events.write(
-            StepBegun(
-                job.name,
-                str(asked.source.path),
-                str(asked.source.base),
-                str(asked.source.adapter or ""),
-                str(job.output_dir),
-                does,
-            )
-        )
+        opening.begin(asked.source, job, does)
         try:
             line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
         except torch.cuda.OutOfMemoryError:

@@ -22,9 +22,11 @@ from transformers import (
 
 from tunematrix.configuration import Configuration
 from tunematrix.errors import WrongSetting
+from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
+from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.toyworld import models
 from tunematrix.stack.toyworld.checkpoint import UnusableCheckpoint, checked
 
@@ -33,6 +35,8 @@ ADAPTER = "adapter_config.json"
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What libraries raise for the folder of a model that isn't what it says."""
 _TOKENIZER = "tokenizer_config.json"
+_WHOLE = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""What transformers calls a tokenizer that is nothing but its file, before release 5 and since."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,13 @@ def unreadable(path: str, error: BaseException) -> WrongSetting:
     return WrongSetting(ROUTE, f"{text}; {advice}: save or fetch it again")
 
 
+def begin(source: ModelSource, job: StepJob, does: str) -> None:
+    """Write down what a step begins with, and what it is about to do."""
+    adapter = "" if source.adapter is None else str(source.adapter)
+    folders = (str(source.path), str(source.base), adapter, str(job.output_dir))
+    job.events.write(StepBegun(job.name, *folders, does))
+
+
 def _base_of(adapter: Path) -> Path:
     try:
         named = json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))
@@ -124,7 +135,7 @@ def _has_own_rules(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     whole = (folder / "tokenizer.json").is_file() and isinstance(said, dict)
-    return whole and said.get("tokenizer_class") == PreTrainedTokenizerFast.__name__
+    return whole and said.get("tokenizer_class") in _WHOLE
 
 
 def layers_of(source: ModelSource) -> Base:

@@ -74,10 +74,7 @@ def run(settings: ServeStep, job: StepJob) -> None:
         stays = " and stays until Ctrl-C" if settings.stay else ""
         count = f"{len(order.questions)} question{'s' * (len(order.questions) != 1)}"
         does = f"{merges}serves it at {at}, asks {count} in three ways{stays}"
-        base, adapter = str(source.base), str(source.adapter or "")
-        job.events.write(
-            events.StepBegun(job.name, str(source.path), base, adapter, str(job.output_dir), does)
-        )
+        opening.begin(source, job, does)
         if job.dry_run:
             line.text = "nothing was served or written"
             return

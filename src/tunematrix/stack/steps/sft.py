@@ -12,7 +12,6 @@ from trl import SFTConfig, SFTTrainer
 
 from tunematrix.configuration.steps import SftStep
 from tunematrix.errors import WrongSetting
-from tunematrix.evidence.events import StepBegun
 from tunematrix.stack import releases
 from tunematrix.stack.engines.examples import Example, tokenize_all
 from tunematrix.stack.engines.torch import scoring
@@ -41,9 +40,7 @@ def run(settings: SftStep, job: StepJob) -> None:
         over = "" if quantizer == "none" else f" over {quantizer}"
         steps = training.counted(settings.training.max_steps, "step")
         does = f"{method}{over} on {training.counted(len(rows), 'row')}, {steps}"
-        job.events.write(
-            StepBegun(job.name, str(source.path), str(source.base), "", str(job.output_dir), does)
-        )
+        opening.begin(source, job, does)
         line.text = (
             "nothing was trained or written"
             if job.dry_run

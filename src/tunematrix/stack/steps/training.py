@@ -228,7 +228,7 @@ def _trained(
         measure=lesson.measure,
         before=before,
         after=lesson.score(model),
-        logged=tuple(course.losses),
+        logged=tuple(course.losses) or checkpoints.logged_losses(checkpoint),
     )
     return trained, source
 
