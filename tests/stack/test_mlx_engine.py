@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import pytest
 
-from tunematrix.evidence.events import MicroBatch, OptimizerStep
+from tunematrix.evidence.events import Held, MicroBatch, OptimizerStep
 from tunematrix.stack.backends.common import Unusable
 from tunematrix.stack.engines import mlx as mlx_engine
 
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 def test_an_honest_cell_passes(run_small: RunSmall, settings: dict[str, object]) -> None:
     """What isn't sabotaged meets every check, settings of all kinds among them."""
     assert run_small(backend="mlx", **settings).failed == set()
+
+
+def test_memory_that_others_left_is_not_held(run_small: RunSmall) -> None:
+    """MLX could put a cell's arrays into larger buffers that came before it; all are counted."""
+    mx.eval([mx.zeros(37 * n) for n in range(1, 300)])
+    seen = run_small(backend="mlx", quantizer="mlx-int4").evidence.all(Held)
+    # The state of its random numbers.
+    assert [(one.when, one.beside) for one in seen] == [("before", 8), ("after", 8)]
 
 
 def test_the_trainer_shows_every_step(run_small: RunSmall) -> None:

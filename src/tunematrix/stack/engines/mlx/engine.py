@@ -141,6 +141,7 @@ class MlxEngine:
         self.method.attach(model)
         if starts.is_drawn(train):
             methods.redraw(model, train.seed, self.config.method.name)
+        parameters.compute(model)
         return model
 
     def trainable(self, model: nn.Module, base: Base) -> Trainable:

@@ -12,6 +12,7 @@ from mlx_lm.utils import load_model
 
 from tunematrix.configuration import Configuration
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.mlx.meters import parameters
 
 HEAD = "lm_head"
 
@@ -36,7 +37,7 @@ def load(
     model.set_dtype(dtype)
     if quantizer is not None:
         model, config = quantizer.store(model, config)
-    mx.eval(model.parameters())
+    parameters.compute(model)
     return model, config
 
 

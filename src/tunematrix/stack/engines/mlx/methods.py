@@ -133,7 +133,6 @@ def redraw(model: nn.Module, seed: int, method: str) -> None:
             weight = layer._dequantized_weight().astype(mx.float32)
             product = (layer.scale * layer.lora_b.T) @ layer.lora_a.T
             layer.m = mx.linalg.norm(weight + product, axis=1)
-    mx.eval(model.parameters())
 
 
 def save(model: nn.Module, method: MlxMethod, folder: Path) -> None:

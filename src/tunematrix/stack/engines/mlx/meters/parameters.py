@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,11 +14,6 @@ from mlx.utils import tree_flatten
 
 from tunematrix.evidence.events import Changed, Held, Storage, StoredLayer, Trainable
 from tunematrix.stack.engines.common import Base
-
-_LITTLE = 0.1
-"""Of a model's own bytes; less isn't worth waiting for."""
-_SETTLED = 1.0
-"""Seconds after which what is still there is taken to be held."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,17 @@ def storage(model: nn.Module, base: Base) -> Storage:
     return Storage(layers=layers, total_bytes=_bytes(model))
 
 
+def compute(model: nn.Module) -> None:
+    """Make what a model's tensors will be, in memory that is theirs alone.
+
+    MLX puts an array into any buffer left by others that is at most twice as large: what a model
+    takes would depend on what ran before it.
+    """
+    mx.synchronize()
+    mx.clear_cache()
+    mx.eval(model.parameters())
+
+
 def active_bytes() -> int:
     """Return the bytes of all arrays that MLX keeps."""
     gc.collect()
@@ -48,18 +53,8 @@ def active_bytes() -> int:
 
 
 def memory_beside(model: nn.Module, when: str, before: int) -> Held:
-    """Count the bytes of all arrays but those of `model`, over those that were there `before`.
-
-    What a thread of MLX has used is let go of a moment later, on a busy machine much later; what is
-    held stays.
-    """
-    own = _bytes(model)
-    deadline = time.monotonic() + _SETTLED
-    while (beside := active_bytes() - own - before) > _LITTLE * own:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.01)
-    return Held(when, beside)
+    """Count the bytes of all arrays but those of `model`, over those that were there `before`."""
+    return Held(when, active_bytes() - _bytes(model) - before)
 
 
 def trainable(model: nn.Module, expected: tuple[str, ...]) -> Trainable:
