@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.stack.serving_step import children, family
 
 from tunematrix.errors import MachineProblem, StepFailed
 from tunematrix.paths import python_path
@@ -40,11 +41,6 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def family() -> set[int]:
-    """Return the processes below this one."""
-    return {each.pid for each in psutil.Process().children(recursive=True)}
-
-
 def test_a_clean_end(tmp_path: Path) -> None:
     """SIGTERM ends it; nothing is left, and the port is free."""
     port, before = ports.chosen(0), family()
@@ -54,7 +50,7 @@ def test_a_clean_end(tmp_path: Path) -> None:
         end = server.stop()
     assert (end.code, end.asked, end.killed) == (-signal.SIGTERM, True, False)
     assert (end.left, end.port_free) == ((), True)
-    assert family() == before
+    assert family() <= before
 
 
 def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -75,7 +71,7 @@ def test_a_helper_that_outlives_it_is_named_and_ended(tmp_path: Path) -> None:
         end = server.stop()
     (left,) = end.left
     assert "time.sleep(600)" in left and not end.killed
-    assert family() == before
+    assert family() <= before
 
 
 def test_it_is_told_how_long_it_waits(tmp_path: Path) -> None:
@@ -197,7 +193,7 @@ def test_a_guard_that_is_gone_is_no_clean_end(tmp_path: Path) -> None:
 def _guard_of(server: Server) -> psutil.Process:
     (found,) = (
         each
-        for each in psutil.Process().children()
+        for each in children()
         if "tunematrix.stack.steps.serving.guard" in each.cmdline()
         and str(server.port) in each.cmdline()
     )

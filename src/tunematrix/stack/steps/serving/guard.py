@@ -132,6 +132,7 @@ def _end(server: subprocess.Popen[bytes], others: list[psutil.Process]) -> None:
         with suppress(psutil.Error):
             process.kill()
     server.wait()
+    psutil.wait_procs(others, timeout=_FOLLOW_SECONDS)  # so that no zombie outlives us
 
 
 def _command(process: psutil.Process) -> str:
