@@ -1,12 +1,13 @@
 """The command line: verbs only; each hands over to the rooms that do the work."""
 
-from tunematrix.cli import configs, download, machine, proof, records, start, steps, suite
+from tunematrix.cli import configs, download, history, machine, proof, records, start, steps, suite
 from tunematrix.cli.app import app, main
 
 __all__ = [
     "app",
     "configs",
     "download",
+    "history",
     "machine",
     "main",
     "proof",

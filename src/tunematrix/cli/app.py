@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from typer import rich_utils
 from typer.core import TyperCommand, TyperGroup
 
 from tunematrix.errors import ExitCode, Interrupted, TunematrixError
 from tunematrix.paths import pytest_file, pytest_settings
 from tunematrix.project import Project
+from tunematrix.report.terminal import render
 
 
 class Verb(TyperCommand):
@@ -96,6 +98,15 @@ def main() -> None:
 def screen() -> Console:
     """Return the terminal to print on: NO_COLOR rules out all styles, bold and dim among them."""
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+
+
+def show(what: RenderableType) -> None:
+    """Print what was recorded, however little the terminal or the pipe can encode."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    here = screen()
+    colour = here.is_terminal and here.color_system is not None
+    print(render(what, here.width, colour=colour), end="")
 
 
 def place(project: Project) -> str:

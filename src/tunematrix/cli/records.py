@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, screen
+from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import shipped_configs, shown
 from tunematrix.project import read_project
@@ -78,7 +76,7 @@ def report(
     elif as_json:
         print(json.dumps([record.to_json() for record in records], indent=2))
     else:
-        _print(records, whole=whole)
+        show(terminal.report(records, whole=whole))
 
 
 @app.command(cls=Verb)
@@ -132,16 +130,6 @@ def _in_files(files: Sequence[Path]) -> list[Record]:
     if not records:
         raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
     return records
-
-
-def _print(records: Sequence[Record], *, whole: bool) -> None:
-    # A terminal, or a pipe, that can't encode a symbol shows its number instead of a traceback.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    here = screen()
-    colour = here.is_terminal and here.color_system is not None
-    shown = terminal.report(records, whole=whole)
-    print(terminal.render(shown, here.width, colour=colour), end="")
 
 
 def _write_table(page: Path, table: str) -> None:

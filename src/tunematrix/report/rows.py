@@ -110,8 +110,7 @@ class Run:
     @property
     def hardware(self) -> str:
         """What computed: the GPU, or the processor."""
-        names = (self.machine.get(key) for key in ("gpu", "hardware", "architecture"))
-        return str(next(filter(None, names), "unknown hardware"))
+        return hardware_of(self.machine)
 
     @property
     def system(self) -> str:
@@ -125,6 +124,21 @@ class Run:
     def named_versions(self) -> Mapping[str, str]:
         """The versions that a reader looks for first."""
         return {name: self.versions[name] for name in NAMED if name in self.versions}
+
+
+def hardware_of(machine: Mapping[str, Any]) -> str:
+    """Return what computed: the GPU, or the processor."""
+    names = (machine.get(key) for key in ("gpu", "hardware", "architecture"))
+    return str(next(filter(None, names), "unknown hardware"))
+
+
+def moment_of(run_id: str) -> str:
+    """Return when a run began, by its machine's clock: YYYY-MM-DD HH:MM, as far as its id tells."""
+    day, clock = run_id[:8], run_id[9:13]
+    if not (len(day) == 8 and day.isdigit()):
+        return ""
+    date = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+    return f"{date} {clock[:2]}:{clock[2:]}" if len(clock) == 4 and clock.isdigit() else date
 
 
 def runs(records: Iterable[Record]) -> tuple[Run, ...]:
@@ -184,13 +198,12 @@ def _run(group: Sequence[Record]) -> Run:
     first = group[0]
     # Whatever never ran knows its machine by half.
     source = next((record for record in group if record.versions), first)
-    clock = first.run_id[9:13]
-    is_clock = first.date and len(clock) == 4 and clock.isdigit()
+    date, _, time = moment_of(first.run_id).partition(" ")
     return Run(
         environment=first.environment,
         id=first.run_id,
-        date=first.date,
-        time=f"{clock[:2]}:{clock[2:]}" if is_clock else "",
+        date=date,
+        time=time,
         machine=source.machine,
         versions=source.versions,
         records=tuple(group),

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -59,36 +59,56 @@ class Store:
             BadInput: the file can't be read, or a whole line isn't a record or is one of a newer
                 schema; the text says file and line.
         """
+        return tuple(
+            parsed(line, f"{self.path}:{number}") for number, line in enumerate(self.lines(), 1)
+        )
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield all whole lines, oldest first; none where there is no file.
+
+        Raises:
+            BadInput: the file can't be read.
+        """
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            with self.path.open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):
+                        yield line[:-1]
         except FileNotFoundError:
-            return ()
+            return
         except OSError as error:
             message = f"{self.path}: can't be read: {error.strerror}; give a file of records"
             raise BadInput(message) from error
-        return tuple(self._parse(number, line) for number, line in enumerate(lines[:-1], 1))
 
-    def _parse(self, number: int, line: bytes) -> Record:
-        place = f"{self.path}:{number}"
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _no_record(place, f"no line of JSON: {error}") from error
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise _no_record(place, "it has no schema_version")
-        if version > SCHEMA_VERSION:
-            message = (
-                f"{place}: a record of schema {version}, and this tunematrix reads those up to "
-                f"{SCHEMA_VERSION}; upgrade tunematrix, or read the file with the one that wrote it"
-            )
-            raise BadInput(message)
-        try:
-            return Record.from_json(v1.upgraded(data) if version == 1 else data)
-        except ValidationError as error:
-            raise _no_record(place, _what_is_wrong(error)) from error
-        except UnicodeEncodeError as error:
-            raise _no_record(place, f"a text can't be encoded: {error.reason}") from error
+
+def parsed(line: bytes, place: str) -> Record:
+    """Return the record in a line, whatever schema it is of.
+
+    Args:
+        line: without its line break. place: where it stands, for messages.
+
+    Raises:
+        BadInput: it isn't a record, or one of a newer schema.
+    """
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _no_record(place, f"no line of JSON: {error}") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise _no_record(place, "it has no schema_version")
+    if version > SCHEMA_VERSION:
+        message = (
+            f"{place}: a record of schema {version}, and this tunematrix reads those up to "
+            f"{SCHEMA_VERSION}; upgrade tunematrix, or read the file with the one that wrote it"
+        )
+        raise BadInput(message)
+    try:
+        return Record.from_json(v1.upgraded(data) if version == 1 else data)
+    except ValidationError as error:
+        raise _no_record(place, _what_is_wrong(error)) from error
+    except UnicodeEncodeError as error:
+        raise _no_record(place, f"a text can't be encoded: {error.reason}") from error
 
 
 def _no_record(place: str, why: str) -> BadInput:
