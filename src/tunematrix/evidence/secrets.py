@@ -15,6 +15,7 @@ _SECRET_NAME = re.compile(
     r"|(?:^|_)(?:PASS|AUTH|PAT|SAS)(?:_(?!SOCK)|$)|_PWD$(?<!OLD_PWD)"
 )
 _PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+_TOKEN_OF_THE_HUB = re.compile(r"hf_\w{6,}")
 # A shorter value hides little, and taking out every "true" or "1" would ruin the text.
 _SHORTEST_SECRET = 6
 _PIECE = 1 << 20
@@ -46,6 +47,11 @@ def masked(text: str, secrets: Mapping[str, str]) -> str:
     for value, name in secrets.items():
         text = text.replace(value, name)
     return text
+
+
+def redacted(text: str) -> str:
+    """Return a text without anything that looks like a token of the Hugging Face Hub."""
+    return _TOKEN_OF_THE_HUB.sub("hf_…", text)
 
 
 def mask_file(path: Path, secrets: Mapping[str, str]) -> None:

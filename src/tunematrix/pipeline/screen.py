@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TaskID
 
-from tunematrix.pipeline.settings import redacted
+from tunematrix.evidence.secrets import redacted
 from tunematrix.report.text import printable
 
 EVERY = 30.0

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tunematrix.configuration.section import Section
 from tunematrix.configuration.variables import filled, variables_in
 from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.evidence.secrets import redacted
 from tunematrix.paths import shown
 from tunematrix.spec.explain import findings
 from tunematrix.spec.problems import Problem, Route, dotted, refuse
@@ -23,7 +24,6 @@ from tunematrix.spec.yaml_tree import Tree, Value, empty_entries, read_tree, tex
 Settings = TypeVar("Settings", bound=Section)
 
 _ASSIGNMENT = re.compile(r"([^=]+)=(.*)", re.DOTALL)
-_TOKEN = re.compile(r"hf_\w{6,}")
 # Where a problem is that no file has; shown as a file would be.
 _COMMAND_LINE = Path("command line")
 
@@ -87,11 +87,6 @@ def _read(file: Path, model: type[Settings], assignments: Iterable[str]) -> Step
         found = list(findings(model, error))
         refuse(_located(tree, routes, one.route, one.text) for one in found)
         raise
-
-
-def redacted(text: str) -> str:
-    """Return a text without anything that looks like a token of the Hub."""
-    return _TOKEN.sub("hf_…", text)
 
 
 def _located(tree: Tree, overridden: Iterable[Route], route: Route, text: str) -> Problem:

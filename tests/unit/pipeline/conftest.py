@@ -105,4 +105,6 @@ def place(tmp_path: Path, hub: Hub) -> Place:
     """A folder of the test's own; the hub has forgotten what it was asked before."""
     hub.requests.clear()
     hub.counts.clear()
+    hub.begun.clear()
+    hub.going_on.clear()
     return Place(tmp_path, hub)

@@ -43,11 +43,17 @@ class Request:
 
 @dataclass
 class Hub:
-    """The server, and what it was asked."""
+    """The server, and what it was asked.
+
+    Attributes:
+        begun: set once a file of good/slow is asked for; it comes once `going_on` is set.
+    """
 
     endpoint: str = ""
     requests: list[Request] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    begun: threading.Event = field(default_factory=threading.Event)
+    going_on: threading.Event = field(default_factory=threading.Event)
 
     def asked(self, method: str, part: str) -> list[Request]:
         """The requests of a method whose path has a part."""
@@ -200,6 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
         end = len(content)
         if self.command == "GET" and path == "model.safetensors" and self.breaks_off(fault):
             end //= 2
+        if self.command == "GET" and repo.removesuffix("@older") == "good/slow":
+            self.hub.begun.set()
+            self.hub.going_on.wait(20)
         self.reply(206 if start else 200, content[start:end], about, len(content) - start)
         if end < len(content):
             if fault.startswith("falling-silent"):

@@ -18,7 +18,7 @@ import pytest
 from tests.unit.pipeline.loopback_hub import COMMIT, FILES, OLDER, OLDER_FILES, TOKEN, WEIGHTS
 
 from tunematrix.errors import BadInput
-from tunematrix.pipeline.download.receipt import RECEIPT, read_receipt
+from tunematrix.hub.receipt import RECEIPT, read_receipt
 
 if TYPE_CHECKING:
     from tests.unit.pipeline.conftest import Place

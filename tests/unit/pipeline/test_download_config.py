@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tunematrix.configuration.download import DownloadConfig
 from tunematrix.errors import BadInput
-from tunematrix.pipeline.download.config import DownloadConfig
 from tunematrix.pipeline.settings import read_settings
 
 TOKEN = "hf_" + "aBcD" * 8

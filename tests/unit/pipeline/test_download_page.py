@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tunematrix.pipeline.download.config import DownloadConfig, HubAccess, WantedModel
-from tunematrix.pipeline.download.events import Kind
-from tunematrix.pipeline.download.failures import ADVICE
+from tunematrix.configuration.download import DownloadConfig, HubAccess, WantedModel
+from tunematrix.hub.events import Kind
+from tunematrix.hub.failures import ADVICE
 from tunematrix.pipeline.settings import read_settings
 
 PAGE = Path(__file__).parents[3] / "docs/pipeline.md"

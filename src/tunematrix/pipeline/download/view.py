@@ -14,8 +14,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from tunematrix.hub.events import Begun, Done, Got, Listed, ModelOrder
 from tunematrix.paths import shown
-from tunematrix.pipeline.download.events import Begun, Done, Got, Listed, ModelOrder
 from tunematrix.pipeline.screen import EVERY, Screen
 from tunematrix.report.text import one_line
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TextIO, TypeVar
 
 from tunematrix.errors import BadInput
-from tunematrix.pipeline.download.events import (
+from tunematrix.hub.events import (
     AllDone,
     Done,
     DownloadJob,
@@ -31,18 +31,22 @@ from tunematrix.pipeline.download.events import (
     Listed,
     Message,
     ModelOrder,
+    Received,
     Remark,
     RemoteFile,
     Stopped,
+    Waiting,
     packed,
     unpacked_job,
 )
-from tunematrix.pipeline.download.receipt import digests, read_receipt
+from tunematrix.hub.receipt import Receipt, ReceivedFile, digests, read_receipt
 
 Answer = TypeVar("Answer")
 
 WAITS = (1, 2)
 """Seconds before the Hub is asked again for a list, after what may be over a moment later."""
+LOCK = Path(".cache/huggingface/tunematrix.lock")
+"""Held while a folder is written to; below it, beside the client's own."""
 LONGEST_WAIT = 10
 """Seconds; a server that asks for more has its answer shown instead."""
 _QUERY = re.compile(r"\?\S+")
@@ -97,12 +101,48 @@ def _do(job: DownloadJob, say: Callable[[Message], None]) -> None:
         return
     _check_space(job, listed)
     for found in listed:
-        order = job.orders[found.order]
-        for file in found.files:
-            if offline:
-                say(_taken(found, order, file))
-            else:
-                say(_fetched(found, order, file, job, say))
+        with _alone(found.order, job, say):
+            _receive(found, job, say)
+        say(Received(found.order))
+
+
+@contextlib.contextmanager
+def _alone(number: int, job: DownloadJob, say: Callable[[Message], None]) -> Iterator[None]:
+    """Keep other downloads out of a folder; one that is at work there is waited for."""
+    from filelock import FileLock, Timeout
+
+    place = Path(job.orders[number].output_dir) / LOCK
+    with _explained(number, "", job):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(Waiting(number))
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _receive(found: Listed, job: DownloadJob, say: Callable[[Message], None]) -> None:
+    """Get all files of a repository, and write down what they are."""
+    order = job.orders[found.order]
+    received = []
+    for file in found.files:
+        taken = (
+            _taken(found, order, file) if found.offline else _fetched(found, order, file, job, say)
+        )
+        say(taken)
+        received.append(ReceivedFile(path=taken.path, size=taken.size, sha256=taken.sha256))
+    if found.offline:  # its receipt has just been read, and stays
+        return
+    receipt = Receipt(
+        repo=order.repo, revision=order.revision, commit=found.commit, files=tuple(received)
+    )
+    with _explained(found.order, "", job):
+        receipt.write(Path(order.output_dir))
 
 
 def _listen(job: DownloadJob, say: Callable[[Message], None]) -> None:
@@ -121,7 +161,7 @@ def _listen(job: DownloadJob, say: Callable[[Message], None]) -> None:
 
 @contextlib.contextmanager
 def _explained(order: int, path: str, job: DownloadJob) -> Iterator[None]:
-    from tunematrix.pipeline.download.causes import failure
+    from tunematrix.hub.causes import failure
 
     try:
         yield
@@ -167,7 +207,7 @@ def _patiently(
     ask: Callable[[], Answer], number: int, job: DownloadJob, say: Callable[[Message], None]
 ) -> Answer:
     """Ask again after what may be over a moment later."""
-    from tunematrix.pipeline.download.causes import TRANSIENT
+    from tunematrix.hub.causes import TRANSIENT
 
     for wait in (*WAITS, None):
         try:
@@ -222,7 +262,7 @@ def _fetched(
     job: DownloadJob,
     say: Callable[[Message], None],
 ) -> Done:
-    from tunematrix.pipeline.download.fetching import Fetching
+    from tunematrix.hub.fetching import Fetching
 
     with _explained(found.order, file.path, job):
         return Fetching(found, order, file, token_of(job), say).done()
@@ -239,7 +279,7 @@ def _cached(number: int, order: ModelOrder) -> Listed:
     if order.revision not in (receipt.revision, receipt.commit):
         raise Stopped(Failed(Kind.OFFLINE, number, detail=f"{receipt.revision} is there"))
     files = [RemoteFile(file.path, file.size, file.sha256) for file in receipt.files]
-    return Listed(number, receipt.commit, _wanted(number, order, files), len(files))
+    return Listed(number, receipt.commit, _wanted(number, order, files), len(files), offline=True)
 
 
 def _taken(found: Listed, order: ModelOrder, file: RemoteFile) -> Done:

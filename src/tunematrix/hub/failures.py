@@ -1,14 +1,16 @@
-"""Each kind of failure → what a user is told, and the exit code."""
+"""Each kind of failure → what a user is told, and the exit code; and what users are warned of."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from tunematrix.errors import BadInput, MachineProblem, TunematrixError, did_you_mean
-from tunematrix.pipeline.download.events import Failed, Kind
-from tunematrix.report.text import one_line
+from tunematrix.hub.events import Failed, Kind, Listed
 
+PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+"""Endings of files that may be pickles, which run code when they are loaded."""
 _SHOWN = 40
 """Files of a repository that a message lists at most."""
 _LATER = "run the same command again later; what was fetched is kept"
@@ -129,6 +131,11 @@ ADVICE = {
         "a hub, proxy or network that accepts connections and then falls silent",
         f"{_AGAIN}; `timeout` in the config is the limit",
     ),
+    Kind.BUSY: Advice(
+        "another download has been at work in {output_dir} for {seconds:g} s; given up",
+        "the same command or step runs twice, or two of them name one folder",
+        f"wait for the other, or give each its own output_dir; then {_AGAIN}",
+    ),
     Kind.WRONG_SIZE: Advice(
         "{file} came with the wrong size",
         "a proxy or mirror that changes or cuts files",
@@ -182,7 +189,8 @@ class Circumstances:
     """What a failure befell.
 
     Attributes:
-        place: file and line of the config's entry; repo, revision, output_dir: what it says.
+        place: file and line of the config's entry, empty where somebody else says that.
+        repo, revision, output_dir: what the entry says.
         endpoint: the Hub's address; token: the variable that holds the token.
         seconds: the limit without progress.
     """
@@ -206,17 +214,28 @@ def error_of(failed: Failed, at: Circumstances) -> TunematrixError:
         "endpoint": at.endpoint,
         "token": at.token,
         "seconds": at.seconds,
-        "file": one_line(failed.path),
-        "of_file": f" at {one_line(failed.path)}" if failed.path else "",
+        "file": _on_one_line(failed.path),
+        "of_file": f" at {_on_one_line(failed.path)}" if failed.path else "",
         "status": failed.status,
         "wait": f"; it asks to wait {failed.retry_after} s" if failed.retry_after else "",
-        "detail": one_line(failed.detail),
-        "because": f"; {one_line(failed.detail)}" if failed.detail else "",
+        "detail": _on_one_line(failed.detail),
+        "because": f"; {_on_one_line(failed.detail)}" if failed.detail else "",
         "choice": _choice(failed),
     }
-    head = f"{at.place}: {at.repo}: {advice.what.format(**values)}"
+    where = f"{at.place}: " if at.place else ""
+    head = f"{where}{at.repo}: {advice.what.format(**values)}"
     cause = f"likely cause: {advice.cause.format(**values)}"
     return advice.family(f"{head}\n  {cause}\n  to do: {advice.to_do.format(**values)}")
+
+
+def warnings_of(listed: Listed) -> list[str]:
+    """Return a warning for each file that may run code of its author once it is loaded."""
+    return [
+        f"{_on_one_line(file.path)} may be a pickle, which runs code of its author when it is "
+        "loaded; later steps load safetensors alone: name those in `files` instead"
+        for file in listed.files
+        if PurePosixPath(file.path).suffix.lower() in PICKLES
+    ]
 
 
 def _choice(failed: Failed) -> str:
@@ -226,5 +245,10 @@ def _choice(failed: Failed) -> str:
     close = difflib.get_close_matches(failed.detail, failed.names, n=1)
     advice = f"{did_you_mean(failed.detail, failed.names)} " if close else ""
     more = len(failed.names) - _SHOWN
-    names = ", ".join(one_line(name) for name in failed.names[:_SHOWN])
+    names = ", ".join(_on_one_line(name) for name in failed.names[:_SHOWN])
     return f"{advice}it has {names}{f' and {more} more' if more > 0 else ''}"
+
+
+def _on_one_line(text: str) -> str:
+    """Return what another machine has named, so that it can't pass for a line of ours."""
+    return " ".join(text.split())

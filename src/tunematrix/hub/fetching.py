@@ -12,8 +12,8 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf
 from huggingface_hub.file_download import http_get, is_xet_available
 from huggingface_hub.utils import build_hf_headers
 
-from tunematrix.pipeline.download.causes import TooManyBytes
-from tunematrix.pipeline.download.events import (
+from tunematrix.hub.causes import TooManyBytes
+from tunematrix.hub.events import (
     Begun,
     Done,
     Failed,
@@ -26,7 +26,7 @@ from tunematrix.pipeline.download.events import (
     RemoteFile,
     Stopped,
 )
-from tunematrix.pipeline.download.receipt import RECEIPT, digests
+from tunematrix.hub.receipt import RECEIPT, digests
 
 PARTS = Path(".cache/huggingface/download")
 """Where the client keeps its own drafts, below the folder; ours lie there, too."""

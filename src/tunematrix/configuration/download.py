@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,7 +11,13 @@ from pydantic_core import PydanticCustomError
 
 from tunematrix.configuration.section import Names, NonEmpty, Section
 
+HUB = "https://huggingface.co"
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+
+
+def hub_address(environ: Mapping[str, str]) -> str:
+    """Return the address of the hub that is asked."""
+    return environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
 
 
 def _from_environment(token: str) -> str:

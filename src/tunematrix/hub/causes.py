@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import errors
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from tunematrix.pipeline.download.events import Failed, Kind
+from tunematrix.hub.events import Failed, Kind
 
 # httpx or httpx2: whichever the client's own errors are built on.
 _http: Any = importlib.import_module(errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0])

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 
 class Kind(enum.StrEnum):
@@ -34,6 +34,7 @@ class Kind(enum.StrEnum):
     WRONG_HASH = "wrong_hash"
     ENDLESS = "endless"
     REDIRECTS = "redirects"
+    BUSY = "busy"
     DISK_FULL = "disk_full"
     CANT_WRITE = "cant_write"
     OFFLINE = "offline"
@@ -79,12 +80,24 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listed:
-    """A repository was looked up: `files` are the wanted ones, of `total` that it has."""
+    """A repository was looked up: `files` are the wanted ones, of `total` that it has.
+
+    Attributes:
+        offline: whether nobody was asked, and this is what an earlier download has listed.
+    """
 
     order: int
     commit: str
     files: tuple[RemoteFile, ...]
     total: int
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another download is at work in the folder; this one begins once that has ended."""
+
+    order: int
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,13 @@ class Done:
     size: int
     sha256: str
     deed: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """All files of a repository are there and checked, and its receipt lists them."""
+
+    order: int
 
 
 @dataclass(frozen=True)
@@ -156,8 +176,8 @@ class AllDone:
     """All that was asked for is done."""
 
 
-Message: TypeAlias = Listed | Begun | Got | Done | Remark | Failed | AllDone
-_KINDS = {kind.__name__: kind for kind in (Listed, Begun, Got, Done, Remark, Failed, AllDone)}
+Message: TypeAlias = Listed | Waiting | Begun | Got | Done | Received | Remark | Failed | AllDone
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def packed(message: Message | DownloadJob) -> str:
@@ -173,7 +193,8 @@ def unpacked(line: bytes | str) -> Message:
         fields["files"] = tuple(RemoteFile(**entry) for entry in fields["files"])
     if kind is Failed:
         fields |= {"kind": Kind(fields["kind"]), "names": tuple(fields["names"])}
-    return kind(**fields)
+    message: Message = kind(**fields)
+    return message
 
 
 def unpacked_job(line: str) -> DownloadJob:
