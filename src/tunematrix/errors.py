@@ -45,10 +45,10 @@ class WrongSetting(BadInput):
     """An entry of a step's config, or the file that it names, can't be used.
 
     Attributes:
-        route: the keys that lead to the entry, such as ("dataset", "text_field").
+        route: keys and list positions that lead to the entry, such as ("dataset", "text_field").
     """
 
-    def __init__(self, route: tuple[str, ...], text: str) -> None:
+    def __init__(self, route: tuple[str | int, ...], text: str) -> None:
         super().__init__(text)
         self.route = route
 

@@ -22,6 +22,7 @@ from tunematrix.evidence.events import (
     DeviceMemory,
     EvaluationPasses,
     Event,
+    FetchedFile,
     Launched,
     LoggedPreference,
     LoggedStep,
@@ -37,6 +38,7 @@ from tunematrix.evidence.events import (
     StepAdapter,
     StepBegun,
     StepCache,
+    StepFetched,
     StepGrammar,
     StepLoss,
     StepMerged,
@@ -172,6 +174,27 @@ def taught(run: Run) -> Run:
             StepMerged("dpo", 0.45, 0.5, 0.5),
             StepTrained("dpo", 4, 0, 28, 28, "preference", 0.5, 0.9, (0.7, 0.6, 0.5, 0.4)),
             StepSaved("dpo", 0.9),
+        )
+    )
+
+
+@pytest.fixture
+def fetching(run: Run) -> Run:
+    """A pipeline whose only step has downloaded a large file and a small one."""
+    model = {"repo": "good/tiny", "files": ["*"], "output_dir": "tiny"}
+    steps = {"download": {"models": [model]}}
+    commit = "c" * 40
+    files = (
+        FetchedFile("config.json", 23, "", "b" * 40, "1" * 64, "1" * 64, "b" * 40),
+        FetchedFile("model.safetensors", 3_000, "2" * 64, "", "2" * 64, "2" * 64, "d" * 40),
+    )
+    return (
+        run.configured(recipe={"owes": ("process", "pipeline")}, steps=steps)
+        .asked(recipe="pipeline", steps=PipelineSteps.model_validate(steps))
+        .recording(
+            StepFetched(
+                "download", "good/tiny", "main", "http://hub", commit, commit, "tiny", files
+            )
         )
     )
 

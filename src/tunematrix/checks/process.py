@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from tunematrix.checks.bound import Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed
-from tunematrix.evidence.events import Command, Finished, LogSource, Raised, RankEnded
+from tunematrix.evidence.events import Command, Finished, LogSource, Raised, RankEnded, StepProblem
 from tunematrix.evidence.evidence import Evidence
 
 TRACEBACK = "Traceback (most recent call last):"
@@ -27,7 +27,7 @@ SIGNALS = {
 @check(
     name="exit",
     group="process",
-    reads=(Finished, Raised, RankEnded),
+    reads=(Finished, Raised, RankEnded, StepProblem),
     bug=(
         "a TypeError when an adapter is attached to a quantized model "
         "([peft#2285](https://github.com/huggingface/peft/issues/2285), "
@@ -58,8 +58,7 @@ def exit_status(evidence: Evidence, claim: Claim) -> Judgement:
         state, cause = end.signal, SIGNALS.get(end.signal, "ended by a signal") + last
     elif raised is not None:
         state = f"exit code {end.code}"
-        phase = f" while in {raised.phase}" if raised.phase else ""
-        cause = f"{raised.exception[0]}{phase}: {raised.message}"
+        cause = _raised(raised, evidence.one(StepProblem), claim)
     elif end.code != 0:
         state, cause = f"exit code {end.code}", _cut_short(evidence, last)
     elif evidence.one(Finished) is None:
@@ -70,6 +69,13 @@ def exit_status(evidence: Evidence, claim: Claim) -> Judgement:
     else:
         return judge_by(bound, "exit code 0", "")
     return judge_by(bound, state, cause, provided=False)
+
+
+def _raised(raised: Raised, problem: StepProblem | None, claim: Claim) -> str:
+    if problem is not None:  # the spec is to blame, or what an entry of it names
+        return str(claim.spec.problem(("steps", problem.name, *problem.route), problem.text))
+    phase = f" while in {raised.phase}" if raised.phase else ""
+    return f"{raised.exception[0]}{phase}: {raised.message}"
 
 
 def _cut_short(evidence: Evidence, last: str) -> str:

@@ -40,6 +40,7 @@ MODULES = (
     "command",
     "preference",
     "generation",
+    "fetching",
     "chain",
     "pipeline",
     "serving",

@@ -31,7 +31,7 @@ from tunematrix.configuration import OPTION_MODELS
 from tunematrix.configuration.reference import option_schema
 from tunematrix.errors import BadInput, NothingTested, did_you_mean, nearest
 from tunematrix.matrix.cells import resolve
-from tunematrix.matrix.plan import Plan
+from tunematrix.matrix.plan import Plan, network
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import adhoc_specs
@@ -171,7 +171,10 @@ def _refuse_settings(paths: Sequence[Path]) -> None:
 
 
 def _as_text(found: Plan) -> str:
-    lines = [cell.id for cell in found.cells]
+    lines = [
+        f"{cell.id}  needs a network: {address}" if (address := network(cell)) else cell.id
+        for cell in found.cells
+    ]
     lines += [
         f"{one.id}  = {', '.join(arm.cell.id for arm in one.arms)}" for one in found.relations
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,12 +14,28 @@ from pydantic_core import PydanticCustomError
 from tunematrix.configuration.section import Names, NonEmpty, Section
 
 HUB = "https://huggingface.co"
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Variables in which the Hub's client looks for a token by itself."""
+_YES = {"1", "ON", "YES", "TRUE"}  # as the client reads it
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
 def hub_address(environ: Mapping[str, str]) -> str:
     """Return the address of the hub that is asked."""
     return environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+
+
+def network_needed(environ: Mapping[str, str]) -> str | None:
+    """Return the address that a download asks; None where that is this machine, or nobody."""
+    if environ.get("HF_HUB_OFFLINE", "").upper() in _YES:
+        return None
+    address = hub_address(environ)
+    host = urlsplit(address).hostname or ""
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        is_here = host == "localhost"
+    return None if is_here else address
 
 
 def _from_environment(token: str) -> str:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# A word, or one of several models of the step `download`: `{download.tiny-1.5}`.
+_NAME = r"\w+|download\.[^{}]+"
 # `{{name}}` is no variable, and `${NAME}` one of the environment, which stays as it is.
-_VARIABLE = re.compile(r"\{\{\w+\}\}|(?<!\$)\{(\w+)\}")
-_BRACES = re.compile(r"(?<!\$)\{(\w+)\}")
+_VARIABLE = re.compile(rf"\{{\{{(?:{_NAME})\}}\}}|(?<!\$)\{{({_NAME})\}}")
+_BRACES = re.compile(rf"(?<!\$)\{{({_NAME})\}}")
 
 
 def variables_in(text: str) -> Iterator[str]:

@@ -178,6 +178,8 @@ def _restored(value: Any, hint: Any) -> object:
     if hint is float and type(value) is int:
         return float(value)
     if origin is UnionType:
+        if type(value) in arguments:
+            return value
         (inner,) = set(arguments) - {NoneType}
         return None if value is None else _restored(value, inner)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunematrix.configuration.download import network_needed
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
 from tunematrix.matrix.cells import Cell, Exclusion, repeats, resolve, split
@@ -151,7 +153,15 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
         "overrides": dict(cell.overrides),
         "gpu_requirement": cell.spec.gpu_requirement,
         "timeout": cell.spec.timeout,
+        "network": network(cell),
     }
+
+
+def network(cell: Cell) -> str | None:
+    """Return the address beyond this machine that a cell asks; None where it asks none."""
+    steps = cell.spec.steps
+    fetches = steps is not None and steps.download is not None
+    return network_needed(os.environ) if fetches else None
 
 
 def _option_as_json(option: str | tuple[str, ...]) -> str | list[str]:

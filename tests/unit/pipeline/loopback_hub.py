@@ -47,6 +47,7 @@ class Hub:
 
     Attributes:
         begun: set once a file of good/slow is asked for; it comes once `going_on` is set.
+        more: files of further repositories, by their names; these have one commit.
     """
 
     endpoint: str = ""
@@ -54,6 +55,12 @@ class Hub:
     counts: dict[str, int] = field(default_factory=dict)
     begun: threading.Event = field(default_factory=threading.Event)
     going_on: threading.Event = field(default_factory=threading.Event)
+    more: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def files(self, repo: str, commit: str) -> dict[str, bytes]:
+        """What a repository has at a commit; `@older` behind its name stands for that one."""
+        is_older = commit == OLDER or repo.endswith("@older")
+        return self.more.get(repo, OLDER_FILES if is_older else FILES)
 
     def asked(self, method: str, part: str) -> list[Request]:
         """The requests of a method whose path has a part."""
@@ -160,7 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in known:
             self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
             return
-        files = OLDER_FILES if known[revision] == OLDER else FILES
+        if repo == "faulty/behind":  # as a mirror does that knows its newest commit alone
+            known = dict.fromkeys(known, COMMIT)
+        if (repo, revision) == ("good/moving", "main") and not self.hub.times(repo):
+            known["main"] = OLDER
+        files = self.hub.files(repo, known[revision])
         if len(parts) > 4 and parts[4] == "tree":
             tree = [_entry(path, content) for path, content in files.items()]
             if repo == "faulty/escaping":
@@ -175,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def resolve(self, repo: str, commit: str, path: str) -> None:
         """Answer /REPO/resolve/COMMIT/PATH: the file, or where it lies."""
-        content = (OLDER_FILES if commit == OLDER else FILES)[path]
+        content = self.hub.files(repo, commit)[path]
         about = {"X-Repo-Commit": commit}
         if repo == "faulty/circling":
             self.reply(302, b"", {**about, "Location": self.path})
@@ -194,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
     def body(self, repo: str, path: str, about: dict[str, str]) -> None:
         """Send a file, or what a faulty repository has in its place."""
         fault = repo.removeprefix("faulty/").removesuffix("@older")
-        content = (OLDER_FILES if repo.endswith("@older") else FILES)[path]
+        content = self.hub.files(repo, "")[path]
         if self.command == "GET":
             if fault == "endless":
                 self.endless(content, about)

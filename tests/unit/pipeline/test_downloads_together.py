@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +120,6 @@ def test_folders_of_their_own(place: Place) -> None:
     with begun(place):
         assert place.hub.begun.wait(60)
         place.write("good/tiny")
-        elsewhere = place.run("models.0.output_dir=elsewhere")
+        elsewhere = replace(place, into=place.root / "elsewhere").run()
         assert elsewhere.code == 0, elsewhere.text
         assert "waiting" not in elsewhere.text

@@ -41,6 +41,7 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
+    FetchedFile,
     Served,
     ServedAnswer,
     ServerEnded,
@@ -48,6 +49,7 @@ from tunematrix.evidence.events.pipeline import (
     StepBegun,
     StepCache,
     StepDone,
+    StepFetched,
     StepGrammar,
     StepMerged,
     StepProblem,
@@ -152,6 +154,7 @@ Event = (
     | StepBegun
     | StepCache
     | StepDone
+    | StepFetched
     | StepGrammar
     | StepMerged
     | StepProblem
@@ -186,6 +189,7 @@ __all__ = [
     "Evaluation",
     "EvaluationPasses",
     "Event",
+    "FetchedFile",
     "Finished",
     "Generation",
     "Held",
@@ -224,6 +228,7 @@ __all__ = [
     "StepBegun",
     "StepCache",
     "StepDone",
+    "StepFetched",
     "StepGrammar",
     "StepLoss",
     "StepMerged",

@@ -1,19 +1,21 @@
 """The steps of a pipeline, one after the other in one process; later ones read what earlier left.
 
 `{tmp_path}` in their settings is the run's own folder, and the name of an earlier step the folder
-that it wrote to.
+that it wrote to. Tokens of the Hub are in the environment of the steps that name them alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from hydra.utils import instantiate
 
 from tunematrix.configuration import Configuration
+from tunematrix.configuration.download import TOKENS
 from tunematrix.configuration.steps import PipelineStep, PipelineSteps
 from tunematrix.configuration.variables import filled
 from tunematrix.errors import WrongSetting, did_you_mean
@@ -38,22 +40,34 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     backend: TorchBackend = instantiate(config.backend.implementation)
     variables = {"tmp_path": str(output_dir)}
     pipeline = config.steps or PipelineSteps()
+    secrets = {*TOKENS, *(v for _, step in _named(pipeline) for v in step.token_variables)}
     for name, given in _named(pipeline):
         try:
             settings = _with_values(given, variables)
-            own = settings.own
-            folder = Path(own.output_dir or output_dir / name).expanduser()
-            if not pipeline.dry_run:
-                folder.mkdir(parents=True, exist_ok=True)
-            threads = getattr(own, "threads", 0) or os.cpu_count() or 1
-            events.write(Determinants(backend.begin(getattr(own, "seed", 0), threads)))
+            own, folders = settings.own, settings.folders(name, output_dir)
+            folder = next(iter(folders.values()))
+            if settings.computes:
+                if not pipeline.dry_run:
+                    folder.mkdir(parents=True, exist_ok=True)
+                threads = getattr(own, "threads", 0) or os.cpu_count() or 1
+                events.write(Determinants(backend.begin(getattr(own, "seed", 0), threads)))
             job = StepJob(name, config, events, folder, pipeline.resume, pipeline.dry_run)
-            with events.phase(name):
+            with events.phase(name), _without(secrets.difference(settings.token_variables)):
                 _body(name)(settings, job)
         except WrongSetting as error:
             events.write(StepProblem(name, error.route, str(error)))
             raise
-        variables[name] = str(folder)
+        variables |= {name: str(folder) for name, folder in folders.items()}
+
+
+@contextmanager
+def _without(variables: Iterable[str]) -> Iterator[None]:
+    """Keep variables of the environment from a step, and from all that it starts."""
+    kept = {name: os.environ.pop(name) for name in variables if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _named(pipeline: PipelineSteps) -> Iterator[tuple[str, PipelineStep]]:
