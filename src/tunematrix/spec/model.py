@@ -213,7 +213,8 @@ class Spec(Section):
     steps: PipelineSteps | None = Field(
         None,
         description="Steps of the recipe pipeline, in one cell. In their texts, {sft} is the "
-        "folder that the step sft has written to, and {tmp_path} one for all of them.",
+        "folder that the step sft has written to, {download} that of a model that was downloaded, "
+        "and {tmp_path} one for all of them.",
     )
 
     _source: Source = PrivateAttr(default_factory=Source)
