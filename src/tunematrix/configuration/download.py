@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from tunematrix.configuration.section import Names, NonEmpty, Section
+from tunematrix.configuration.section import Names, NonEmpty, PipelineStep, Section
 
 HUB = "https://huggingface.co"
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -104,4 +105,31 @@ class DownloadConfig(Section):
                 text = "is also the output_dir of another model; give each its own"
                 context = {"route": ("models", index, "output_dir")}
                 raise PydanticCustomError("same_folder", text, context)
+        return self
+
+
+class DownloadStep(PipelineStep, DownloadConfig):
+    """The config of `tunematrix download`, as a step before others."""
+
+    computes: ClassVar[bool] = False
+
+    @property
+    def token_variables(self) -> tuple[str, ...]:
+        """The one that holds its token."""
+        return (self.huggingface.token_variable,)
+
+    def folders(self, name: str, below: Path) -> dict[str, Path]:
+        """Return where each model lies; one that is alone bears the step's name as well."""
+        folders = [Path(model.output_dir).expanduser() for model in self.models]
+        named = {f"{name}.{folder.name}": folder for folder in folders}
+        return {name: folders[0], **named} if len(folders) == 1 else named
+
+    @model_validator(mode="after")
+    def _have_names_of_their_own(self) -> Self:
+        names = [Path(model.output_dir).name for model in self.models]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                text = "ends as another model's does, and later steps tell them by that; rename it"
+                context = {"route": ("models", index, "output_dir")}
+                raise PydanticCustomError("same_name", text, context)
         return self

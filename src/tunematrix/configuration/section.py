@@ -1,8 +1,9 @@
-"""The base of all models read from YAML: frozen sections, and the texts and lists in them."""
+"""The bases of all models read from YAML: frozen sections, and the texts and lists in them."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
@@ -12,6 +13,37 @@ class Section(BaseModel):
     """Base of all models read from YAML: frozen, no unknown keys, no conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PipelineStep(Section):
+    """The config of one step.
+
+    Attributes:
+        section: the one that says what the step does, and so where it writes; empty where the step
+            has no section of that kind.
+        computes: whether it needs the cell's device.
+    """
+
+    section: ClassVar[str] = ""
+    computes: ClassVar[bool] = True
+
+    @property
+    def token_variables(self) -> tuple[str, ...]:
+        """Variables of the environment whose secrets it needs."""
+        return ()
+
+    @property
+    def own(self) -> Any:
+        """That section, or the step itself; it has an output_dir."""
+        return getattr(self, self.section) if self.section else self
+
+    def folders(self, name: str, below: Path) -> dict[str, Path]:
+        """Return where it writes, by what later steps call that.
+
+        Args:
+            name: the step's. below: the cell's own folder, for what has no other.
+        """
+        return {name: Path(self.own.output_dir or below / name).expanduser()}
 
 
 Item = TypeVar("Item")

@@ -6,14 +6,13 @@ The names are those that users' configs have. A step reads files and writes file
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
-from tunematrix.configuration.download import DownloadConfig
-from tunematrix.configuration.section import NonEmpty, Section
+from tunematrix.configuration.download import DownloadStep
+from tunematrix.configuration.section import NonEmpty, PipelineStep, Section
 
 FloatLike = Annotated[float, Strict(False)]
 Device = Literal["cpu", "cuda", "mps", "mlx"]
@@ -148,64 +147,6 @@ class DpoExpectations(Section):
         le=1,
         description="Least mean probability of the chosen answer, of the two, at the end.",
     )
-
-
-class PipelineStep(Section):
-    """The config of one step.
-
-    Attributes:
-        section: the one that says what the step does, and so where it writes; empty where the step
-            has no section of that kind.
-        computes: whether it needs the cell's device.
-    """
-
-    section: ClassVar[str] = ""
-    computes: ClassVar[bool] = True
-
-    @property
-    def token_variables(self) -> tuple[str, ...]:
-        """Variables of the environment whose secrets it needs."""
-        return ()
-
-    @property
-    def own(self) -> Any:
-        """That section, or the step itself; it has an output_dir."""
-        return getattr(self, self.section) if self.section else self
-
-    def folders(self, name: str, below: Path) -> dict[str, Path]:
-        """Return where it writes, by what later steps call that.
-
-        Args:
-            name: the step's. below: the cell's own folder, for what has no other.
-        """
-        return {name: Path(self.own.output_dir or below / name).expanduser()}
-
-
-class DownloadStep(PipelineStep, DownloadConfig):
-    """The config of `tunematrix download`, as a step before others."""
-
-    computes: ClassVar[bool] = False
-
-    @property
-    def token_variables(self) -> tuple[str, ...]:
-        """The one that holds its token."""
-        return (self.huggingface.token_variable,)
-
-    def folders(self, name: str, below: Path) -> dict[str, Path]:
-        """Return where each model lies; one that is alone bears the step's name as well."""
-        folders = [Path(model.output_dir).expanduser() for model in self.models]
-        named = {f"{name}.{folder.name}": folder for folder in folders}
-        return {name: folders[0], **named} if len(folders) == 1 else named
-
-    @model_validator(mode="after")
-    def _have_names_of_their_own(self) -> Self:
-        names = [Path(model.output_dir).name for model in self.models]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                text = "ends as another model's does, and later steps tell them by that; rename it"
-                context = {"route": ("models", index, "output_dir")}
-                raise PydanticCustomError("same_name", text, context)
-        return self
 
 
 class SftStep(PipelineStep):

@@ -120,6 +120,8 @@ def _alone(number: int, job: DownloadJob, say: Callable[[Message], None]) -> Ite
         except Timeout:
             say(Waiting(number))
             lock.acquire()
+        except NotImplementedError:
+            say(Remark("this disk knows no locks: another download at the same time isn't noticed"))
     try:
         yield
     finally:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunematrix.configuration.steps import PipelineStep, PipelineSteps
+from tunematrix.configuration.section import PipelineStep
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.variables import kept
 from tunematrix.environments.table import Environment
 from tunematrix.errors import (

@@ -24,6 +24,7 @@ from tunematrix.evidence.events.command import (
     RankEnded,
     Repository,
 )
+from tunematrix.evidence.events.fetching import FetchedFile, StepFetched
 from tunematrix.evidence.events.model import (
     BaseWeights,
     Evaluation,
@@ -41,7 +42,6 @@ from tunematrix.evidence.events.model import (
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
-    FetchedFile,
     Served,
     ServedAnswer,
     ServerEnded,
@@ -49,7 +49,6 @@ from tunematrix.evidence.events.pipeline import (
     StepBegun,
     StepCache,
     StepDone,
-    StepFetched,
     StepGrammar,
     StepMerged,
     StepProblem,

@@ -16,7 +16,8 @@ from hydra.utils import instantiate
 
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.download import TOKENS
-from tunematrix.configuration.steps import PipelineStep, PipelineSteps
+from tunematrix.configuration.section import PipelineStep
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.variables import filled
 from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.evidence.events import Determinants, StepProblem

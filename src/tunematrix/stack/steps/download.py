@@ -10,8 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tunematrix.configuration.download import hub_address
-from tunematrix.configuration.steps import DownloadStep
+from tunematrix.configuration.download import DownloadStep, hub_address
 from tunematrix.errors import BadInput, MachineProblem, WrongSetting
 from tunematrix.evidence.events import FetchedFile, StepBegun, StepFetched, StepProblem
 from tunematrix.hub.events import Done, Listed, Message, Remark, RemoteFile, Stopped, Waiting
