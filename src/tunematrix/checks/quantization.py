@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 from tunematrix.checks.arithmetic import relative, severity, tolerance
 from tunematrix.checks.bound import AtMost, Between, Near
@@ -125,16 +126,8 @@ def base_weights(evidence: Evidence, claim: Claim) -> Judgement:
     if seen is None or not (seen.layers or seen.others):
         return missing("weights that the checkpoint has as well")
     unit = tolerance(UNIT, _dtypes(claim))
-    theory = _theory(claim)
-    rounding = theory.rounding
-    low, high = _band(claim)
-    rows = [(name, error, 0.0, unit) for name, error in seen.others]
-    if rounding is not None or claim.config.quantizer.theory == PLAIN:
-        rows += [
-            (name, error, low * due, math.hypot(high * due, 2 * unit if due else unit))
-            for name, error, due in seen.layers
-        ]
-    if rounding is not None and not seen.groups:
+    rows = list(weight_rows(seen, claim, unit, _band(claim)))
+    if _theory(claim).rounding is not None and not seen.groups:
         return missing("groups of quantized weights")
     tensors = len(rows)
     limit = GROUP_LIMIT if _is_toy(claim) else GROUP_LIMIT_ELSEWHERE
@@ -142,7 +135,7 @@ def base_weights(evidence: Evidence, claim: Claim) -> Judgement:
         (f"a group of {name}", error, 0.0, math.hypot(limit * due, GROUP_CASTS * unit))
         for name, error, due in seen.groups
     ]
-    name, error, least, most = max(rows, key=lambda row: _excess(*row[1:]))
+    name, error, least, most = worst_weight(rows)
     message = (
         f"{name} of the loaded base is off its checkpoint by {error:.4g} of its norm; rounding it "
         f"plainly to this format would make {least:.4g} to {most:.4g}: another format, other "
@@ -150,6 +143,29 @@ def base_weights(evidence: Evidence, claim: Claim) -> Judgement:
     )
     bound = Between(least, most, note=f"for {name}, the worst of {tensors} tensors")
     return judge_by(bound, error, message)
+
+
+def weight_rows(
+    seen: BaseWeights, claim: Claim, unit: float, band: tuple[float, float]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yield name, error, least and largest error of each tensor.
+
+    `unit` is the largest relative error of a tensor that is only cast; `band` the least and the
+    largest error of a quantized layer, of what plain rounding makes.
+    """
+    low, high = band
+    for name, error in seen.others:
+        yield name, error, 0.0, unit
+    if _theory(claim).rounding is not None or claim.config.quantizer.theory == PLAIN:
+        for name, error, due in seen.layers:
+            yield name, error, low * due, math.hypot(high * due, 2 * unit if due else unit)
+
+
+def worst_weight(
+    rows: Iterable[tuple[str, float, float, float]],
+) -> tuple[str, float, float, float]:
+    """Return the row that uses up most of its room, or is furthest beyond it."""
+    return max(rows, key=lambda row: _excess(*row[1:]))
 
 
 @check(

@@ -42,6 +42,7 @@ MODULES = (
     "generation",
     "fetching",
     "chain",
+    "exporting",
     "pipeline",
     "serving",
     "parity",

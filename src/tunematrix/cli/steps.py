@@ -1,4 +1,4 @@
-"""The verbs `sft`, `dpo`, `generate`, `serve`: a step of a pipeline, with one's own config."""
+"""The verbs `sft`, `dpo`, `finalize`, `generate`, `serve`: steps of a pipeline, with own configs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import typer
 
 from tunematrix.cli.app import Verb, app, screen
 from tunematrix.configuration.section import Section
-from tunematrix.configuration.steps import DpoStep, GenerateStep, ServeStep, SftStep
+from tunematrix.configuration.steps import (
+    DpoStep,
+    FinalizeStep,
+    GenerateStep,
+    ServeStep,
+    SftStep,
+)
 from tunematrix.errors import Interrupted
 from tunematrix.pipeline.carrying import Wish, carry_step
 from tunematrix.pipeline.settings import read_settings
@@ -43,6 +49,7 @@ Assignments: TypeAlias = Annotated[
 ]
 
 _LEFT = {
+    "finalize": "run the same command again",
     "generate": "nothing of it is kept: run the same command again",
     "serve": "the server has ended, too",
 }
@@ -85,6 +92,25 @@ def dpo(
     """
     wish = Wish("dpo", resume, dry_run)
     _carry(config, DpoStep, assignments, device, wish, verbose=verbose)
+
+
+@app.command(cls=Verb)
+def finalize(
+    config: ConfigOption,
+    assignments: Assignments = None,
+    device: DeviceOption = "",
+    dry_run: DryRunOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Merge an adapter, quantize if asked to, and export a whole model.
+
+    Writes a folder that transformers loads by itself. It is loaded
+    again, and held layer by layer against the base and the adapter.
+
+    Example: tunematrix finalize --config finalize.yaml tmp_path=/data
+    """
+    wish = Wish("finalize", dry_run=dry_run)
+    _carry(config, FinalizeStep, assignments, device, wish, verbose=verbose)
 
 
 @app.command(cls=Verb)

@@ -1,4 +1,4 @@
-"""What the steps of a pipeline are told: the configs of download, sft, dpo, generate and serve.
+"""What the steps of a pipeline are told: the configs of download, sft, dpo, finalize and so on.
 
 The names are those that users' configs have. A step reads files and writes files; texts may hold
 `{variables}`, which are filled in before a step begins.
@@ -177,6 +177,31 @@ class DpoStep(PipelineStep):
     )
 
 
+class ExportSettings(Section):
+    """The section `export` of a config of `tunematrix finalize`."""
+
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type of the weights that aren't quantized."
+    )
+    quantizer: str = Field(
+        "",
+        description="How the weights of linear layers are stored: none, bnb-nf4, bnb-int8, "
+        "torchao-int4 or torchao-int8. A spec leaves it out: there it is the cell's.",
+    )
+    threads: int = Field(0, ge=0, description="Threads on a CPU; 0: as many as it has cores.")
+    output_dir: str = Field("", description="Folder that gets the model, with its tokenizer.")
+
+
+class FinalizeStep(PipelineStep):
+    """The config of `tunematrix finalize`."""
+
+    section: ClassVar[str] = "export"
+
+    model: ModelFolder = Field(description="The model that it begins with.")
+    export: ExportSettings = Field(default_factory=ExportSettings, description="How it is written.")
+    device: Device | None = Field(None, description=DEVICE)
+
+
 class ReferenceScorer(Section):
     """A model that judges texts by their perplexity."""
 
@@ -249,6 +274,7 @@ class PipelineSteps(Section):
     download: DownloadStep | None = Field(None, description="Fetching models from the Hub.")
     sft: SftStep | None = Field(None, description="Fine-tuning.")
     dpo: DpoStep | None = Field(None, description="Aligning.")
+    finalize: FinalizeStep | None = Field(None, description="Merging, quantizing and exporting.")
     generate: GenerateStep | None = Field(None, description="Writing answers.")
     serve: ServeStep | None = Field(None, description="Serving.")
     resume: str = Field(

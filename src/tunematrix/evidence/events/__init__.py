@@ -24,6 +24,7 @@ from tunematrix.evidence.events.command import (
     RankEnded,
     Repository,
 )
+from tunematrix.evidence.events.exporting import AdapterShare, StepExported, StepKept
 from tunematrix.evidence.events.fetching import FetchedFile, StepFetched
 from tunematrix.evidence.events.model import (
     BaseWeights,
@@ -153,8 +154,10 @@ Event = (
     | StepBegun
     | StepCache
     | StepDone
+    | StepExported
     | StepFetched
     | StepGrammar
+    | StepKept
     | StepMerged
     | StepProblem
     | StepProgress
@@ -171,6 +174,7 @@ __all__ = [
     "AdapterDropout",
     "AdapterFormula",
     "AdapterScale",
+    "AdapterShare",
     "Attached",
     "AttentionKernels",
     "BaseWeights",
@@ -227,8 +231,10 @@ __all__ = [
     "StepBegun",
     "StepCache",
     "StepDone",
+    "StepExported",
     "StepFetched",
     "StepGrammar",
+    "StepKept",
     "StepLoss",
     "StepMerged",
     "StepProblem",

@@ -65,6 +65,12 @@ class TorchQuantizer(Protocol):
     def settings(self, placement: Placement) -> dict[str, Any] | None:
         """Return what `from_pretrained` takes to store its way; None where it knows no way."""
 
+    unexportable: str
+    """Why transformers alone can't save a model stored its way and load it; "" where it can."""
+
+    def export_settings(self, placement: Placement) -> dict[str, Any]:
+        """Return what `from_pretrained` takes so that what it loads can be saved."""
+
     def ready_to_merge(self, attached: PeftModel) -> None:
         """Tell an adapted model's layers what they must know to be merged."""
 
@@ -76,6 +82,7 @@ class InMemory:
     """How an adapter is merged where what comes of it can't be saved and loaded."""
 
     in_place = False
+    unexportable = "transformers has no loader for what it would save"
 
     def quantize(self, model: nn.Module, linears: Sequence[str]) -> None:
         """Refuse: this library quantizes as it loads."""
@@ -84,6 +91,10 @@ class InMemory:
     def settings(self, placement: Placement) -> dict[str, Any] | None:
         """Return none: transformers doesn't load it."""
         return None
+
+    def export_settings(self, placement: Placement) -> dict[str, Any]:
+        """Return what transformers takes to load it, which for most is enough to save it."""
+        return self.settings(placement) or {}
 
     def ready_to_merge(self, attached: PeftModel) -> None:
         """Leave everything as it is."""
@@ -97,6 +108,8 @@ class InMemory:
 
 class ThroughTransformers(InMemory):
     """How an adapter is merged where transformers saves and loads what comes of it."""
+
+    unexportable = ""
 
     def merge(self, attached: PeftModel, folder: Path, placement: Placement) -> nn.Module:
         """Merge an adapter in, save a checkpoint, and load that."""
@@ -113,6 +126,19 @@ def from_pretrained(path: Path, placement: Placement, **settings: Any) -> PreTra
         trust_remote_code=False,
         local_files_only=True,
         **settings,
+    )
+    return model
+
+
+def from_saved(path: Path, device: str) -> PreTrainedModel:
+    """Load a model as it was saved, quantized or not: safetensors only, no remote code."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        path,
+        **{dtype_keyword(): "auto"},
+        device_map=device,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
     )
     return model
 

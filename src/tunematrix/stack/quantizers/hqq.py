@@ -26,6 +26,7 @@ class Hqq(InMemory):
     """
 
     prepares_for_kbit = False
+    unexportable = "transformers 5 neither saves nor loads hqq's layers"
 
     def __init__(
         self, bits: int, group_size: int, through: Literal["hqq", "transformers"] = "hqq"

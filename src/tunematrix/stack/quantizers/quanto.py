@@ -27,6 +27,7 @@ class Quanto(InMemory):
 
     prepares_for_kbit = False
     in_place = True
+    unexportable = "transformers doesn't save quanto's layers"
 
     def __init__(self, bits: int) -> None:
         self.bits = bits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -11,7 +12,7 @@ from peft.tuners.lora.torchao import TorchaoLoraLinear
 from torch import nn
 from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerGroup
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TorchAoConfig
 
 from tunematrix.stack.quantizers.common import InMemory, Placement, from_pretrained, own_tensors
 
@@ -26,6 +27,7 @@ class TorchAo(InMemory):
 
     prepares_for_kbit = False
     in_place = True
+    unexportable = ""
 
     def __init__(self, bits: int, group_size: int = 32) -> None:
         self.bits = bits
@@ -46,6 +48,11 @@ class TorchAo(InMemory):
         """Let torchao's weight tensor dequantize itself."""
         weight: torch.Tensor = layer.get_parameter("weight").dequantize()
         return weight
+
+    def export_settings(self, placement: Placement) -> dict[str, Any]:
+        """Return torchao's own configuration, in transformers' words, and the device."""
+        config = TorchAoConfig(self._config())
+        return {"quantization_config": config, "device_map": placement.device}
 
     def ready_to_merge(self, attached: PeftModel) -> None:
         """Say how layers are quantized again, which PEFT reads off transformers' loader alone."""

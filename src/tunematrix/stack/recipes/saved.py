@@ -55,6 +55,9 @@ def _of_the_tokenizer(folder: Path, trained: PreTrainedTokenizerBase) -> Iterato
         before, after = (getattr(one, what, None) for one in (trained, loaded))
         if before != after:
             yield f"{TOKENIZER}: {what} {_short(before)} → {_short(after)}"
+    words, found = trained.get_vocab().items(), loaded.get_vocab().items()
+    if apart := len(words ^ found):
+        yield f"{TOKENIZER}: another vocabulary, by {apart} entries"
     before, after = (one(TEXT, add_special_tokens=True).input_ids for one in (trained, loaded))
     if before != after:
         yield f"{TOKENIZER}: a text of {len(before)} tokens → {len(after)}, or others"

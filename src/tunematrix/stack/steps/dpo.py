@@ -40,6 +40,7 @@ def run(settings: DpoStep, job: StepJob) -> None:
     line = Line()
     with job.said(line):
         source = opening.find(settings.model.path, job.config)
+        opening.require_plain(source, job)
         fields = settings.dataset
         rows, asked = data.read(
             fields,

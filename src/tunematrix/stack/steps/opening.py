@@ -25,13 +25,20 @@ from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepBegun
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.common import describe
-from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
+from tunematrix.stack.quantizers.common import (
+    Placement,
+    TorchQuantizer,
+    from_pretrained,
+    from_saved,
+)
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.toyworld import models
 from tunematrix.stack.toyworld.checkpoint import UnusableCheckpoint, checked
 
 ROUTE = ("model", "path")
 ADAPTER = "adapter_config.json"
+OPENED = ("bitsandbytes", "torchao")
+"""What transformers calls the libraries whose quantized models can be opened here."""
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What libraries raise for the folder of a model that isn't what it says."""
 _TOKENIZER = "tokenizer_config.json"
@@ -46,11 +53,13 @@ class ModelSource:
     Attributes:
         path: the folder that it was given.
         base: folder of the base model; adapter: that of the adapter over it, None for none.
+        quantized: what the base was quantized by when it was saved; empty for nothing.
     """
 
     path: Path
     base: Path
     adapter: Path | None = None
+    quantized: str = ""
 
 
 def find(path: str, config: Configuration) -> ModelSource:
@@ -67,14 +76,46 @@ def find(path: str, config: Configuration) -> ModelSource:
     try:
         if not (folder / ADAPTER).is_file():
             found = models.resolve(path, Path(config.cache_dir or ".")).resolve()
-            return ModelSource(found, found)
+            return ModelSource(found, found, quantized=_quantized_by(found))
         base = _base_of(folder)
         if not any(folder.glob("*.safetensors")):
             text = "has adapter_config.json and no adapter_model.safetensors; save it again"
             raise WrongSetting(ROUTE, f"{path}: {text}")
-        return ModelSource(folder.resolve(), checked(base), folder.resolve())
+        quantized = _quantized_by(checked(base))
+        return ModelSource(folder.resolve(), base, folder.resolve(), quantized)
     except UnusableCheckpoint as error:
         raise WrongSetting(ROUTE, error.said) from None
+
+
+def require_plain(source: ModelSource, job: StepJob) -> None:
+    """See that a model's weights are as they were trained.
+
+    Raises:
+        WrongSetting: they were quantized when it was saved.
+    """
+    if source.quantized:
+        text = f"{source.base} is quantized already, by {source.quantized}, and {job.name} would"
+        advice = "give the folder of the model that it was made from"
+        raise WrongSetting(ROUTE, f"{text} quantize what is rounded, or train over it; {advice}")
+
+
+def _quantized_by(base: Path) -> str:
+    """Return the library that a model was quantized by; "" for none.
+
+    Raises:
+        WrongSetting: it is one that can't be opened here.
+    """
+    try:
+        settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        found = settings.get("quantization_config") or {}
+        name = str(found.get("quant_method", "")) if found else ""
+    except (OSError, ValueError, AttributeError) as error:
+        text = f"{base / 'config.json'} can't be read ({type(error).__name__})"
+        raise WrongSetting(ROUTE, f"{text}; save or fetch the model again") from None
+    if not found or name in OPENED:
+        return name
+    text = f"{base} is quantized by {name or 'an unnamed method'}; of quantized models, those that"
+    raise WrongSetting(ROUTE, f"{text} finalize writes can be opened: {', '.join(OPENED)}")
 
 
 def unreadable(path: str, error: BaseException) -> WrongSetting:
@@ -162,10 +203,48 @@ def load(source: ModelSource, config: Configuration, dtype: str = "float32") -> 
     weights = getattr(torch, dtype)
     device = config.backend.device
     placement = Placement(device, weights, weights, Path(config.cache_dir or "."))
-    model: nn.Module = from_pretrained(source.base, placement).to(device)
+    model: nn.Module = (
+        unquantized(from_saved(source.base, device)).to(weights)
+        if source.quantized
+        else from_pretrained(source.base, placement).to(device)
+    )
     if source.adapter is not None:
         model = PeftModel.from_pretrained(model, str(source.adapter))
     return model.eval()
+
+
+def load_served(source: ModelSource, config: Configuration, dtype: str) -> nn.Module:
+    """Load what a server will: a quantized model as it was saved, and any other as `load` does."""
+    if source.quantized and source.adapter is None:
+        return from_saved(source.base, config.backend.device).eval()
+    return load(source, config, dtype)
+
+
+def unquantized(model: PreTrainedModel) -> PreTrainedModel:
+    """Put the weights that a model's quantized layers stand for in their place."""
+    packed = [
+        (layer, name, parameter)
+        for layer in model.modules()
+        for name, parameter in layer.named_parameters(recurse=False)
+        if hasattr(parameter, "__tensor_flatten__")
+    ]
+    if not packed:
+        model.dequantize()
+        return model
+    for layer, name, parameter in packed:
+        setattr(layer, name, nn.Parameter(parameter.dequantize()))
+    # transformers has no word for this with torchao's tensors.
+    model.hf_quantizer.remove_quantization_config(model)
+    return model
+
+
+def merged(source: ModelSource, config: Configuration) -> nn.Module:
+    """Load a model in float32, its adapter merged into it if it has one."""
+    model = load(source, config)
+    if not isinstance(model, PeftModel):
+        return model
+    whole: nn.Module = model.merge_and_unload(safe_merge=True)
+    return whole
 
 
 def save_merged(source: ModelSource, config: Configuration, folder: Path) -> Path:
@@ -176,9 +255,6 @@ def save_merged(source: ModelSource, config: Configuration, folder: Path) -> Pat
     """
     if source.adapter is None:
         return source.base
-    model = load(source, config)
-    assert isinstance(model, PeftModel)
-    merged = model.merge_and_unload(safe_merge=True)
-    merged.save_pretrained(folder)
+    merged(source, config).save_pretrained(folder)
     tokenizer_of(source).save_pretrained(folder)
     return folder

@@ -164,7 +164,7 @@ def _check_length(
 def _local_answers(settings: ServeStep, order: ServeOrder, job: StepJob) -> list[LocalAnswer]:
     """Answer all questions in this process, before anything else needs the memory."""
     try:
-        model = opening.load(order.source, job.config, order.dtype)
+        model = opening.load_served(order.source, job.config, order.dtype)
     except opening.UNREADABLE as error:
         raise opening.unreadable(settings.model.path, error) from None
     right = list(answers(model, order.tokenizer, order.questions, settings.max_tokens))

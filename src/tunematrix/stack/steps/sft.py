@@ -32,6 +32,7 @@ def run(settings: SftStep, job: StepJob) -> None:
         if source.adapter is not None:
             text = "is an adapter; sft begins with a model: merge it, or give its base's folder"
             raise WrongSetting(opening.ROUTE, f"{settings.model.path} {text}")
+        opening.require_plain(source, job)
         method, quantizer = settings.training.method, job.config.quantizer.name
         _check_method(method, quantizer)
         rows, asked = data.read(settings.dataset, {"text": settings.dataset.text_field})

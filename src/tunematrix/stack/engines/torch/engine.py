@@ -124,7 +124,7 @@ class TorchEngine:
         theory = self.config.quantizer.theory
         rounding = None if theory is None else theory.rounding
         layers = weights.Layers(self.quantizer, self.placement.weights, rounding)
-        return weights.measure(model, base, self.checkpoint, layers)
+        return weights.measure(model, base, weights.Originals(self.checkpoint), layers)
 
     def locate(self, model: nn.Module, examples: Sequence[Example]) -> Device:
         """Say where parameters are, and where a forward pass over `examples` computes."""

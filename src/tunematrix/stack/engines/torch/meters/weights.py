@@ -39,23 +39,20 @@ class Layers:
     rounding: Rounding | None
 
 
-def measure(model: PreTrainedModel, base: Base, checkpoint: Path, how: Layers) -> BaseWeights:
-    """Hold each tensor that has its own name in the checkpoint against what was loaded.
+def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layers) -> BaseWeights:
+    """Hold each tensor that has its own name among the originals against what was loaded.
 
     To be called before any forward pass: some libraries repack then. Draws from a generator of
     its own, so that what follows draws what it would have drawn.
     """
-    originals = Originals(checkpoint)
     draws = torch.Generator().manual_seed(SEED)
     layers, products, groups = [], [], []
     for name in base.linears:
-        layer, wanted = model.get_submodule(name), originals.find(f"{name}.weight")
+        layer = model.get_submodule(name)
+        wanted = originals.weight(name, turned=is_turned(layer))
         if wanted is None:
             continue  # such as experts, which transformers puts together as it loads
-        # bitsandbytes says what its layer has replaced; GPT-2 keeps weights the other way round.
-        turned = issubclass(getattr(layer, "source_cls", None) or type(layer), Conv1D)
-        wanted = wanted.T.contiguous() if turned else wanted
-        stored = _stored(layer, how.quantizer, wanted.numel())
+        stored = stored_weight(layer, how.quantizer, wanted.numel())
         error = _relative(stored.cpu() - wanted, wanted)
         layers.append(LayerWeight(name, error, rounding.error(wanted.numpy(), how.rounding)))
         if how.rounding is not None:
@@ -85,8 +82,19 @@ class Originals:
             tensor: torch.Tensor = file.get_tensor(name)
         return tensor.float()
 
+    def weight(self, layer: str, *, turned: bool) -> torch.Tensor | None:
+        """Return the weight of a linear layer, (out, in); `turned` where files have (in, out)."""
+        found = self.find(f"{layer}.weight")
+        return found.T.contiguous() if turned and found is not None else found
 
-def _stored(layer: nn.Module, quantizer: TorchQuantizer, elements: int) -> torch.Tensor:
+
+def is_turned(layer: nn.Module) -> bool:
+    """Whether a layer's weight is kept as (in, out), as GPT-2 does."""
+    # bitsandbytes says what its layer has replaced.
+    return issubclass(getattr(layer, "source_cls", None) or type(layer), Conv1D)
+
+
+def stored_weight(layer: nn.Module, quantizer: TorchQuantizer, elements: int) -> torch.Tensor:
     """Return the weight that a layer stands for, (out, in); also of one that was left whole."""
     weight: Any = getattr(layer, "weight", None)
     # Before transformers 5, hqq's layers had an empty weight beside the packed one.
