@@ -16,6 +16,8 @@ from tunematrix.configuration import Configuration
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import (
+    AdapterShare,
+    BaseWeights,
     Command,
     Completion,
     Coverage,
@@ -24,22 +26,27 @@ from tunematrix.evidence.events import (
     Event,
     FetchedFile,
     Launched,
+    LayerWeight,
+    LoadedParameter,
+    LogSource,
     LoggedPreference,
     LoggedStep,
-    LogSource,
     MicroBatch,
     Preference,
     PreferenceLoss,
     Rank,
     Repository,
+    SavedSettings,
     Served,
     ServedAnswer,
     ServerEnded,
     StepAdapter,
     StepBegun,
     StepCache,
+    StepExported,
     StepFetched,
     StepGrammar,
+    StepKept,
     StepLoss,
     StepMerged,
     StepProgress,
@@ -174,6 +181,31 @@ def taught(run: Run) -> Run:
             StepMerged("dpo", 0.45, 0.5, 0.5),
             StepTrained("dpo", 4, 0, 28, 28, "preference", 0.5, 0.9, (0.7, 0.6, 0.5, 0.4)),
             StepSaved("dpo", 0.9),
+        )
+    )
+
+
+@pytest.fixture
+def exporting(run: Run) -> Run:
+    """A pipeline whose only step has exported a merged adapter in 4 bits."""
+    steps = {"finalize": {"model": {"path": "sft"}}}
+    weights = BaseWeights(
+        layers=(LayerWeight("q_proj", 0.0925, 0.0924), LayerWeight("k_proj", 0.091, 0.092)),
+        products=(),
+        others=(LoadedParameter("norm.weight", 0.0), LoadedParameter("embed.weight", 2e-8)),
+    )
+    return (
+        run.configured(recipe={"owes": ("process", "pipeline")}, steps=steps)
+        .asked(recipe="pipeline", steps=PipelineSteps.model_validate(steps))
+        .recording(
+            StepKept(
+                "finalize",
+                weights,
+                (AdapterShare("q_proj", 0.992, 0.004), AdapterShare("k_proj", 1.003, 0.005)),
+                (AdapterShare("q_proj", 1.0, 1e-8), AdapterShare("k_proj", 1.0, 1e-8)),
+            ),
+            StepExported("finalize", 12.0, 0.0),
+            SavedSettings("finalize", ()),
         )
     )
 

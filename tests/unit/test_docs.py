@@ -47,12 +47,14 @@ def test_checks(
     commanding: Run,
     taught: Run,
     fetching: Run,
+    exporting: Run,
     answering: Run,
     serving: Run,
 ) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
     told = run.leaving(stderr="deprecated")
-    runs = (run, preferring, told, ranks, commanding, fetching, taught, answering, serving)
+    steps = (fetching, taught, exporting, answering, serving)
+    runs = (run, preferring, told, ranks, commanding, *steps)
     judged = {name for judged in runs for name in judged.verdicts()}
     # Beside each difference stands its mean, which has no row of its own.
     of_relations = {name for name in relation_names() if not name.endswith(MEAN)}

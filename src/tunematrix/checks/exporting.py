@@ -126,20 +126,25 @@ def _finalize(claim: Claim) -> FinalizeStep | None:
 def _worst_share(seen: StepKept) -> tuple[str, float, float] | None:
     """Return a layer that has its adapter other than once, its share and its room; or None."""
     errors = {name: error for name, error, _ in seen.weights.layers}
-    rows = [
+    alone = [
         *(("the merged " + one.name, one.share, _room(one, 0.0)) for one in seen.merged),
         *((one.name, one.share, _room(one, errors.get(one.name, 0.0))) for one in seen.shares),
-        *_together(seen.shares, max(errors.values(), default=0.0)),
     ]
-    # A share that rounding hides in one layer may show in all of them.
-    shown = [row for row in rows if row[2] <= SEEN or math.isnan(row[1])]
-    worst = max(shown, key=lambda row: severity(abs(row[1] - 1) / row[2]), default=None)
-    return None if worst is None or abs(worst[1] - 1) <= worst[2] else worst
+    # What rounding hides in one layer may show in all of them.
+    together = list(_together(seen.shares, max(errors.values(), default=0.0)))
+    for rows in (alone, together):
+        shown = [row for row in rows if row[2] <= SEEN or math.isnan(row[1])]
+        worst = max(shown, key=lambda row: severity(abs(row[1] - 1) / row[2]), default=None)
+        if worst is not None and not abs(worst[1] - 1) <= worst[2]:
+            return worst
+    return None
 
 
 def _room(one: AdapterShare, error: float) -> float:
-    # Levels lie nearer to 0 than what they stand for, by the square of the error.
-    return SHARE_ROOM + 2 * error**2 + DEVIATIONS * one.spread
+    # Levels lie nearer to 0 than what they stand for, by the square of the error. What is no
+    # figure gives no room.
+    room = 2 * error**2 + DEVIATIONS * one.spread
+    return SHARE_ROOM + (0.0 if math.isnan(room) else room)
 
 
 def _together(shares: Sequence[AdapterShare], error: float) -> Iterator[tuple[str, float, float]]:

@@ -1,4 +1,4 @@
-"""The verbs `sft`, `dpo`, `finalize`, `generate`, `serve`: steps of a pipeline, with own configs."""
+"""The verbs `sft`, `dpo`, `finalize`, `generate`, `serve`: a step each, with one's own config."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from tunematrix.stack.toyworld import models
 
 Adapter = Callable[..., Path]
 Finalize = Callable[..., Judged]
+EXPORTED = ("none", "bnb-nf4", "bnb-int8", "torchao-int4", "torchao-int8")
 FAULTS = Path(__file__).parents[1] / "step_faults.py"
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.stack.finalize_step.conftest import Adapter, Finalize
+from tests.stack.finalize_step.conftest import EXPORTED, Adapter, Finalize
 
 from tunematrix.errors import StepFailed
 from tunematrix.evidence.events import StepExported, StepKept
 
 CHECKS = {"step_kept", "step_exported", "step_settings"}
-EXPORTED = ("none", "bnb-nf4", "bnb-int8", "torchao-int8", "torchao-int4")
 HONEST: list[tuple[str, str, str, dict[str, Any]]] = [
     *(
         ("base", quantizer, dtype, {})

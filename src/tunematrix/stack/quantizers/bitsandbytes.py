@@ -66,12 +66,12 @@ class Int8(ThroughTransformers):
 
     def load(self, path: Path, linears: Sequence[str], placement: Placement) -> PreTrainedModel:
         """Load `path` in 8 bits."""
-        # On CPU each product warns that inputs are cast to float16: hundreds of equal lines.
-        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return from_pretrained(path, placement, **self.settings(placement))
 
     def settings(self, placement: Placement) -> dict[str, Any]:
         """Return the configuration and the device to quantize on."""
+        # On CPU each product warns that inputs are cast to float16: hundreds of equal lines.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         config = BitsAndBytesConfig(load_in_8bit=True)
         return {"quantization_config": config, "device_map": placement.device}
 
