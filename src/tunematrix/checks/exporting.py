@@ -143,8 +143,8 @@ def _worst_share(seen: StepKept) -> tuple[str, float, float] | None:
 def _room(one: AdapterShare, error: float) -> float:
     # Levels lie nearer to 0 than what they stand for, by the square of the error. What is no
     # figure gives no room.
-    room = 2 * error**2 + DEVIATIONS * one.spread
-    return SHARE_ROOM + (0.0 if math.isnan(room) else room)
+    parts = (SHARE_ROOM, 2 * error**2, DEVIATIONS * one.spread)
+    return sum(part for part in parts if not math.isnan(part))
 
 
 def _together(shares: Sequence[AdapterShare], error: float) -> Iterator[tuple[str, float, float]]:

@@ -69,7 +69,8 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "Owed by the recipe of a pipeline, each of the steps that are in it. Answers of the step "
         "`generate` are compared on up to 16 prompts, the shortest, the longest and those between, "
         "and on their first 64 tokens. Tokens whose logits are nearly equal may change places. "
-        "Checks whose names begin with `server` or `served` are of the step `serve`.",
+        "`step_kept`, `step_exported` and `step_settings` are of the step `finalize`; checks whose "
+        "names begin with `server` or `served` of the step `serve`.",
     ),
     "parity": (
         "What an engine must agree with",
