@@ -33,7 +33,7 @@ def values(project: Path) -> tuple[str, ...]:
     return f"tmp_path={project}/out", "data=data"
 
 
-def test_three_steps_one_after_the_other(project: Path, values: tuple[str, ...]) -> None:
+def test_four_steps_one_after_the_other(project: Path, values: tuple[str, ...]) -> None:
     """Each takes what the one before has left, and says what it did."""
     base = "model.path=toyworld://base"
     sft = call(project, "sft", "--config", "finetune.yaml", *values, base)
@@ -44,6 +44,11 @@ def test_three_steps_one_after_the_other(project: Path, values: tuple[str, ...])
     dpo = call(project, "dpo", "--config", "align.yaml", *values)
     assert dpo.returncode == 0, dpo.stdout + dpo.stderr
     assert "goes on with its adapter; 4 preferences, 1 step" in dpo.stdout
+    final = call(project, "finalize", "--config", "finalize.yaml", values[0])
+    assert final.returncode == 0, final.stdout + final.stderr
+    assert "merges the adapter in float32, stores the model in float32;" in final.stdout
+    assert f"MB of weights in {project}/out/models/final" in final.stdout
+    assert (project / "out/models/final/config.json").is_file()
     asked = call(project, "generate", "--config", "generate.yaml", values[0])
     assert asked.returncode == 0, asked.stdout + asked.stderr
     lines = (project / "out/answers/generated.jsonl").read_text().splitlines()
@@ -72,6 +77,26 @@ def test_bad_input(project: Path, name: str) -> None:
     given = (f"tmp_path={project}/{name.replace(' ', '-')}", "data=data")
     base = "model.path=toyworld://base"
     done = call(project, "sft", "--config", "finetune.yaml", *given, base, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+EXPORTS = {
+    "no such model": (("model.path=out/nothing",), 4, "there is no such folder"),
+    "no such quantizer": (("export.quantizer=bnb-nf5",), 4, "did you mean bnb-nf4"),
+    "no export": (("export.quantizer=hqq-int4",), 4, "hqq-int4 can't be exported: transformers"),
+    "no such type": (("export.dtype=float8",), 4, "did you mean float32 or bfloat16"),
+    "no device": (("--device", "mlx"), 4, "its steps train through TRL"),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_that_can_not_be(project: Path, name: str) -> None:
+    """The message names the entry, and the exit code is the documented one."""
+    words, code, said = EXPORTS[name]
+    given = (f"tmp_path={project}/{name.replace(' ', '-')}", "model.path=toyworld://base")
+    done = call(project, "finalize", "--config", "finalize.yaml", *given, *words)
     assert done.returncode == code, done.stdout + done.stderr
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

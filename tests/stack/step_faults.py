@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,6 +239,16 @@ def tears_the_export(config: Configuration) -> Any:
         file.write_bytes(file.read_bytes()[:-1000])
 
     return _saved_otherwise(cut)
+
+
+def fills_the_disk(config: Configuration) -> Any:
+    """There is no space left once half of a model is written."""
+
+    def fill(model: Any, folder: Path) -> None:
+        (folder / "config.json").unlink()
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    return _saved_otherwise(fill)
 
 
 def loses_a_tensor(config: Configuration) -> Any:

@@ -13,7 +13,7 @@ from tests.stack.conftest import Carry
 from tests.stack.finalize_step.conftest import EXPORTED, Adapter, Finalize
 from tests.stack.test_steps import TOY_DPO, TOY_SFT, both, run
 
-from tunematrix.errors import WrongSetting
+from tunematrix.errors import MachineProblem, WrongSetting
 from tunematrix.evidence.events import StepBegun, StepDone, StepKept
 
 FINALIZE = {"model": {"path": "{dpo}"}, "export": {"dtype": "bfloat16", "threads": 1}}
@@ -92,6 +92,19 @@ def test_the_type_of_what_is_written(adapter: Adapter, finalize: Finalize, tmp_p
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
     assert "quantization_config" not in json.loads((tmp_path / "out/config.json").read_text())
     assert not (tmp_path / "out/unfinished").exists()
+
+
+@pytest.mark.parametrize("quantizer", ["none", "bnb-nf4"])
+def test_a_full_disk_leaves_what_was_there(
+    adapter: Adapter, finalize: Finalize, tmp_path: Path, quantizer: str
+) -> None:
+    """The export of the run before is whole, and nothing unfinished is left."""
+    folder = tmp_path / "out"
+    finalize(adapter(), output_dir=str(folder))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(MachineProblem, match="likely the disk is full"):
+        finalize(adapter(), quantizer, "fills_the_disk", output_dir=str(folder))
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_dry_run_writes_nothing(adapter: Adapter, finalize: Finalize, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/pipeline.md on `finalize`: every key, in the words of its description; a config that works."""
+"""docs/pipeline.md on `finalize`: every key, as its description says; a config that works."""
 
 from __future__ import annotations
 

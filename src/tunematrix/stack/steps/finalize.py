@@ -71,7 +71,7 @@ class Export:
 
 
 @dataclass(frozen=True)
-class InMemory:
+class Remembered:
     """What is known of a model that was exported, once it is gone.
 
     Attributes:
@@ -140,7 +140,7 @@ def _check_folder(source: opening.ModelSource, folder: Path) -> None:
         raise WrongSetting(_ROUTE, f"{text} by whoever loads it; name another folder")
 
 
-def _written(export: Export, job: StepJob) -> InMemory:
+def _written(export: Export, job: StepJob) -> Remembered:
     """Write the model into the step's folder, as a whole or not at all."""
     unfinished = job.output_dir / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -155,7 +155,7 @@ def _written(export: Export, job: StepJob) -> InMemory:
         if export.quantizes and export.factors:
             turned = {one: weights.is_turned(model.get_submodule(one)) for one in export.factors}
             shares = merged.shares_in_files(unfinished / "merged", _owed(export), turned)
-        before = InMemory(_logits(model, job.device), shares)
+        before = Remembered(_logits(model, job.device), shares)
         del model
         gc.collect()
         with _writing(job.output_dir):
@@ -211,7 +211,7 @@ def _publish(made: Path, folder: Path) -> None:
         file.replace(folder / file.name)
 
 
-def _hold_to_base(export: Export, before: InMemory, job: StepJob) -> None:
+def _hold_to_base(export: Export, before: Remembered, job: StepJob) -> None:
     """Load what was written from files alone, and hold it against base, adapter and memory."""
     folder = job.output_dir
     try:
