@@ -52,8 +52,8 @@ def _plain(run: Run, dtype: str, error: float) -> Run:
     own = run.configured(quantizer={"name": "none", "theory": {}}, steps=steps)
     weights = own.evidence.all(StepKept)[0].weights
     layers = (LayerWeight("q_proj", error, 0.0),)
-    kept = {"weights": replace(weights, layers=layers), "merged": ()}
-    return _shares(own.edited(StepKept, **kept), 1.0, 1.0, spread=1e-7)
+    kept = own.edited(StepKept, weights=replace(weights, layers=layers), merged=())
+    return _shares(kept, 1.0, 1.0, spread=1e-7)
 
 
 # What is planted, the check that must fail, and a part of its message.

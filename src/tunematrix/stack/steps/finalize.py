@@ -220,10 +220,9 @@ def _hold_to_base(export: Export, before: Remembered, job: StepJob) -> None:
         text = f"what was written to {folder} can't be loaded ({type(error).__name__}: {error})"
         raise StepFailed(f"{text}; likely it was cut off: run the step again") from None
     owed, theory = _owed(export), job.config.quantizer.theory
-    how = weights.Layers(
-        export.quantizer, export.dtype, None if theory is None else theory.rounding
-    )
-    # Before the first pass, for the same reason; measure takes some.
+    rounding = None if theory is None else theory.rounding
+    how = weights.Layers(export.quantizer, export.dtype, rounding, multiplies=False)
+    # Before the first pass, for the same reason.
     shares = merged.shares_in_model(again, owed, export.quantizer)
     found = weights.measure(again, export.layers, owed, how)
     job.events.write(StepKept(job.name, found, shares, before.shares))

@@ -163,8 +163,7 @@ def _share(
     What the change has in common with the weight itself is left out, since rounding to few levels
     shrinks a weight a little, and that would be taken for a part of the adapter.
     """
-    due = factors.merged_into(plain).double()
-    plain, stored = plain.double(), stored.double()
+    due = factors.merged_into(plain)
     change = due - plain
     own = change - plain * (_dot(change, plain) / max(_dot(plain, plain), 1e-300))
     size = _dot(own, own)
@@ -175,4 +174,4 @@ def _share(
 
 
 def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one * other).sum())
+    return float((one * other).sum(dtype=torch.float64))

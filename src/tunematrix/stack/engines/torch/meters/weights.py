@@ -32,11 +32,13 @@ class Layers:
         quantizer: knows what weight one stands for.
         dtype: of what enters and leaves one.
         rounding: the quantizer's format; None where none is declared.
+        multiplies: whether their products are measured as well as their weights.
     """
 
     quantizer: TorchQuantizer
     dtype: torch.dtype
     rounding: Rounding | None
+    multiplies: bool = True
 
 
 def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layers) -> BaseWeights:
@@ -58,7 +60,8 @@ def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layer
         if how.rounding is not None:
             both = stored.cpu().numpy(), wanted.numpy()
             groups.append(LayerWeight(name, *rounding.worst_group(*both, how.rounding)))
-        products.append(LayerProduct(name, *_products(layer, stored, how.dtype, draws)))
+        if how.multiplies:
+            products.append(LayerProduct(name, *_products(layer, stored, how.dtype, draws)))
     others = tuple(_others(model, base, originals))
     return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
 
