@@ -7,8 +7,9 @@ that it wrote to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -19,26 +20,33 @@ from tunematrix.configuration.variables import filled
 from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.evidence.events import Determinants, StepProblem
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.backends.common import Backend
 from tunematrix.stack.steps.job import StepJob
 
-ENGINE = "tunematrix.stack.engines.torch"
+ROOMS: Mapping[str, str] = {
+    "tunematrix.stack.engines.torch": "tunematrix.stack.steps",
+    "tunematrix.stack.engines.mlx": "tunematrix.stack.steps.mlx",
+}
+"""Engine → the package that has a module for each step that it can take."""
 
 
 def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Take all steps.
 
     Raises:
-        WrongSetting: an entry of a step can't be used; `StepProblem` is written before.
-        ValueError: the backend isn't one of PyTorch.
+        WrongSetting: an entry of a step can't be used, or there is no such step on the backend;
+            `StepProblem` is written before.
+        ValueError: the backend's engine takes no steps.
     """
-    if config.backend.engine != ENGINE:
-        message = f"its steps train through TRL, and backend {config.backend.name} has none"
+    if config.backend.engine not in ROOMS:
+        message = f"backend {config.backend.name} takes no steps of a pipeline"
         raise ValueError(message)
-    backend: TorchBackend = instantiate(config.backend.implementation)
-    variables = {"tmp_path": str(output_dir)}
     pipeline = config.steps or PipelineSteps()
-    for name, given in _named(pipeline):
+    for name in pipeline.taken:
+        _require(name, config, events)
+    backend: Backend = instantiate(config.backend.implementation)
+    variables = {"tmp_path": str(output_dir)}
+    for name, given in pipeline.taken.items():
         try:
             settings = _with_values(given, variables)
             own = settings.own
@@ -49,17 +57,23 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
             events.write(Determinants(backend.begin(getattr(own, "seed", 0), threads)))
             job = StepJob(name, config, events, folder, pipeline.resume, pipeline.dry_run)
             with events.phase(name):
-                _body(name)(settings, job)
+                _body(name, config)(settings, job)
         except WrongSetting as error:
             events.write(StepProblem(name, error.route, str(error)))
             raise
         variables[name] = str(folder)
 
 
-def _named(pipeline: PipelineSteps) -> Iterator[tuple[str, PipelineStep]]:
-    for name in PipelineSteps.model_fields:
-        if isinstance(settings := getattr(pipeline, name), PipelineStep):
-            yield name, settings
+def _require(name: str, config: Configuration, events: EventLog) -> None:
+    """See that a backend can take a step, before one is taken.
+
+    Raises:
+        WrongSetting: it can't; `StepProblem` is written before.
+    """
+    if find_spec(_module(name, config)) is None:
+        text = f"backend {config.backend.name} has no step {name}; leave it out, or take another"
+        events.write(StepProblem(name, (), text))
+        raise WrongSetting((), text)
 
 
 def _with_values(settings: PipelineStep, variables: Mapping[str, str]) -> PipelineStep:
@@ -72,8 +86,10 @@ def _with_values(settings: PipelineStep, variables: Mapping[str, str]) -> Pipeli
     return type(settings).model_validate(values)
 
 
-def _body(name: str) -> Callable[[PipelineStep, StepJob], None]:
-    body: Callable[[PipelineStep, StepJob], None] = import_module(
-        f"tunematrix.stack.steps.{name}"
-    ).run
+def _body(name: str, config: Configuration) -> Callable[[PipelineStep, StepJob], None]:
+    body: Callable[[PipelineStep, StepJob], None] = import_module(_module(name, config)).run
     return body
+
+
+def _module(name: str, config: Configuration) -> str:
+    return f"{ROOMS[config.backend.engine]}.{name}"
