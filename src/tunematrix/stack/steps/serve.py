@@ -20,7 +20,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from tunematrix.configuration.steps import ServeStep
 from tunematrix.errors import MachineProblem, Obstacle, Unavailable, WrongSetting
 from tunematrix.evidence import events
-from tunematrix.stack.steps import judging, opening
+from tunematrix.stack.steps import answering, judging, opening
 from tunematrix.stack.steps.job import Line, StepJob
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, answers, ids_of
@@ -86,7 +86,7 @@ def run(settings: ServeStep, job: StepJob) -> None:
         given = _served(settings, order, right, job)
         if scorer is not None and judge is not None:
             texts = [(one.prompt, one.served) for one in given if one.asked == "completion"]
-            judging.score(scorer, judge, texts, job)
+            judging.score(scorer, lambda: answering.judge(judge, job), texts, job)
         alike = sum(one.served == one.local for one in given)
         line.text = f"{alike} of {len(given)} answers of the server are those of the model itself"
 
