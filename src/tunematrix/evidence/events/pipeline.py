@@ -187,7 +187,8 @@ class Served:
     """A server was ready to be asked.
 
     Attributes:
-        url: of its API; model: folder that it serves, and the name that it knows the model by.
+        url: of its API; model: the name that it knows the model by: its folder, or, for
+            mlx_lm.server, default_model.
         merged: whether that is an adapter merged into its base.
         ready_seconds: from its start until it was ready.
     """
