@@ -114,10 +114,17 @@ class StepTrained:
 
 @dataclass(frozen=True)
 class StepSaved:
-    """What a training step has saved, loaded again; `score` is as `after` in `StepTrained`."""
+    """What a training step has saved, loaded again.
+
+    Attributes:
+        score: as `after` in `StepTrained`.
+        differing: trained tensors that the loaded ones aren't, bit by bit; None where a library
+            may load them in another dtype, so that they aren't compared.
+    """
 
     name: str
     score: float
+    differing: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -69,26 +69,29 @@ def run(settings: SftStep, job: StepJob) -> None:
 
 
 def _teach(lesson: MlxLesson, job: StepJob) -> str:
-    trained = _trained(lesson, job)
+    trained, kept = _trained(lesson, job)
     job.events.write(trained)
     lessons.require_change(trained)
     # The trained model is gone by now, so that there is never more than one in memory.
     gc.collect()
     mx.clear_cache()
-    again = lesson.score(_loaded_again(lesson, job))
-    job.events.write(StepSaved(job.name, again))
+    again = _loaded_again(lesson, job)
+    found = training.bits(again.parameters())
+    differing = sum(found.get(name) != value for name, value in kept.items())
+    job.events.write(StepSaved(job.name, lesson.score(again), differing))
     return lessons.has_done(trained, len(lesson.examples))
 
 
-def _trained(lesson: MlxLesson, job: StepJob) -> StepTrained:
+def _trained(lesson: MlxLesson, job: StepJob) -> tuple[StepTrained, Mapping[str, int]]:
+    """Train and save; return what that came to, and sums over the bits of what was trained."""
     settings = lesson.settings
     model, config = opening.load_base(lesson.source, job.config, settings.dtype)
     # Loading drew weights that were thrown away; what follows is to depend on the seed alone.
     mx.random.seed(settings.seed)
     lesson.method.attach(model)
-    sums, before = training.bits(model), lesson.score(model)
+    sums, before = training.bits(model.trainable_parameters()), lesson.score(model)
     logged = training.train(model, lesson.texts, lesson.tokenizer, settings, job)
-    after = training.bits(model)
+    after = training.bits(model.trainable_parameters())
     with lessons.saving(job.output_dir):
         if settings.method == "full":
             mlx_lm_utils.save(
@@ -98,7 +101,7 @@ def _trained(lesson: MlxLesson, job: StepJob) -> StepTrained:
         else:
             methods.save(model, lesson.method, job.output_dir, lesson.source.base)
             lesson.tokenizer.save_pretrained(str(job.output_dir))
-    return StepTrained(
+    trained = StepTrained(
         name=job.name,
         steps=settings.max_steps,
         resumed_at=0,
@@ -109,6 +112,7 @@ def _trained(lesson: MlxLesson, job: StepJob) -> StepTrained:
         after=lesson.score(model),
         logged=logged,
     )
+    return trained, after
 
 
 def _loaded_again(lesson: MlxLesson, job: StepJob) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,9 +147,9 @@ def _exact_batches(*args: Any, **kwargs: Any) -> Iterator[tuple[mx.array, mx.arr
         yield batch, lengths - mx.array([0, 1])
 
 
-def bits(model: nn.Module) -> dict[str, int]:
-    """Return for each trained tensor a sum over its bits, which any change is likely to change."""
+def bits(parameters: Mapping[str, Any]) -> dict[str, int]:
+    """Return for each tensor of a tree a sum over its bits, which changes with almost any."""
     return {
-        name: int(parameter.view(_WORDS[parameter.dtype]).sum().item())
-        for name, parameter in tree_flatten(model.trainable_parameters())
+        name: int(parameter.view(_WORDS.get(parameter.dtype, parameter.dtype)).sum().item())
+        for name, parameter in tree_flatten(parameters)
     }
