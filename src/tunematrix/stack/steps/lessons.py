@@ -20,6 +20,7 @@ from tunematrix.stack.engines.examples import Example, tokenize_all
 from tunematrix.stack.steps import sources
 from tunematrix.stack.steps.job import StepJob
 
+_RESUME = "earlier checkpoints in it are kept: make room, then go on with --resume latest"
 _NO_ROOM = 1_000_000
 """Bytes; a disk with less is full."""
 
@@ -37,15 +38,15 @@ def base_of(settings: SftStep, job: StepJob, read: Format = "peft") -> sources.M
     if source.adapter is not None:
         text = "is an adapter; sft begins with a model: merge it, or give its base's folder"
         raise WrongSetting(sources.ROUTE, f"{settings.model.path} {text}")
-    _check_method(settings.training.method, job.config.quantizer.name)
+    _check_method(settings.training.method, job.config.quantizer.name, job.config.backend.qlora)
     return source
 
 
-def _check_method(method: str, quantizer: str) -> None:
+def _check_method(method: str, quantizer: str, usual: str) -> None:
     route = ("training", "method")
     if method == "qlora" and quantizer == "none":
         text = "qlora trains over a quantized base, and quantizer is none"
-        raise WrongSetting(route, f"{text}; name one, such as bnb-nf4, or write lora")
+        raise WrongSetting(route, f"{text}; name one, such as {usual}, or write lora")
     if method == "full" and quantizer != "none":
         text = f"full can't train over {quantizer}: integer weights take no gradient"
         raise WrongSetting(route, f"{text}; write lora, or quantizer: none")
@@ -121,8 +122,11 @@ def require_change(trained: StepTrained) -> None:
 
 
 @contextmanager
-def saving(folder: Path) -> Iterator[None]:
+def saving(folder: Path, then: str = _RESUME) -> Iterator[None]:
     """Tell a full disk from every other reason for which files can't be written.
+
+    Args:
+        then: what a user is to do where it is full.
 
     Raises:
         MachineProblem: it is full.
@@ -132,10 +136,7 @@ def saving(folder: Path) -> Iterator[None]:
     except Exception as error:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder):
-            raise MachineProblem(
-                f"no space left for {folder}; earlier checkpoints in it are kept: make room, then "
-                "go on with --resume latest"
-            ) from error
+            raise MachineProblem(f"no space left for {folder}; {then}") from error
         raise
 
 

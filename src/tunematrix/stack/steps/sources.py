@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from tunematrix.configuration import Configuration
 from tunematrix.errors import BadInput, WrongSetting
 from tunematrix.evidence.events import StepBegun
+from tunematrix.stack import adapters
 from tunematrix.stack.adapters import Format, format_of
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.toyworld import models
@@ -24,7 +25,7 @@ UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 _TOKENIZER = "tokenizer_config.json"
 _WHOLE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """What transformers calls a tokenizer that is nothing but its file, before release 5 and since."""
-_BASE_NAMED: dict[Format, str] = {"peft": "base_model_name_or_path", "mlx-lm": "model"}
+_BASE_NAMED: dict[Format, str] = {"peft": adapters.PEFT_BASE, "mlx-lm": adapters.MLX_BASE}
 """The entry of an adapter's configuration that names its base."""
 
 
@@ -113,7 +114,7 @@ def _check_format(adapter: Path, read: Format) -> None:
     if found != read:
         text = f"{adapter} is an adapter as {found} saves it, and this device reads those of {read}"
         advice = "convert it: python -m tunematrix.stack.adapters FOLDER NEW_FOLDER"
-        raise WrongSetting(ROUTE, f"{text}; {advice}, and name its base as {_BASE_NAMED[read]}")
+        raise WrongSetting(ROUTE, f"{text}; {advice}")
 
 
 def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerBase:

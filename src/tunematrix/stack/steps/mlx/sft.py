@@ -92,7 +92,7 @@ def _trained(lesson: MlxLesson, job: StepJob) -> tuple[StepTrained, Mapping[str,
     sums, before = training.bits(model.trainable_parameters()), lesson.score(model)
     logged = training.train(model, lesson.texts, lesson.tokenizer, settings, job)
     after = training.bits(model.trainable_parameters())
-    with lessons.saving(job.output_dir):
+    with training.saving(job):
         if settings.method == "full":
             mlx_lm_utils.save(
                 job.output_dir, lesson.source.base, model, lesson.tokenizer, config,

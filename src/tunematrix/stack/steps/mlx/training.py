@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,7 +102,7 @@ def train(
     rows = [{"text": text} for text in texts]
     # It saves tensors at its end, whatever it is told; what they belong to, only we know.
     with (
-        lessons.saving(job.output_dir),
+        saving(job),
         TemporaryDirectory(prefix=".mlx-lm-", dir=job.output_dir) as aside,
     ):
         trainer.train(
@@ -145,6 +146,11 @@ def _exact_batches(*args: Any, **kwargs: Any) -> Iterator[tuple[mx.array, mx.arr
     for batch, lengths in trainer.iterate_batches(*args, **kwargs):
         # Its own lengths make its loss count the padding after each text.
         yield batch, lengths - mx.array([0, 1])
+
+
+def saving(job: StepJob) -> AbstractContextManager[None]:
+    """Tell a full disk from other reasons; nothing that mlx-lm has saved can be gone on from."""
+    return lessons.saving(job.output_dir, "make room, then begin again")
 
 
 def bits(parameters: Mapping[str, Any]) -> dict[str, int]:
