@@ -276,8 +276,13 @@ class PipelineSteps(Section):
         False, description="Whether everything is read and checked, and nothing trained or written."
     )
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Name the steps that there can be, in the order in which they are taken."""
+        return tuple(name for name, field in cls.model_fields.items() if field.default is None)
+
     @property
     def taken(self) -> Mapping[str, PipelineStep]:
-        """The steps that there are, by their names, in the order in which they are taken."""
-        given = {name: getattr(self, name) for name in PipelineSteps.model_fields}
-        return {name: one for name, one in given.items() if isinstance(one, PipelineStep)}
+        """The steps that there are, by their names, in that order."""
+        given = {name: getattr(self, name) for name in self.names()}
+        return {name: one for name, one in given.items() if one is not None}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunematrix.configuration.declarations import Answer, Declarations, Refusal
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.errors import did_you_mean
 from tunematrix.spec.model import holds
 from tunematrix.spec.problems import Problem, Route
@@ -100,3 +101,10 @@ def declaration_problems(
             yield tree.problem(route, "is the file's own axis; name another one")
         elif axis not in known and (axis != STEP or route[0] == "capabilities"):
             yield tree.problem(route, f"is not an axis; {did_you_mean(axis, known)}")
+    steps = PipelineSteps.names()
+    for index, entry in enumerate(declared.unsupported):
+        named = entry.when.get(STEP, ())
+        for step in (named,) if isinstance(named, str) else named:
+            if step not in steps:
+                text = f"{step} is no step of a pipeline; {did_you_mean(step, steps)}"
+                yield tree.problem(("unsupported", index, "when", STEP), text)

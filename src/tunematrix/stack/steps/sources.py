@@ -61,7 +61,8 @@ def find(path: str, config: Configuration, read: Format = "peft") -> ModelSource
             return ModelSource(found, found)
         base = _base_of(folder, read)
         if not any(folder.glob("*.safetensors")):
-            text = "has adapter_config.json and no adapter_model.safetensors; save it again"
+            tensors = adapters.PEFT_TENSORS if read == "peft" else adapters.MLX_TENSORS
+            text = f"has adapter_config.json and no {tensors}; save it again"
             raise WrongSetting(ROUTE, f"{path}: {text}")
         return ModelSource(folder.resolve(), checked(base), folder.resolve())
     except UnusableCheckpoint as error:
