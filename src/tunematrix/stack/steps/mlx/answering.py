@@ -26,7 +26,7 @@ from tunematrix.stack.engines.mlx.loading import load
 from tunematrix.stack.steps import sources
 from tunematrix.stack.steps.asking import Alone, Asking, Library, warn_of_presets
 from tunematrix.stack.steps.job import StepJob
-from tunematrix.stack.steps.mlx.opening import READS
+from tunematrix.stack.steps.mlx.opening import READS, reading
 from tunematrix.stack.steps.prompts import Prompt
 
 
@@ -97,10 +97,8 @@ class MlxAsking(Asking):
 
     def with_adapter(self, adapter: Path) -> MlxAsking:
         """Let mlx-lm put an adapter over the model."""
-        try:
+        with reading(adapter):
             load_adapters(self.model, str(adapter))
-        except sources.UNREADABLE as error:
-            raise sources.unreadable(str(adapter), error) from None
         if not _adapted(self.model):
             text = f"{adapter} holds whole weights, and no adapter; merge it: mlx_lm.fuse"
             raise WrongSetting(sources.ROUTE, text)
@@ -132,10 +130,8 @@ def open_asking(
     source: sources.ModelSource, tokenizer: PreTrainedTokenizerBase, batch: int, job: StepJob
 ) -> MlxAsking:
     """Load the model below an adapter, in float32."""
-    try:
+    with reading(source.path):
         model, config = load(source.base, mx.float32)
-    except sources.UNREADABLE as error:
-        raise sources.unreadable(str(source.path), error) from None
     model.eval()
     warn_of_presets(_presets(source.base), job)
     # mlx-lm puts those of generation_config.json there.

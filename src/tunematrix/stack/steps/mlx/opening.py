@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -10,12 +13,31 @@ from mlx import nn
 from mlx_lm.tuner.utils import load_adapters
 
 from tunematrix.configuration import Configuration
+from tunematrix.errors import WrongSetting
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.mlx.loading import MlxQuantizer, load
-from tunematrix.stack.steps.sources import ModelSource
+from tunematrix.stack.steps.sources import ROUTE, UNREADABLE, ModelSource, unreadable
 
 READS: Format = "mlx-lm"
 """The adapters that mlx-lm loads."""
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Tell what mlx-lm can't load from every other error.
+
+    Raises:
+        WrongSetting: it can't.
+    """
+    try:
+        yield
+    except TypeError as error:
+        # Its models are data classes, made of what config.json has.
+        text = f"{folder} can't be loaded by mlx-lm ({error}); likely its config.json is written"
+        advice = "otherwise than mlx-lm knows it: take another model, or another device"
+        raise WrongSetting(ROUTE, f"{text} {advice}") from None
+    except UNREADABLE as error:
+        raise unreadable(str(folder), error) from None
 
 
 def load_base(
@@ -25,9 +47,13 @@ def load_base(
 
     Returns:
         The model, and the configuration that `mlx_lm.utils.save` wants beside it.
+
+    Raises:
+        WrongSetting: mlx-lm can't load it.
     """
     quantizer: MlxQuantizer = instantiate(config.quantizer.implementation)
-    return load(source.base, getattr(mx, dtype), quantizer)
+    with reading(source.path):
+        return load(source.base, getattr(mx, dtype), quantizer)
 
 
 def load_as_trained(source: ModelSource, config: Configuration, dtype: str) -> nn.Module:

@@ -17,10 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration.steps import ServeStep
 from tunematrix.errors import StepFailed
-from tunematrix.stack.steps import sources
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.mlx.answering import judge
-from tunematrix.stack.steps.mlx.opening import READS
+from tunematrix.stack.steps.mlx.opening import READS, reading
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.steps.serving.hosting import Host, ServeOrder, serve_by
 from tunematrix.stack.steps.serving.questions import (
@@ -68,12 +67,10 @@ def command(folder: Path, order: ServeOrder, device: str) -> tuple[str, ...]:
 def _local_answers(order: ServeOrder, most: int, job: StepJob) -> list[LocalAnswer]:
     """Answer all questions in this process, by the weights as they lie in their files."""
     source = order.source
-    try:
+    with reading(source.path):
         model, config = load_model(source.base, trust_remote_code=False)
         if source.adapter is not None:
             load_adapters(model, str(source.adapter))
-    except sources.UNREADABLE as error:
-        raise sources.unreadable(str(source.path), error) from None
     model.eval()
     ends = _ends(config.get("eos_token_id"), order.tokenizer)
     right = [_answer(model, order.tokenizer, ends, one, most) for one in order.questions]
