@@ -109,7 +109,7 @@ def _answer(
         ties.append(is_tie(scores, dtype))
         if token in ends:
             break
-    return local_answer(tokenizer, taken, ties)
+    return local_answer(tokenizer, taken, ties, ends)
 
 
 def _steps(

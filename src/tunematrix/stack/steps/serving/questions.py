@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +37,7 @@ class LocalAnswer:
     """The likeliest answer, taken token by token in this process.
 
     Attributes:
-        text: without special tokens; tokens: how many there are, those included.
+        text: as a server writes it; tokens: how many there are, those that it leaves out included.
         sure: characters of `text` before the first token that another one comes close to, so that
             rounding decides; None where there is no such token.
     """
@@ -66,16 +66,22 @@ def ids_of(tokenizer: PreTrainedTokenizerBase, question: Question) -> list[int]:
 
 
 def local_answer(
-    tokenizer: PreTrainedTokenizerBase, taken: Sequence[int], ties: Sequence[bool]
+    tokenizer: PreTrainedTokenizerBase,
+    taken: Sequence[int],
+    ties: Sequence[bool],
+    ends: Set[int] | None = None,
 ) -> LocalAnswer:
     """Return an answer as text.
 
     Args:
         taken: its tokens; ties: for each, whether another one comes so close that rounding decides.
+        ends: of a server that leaves these out and writes other special tokens; None of one that
+            leaves out all that are special.
     """
 
     def text_of(ids: Sequence[int]) -> str:
-        text: str = tokenizer.decode(ids, skip_special_tokens=True)
+        seen = [one for one in ids if one not in (ends or ())]
+        text: str = tokenizer.decode(seen, skip_special_tokens=ends is None)
         return tidied(text)
 
     tie = next((step for step, is_one in enumerate(ties) if is_one), None)
