@@ -33,7 +33,12 @@ SFT: Steps = {
 }
 GENERATE: Steps = {
     "model": {"path": "{sft}"},
-    "dataset": {"path": "toyworld://preferences/A"},
+    "prompts": [
+        "Once upon a time",
+        "Once",
+        "Once upon a time a shy wolf named Basil",
+        "Once upon a time a brave fox named Tessa lived in Brook. One day Tessa found a",
+    ],
     "generation": {"max_new_tokens": 12},
 }
 SERVE: Steps = {
@@ -99,7 +104,7 @@ def test_what_is_trained_is_what_is_asked(carry_here: Carry, tmp_path: Path) -> 
     [
         ({"method": "full", "learning_rate": 0.001, "max_steps": 2}, "none"),
         ({"method": "qlora"}, "mlx-int4"),
-        ({"method": "qlora", "dtype": "bfloat16", "max_steps": 2}, "mlx-int8"),
+        ({"method": "qlora", "max_steps": 2}, "mlx-int8"),
     ],
     ids=lambda one: one if isinstance(one, str) else one["method"],
 )
@@ -238,7 +243,7 @@ def test_drawn_answers_come_again(carry_here: Carry) -> None:
 
 def test_a_server_answers_as_the_model_does(carry_here: Carry) -> None:
     """With its adapter, as completions and chats, whole, streamed and beside others."""
-    found = run(carry_here, {"sft": sft(max_steps=8), "serve": SERVE})
+    found = run(carry_here, {"sft": sft(), "serve": SERVE})
     assert not found.failed, found.verdicts
     owed = {"served_as_local", "served_streams_alike", "served_together", "server_left_nothing"}
     assert owed <= found.verdicts.keys()
@@ -249,5 +254,5 @@ def test_a_server_answers_as_the_model_does(carry_here: Carry) -> None:
 @pytest.mark.parametrize("fault", ["serves_without_its_adapter", "serves_another_template"])
 def test_a_server_that_serves_something_else(carry_here: Carry, fault: str) -> None:
     """Its answers aren't those of the model that was trained."""
-    found = run(carry_here, {"sft": sft(max_steps=8), "serve": SERVE}, fault=fault)
+    found = run(carry_here, {"sft": sft(), "serve": SERVE}, fault=fault)
     assert found.failed == {"served_as_local"}, found.verdicts
