@@ -24,7 +24,9 @@ from tunematrix.errors import (
 from tunematrix.evidence.events import Served, StepDone
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.steps import serve
-from tunematrix.stack.steps.serving.questions import Question, answers, tidied
+from tunematrix.stack.steps.serving import hosting
+from tunematrix.stack.steps.serving.local import answers
+from tunematrix.stack.steps.serving.questions import Question, tidied
 from tunematrix.stack.toyworld.models import BASE
 
 TOY = Path(__file__).with_name("toy_openai_server.py")
@@ -34,7 +36,7 @@ def served_by(*words: str) -> Fault:
     """Start another program in the server's place; {port} in its words is the port."""
 
     def wrap(_: Any) -> Any:
-        def command(folder: Path, order: serve.ServeOrder, device: str) -> tuple[str, ...]:
+        def command(folder: Path, order: hosting.ServeOrder, device: str) -> tuple[str, ...]:
             return tuple(word.format(port=order.port) for word in words)
 
         return command
@@ -106,9 +108,9 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 def test_a_library_that_is_missing() -> None:
     """It is said which, and how to install it."""
-    serve.require(("json", "openai"))
+    hosting.require(("json", "openai"), serve.INSTALL)
     with pytest.raises(Unavailable, match=r"serving needs no_such_module.*tunematrix\[serving\]"):
-        serve.require(("json", "no_such_module"))
+        hosting.require(("json", "no_such_module"), serve.INSTALL)
 
 
 def test_a_dry_run(tmp_path: Path) -> None:

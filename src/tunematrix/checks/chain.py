@@ -107,7 +107,9 @@ def step_saved(evidence: Evidence, claim: Claim) -> Judgement | None:
 
     Reads the score of the trained model on rows of its own data (nats per token, or the probability
     of the chosen answer), and that of what was saved, loaded from files alone. Fails when they
-    differ by more than 5 % of what training changed, and more than rounding.
+    differ by more than 5 % of what training changed, and more than rounding. With mlx-lm, which
+    loads what there is and leaves out the rest, it also fails when a trained tensor isn't among the
+    loaded ones, bit by bit.
     """
     wanted = _training_steps(claim)
     if not wanted:
@@ -116,6 +118,14 @@ def step_saved(evidence: Evidence, claim: Claim) -> Judgement | None:
     saved = {one.name: one for one in evidence.all(StepSaved)}
     if lacking := [name for name in wanted if name not in saved or name not in trained]:
         return missing(f"what {lacking[0]} has saved")
+    lost = max((saved[name].differing or 0, name) for name in wanted)
+    if lost[0]:
+        share = f"{lost[0]} of {trained[lost[1]].tensors} trained tensors"
+        message = (
+            f"{lost[1]}: {share} aren't among those that were loaded again; likely they weren't "
+            "saved, or under names that nobody loads"
+        )
+        return judge_by(Exactly(0), lost[0], message, unit="tensors")
     worst, name, limit = max(
         (
             abs(saved[name].score - trained[name].after) - _limit(trained[name]),

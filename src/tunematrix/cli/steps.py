@@ -31,7 +31,7 @@ ResumeOption: TypeAlias = Annotated[
     ),
 ]
 DeviceOption: TypeAlias = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="cpu, cuda or mps, whatever FILE says.")
+    str, typer.Option("--device", metavar="NAME", help="cpu, cuda, mps or mlx, whatever FILE says.")
 ]
 DryRunOption: TypeAlias = Annotated[
     bool,

@@ -32,7 +32,7 @@ class Unsupported(Refusal):
     when: Mapping[str, OneOrMore] = Field(
         min_length=1,
         description="For each axis, the option or options it applies to; a cell must match on all "
-        "axes named.",
+        "axes named. `step` stands for any step that a pipeline takes.",
     )
 
 

@@ -135,7 +135,7 @@ class BackendOption(Declarations):
     """The hardware and library that compute."""
 
     declares: ClassVar[frozenset[str]] = frozenset(
-        {"device", "gpu", "engine", "hides", "preload", "canary"}
+        {"device", "gpu", "engine", "hides", "preload", "canary", "qlora"}
     )
 
     device: NonEmpty = Field("cpu", description="Device name in its framework, such as cuda.")
@@ -145,6 +145,10 @@ class BackendOption(Declarations):
     engine: str = Field("", description="Package that holds the engine, as the class `Engine`.")
     max_grad_norm: float = Field(
         0, ge=0, description="Default of train.max_grad_norm on it; 0: gradients aren't clipped."
+    )
+    qlora: str = Field(
+        "bnb-nf4",  # that of its paper, arXiv:2305.14314
+        description="Quantizer of a step that trains by qlora and names none.",
     )
     lengths: Literal["", "exact", "mlx-lm"] = Field(
         "",

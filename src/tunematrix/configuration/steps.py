@@ -6,6 +6,7 @@ The names are those that users' configs have. A step reads files and writes file
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
@@ -83,8 +84,11 @@ class StepTraining(Section):
         0, ge=0, description="Steps in which the learning rate rises to its full value."
     )
     weight_decay: FloatLike = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    max_grad_norm: FloatLike = Field(
-        1.0, ge=0, description="Gradients with a larger norm are clipped to it; 0: no clipping."
+    max_grad_norm: FloatLike | None = Field(
+        None,
+        ge=0,
+        description="Gradients with a larger norm are clipped to it; 0: no clipping. By default 1, "
+        "and 0 on mlx, whose trainer clips nothing.",
     )
     max_seq_length: int = Field(1024, ge=2, description="Longer rows are cut to it (tokens).")
     dtype: Literal["float32", "bfloat16"] = Field(
@@ -283,3 +287,14 @@ class PipelineSteps(Section):
     dry_run: bool = Field(
         False, description="Whether everything is read and checked, and nothing trained or written."
     )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Name the steps that there can be, in the order in which they are taken."""
+        return tuple(name for name, field in cls.model_fields.items() if field.default is None)
+
+    @property
+    def taken(self) -> Mapping[str, PipelineStep]:
+        """The steps that there are, by their names, in that order."""
+        given = {name: getattr(self, name) for name in self.names()}
+        return {name: one for name, one in given.items() if one is not None}

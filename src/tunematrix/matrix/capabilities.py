@@ -12,10 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunematrix.configuration.declarations import Answer, Declarations, Refusal
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.errors import did_you_mean
 from tunematrix.spec.model import holds
 from tunematrix.spec.problems import Problem, Route
 from tunematrix.spec.yaml_tree import Tree
+
+STEP = "step"
+"""Stands among the axes of `unsupported` for a step; a pipeline takes several."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,23 @@ def is_at_home(declared: Declarations, backend: str) -> bool:
     return answers is None or backend in answers
 
 
-def first_no(file: str, declared: Declarations, axes: Mapping[str, str]) -> No | None:
-    """Return the first no of one option to a cell's options (axis to option), if there is one."""
+def first_no(
+    file: str, declared: Declarations, axes: Mapping[str, str], steps: Iterable[str] = ()
+) -> No | None:
+    """Return the first no of one option to a cell's options (axis to option), if there is one.
+
+    Args:
+        steps: of a pipeline that the cell takes.
+    """
     for axis, answers in declared.capabilities.items():
         option = axes[axis]
         if option not in answers:
             return No(f"{axis} {option} is not declared in {file}", "", None, (), file)
         if (refusal := answers[option]) is not None:
             return _as_no(refusal, file)
+    points = [axes, *({**axes, STEP: step} for step in steps)]
     for entry in declared.unsupported:
-        if holds(entry.when, axes):
+        if any(holds(entry.when, point) for point in points):
             return _as_no(entry, file)
     return None
 
@@ -88,5 +99,12 @@ def declaration_problems(
         axis = str(route[-1])
         if axis == own_axis:
             yield tree.problem(route, "is the file's own axis; name another one")
-        elif axis not in known:
+        elif axis not in known and (axis != STEP or route[0] == "capabilities"):
             yield tree.problem(route, f"is not an axis; {did_you_mean(axis, known)}")
+    steps = PipelineSteps.names()
+    for index, entry in enumerate(declared.unsupported):
+        named = entry.when.get(STEP, ())
+        for step in (named,) if isinstance(named, str) else named:
+            if step not in steps:
+                text = f"{step} is no step of a pipeline; {did_you_mean(step, steps)}"
+                yield tree.problem(("unsupported", index, "when", STEP), text)

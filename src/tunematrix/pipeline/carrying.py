@@ -38,8 +38,6 @@ from tunematrix.workflow.passage import Passage, Step, carry
 
 FOLDER = "steps"
 """Where steps leave their evidence, as the cells of an environment do."""
-QLORA = "bnb-nf4"
-"""The quantizer that QLoRA's paper has (arXiv:2305.14314), where none is named."""
 _WEEKS = 30 * 24 * 3600
 _LAST_LINES = 5
 _HOW_IT_ENDS: tuple[type[TunematrixError], ...] = (StepFailed, MachineProblem, BadInput)
@@ -106,7 +104,7 @@ def _cell(config: StepConfig[Any], wish: Wish, groups: Groups) -> Cell:
         text = "is missing; name the folder that the step writes to"
         raise _problem(config, (*route, "output_dir"), text)
     quantizer = getattr(own, "quantizer", "") or (
-        QLORA if getattr(own, "method", "") == "qlora" else "none"
+        groups.backend(device).qlora if getattr(own, "method", "") == "qlora" else "none"
     )
     known = groups.axes["quantizer"]
     if quantizer not in known:

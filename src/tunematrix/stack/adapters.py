@@ -31,6 +31,8 @@ Tensors = Mapping[str, NDArray[np.generic]]
 
 CONFIG = "adapter_config.json"
 PEFT_TENSORS, MLX_TENSORS = "adapter_model.safetensors", "adapters.safetensors"
+PEFT_BASE, MLX_BASE = "base_model_name_or_path", "model"
+"""Entries that name the model below."""
 PREFIX = "base_model.model."
 PEFT_KINDS = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "m"}
 MLX_KINDS = {"lora_a": "a", "lora_b": "b", "m": "m"}
@@ -68,12 +70,14 @@ class Adapter:
         rank, scale, dropout: of every layer; the product of A and B is multiplied by `scale`.
         tensors: by module and kind: "a" is (rank, in), "b" is (out, rank), "m" is (out,) and
             makes it DoRA.
+        base: folder or name of the model below; None where it isn't named.
     """
 
     rank: int
     scale: float
     dropout: float
     tensors: Mapping[tuple[str, str], NDArray[np.generic]]
+    base: str | None = None
 
     @property
     def is_dora(self) -> bool:
@@ -147,7 +151,8 @@ def _read_peft(folder: Path) -> Adapter:
     root = math.sqrt(rank) if config.get("use_rslora") else rank
     scale = _number(folder, config, "lora_alpha") / root
     tensors = _tensors(folder, PEFT_TENSORS, PEFT_KINDS, PREFIX)
-    return _checked(folder, Adapter(rank, scale, float(config.get("lora_dropout", 0.0)), tensors))
+    dropout, base = float(config.get("lora_dropout", 0.0)), config.get(PEFT_BASE)
+    return _checked(folder, Adapter(rank, scale, dropout, tensors, base))
 
 
 def _read_mlx(folder: Path) -> Adapter:
@@ -159,7 +164,8 @@ def _read_mlx(folder: Path) -> Adapter:
     scale = _number(folder, settings, "scale")
     flat = _tensors(folder, MLX_TENSORS, MLX_KINDS, "")
     tensors = {key: np.ascontiguousarray(tensor.T) for key, tensor in flat.items()}
-    return _checked(folder, Adapter(rank, scale, float(settings.get("dropout", 0.0)), tensors))
+    dropout, base = float(settings.get("dropout", 0.0)), config.get(MLX_BASE)
+    return _checked(folder, Adapter(rank, scale, dropout, tensors, base))
 
 
 def _write_peft(adapter: Adapter, folder: Path) -> None:
@@ -167,7 +173,7 @@ def _write_peft(adapter: Adapter, folder: Path) -> None:
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": None,
+        PEFT_BASE: adapter.base,
         "inference_mode": True,
         "r": adapter.rank,
         "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
@@ -191,6 +197,7 @@ def _write_mlx(adapter: Adapter, folder: Path) -> None:
             "dropout": adapter.dropout,
             "keys": sorted(in_layer),
         },
+        **({} if adapter.base is None else {MLX_BASE: adapter.base}),
     }
     names = {kind: name for name, kind in MLX_KINDS.items()}
     tensors = {

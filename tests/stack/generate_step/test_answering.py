@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.stack.generate_step.world import PROMPTS
@@ -18,8 +19,9 @@ from transformers import (
 
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.engines.torch.generating import Decoder
-from tunematrix.stack.steps.answering import Prompt, answer_of, tokenized
-from tunematrix.stack.steps.comparing import Alone, gap, regret, spread
+from tunematrix.stack.steps.asking import Alone
+from tunematrix.stack.steps.comparing import gap, regret, spread
+from tunematrix.stack.steps.prompts import Prompt, answer_of, tokenized
 from tunematrix.stack.toyworld import models as toys
 from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
 from tunematrix.stack.toyworld.grammar import DIALECTS
@@ -85,7 +87,7 @@ def test_a_tokenizer_without_an_end() -> None:
 
 
 def _alone(tokens: list[int], *rows: list[float]) -> Alone:
-    whole = torch.tensor(rows)
+    whole = np.array(rows, np.float32)
     return Alone(tokens, whole, whole)
 
 

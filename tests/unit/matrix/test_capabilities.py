@@ -58,3 +58,13 @@ def test_the_first_no_is_the_one_written_first() -> None:
     no = first_no(FILE, option, {"method": "full", "backend": "cpu"})
     assert no is not None
     assert no.reason == "one"
+
+
+def test_a_step_is_unsupported_wherever_it_is_taken() -> None:
+    """A pipeline takes several; a cell without steps is another matter."""
+    option = declared(unsupported=[{"when": {"step": ["dpo"], "backend": "mlx"}, "reason": "none"}])
+    axes = {"backend": "mlx"}
+    assert first_no("f", option, axes, ("sft", "dpo")) is not None
+    assert first_no("f", option, axes, ("sft", "generate")) is None
+    assert first_no("f", option, {"backend": "cpu"}, ("sft", "dpo")) is None
+    assert first_no("f", option, axes) is None

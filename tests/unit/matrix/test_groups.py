@@ -129,6 +129,16 @@ def test_a_users_folder_adds_options_and_axes(make_root: MakeRoot) -> None:
         ),
         (
             "tracker/loud.yaml",
+            "name: loud\nunsupported:\n  - when: {step: dpp}\n    reason: r\n",
+            "root/tracker/loud.yaml:3: unsupported[0].when.step: dpp is no step of a pipeline; did",
+        ),
+        (
+            "tracker/loud.yaml",
+            "name: loud\ncapabilities:\n  step: {dpo: true}\n",
+            "root/tracker/loud.yaml:3: capabilities.step: is not an axis; it can be",
+        ),
+        (
+            "tracker/loud.yaml",
             "name: loud\nunsupported:\n  - when: {backend: cpu}\n",
             "root/tracker/loud.yaml:3: unsupported[0].reason: is missing; add it",
         ),

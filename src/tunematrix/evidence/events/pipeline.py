@@ -114,10 +114,17 @@ class StepTrained:
 
 @dataclass(frozen=True)
 class StepSaved:
-    """What a training step has saved, loaded again; `score` is as `after` in `StepTrained`."""
+    """What a training step has saved, loaded again.
+
+    Attributes:
+        score: as `after` in `StepTrained`.
+        differing: trained tensors that the loaded ones aren't, bit by bit; None where a library
+            may load them in another dtype, so that they aren't compared.
+    """
 
     name: str
     score: float
+    differing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,8 @@ class Served:
     """A server was ready to be asked.
 
     Attributes:
-        url: of its API; model: folder that it serves, and the name that it knows the model by.
+        url: of its API; model: the name that it knows the model by: its folder, or, for
+            mlx_lm.server, default_model.
         merged: whether that is an adapter merged into its base.
         ready_seconds: from its start until it was ready.
     """

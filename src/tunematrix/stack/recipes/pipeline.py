@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -22,27 +23,36 @@ from tunematrix.configuration.variables import filled
 from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.evidence.events import Determinants, StepProblem
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.backends.common import TorchBackend
+from tunematrix.stack.backends.common import Backend
 from tunematrix.stack.steps.job import StepJob
 
-ENGINE = "tunematrix.stack.engines.torch"
+STEPS = "tunematrix.stack.steps"
+"""The package that has a module for each step that needs no engine."""
+ROOMS: Mapping[str, str] = {
+    "tunematrix.stack.engines.torch": STEPS,
+    "tunematrix.stack.engines.mlx": "tunematrix.stack.steps.mlx",
+}
+"""Engine → the package that has a module for each step that it can take."""
 
 
 def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     """Take all steps.
 
     Raises:
-        WrongSetting: an entry of a step can't be used; `StepProblem` is written before.
-        ValueError: the backend isn't one of PyTorch.
+        WrongSetting: an entry of a step can't be used, or there is no such step on the backend;
+            `StepProblem` is written before.
+        ValueError: the backend's engine takes no steps.
     """
-    if config.backend.engine != ENGINE:
-        message = f"its steps train through TRL, and backend {config.backend.name} has none"
+    if config.backend.engine not in ROOMS:
+        message = f"backend {config.backend.name} takes no steps of a pipeline"
         raise ValueError(message)
-    backend: TorchBackend = instantiate(config.backend.implementation)
-    variables = {"tmp_path": str(output_dir)}
     pipeline = config.steps or PipelineSteps()
-    secrets = {*TOKENS, *(v for _, step in _named(pipeline) for v in step.token_variables)}
-    for name, given in _named(pipeline):
+    for name, step in pipeline.taken.items():
+        _require(name, step, config, events)
+    backend: Backend = instantiate(config.backend.implementation)
+    variables = {"tmp_path": str(output_dir)}
+    secrets = {*TOKENS, *(v for step in pipeline.taken.values() for v in step.token_variables)}
+    for name, given in pipeline.taken.items():
         try:
             settings = _with_values(given, variables)
             own, folders = settings.own, settings.folders(name, output_dir)
@@ -54,7 +64,7 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
                 events.write(Determinants(backend.begin(getattr(own, "seed", 0), threads)))
             job = StepJob(name, config, events, folder, pipeline.resume, pipeline.dry_run)
             with events.phase(name), _without(secrets.difference(settings.token_variables)):
-                _body(name)(settings, job)
+                _body(name, settings, config)(settings, job)
         except WrongSetting as error:
             events.write(StepProblem(name, error.route, str(error)))
             raise
@@ -71,10 +81,16 @@ def _without(variables: Iterable[str]) -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _named(pipeline: PipelineSteps) -> Iterator[tuple[str, PipelineStep]]:
-    for name in PipelineSteps.model_fields:
-        if isinstance(settings := getattr(pipeline, name), PipelineStep):
-            yield name, settings
+def _require(name: str, step: PipelineStep, config: Configuration, events: EventLog) -> None:
+    """See that a backend can take a step, before one is taken.
+
+    Raises:
+        WrongSetting: it can't; `StepProblem` is written before.
+    """
+    if find_spec(_module(name, step, config)) is None:
+        text = f"backend {config.backend.name} has no step {name}; leave it out, or take another"
+        events.write(StepProblem(name, (), text))
+        raise WrongSetting((), text)
 
 
 def _with_values(settings: PipelineStep, variables: Mapping[str, str]) -> PipelineStep:
@@ -87,8 +103,13 @@ def _with_values(settings: PipelineStep, variables: Mapping[str, str]) -> Pipeli
     return type(settings).model_validate(values)
 
 
-def _body(name: str) -> Callable[[PipelineStep, StepJob], None]:
-    body: Callable[[PipelineStep, StepJob], None] = import_module(
-        f"tunematrix.stack.steps.{name}"
-    ).run
+def _body(
+    name: str, step: PipelineStep, config: Configuration
+) -> Callable[[PipelineStep, StepJob], None]:
+    module = import_module(_module(name, step, config))
+    body: Callable[[PipelineStep, StepJob], None] = module.run
     return body
+
+
+def _module(name: str, step: PipelineStep, config: Configuration) -> str:
+    return f"{ROOMS[config.backend.engine] if step.computes else STEPS}.{name}"

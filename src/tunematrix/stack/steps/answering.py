@@ -1,141 +1,128 @@
-"""Prompts → answers as texts and tokens, in batches; and the same prompts asked in other ways."""
+"""A model of PyTorch that answers prompts, and is asked the same in other ways."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tunematrix.stack.engines.common import Sampling
+from tunematrix.stack.engines.common import Floats, Sampling
 from tunematrix.stack.engines.torch.generating import Decoder
 from tunematrix.stack.engines.torch.scoring import evaluating
+from tunematrix.stack.steps import opening
+from tunematrix.stack.steps.asking import Alone, Asking, Library, warn_of_presets
+from tunematrix.stack.steps.job import StepJob
+from tunematrix.stack.steps.prompts import Prompt
+from tunematrix.stack.yardsticks import perplexity
 
-SEEDS_APART = 1_000_000
-"""Each batch draws with a seed of its own, or equal prompts would get equal answers."""
-_SEEDS = 2**63
 _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-_UNFOLLOWED = (
-    "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "num_beams",
-    "repetition_penalty", "no_repeat_ngram_size", "length_penalty", "suppress_tokens",
-    "begin_suppress_tokens", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """One prompt.
+class TorchAsking(Asking):
+    """A model of PyTorch, on its device, that answers prompts.
 
     Attributes:
-        ids: its tokens, with the mark that its tokenizer begins texts with, if any.
+        most: prompts that are answered together.
     """
 
-    text: str
-    ids: tuple[int, ...]
+    model: nn.Module
+    decoder: Decoder
+    most: int
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The decoder's."""
+        return self.decoder.tokenizer
+
+    @property
+    def ends(self) -> Set[int]:
+        """The decoder's."""
+        return self.decoder.ends
+
+    @property
+    def batch(self) -> int:
+        """As its user says."""
+        return self.most
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
+        """Continue prompts side by side."""
+        return self.decoder.generate(cast("PreTrainedModel", self.model), prompts, sampling)
+
+    def alone(self, prompt: Prompt, most: int) -> Alone:
+        """Ask one prompt through the library's own loop."""
+        model = cast("PreTrainedModel", self.model)
+        tokens, cached = self.decoder.likeliest(model, prompt.ids, most)
+        ids = (*prompt.ids, *tokens[:-1])
+        return Alone(tokens, cached.cpu().numpy(), self._logits(ids, len(tokens)))
+
+    def logits(self, prompt: Prompt, last: int) -> Floats:
+        """Return those of a prompt, kept in the machine's own memory."""
+        return self._logits(prompt.ids, last)
+
+    def with_adapter(self, adapter: Path) -> TorchAsking:
+        """Put PEFT's layers in the place of the model's own."""
+        model = cast("PreTrainedModel", self.model)
+        try:
+            adapted = PeftModel.from_pretrained(model, str(adapter))
+        except opening.UNREADABLE as error:
+            raise opening.unreadable(str(adapter), error) from None
+        return replace(self, model=adapted.eval())
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """Switch it off, as PEFT does."""
+        assert isinstance(self.model, PeftModel)
+        with self.model.disable_adapter():
+            yield
+
+    def _logits(self, ids: Sequence[int], last: int) -> Floats:
+        whole = torch.tensor([[*ids]], device=self.decoder.device)
+        with evaluating(self.model), torch.no_grad():
+            out = self.model(
+                input_ids=whole, attention_mask=torch.ones_like(whole), use_cache=False
+            )
+            found: Floats = out.logits[0, -last:].float().cpu().numpy()
+            return found
 
 
-@dataclass(frozen=True)
-class PromptAnswer:
-    """What a model goes on with.
-
-    Attributes:
-        tokens: new ones, the end token included if it came.
-        text: without that token; ended: whether it came.
-    """
-
-    prompt: Prompt
-    tokens: tuple[int, ...]
-    text: str
-    ended: bool
-
-
-def tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """Return a prompt's tokens; an end that the tokenizer puts there by itself is left out."""
-    ids: list[int] = tokenizer(text)["input_ids"]
-    plain: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    added_end = len(ids) > len(plain) and ids[-1] == tokenizer.eos_token_id
-    return tuple(ids[:-1] if added_end and ids[-1:] != plain[-1:] else ids)
+def open_asking(
+    source: opening.ModelSource, tokenizer: PreTrainedTokenizerBase, batch: int, job: StepJob
+) -> TorchAsking:
+    """Load the model below an adapter, to be asked as its user says and no other way."""
+    try:
+        model = opening.load(replace(source, adapter=None), job.config)
+    except opening.UNREADABLE as error:
+        raise opening.unreadable(str(source.path), error) from None
+    assert isinstance(model, PreTrainedModel)
+    _settle(model, tokenizer, job)
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    more = (ends,) if isinstance(ends, int) else tuple(ends or ())
+    return TorchAsking(model, Decoder(tokenizer, job.device, more_ends=more), batch)
 
 
-def answer_of(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: Sequence[int]) -> str:
-    """Return the text that follows the prompt's.
-
-    Taken from both together, since many tokenizers drop the space that a text begins with.
-    """
-    begun, whole = (_decoded(tokenizer, ids) for ids in (prompt.ids, (*prompt.ids, *answer)))
-    return whole[len(begun) :] if whole.startswith(begun) else _decoded(tokenizer, answer)
-
-
-def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    return str(tokenizer.decode([*ids], **plain))
-
-
-def settle(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Let nothing decide how answers are chosen but what is asked for.
-
-    Returns:
-        Settings of the model's generation_config that aren't followed from here on.
-    """
+def _settle(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, job: StepJob) -> None:
+    """Let nothing decide how answers are chosen but what is asked for."""
     own = model.generation_config
+    warn_of_presets(own, job)
     given: dict[str, Any] = {} if own is None else own.to_diff_dict()
     kept = {name: given[name] for name in _ENDS if given.get(name) is not None}
     if tokenizer.pad_token_id is not None:
         kept["pad_token_id"] = tokenizer.pad_token_id
     model.generation_config = GenerationConfig(**kept)
-    return tuple(f"{name}={given[name]}" for name in _UNFOLLOWED if name in given)
 
 
-def decoder_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: str) -> Decoder:
-    """Return what continues prompts with a model, to any of the tokens that it ends texts with."""
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    more = (ends,) if isinstance(ends, int) else tuple(ends or ())
-    return Decoder(tokenizer, device, more_ends=more)
+def judge(folder: Path, job: StepJob) -> perplexity.Scorer:
+    """Load a reference model onto the step's device."""
+    return perplexity.load(str(folder), job.device)
 
 
-@dataclass(frozen=True)
-class Asking:
-    """A model that answers prompts.
-
-    Attributes:
-        batch: prompts that are answered together at most.
-    """
-
-    model: nn.Module
-    decoder: Decoder
-    batch: int
-
-    def answers(
-        self, prompts: Sequence[Prompt], sampling: Sampling
-    ) -> Iterator[list[PromptAnswer]]:
-        """Yield the answers of one batch after the other."""
-        for start in range(0, len(prompts), self.batch):
-            asked = prompts[start : start + self.batch]
-            seed = (sampling.seed * SEEDS_APART + start) % _SEEDS
-            rows = self.decoder.generate(
-                cast("PreTrainedModel", self.model),
-                [prompt.ids for prompt in asked],
-                replace(sampling, seed=seed),
-            )
-            yield [self._answer(prompt, row) for prompt, row in zip(asked, rows, strict=True)]
-
-    def likeliest(self, prompts: Sequence[Prompt], most: int) -> list[list[int]]:
-        """Return the tokens of each prompt's likeliest answer, asked in batches."""
-        greedy = Sampling(most, temperature=0.0, seed=0, cache=True)
-        return [[*answer.tokens] for batch in self.answers(prompts, greedy) for answer in batch]
-
-    def _answer(self, prompt: Prompt, row: Sequence[int]) -> PromptAnswer:
-        text = answer_of(self.decoder.tokenizer, prompt, row)
-        return PromptAnswer(prompt, tuple(row), text, bool(row) and row[-1] in self.decoder.ends)
-
-
-def logits(model: nn.Module, ids: Sequence[int], device: str, last: int) -> torch.Tensor:
-    """Return float32 logits of one whole pass at the last positions, (positions, vocabulary)."""
-    whole = torch.tensor([[*ids]], device=device)
-    with evaluating(model), torch.no_grad():
-        out = model(input_ids=whole, attention_mask=torch.ones_like(whole), use_cache=False)
-        found: torch.Tensor = out.logits[0, -last:].float()
-        return found
+LIBRARY = Library(open_asking, "peft", judge)
+"""PyTorch, with transformers and PEFT."""

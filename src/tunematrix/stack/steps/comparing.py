@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
 
-import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
+import numpy as np
 
 from tunematrix.evidence.events import StepAdapter, StepCache, StepTogether
-from tunematrix.stack.steps.answering import Asking, Prompt, logits
+from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.steps.asking import Alone, Asking
 from tunematrix.stack.steps.job import StepJob
+from tunematrix.stack.steps.prompts import Prompt
 
 MOST_PROMPTS = 16
 """That are asked in several ways: the shortest, the longest, and those between at equal steps."""
@@ -21,22 +19,6 @@ MOST_TOKENS = 64
 """Of an answer, since each prompt is also answered alone."""
 POSITIONS = 16
 """Of a prompt, the last, whose logits are compared with an adapter and without."""
-
-
-@dataclass(frozen=True)
-class Alone:
-    """A prompt's likeliest answer when nothing else is asked.
-
-    Attributes:
-        tokens: of the answer.
-        cached: logits that the library had for each, (tokens, vocabulary), with its cache.
-        whole: the same by one whole pass over prompt and answer: each position sees what is
-            before it, and nothing else.
-    """
-
-    tokens: list[int]
-    cached: torch.Tensor
-    whole: torch.Tensor
 
 
 def spread(prompts: Sequence[Prompt], most: int = MOST_PROMPTS) -> list[int]:
@@ -63,7 +45,7 @@ def compare(
     """
     gaps, regrets, moved = [], [], []
     for done, (prompt, beside) in enumerate(zip(prompts, together, strict=True), start=1):
-        alone = asked_alone(job, asking, prompt, most)
+        alone = asking.alone(prompt, most)
         gaps.append(gap(alone, beside))
         regrets.append(regret(alone))
         moved.append(difference(alone))
@@ -73,17 +55,9 @@ def compare(
     job.events.write(StepCache(job.name, tuple(regrets), tuple(moved)))
 
 
-def asked_alone(job: StepJob, asking: Asking, prompt: Prompt, most: int) -> Alone:
-    """Ask one prompt with a cache, and look at the answer by a whole pass."""
-    model = cast("PreTrainedModel", asking.model)
-    tokens, cached = asking.decoder.likeliest(model, prompt.ids, most)
-    ids = (*prompt.ids, *tokens[:-1])
-    return Alone(tokens, cached, logits(model, ids, job.device, len(tokens)))
-
-
 def gap(alone: Alone, beside: Sequence[int]) -> float:
     """Return how far from a tie the tokens are at which two answers part; 0 where none does."""
-    if list(beside) == alone.tokens:
+    if list(beside) == list(alone.tokens):
         return 0.0
     pairs = enumerate(zip(alone.tokens, beside, strict=False))
     place = next((place for place, (one, other) in pairs if one != other), None)
@@ -91,30 +65,31 @@ def gap(alone: Alone, beside: Sequence[int]) -> float:
         return math.inf  # one goes on where the other has ended
     at = alone.whole[place]
     apart = at[alone.tokens[place]] - at[beside[place]]
-    return float(apart.abs() / _scale(at))
+    return float(abs(apart) / _scale(at))
 
 
 def regret(alone: Alone) -> float:
     """Return by how much the tokens that were taken fall short of the likeliest, at most."""
-    taken = torch.tensor(alone.tokens, device=alone.whole.device).unsqueeze(-1)
-    short = alone.whole.amax(-1) - alone.whole.gather(-1, taken).squeeze(-1)
-    return float((short / _scale(alone.whole)).max())
+    taken = np.take_along_axis(alone.whole, np.array(alone.tokens)[:, None], axis=-1)[:, 0]
+    return float(((alone.whole.max(-1) - taken) / _scale(alone.whole)).max())
 
 
 def difference(alone: Alone) -> float:
     """Return the largest difference that the cache makes to a logit."""
-    apart = (alone.cached - alone.whole).abs().amax(-1)
+    apart = np.abs(alone.cached - alone.whole).max(-1)
     return float((apart / _scale(alone.whole)).max())
 
 
-def _scale(at: torch.Tensor) -> torch.Tensor:
+def _scale(at: Floats) -> Floats:
     """Return how far the largest logit is above the middle one; some models bar half of theirs."""
-    return (at.amax(-1) - at.median(-1).values).clamp(min=torch.finfo(at.dtype).tiny)
+    middle = (at.shape[-1] - 1) // 2
+    above: Floats = at.max(-1) - np.partition(at, middle, axis=-1)[..., middle]
+    return np.maximum(above, np.finfo(at.dtype).tiny)
 
 
-def base_logits(job: StepJob, asking: Asking, prompts: Sequence[Prompt]) -> list[torch.Tensor]:
-    """Return the logits of each prompt's last positions, kept in the machine's own memory."""
-    return [logits(asking.model, prompt.ids, job.device, POSITIONS).cpu() for prompt in prompts]
+def base_logits(asking: Asking, prompts: Sequence[Prompt]) -> list[Floats]:
+    """Return the logits of each prompt's last positions."""
+    return [asking.logits(prompt, POSITIONS) for prompt in prompts]
 
 
 def compare_adapter(
@@ -122,7 +97,7 @@ def compare_adapter(
     asking: Asking,
     prompts: Sequence[Prompt],
     with_adapter: Sequence[Sequence[int]],
-    base: Sequence[torch.Tensor],
+    base: Sequence[Floats],
     most: int,
 ) -> None:
     """Ask prompts with the adapter switched off, and write down what it makes of them.
@@ -131,17 +106,15 @@ def compare_adapter(
         with_adapter: the tokens of the likeliest answer of each; most: of them.
         base: the logits of each before the adapter was attached.
     """
-    model = asking.model
-    assert isinstance(model, PeftModel)
-    on = base_logits(job, asking, prompts)
-    with model.disable_adapter():
-        off = base_logits(job, asking, prompts)
+    on = base_logits(asking, prompts)
+    with asking.without_adapter():
+        off = base_logits(asking, prompts)
         without = asking.likeliest(prompts, most)
     other = sum(one != list(two) for one, two in zip(without, with_adapter, strict=True))
     event = StepAdapter(job.name, len(prompts), other, _apart(on, off), _apart(off, base))
     job.events.write(event)
 
 
-def _apart(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
+def _apart(one: Sequence[Floats], other: Sequence[Floats]) -> float:
     """Return the largest difference; nan where anything is nan."""
-    return float(torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max())
+    return float(np.max([np.abs(a - b).max() for a, b in zip(one, other, strict=True)]))

@@ -8,16 +8,18 @@ of its pairs, so what aligning does to it is a shift from one half.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from datasets import Dataset
+from typing import TYPE_CHECKING
 
 from tunematrix.configuration.steps import DatasetFile, PromptDataset
 from tunematrix.errors import WrongSetting, did_you_mean
-from tunematrix.stack.steps.rows import read_rows
+from tunematrix.stack.steps.rows import read_rows, texts
 from tunematrix.stack.toyworld import corpus, preferences
 from tunematrix.stack.toyworld.corpus import Split
 from tunematrix.stack.toyworld.grammar import Dialect
 from tunematrix.stack.toyworld.models import SCHEME
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _DIALECTS: Mapping[str, Dialect] = {"": "B", "A": "A", "B": "B"}
 _KINDS = ("preferences", "stories")
@@ -31,6 +33,24 @@ SCORED_ROWS = 32
 
 
 def read(dataset: DatasetFile, fields: Mapping[str, str]) -> tuple[Dataset, Dataset]:
+    """Return the same rows as `listed`, as datasets.
+
+    Raises:
+        WrongSetting: see `listed`.
+    """
+    # Only here, since MLX's environment lacks it.
+    from datasets import Dataset
+
+    if is_toy(dataset.path):
+        own, held_out = listed(dataset, fields)
+        return Dataset.from_list([*own]), Dataset.from_list([*held_out])
+    rows = read_rows(dataset, fields)
+    return rows, rows.select(range(min(len(rows), SCORED_ROWS)))
+
+
+def listed(
+    dataset: DatasetFile, fields: Mapping[str, str]
+) -> tuple[Sequence[Mapping[str, str]], Sequence[Mapping[str, str]]]:
     """Return the rows to train on, and those that a model is asked about before and after.
 
     Those are held out where the data is the toy world's, and else the first of its own.
@@ -42,10 +62,9 @@ def read(dataset: DatasetFile, fields: Mapping[str, str]) -> tuple[Dataset, Data
         WrongSetting: the file, or a field, can't be used.
     """
     if is_toy(dataset.path):
-        held_out = toy_rows(dataset.path, "held-out", SCORED_ROWS)
-        return Dataset.from_list([*toy_rows(dataset.path)]), Dataset.from_list([*held_out])
-    rows = read_rows(dataset, fields)
-    return rows, rows.select(range(min(len(rows), SCORED_ROWS)))
+        return toy_rows(dataset.path), toy_rows(dataset.path, "held-out", SCORED_ROWS)
+    rows = list(texts(dataset, fields))
+    return rows, rows[:SCORED_ROWS]
 
 
 def prompts(dataset: PromptDataset) -> Sequence[str]:
@@ -56,8 +75,7 @@ def prompts(dataset: PromptDataset) -> Sequence[str]:
     """
     if is_toy(dataset.path):
         return [row["prompt"] for row in toy_rows(dataset.path, "held-out", _PROMPTS)]
-    rows = read_rows(dataset, {"prompt": dataset.prompt_field})
-    return list(rows["prompt"])
+    return [row["prompt"] for row in texts(dataset, {"prompt": dataset.prompt_field})]
 
 
 def is_toy(path: str) -> bool:

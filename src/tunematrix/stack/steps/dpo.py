@@ -19,7 +19,7 @@ from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.engines.torch import scoring
 from tunematrix.stack.engines.torch.dpo_trainer import forget_reference
 from tunematrix.stack.engines.torch.padding import pad
-from tunematrix.stack.steps import data, opening, outcome, training
+from tunematrix.stack.steps import data, lessons, opening, outcome, training
 from tunematrix.stack.steps.job import Line, StepJob
 
 MERGED = "base"
@@ -54,8 +54,8 @@ def run(settings: DpoStep, job: StepJob) -> None:
         training.look_ahead(settings.alignment, job)
         goes_on = settings.alignment.adapter == "continue"
         over = "goes on with its adapter" if goes_on else "a new adapter over the merged one"
-        preferences = training.counted(len(rows), "preference")
-        steps = training.counted(settings.alignment.max_steps, "step")
+        preferences = lessons.counted(len(rows), "preference")
+        steps = lessons.counted(settings.alignment.max_steps, "step")
         does = f"{over if source.adapter else 'a new adapter'}; {preferences}, {steps}"
         opening.begin(source, job, does)
         line.text = (
@@ -84,7 +84,7 @@ def _start(
 def _merged(source: opening.ModelSource, job: StepJob, score: Score) -> opening.ModelSource:
     """Merge an adapter into its base, and hold what was saved of that to the adapter itself."""
     assert source.adapter is not None
-    with training.saving(job.output_dir):
+    with lessons.saving(job.output_dir):
         folder = opening.save_merged(source, job.config, job.output_dir / MERGED)
     merged = opening.ModelSource(folder, folder)
     adapted = opening.load(source, job.config)
@@ -135,7 +135,7 @@ def _train(
 
 def _pairs(tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> Sequence[Example]:
     """Return the chosen and the rejected answer of each row, one after the other."""
-    eos = training.eos_of(tokenizer)
+    eos = lessons.eos_of(tokenizer)
     return [
         tokenize(tokenizer, row["prompt"], f"{row[kind]}{eos}")
         for row in rows

@@ -5,27 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from peft import PeftModel
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from tunematrix.configuration.steps import GenerateStep
 from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
 from tunematrix.stack.engines.common import Sampling
-from tunematrix.stack.steps import comparing, data, judging, opening
-from tunematrix.stack.steps.answering import (
-    Asking,
-    Prompt,
-    PromptAnswer,
-    decoder_of,
-    logits,
-    settle,
-    tokenized,
-)
+from tunematrix.stack.steps import comparing, data, judging, sources
+from tunematrix.stack.steps.asking import Asking, Library
 from tunematrix.stack.steps.job import Line, StepJob
+from tunematrix.stack.steps.prompts import Prompt, PromptAnswer, tokenized
 
 FILE = "generated.jsonl"
 _SHOWN = 40
@@ -39,49 +30,65 @@ class Asked:
         scorer: folder of the reference model; None for none.
     """
 
-    source: opening.ModelSource
+    source: sources.ModelSource
     tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[Prompt]
     scorer: Path | None
 
 
 def run(settings: GenerateStep, job: StepJob) -> None:
-    """PromptAnswer all prompts; `generated.jsonl` in the output folder has an object a line.
+    """Answer all prompts by a model of PyTorch; see `answer`.
+
+    Raises:
+        MachineProblem: the device has too little memory. See `answer` for others.
+    """
+    # Only here, since MLX's environment has no PyTorch.
+    import torch
+
+    from tunematrix.stack.steps.answering import LIBRARY
+
+    try:
+        answer(settings, job, LIBRARY)
+    except torch.cuda.OutOfMemoryError:
+        batch = settings.generation.batch_size
+        text = f"{job.device} has too little memory for {batch} prompts at a time"
+        advice = "lower generation.batch_size, or see what else computes there"
+        raise MachineProblem(f"{text}; {advice}") from None
+
+
+def answer(settings: GenerateStep, job: StepJob, library: Library) -> None:
+    """Answer all prompts; `generated.jsonl` in the output folder has an object a line.
 
     Its keys: prompt; answer; tokens, their number; ended, whether the model came to an end by
     itself; and perplexity, where there is a scorer.
 
     Raises:
         WrongSetting: an entry of the config, or the file that it names, can't be used.
-        StepFailed: the model's logits aren't finite.
-        MachineProblem: nothing can be written, or the device has too little memory.
+        StepFailed: the model's logits aren't finite. MachineProblem: nothing can be written.
     """
     line = Line()
     with job.said(line):
-        asked = _read(settings, job)
+        asked = _read(settings, job, library)
         options = settings.generation
         how = f"drawn at {options.temperature:g}" if options.temperature else "the likeliest"
         does = f"{len(asked.prompts)} answers, {how}, of {options.max_new_tokens} tokens at most"
-        opening.begin(asked.source, job, does)
-        try:
-            line.text = "nothing was written" if job.dry_run else _answer_all(settings, job, asked)
-        except torch.cuda.OutOfMemoryError:
-            text = f"{job.device} has too little memory for {options.batch_size} prompts at a time"
-            advice = "lower generation.batch_size, or see what else computes there"
-            raise MachineProblem(f"{text}; {advice}") from None
+        sources.begin(asked.source, job, does)
+        line.text = (
+            "nothing was written" if job.dry_run else _answer_all(settings, job, asked, library)
+        )
 
 
-def _read(settings: GenerateStep, job: StepJob) -> Asked:
-    source = opening.find(settings.model.path, job.config)
+def _read(settings: GenerateStep, job: StepJob, library: Library) -> Asked:
+    source = sources.find(settings.model.path, job.config, library.read)
     scorer = settings.scorer
     folder = None if scorer is None else judging.scorer_folder(scorer, job.config)
     try:
-        tokenizer = opening.tokenizer_of(source)
+        tokenizer = sources.tokenizer_of(source)
         model = AutoConfig.from_pretrained(
             source.base, local_files_only=True, trust_remote_code=False
         )
-    except opening.UNREADABLE as error:
-        raise opening.unreadable(settings.model.path, error) from None
+    except sources.UNREADABLE as error:
+        raise sources.unreadable(settings.model.path, error) from None
     longest = getattr(model, "max_position_embeddings", None)
     return Asked(source, tokenizer, _prompts(settings, tokenizer, longest), folder)
 
@@ -108,7 +115,7 @@ def _prompts(
         if not ids:
             problem = f"the tokenizer makes no token of prompt {number} ({shown(text)})"
             advice = "likely its files aren't the model's own, or are read by another's rules"
-            raise WrongSetting(opening.ROUTE, f"{problem}; {advice}: save the tokenizer again")
+            raise WrongSetting(sources.ROUTE, f"{problem}; {advice}: save the tokenizer again")
         _check_length(Prompt(text, ids), number, settings, longest, route)
         prompts.append(Prompt(text, ids))
     return prompts
@@ -134,15 +141,16 @@ def _check_length(
         raise WrongSetting(("generation", "max_new_tokens"), f"{text}; {advice}")
 
 
-def _answer_all(settings: GenerateStep, job: StepJob, asked: Asked) -> str:
+def _answer_all(settings: GenerateStep, job: StepJob, asked: Asked, library: Library) -> str:
     options, prompts = settings.generation, asked.prompts
     places = comparing.spread(prompts)
     some = [prompts[place] for place in places]
-    base = _base(settings, job, asked)
-    alone = Asking(base, decoder_of(base, asked.tokenizer, job.device), options.batch_size)
-    before = comparing.base_logits(job, alone, some)
-    asking = replace(alone, model=_attached(settings, asked.source, base))
-    _require_finite(job, asking, some[0])
+    source = asked.source
+    asking = library.open(source, asked.tokenizer, options.batch_size, job)
+    before = comparing.base_logits(asking, some)
+    if source.adapter is not None:
+        asking = asking.with_adapter(source.adapter)
+    _require_finite(asking, some[0])
     sampling = Sampling(options.max_new_tokens, options.temperature, options.seed, cache=True)
     answers: list[PromptAnswer] = []
     for batch in asking.answers(prompts, sampling):
@@ -158,56 +166,36 @@ def _answer_all(settings: GenerateStep, job: StepJob, asked: Asked) -> str:
     comparing.compare(job, asking, some, likeliest, most)
     if asked.source.adapter is not None:
         comparing.compare_adapter(job, asking, some, likeliest, before, most)
-    return _judged(settings, job, asked, answers)
+    return _judged(settings, job, asked, answers, library)
 
 
 def _judged(
-    settings: GenerateStep, job: StepJob, asked: Asked, answers: Sequence[PromptAnswer]
+    settings: GenerateStep,
+    job: StepJob,
+    asked: Asked,
+    answers: Sequence[PromptAnswer],
+    library: Library,
 ) -> str:
     said = f"{len(answers)} answers in {job.output_dir / FILE}"
     if stories := judging.grammatical(asked.tokenizer, answers, job):
         said += f"; {stories.following} of {stories.texts} go on as stories of the toy world"
-    if settings.scorer is not None and asked.scorer is not None:
+    scorer = asked.scorer
+    if settings.scorer is not None and scorer is not None:
         texts = [(answer.prompt.text, answer.text) for answer in answers]
-        figures = judging.score(settings.scorer, asked.scorer, texts, job)
+        figures = judging.score(settings.scorer, lambda: library.judge(scorer, job), texts, job)
         _write(job.output_dir / FILE, answers, figures)
         largest = max((one for one in figures if not math.isnan(one)), default=math.nan)
         said += f"; perplexity {largest:.4g} at most, by {settings.scorer.path}"
     return said
 
 
-def _base(settings: GenerateStep, job: StepJob, asked: Asked) -> PreTrainedModel:
-    """Load the model that is below the adapter, to be asked as its user says and no other way."""
-    try:
-        model = opening.load(replace(asked.source, adapter=None), job.config)
-    except opening.UNREADABLE as error:
-        raise opening.unreadable(settings.model.path, error) from None
-    assert isinstance(model, PreTrainedModel)
-    if unfollowed := settle(model, asked.tokenizer):
-        text = "the model's generation_config.json isn't followed in"
-        job.warn(f"{text} {', '.join(unfollowed)}; the section generation of the config decides")
-    return model
-
-
-def _attached(
-    settings: GenerateStep, source: opening.ModelSource, base: PreTrainedModel
-) -> PreTrainedModel | PeftModel:
-    if source.adapter is None:
-        return base
-    try:
-        return PeftModel.from_pretrained(base, str(source.adapter)).eval()
-    except opening.UNREADABLE as error:
-        raise opening.unreadable(settings.model.path, error) from None
-
-
-def _require_finite(job: StepJob, asking: Asking, prompt: Prompt) -> None:
+def _require_finite(asking: Asking, prompt: Prompt) -> None:
     """See that there is something to choose by.
 
     Raises:
         StepFailed: a logit is nan, or is infinite and no ban.
     """
-    found = logits(asking.model, prompt.ids, job.device, 1)
-    if not bool(torch.isfinite(found.max())):
+    if not math.isfinite(asking.logits(prompt, 1).max()):
         text = "the model's logits aren't finite, so no token is likelier than another"
         raise StepFailed(f"{text}; likely weights that became nan in training: train it again")
 

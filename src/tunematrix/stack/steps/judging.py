@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,15 +13,29 @@ from tunematrix.configuration import Configuration
 from tunematrix.configuration.steps import ReferenceScorer
 from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepGrammar, StepScored
-from tunematrix.stack.steps import opening
-from tunematrix.stack.steps.answering import PromptAnswer
+from tunematrix.stack.steps import sources
 from tunematrix.stack.steps.job import StepJob
+from tunematrix.stack.steps.prompts import PromptAnswer
 from tunematrix.stack.toyworld import checkpoint, models
 from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
 from tunematrix.stack.toyworld.grammar import DIALECTS, Grammar
-from tunematrix.stack.yardsticks import perplexity
 
 ROUTE = ("scorer", "path")
+
+
+class Judge(Protocol):
+    """A reference model that has been loaded, by whatever library."""
+
+    def perplexity(self, text: str) -> float:
+        """Return exp of the mean cross-entropy of a text's tokens, each given all before it.
+
+        Raises:
+            ValueError: the text has fewer than two tokens.
+        """
+
+
+LoadJudge: TypeAlias = Callable[[Path, StepJob], Judge]
+"""Loads the reference model in a folder onto the step's device."""
 
 
 def scorer_folder(scorer: ReferenceScorer, config: Configuration) -> Path:
@@ -36,19 +51,22 @@ def scorer_folder(scorer: ReferenceScorer, config: Configuration) -> Path:
 
 
 def score(
-    scorer: ReferenceScorer, folder: Path, answers: Sequence[tuple[str, str]], job: StepJob
+    scorer: ReferenceScorer,
+    load: Callable[[], Judge],
+    answers: Sequence[tuple[str, str]],
+    job: StepJob,
 ) -> list[float]:
     """Write down, and return, the perplexity of each prompt with its answer; nan for no figure.
 
     Args:
-        folder: of the reference model. answers: prompts, each with its answer.
+        load: loads the reference model. answers: prompts, each with its answer.
 
     Raises:
         WrongSetting: the reference model can't be loaded.
     """
     try:
-        model = perplexity.load(str(folder), job.device)
-    except opening.UNREADABLE as error:
+        model = load()
+    except sources.UNREADABLE as error:
         said = " ".join(str(error).split())[:300]
         text = f"{scorer.path} can't be loaded ({type(error).__name__}: {said})"
         raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
@@ -62,7 +80,7 @@ def score(
     return found
 
 
-def _perplexity(model: perplexity.Scorer, text: str) -> float:
+def _perplexity(model: Judge, text: str) -> float:
     try:
         return model.perplexity(text)
     except ValueError:

@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
 
-import pyarrow
-from pyarrow import parquet
-
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, Obstacle, Unavailable
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
@@ -29,6 +26,11 @@ _ENCODED = "save it as UTF-8"
 _AGAIN = "likely an interrupted copy: copy or write it again"
 _BLANKS = " \t\r\n"
 _PARQUET = b"PAR1"
+_NO_ARROW = Obstacle(
+    "the module pyarrow",
+    "files of Parquet need pyarrow, which this environment lacks",
+    "install it with: python -m pip install pyarrow; or save the rows as JSONL",
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,17 @@ def _long_fields() -> Iterator[None]:
 
 
 def parquet_rows(file: BufferedReader, wanted: tuple[str, ...]) -> Iterator[FileRow]:
-    """Read the wanted columns."""
+    """Read the wanted columns.
+
+    Raises:
+        Unavailable: pyarrow isn't installed.
+    """
+    try:
+        # Only here, since MLX's environment lacks it, and other files need none.
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise Unavailable(_NO_ARROW) from None
     if file.read(4) != _PARQUET:
         raise BadFile("isn't Parquet, or is damaged at its beginning; correct `format`")
     file.seek(-4, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""A file of rows → a dataset with the standard columns, or an error that names the guilty row."""
+"""A file of rows → texts under the standard names, or an error that names the guilty row."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-
-import pyarrow
-from datasets import Dataset
-from datasets.fingerprint import generate_random_fingerprint
+from typing import TYPE_CHECKING
 
 from tunematrix.configuration.steps import DatasetFile
 from tunematrix.errors import WrongSetting, did_you_mean, nearest
@@ -27,6 +24,9 @@ from tunematrix.stack.steps.row_files import (
     kind,
     parquet_rows,
 )
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LONGEST = 10_000_000
 """Characters that a row's texts may have together."""
@@ -52,7 +52,33 @@ _OTHERS: Mapping[bytes, str] = {
 def read_rows(
     dataset: DatasetFile, fields: Mapping[str, str], route: tuple[str, ...] = ("dataset",)
 ) -> Dataset:
-    """Read the texts of a file into memory; nothing is cached on disk.
+    """Read the texts of a file into memory, as `texts` gives them; nothing is cached on disk.
+
+    Returns:
+        Rows in the file's order, with the columns of `fields` alone.
+
+    Raises:
+        WrongSetting: see `texts`.
+    """
+    # Only here, since MLX's environment has neither.
+    import pyarrow
+    from datasets import Dataset
+    from datasets.fingerprint import generate_random_fingerprint
+
+    schema = pyarrow.schema({name: pyarrow.string() for name in fields})
+    rows = texts(dataset, fields, route)
+    batches = []
+    # Few at a time, so that texts aren't held twice.
+    while batch := list(islice(rows, _AT_ONCE)):
+        batches.append(pyarrow.RecordBatch.from_pylist(batch, schema))
+    # By default, all texts would be pickled to be given a name; caches alone ask for it.
+    return Dataset(pyarrow.Table.from_batches(batches), fingerprint=generate_random_fingerprint())
+
+
+def texts(
+    dataset: DatasetFile, fields: Mapping[str, str], route: tuple[str, ...] = ("dataset",)
+) -> Iterator[dict[str, str]]:
+    """Yield the texts of a file, row by row.
 
     Args:
         dataset: the file: UTF-8 unless it is Parquet. It may be packed, and end with .gz.
@@ -60,9 +86,8 @@ def read_rows(
             config that names it is the standard name with `_field`.
         route: keys that lead to `dataset` in the step's settings.
 
-    Returns:
-        Rows in the file's order, one at least, with the columns of `fields` alone, all of them
-        text that isn't blank.
+    Yields:
+        Rows in the file's order, one at least: standard name → text that isn't blank.
 
     Raises:
         WrongSetting: the file can't be read, or one of its rows can't be used; the route leads to
@@ -76,7 +101,7 @@ def read_rows(
         _check_begins(path, written)
         reader = _READERS[written]
         with closing(_rows(path, reader, tuple(dict.fromkeys(fields.values())))) as rows:
-            return _dataset(rows, fields)
+            yield from _texts(rows, fields)
     except NoField as error:
         name = next(name for name, field in fields.items() if field == error.field)
         there = [one if len(one) <= 40 else f"{one[:37]}..." for one in error.there]
@@ -145,26 +170,16 @@ def _rows(path: Path, reader: Reader, wanted: tuple[str, ...]) -> Generator[File
             raise BadFile(text) from None
 
 
-def _dataset(rows: Iterator[FileRow], fields: Mapping[str, str]) -> Dataset:
-    schema = pyarrow.schema({name: pyarrow.string() for name in fields})
-    texts = _texts(rows, fields)
-    batches = []
-    # Few at a time, so that texts aren't held twice.
-    while batch := list(islice(texts, _AT_ONCE)):
-        batches.append(pyarrow.RecordBatch.from_pylist(batch, schema))
-    if not batches:
-        raise BadFile("has no rows")
-    # By default, all texts would be pickled to be given a name; caches alone ask for it.
-    return Dataset(pyarrow.Table.from_batches(batches), fingerprint=generate_random_fingerprint())
-
-
 def _texts(rows: Iterator[FileRow], fields: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    number = -1
     for number, row in enumerate(rows):
-        texts = {name: _text(row, field, number == 0) for name, field in fields.items()}
-        if (length := sum(map(len, texts.values()))) > LONGEST:
+        found = {name: _text(row, field, number == 0) for name, field in fields.items()}
+        if (length := sum(map(len, found.values()))) > LONGEST:
             text = f"has {length:,} characters in {row.where}, and the most is {LONGEST:,}"
             raise BadFile(f"{text}: split the row")
-        yield texts
+        yield found
+    if number < 0:
+        raise BadFile("has no rows")
 
 
 def _text(row: FileRow, field: str, first: bool) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import math
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,20 +13,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_callback import PrinterCallback
 
 from tunematrix.configuration.steps import StepTraining
-from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
-from tunematrix.evidence.events import StepProgress, StepSaved, StepTrained
+from tunematrix.evidence.events import StepSaved, StepTrained
 from tunematrix.stack import releases
 from tunematrix.stack.backends.common import TorchBackend
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods.lora import TorchLora
 from tunematrix.stack.quantizers.common import TorchQuantizer
-from tunematrix.stack.steps import checkpoints, outcome
+from tunematrix.stack.steps import checkpoints, lessons, outcome
 from tunematrix.stack.steps.checkpoint_files import step_of
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.opening import ModelSource
-
-_NO_ROOM = 1_000_000
-"""Bytes; a disk with less is full."""
 
 
 @dataclass
@@ -50,20 +42,13 @@ class Course(TrainerCallback):
             return
         loss, rate = float(logs["loss"]), float(logs["learning_rate"])
         self.losses.append(loss)
-        progress = StepProgress(
-            self.job.name, "steps", state.global_step, state.max_steps, loss, rate
-        )
-        self.job.events.write(progress)
-        if not math.isfinite(loss):
-            raise StepFailed(
-                f"the loss of step {state.global_step} is {loss}; likely a learning rate that is "
-                "too high, or weights that hold such values; lower learning_rate"
-            )
+        lessons.logged(self.job, state.global_step, state.max_steps, loss, rate)
 
 
 def arguments(settings: StepTraining, job: StepJob) -> dict[str, Any]:
     """Return what the trainers of TRL are told alike."""
     backend: TorchBackend = instantiate(job.config.backend.implementation)
+    limit = settings.max_grad_norm
     return dict(
         output_dir=str(job.output_dir),
         max_steps=settings.max_steps,
@@ -72,7 +57,9 @@ def arguments(settings: StepTraining, job: StepJob) -> dict[str, Any]:
         learning_rate=settings.learning_rate,
         lr_scheduler_type=_scheduler(settings),
         warmup_steps=settings.warmup_steps,
-        max_grad_norm=releases.clipping_limit(settings.max_grad_norm),
+        max_grad_norm=releases.clipping_limit(
+            job.config.backend.max_grad_norm if limit is None else limit
+        ),
         weight_decay=settings.weight_decay,
         max_length=settings.max_seq_length,
         gradient_checkpointing=False,
@@ -104,14 +91,7 @@ def look_ahead(settings: StepTraining, job: StepJob) -> None:
     """
     if job.resume:
         checkpoints.find(job.resume, job.output_dir, lambda _: None)
-    warmup, steps = settings.warmup_steps, settings.max_steps
-    if warmup < steps:
-        return
-    highest = settings.learning_rate * (steps - 1) / warmup
-    job.warn(
-        f"warmup_steps={warmup} is no shorter than the run of {steps} steps: the learning rate "
-        f"begins at 0 and comes to {highest:.2g} of {settings.learning_rate:g} at most; lower it"
-    )
+    lessons.warn_of_warmup(settings, job)
 
 
 def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: StepJob) -> nn.Module:
@@ -129,7 +109,7 @@ def train(trainer: Trainer, job: StepJob, checkpoint: Path | None) -> None:
         MachineProblem: the disk is full. StepFailed: the loss isn't finite any more.
     """
     trainer.remove_callback(PrinterCallback)
-    with saving(job.output_dir):
+    with lessons.saving(job.output_dir):
         if checkpoint is None:
             trainer.train()
         elif step_of(checkpoint) >= trainer.args.max_steps:
@@ -137,32 +117,6 @@ def train(trainer: Trainer, job: StepJob, checkpoint: Path | None) -> None:
             trainer._load_from_checkpoint(str(checkpoint))
         else:
             trainer.train(resume_from_checkpoint=str(checkpoint))
-
-
-@contextmanager
-def saving(folder: Path) -> Iterator[None]:
-    """Tell a full disk from every other reason for which files can't be written.
-
-    Raises:
-        MachineProblem: it is full.
-    """
-    try:
-        yield
-    except Exception as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder):
-            raise MachineProblem(
-                f"no space left for {folder}; earlier checkpoints in it are kept: make room, then "
-                "go on with --resume latest"
-            ) from error
-        raise
-
-
-def _is_full(folder: Path) -> bool:
-    try:
-        return shutil.disk_usage(folder).free < _NO_ROOM
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -194,12 +148,7 @@ def teach(
     """
     trained, source = _trained(lesson, tokenizer, settings, job)
     job.events.write(trained)
-    if not trained.moved:
-        raise StepFailed(
-            f"{counted(trained.steps, 'step')} changed none of the {trained.tensors} trained "
-            "tensors; likely the learning rate was 0 throughout (warmup_steps), or no gradient "
-            "reached them"
-        )
+    lessons.require_change(trained)
     # The trained model is gone by now, so that there is never more than one in memory.
     again = lesson.score(outcome.load_again(source, settings.dtype, job))
     job.events.write(StepSaved(job.name, again))
@@ -216,7 +165,7 @@ def _trained(
     trainer = lesson.trainer(model, course)
     train(trainer, job, checkpoint)
     lesson.finish(model)
-    with saving(job.output_dir):
+    with lessons.saving(job.output_dir):
         trainer.model.save_pretrained(str(job.output_dir))
         tokenizer.save_pretrained(str(job.output_dir))
     trained = StepTrained(
@@ -231,20 +180,3 @@ def _trained(
         logged=tuple(course.losses) or checkpoints.logged_losses(checkpoint),
     )
     return trained, source
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun: `1 step`, `2 steps`."""
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-def eos_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the token that ends a text.
-
-    Raises:
-        WrongSetting: the tokenizer has none.
-    """
-    if tokenizer.eos_token is None:
-        text = "its tokenizer has no end token (eos_token), so that no answer would ever end"
-        raise WrongSetting(("model", "path"), f"{text}; set one in tokenizer_config.json")
-    return str(tokenizer.eos_token)

@@ -135,12 +135,17 @@ def redraw(model: nn.Module, seed: int, method: str) -> None:
             layer.m = mx.linalg.norm(weight + product, axis=1)
 
 
-def save(model: nn.Module, method: MlxMethod, folder: Path) -> None:
-    """Write the trained parameters and their description, as `mlx_lm.lora` leaves them."""
+def save(model: nn.Module, method: MlxMethod, folder: Path, base: Path | None = None) -> None:
+    """Write the trained parameters and their description, as `mlx_lm.lora` leaves them.
+
+    Args:
+        base: folder of the model below, which is then named in the description.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     trained = dict(tree_flatten(model.trainable_parameters()))
     mx.save_safetensors(str(folder / "adapters.safetensors"), trained)
-    save_config(method.adapter_config(model), folder / "adapter_config.json")
+    named = {} if base is None else {"model": str(base)}
+    save_config({**method.adapter_config(model), **named}, folder / "adapter_config.json")
 
 
 Full, Lora = MlxFull, MlxLora

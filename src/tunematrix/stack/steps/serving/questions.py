@@ -1,23 +1,21 @@
-"""What a model is asked, of a server and in this process, and the answers of this process."""
+"""What a model is asked, of a server and in this process, and what is sure of an answer."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import nn
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.errors import StepFailed
+from tunematrix.stack.engines.common import Floats
 
 Kind = Literal["completion", "chat"]
 # What two ways of rounding may put in another order, as a share of the range of the scores. Merged
 # and unmerged adapters of the toy world differ by up to 1.4e-6 of it in float32 (eight, on a CPU);
 # bfloat16 itself rounds by 4e-3, float16 by 5e-4.
-_TIE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+_TIE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-3}
 _CUT = "\ufffd"
 
 
@@ -39,7 +37,7 @@ class LocalAnswer:
     """The likeliest answer, taken token by token in this process.
 
     Attributes:
-        text: without special tokens; tokens: how many there are, those included.
+        text: as a server writes it; tokens: how many there are, those that it leaves out included.
         sure: characters of `text` before the first token that another one comes close to, so that
             rounding decides; None where there is no such token.
     """
@@ -67,67 +65,39 @@ def ids_of(tokenizer: PreTrainedTokenizerBase, question: Question) -> list[int]:
     return chat
 
 
-def answers(
-    model: nn.Module,
+def local_answer(
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    most: int,
-) -> Iterator[LocalAnswer]:
-    """Answer each question alone, by the likeliest token each time.
+    taken: Sequence[int],
+    ties: Sequence[bool],
+    ends: Set[int] | None = None,
+) -> LocalAnswer:
+    """Return an answer as text.
 
     Args:
-        model: to ask, on its device.
-        most: longest answer (tokens).
-
-    Raises:
-        StepFailed: the model gives no token a finite score.
+        taken: its tokens; ties: for each, whether another one comes so close that rounding decides.
+        ends: of a server that leaves these out and writes other special tokens; None of one that
+            leaves out all that are special.
     """
-    device = next(model.parameters()).device
-    settings = _greedy(model, tokenizer, most)
-    for question in questions:
-        ids = torch.tensor([ids_of(tokenizer, question)], device=device)
-        with torch.no_grad():
-            found: Any = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=settings,
-            )
-        if not bool(torch.isfinite(found.scores[0].max())):
-            text = "the model's scores aren't finite, so no token is likelier than another"
-            raise StepFailed(f"{text}; likely weights that became nan in training: train it again")
-        taken: list[int] = found.sequences[0, ids.shape[1] :].tolist()
-        yield _answer(tokenizer, taken, [scores[0] for scores in found.scores])
 
-
-def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, most: int) -> Any:
-    """Return the model's own settings of generation, without draws."""
-    settings = copy.deepcopy(model.generation_config)
-    settings.do_sample = False
-    settings.temperature = settings.top_p = settings.top_k = None
-    settings.max_new_tokens = most
-    settings.output_scores = settings.return_dict_in_generate = True
-    if settings.pad_token_id is None:
-        settings.pad_token_id = tokenizer.pad_token_id
-    return settings
-
-
-def _answer(
-    tokenizer: PreTrainedTokenizerBase, taken: Sequence[int], scores: Sequence[torch.Tensor]
-) -> LocalAnswer:
     def text_of(ids: Sequence[int]) -> str:
-        text: str = tokenizer.decode(ids, skip_special_tokens=True)
+        seen = [one for one in ids if one not in (ends or ())]
+        text: str = tokenizer.decode(seen, skip_special_tokens=ends is None)
         return tidied(text)
 
-    tie = next((step for step, each in enumerate(scores) if _is_tie(each)), None)
+    tie = next((step for step, is_one in enumerate(ties) if is_one), None)
     sure = None if tie is None else len(text_of(taken[:tie]))
     return LocalAnswer(text_of(taken), len(taken), sure)
 
 
-def _is_tie(scores: torch.Tensor) -> bool:
-    """Whether the second of some scores comes so close to the first that rounding decides."""
-    share = _TIE.get(scores.dtype, _TIE[torch.float32])
-    finite = scores[torch.isfinite(scores)].float()
-    if finite.numel() < 2:
+def is_tie(scores: Floats, dtype: str) -> bool:
+    """Whether the second of some scores comes so close to the first that rounding decides.
+
+    Args:
+        scores: (vocabulary,). dtype: that they were computed in.
+    """
+    finite = scores[np.isfinite(scores)]
+    if finite.size < 2:
         return False
-    first, second = finite.topk(2).values.tolist()
-    return bool(first - second <= share * float(finite.max() - finite.min()))
+    second, first = np.partition(finite, -2)[-2:]
+    share = _TIE.get(dtype, _TIE["float32"])
+    return bool(first - second <= share * (finite.max() - finite.min()))

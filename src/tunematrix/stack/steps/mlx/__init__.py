@@ -1,0 +1,1 @@
+"""The steps of a pipeline on MLX, by mlx-lm: its trainer, its adapters, its answers, its server."""

@@ -1,0 +1,233 @@
+"""A model behind a server, whatever library serves it: tried as its users will use it."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from tunematrix.configuration.steps import ServeStep
+from tunematrix.errors import Obstacle, Unavailable, WrongSetting
+from tunematrix.evidence import events
+from tunematrix.stack.adapters import Format
+from tunematrix.stack.steps import judging, sources
+from tunematrix.stack.steps.job import Line, StepJob
+from tunematrix.stack.steps.serving import ports
+from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, ids_of
+from tunematrix.stack.steps.serving.server import Server, started
+
+LOG = "serve.log"
+_READY = "seconds that the server has to get ready"
+_ANSWERS = "questions answered by the server"
+_TICK = 0.2
+
+
+@dataclass(frozen=True)
+class ServeOrder:
+    """What is served, and what it is asked.
+
+    Attributes:
+        source: the model that the step was given; tokenizer: its.
+        questions: each prompt to be completed, then each as a chat, if the tokenizer can chat.
+        dtype: that it is served in. port: of the loopback device.
+    """
+
+    source: sources.ModelSource
+    tokenizer: PreTrainedTokenizerBase
+    questions: tuple[Question, ...]
+    dtype: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a library does for the step.
+
+    Attributes:
+        needs: modules that its server and our client need; install: command that brings them.
+        read: format of the adapters that it reads.
+        merges: whether its server takes whole models alone, so that an adapter is merged first.
+        refuse: raises WrongSetting where the server can't take an order's folder.
+        answers: answers the questions of an order in this process.
+        prepare: returns the folder that is served, once it is there.
+        command: the words that start a server of a folder.
+        model: the name that the server knows that folder by.
+        judge: loads a reference model.
+    """
+
+    needs: tuple[str, ...]
+    install: str
+    read: Format
+    merges: bool
+    refuse: Callable[[sources.ModelSource, StepJob], None]
+    answers: Callable[[ServeOrder, int, StepJob], Sequence[LocalAnswer]]
+    prepare: Callable[[ServeOrder, StepJob], Path]
+    command: Callable[[Path, ServeOrder, str], tuple[str, ...]]
+    model: Callable[[Path], str]
+    judge: judging.LoadJudge
+
+
+def serve_by(host: Host, settings: ServeStep, job: StepJob) -> None:
+    """Serve a model, ask it all prompts in all ways, and end it.
+
+    What it answers is written down beside what is right, for checks to judge.
+
+    Raises:
+        WrongSetting: an entry of the config, or the folder that it names, can't be used.
+        Unavailable: what serves isn't installed. MachineProblem: the port is taken, the disk is
+            full, or the server was killed.
+        StepFailed: the server doesn't get ready, ends by itself or gives no answer.
+    """
+    line = Line()
+    with job.said(line):
+        require(host.needs, host.install)
+        order = _order(host, settings, job)
+        scorer = settings.scorer
+        folder = None if scorer is None else judging.scorer_folder(scorer, job.config)
+        source, at = order.source, f"http://{ports.HOST}:{order.port}/v1"
+        merges = "merges the adapter, " if source.adapter and host.merges else ""
+        stays = " and stays until Ctrl-C" if settings.stay else ""
+        count = f"{len(order.questions)} question{'s' * (len(order.questions) != 1)}"
+        does = f"{merges}serves it at {at}, asks {count} in three ways{stays}"
+        sources.begin(source, job, does)
+        if job.dry_run:
+            line.text = "nothing was served or written"
+            return
+        # Before anything else needs the memory.
+        right = host.answers(order, settings.max_tokens, job)
+        given = _served(host, settings, order, right, job)
+        if scorer is not None and folder is not None:
+            texts = [(one.prompt, one.served) for one in given if one.asked == "completion"]
+            judging.score(scorer, lambda: host.judge(folder, job), texts, job)
+        alike = sum(one.served == one.local for one in given)
+        line.text = f"{alike} of {len(given)} answers of the server are those of the model itself"
+
+
+def require(modules: Sequence[str], install: str) -> None:
+    """See that modules are installed, without importing them.
+
+    Raises:
+        Unavailable: some aren't.
+    """
+    if lacking := [name for name in modules if importlib.util.find_spec(name) is None]:
+        what = ", ".join(lacking)
+        found = f"serving needs {what}, which this environment lacks"
+        raise Unavailable(Obstacle(f"the modules {what}", found, f"install it with: {install}"))
+
+
+def _order(host: Host, settings: ServeStep, job: StepJob) -> ServeOrder:
+    port = ports.chosen(settings.port)
+    source = sources.find(settings.model.path, job.config, host.read)
+    host.refuse(source, job)
+    try:
+        tokenizer = sources.tokenizer_of(source)
+        base = AutoConfig.from_pretrained(
+            source.base, local_files_only=True, trust_remote_code=False
+        )
+    except sources.UNREADABLE as error:
+        raise sources.unreadable(settings.model.path, error) from None
+    questions = [Question("completion", prompt) for prompt in settings.prompts]
+    if tokenizer.chat_template is None:
+        job.warn("its tokenizer has no chat template, so it isn't asked as a chat")
+    else:
+        questions += [Question("chat", prompt) for prompt in settings.prompts]
+    for question in questions:
+        _check_length(question, len(ids_of(tokenizer, question)), base, settings)
+    return ServeOrder(
+        source, tokenizer, tuple(questions), _dtype(source, base, merged=host.merges), port
+    )
+
+
+def _dtype(source: sources.ModelSource, base: PretrainedConfig, *, merged: bool) -> str:
+    """Return the type of the weights that are served; what is merged is saved in float32."""
+    own = None if merged and source.adapter else getattr(base, "dtype", None)
+    return "float32" if own is None else str(own).removeprefix("torch.")
+
+
+def _check_length(
+    question: Question, tokens: int, base: PretrainedConfig, settings: ServeStep
+) -> None:
+    shown = f"{question.prompt[:60]!r}"
+    if not tokens:
+        raise WrongSetting(("prompts",), f"{shown} comes to no token; give a prompt with words")
+    longest = getattr(base, "max_position_embeddings", None)
+    if longest is None or tokens + settings.max_tokens <= longest:
+        return
+    asked = f"{shown} has {tokens} tokens as a {question.kind}"
+    if tokens >= longest:
+        text = f"{asked}, and the model has positions for {longest}; shorten it"
+        raise WrongSetting(("prompts",), text)
+    text = f"{asked}, and with {settings.max_tokens} more it is beyond the model's {longest}"
+    raise WrongSetting(("max_tokens",), f"{text}; at most {longest - tokens} are left")
+
+
+def _served(
+    host: Host,
+    settings: ServeStep,
+    order: ServeOrder,
+    right: Sequence[LocalAnswer],
+    job: StepJob,
+) -> list[events.ServedAnswer]:
+    """Serve the model, ask it everything, and end the server."""
+    # Only here, since OpenAI's client may be missing when this module is imported.
+    from tunematrix.stack.steps.serving.client import Client
+    from tunematrix.stack.steps.serving.trial import tried
+
+    folder, name, asked = host.prepare(order, job), job.name, order.questions
+    words, model = host.command(folder, order, job.device), host.model(folder)
+    limit = math.ceil(settings.server_timeout)
+    if not ports.is_free(order.port):
+        raise ports.taken(order.port)
+    with started(words, order.port, job.output_dir / LOG) as server:
+        ready = server.wait_until_ready(
+            settings.server_timeout, lambda passed: job.progress(_READY, int(passed), limit)
+        )
+        merged = host.merges and order.source.adapter is not None
+        job.events.write(events.Served(name, server.url, model, merged, ready))
+        with Client(server, model, settings.max_tokens) as client:
+            given = tried(
+                client, asked, right, name, lambda done: job.progress(_ANSWERS, done, len(asked))
+            )
+        for answer in given:
+            job.events.write(answer)
+        if settings.stay:
+            _stay(server)
+        if server.has_ended():
+            raise server.end_too_early("by itself")
+        end = server.stop()
+    job.events.write(
+        events.ServerEnded(name, end.code, end.killed, end.seconds, end.left, end.port_free)
+    )
+    return given
+
+
+def _stay(server: Server) -> None:
+    """Wait until the user ends it, or it ends by itself."""
+    with _interrupted_by_sigterm(), suppress(KeyboardInterrupt):
+        while not server.has_ended():
+            time.sleep(_TICK)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, by which a service is ended, for Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # in a thread, where no signal arrives
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
