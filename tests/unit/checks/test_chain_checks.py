@@ -53,6 +53,11 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], str, str]] = {
         "step_saved",
         "dpo: the trained model scored 0.9",
     ),
+    "a tensor that isn't saved": (
+        lambda run: run.edited(StepSaved, 0, differing=1),
+        "step_saved",
+        "aren't among those that were loaded again",
+    ),
     "never loaded again": (
         lambda run: run.without(StepSaved),
         "step_saved",
