@@ -105,7 +105,7 @@ def _quantized_by(base: Path, read: Format) -> str:
     """Return the library that a model was quantized by; "" for none, or where mlx-lm opens it.
 
     Raises:
-        WrongSetting: it is one that can't be opened here.
+        WrongSetting: it is one that can't be opened here, or config.json can't be read.
     """
     if read != "peft":
         return ""
@@ -114,8 +114,7 @@ def _quantized_by(base: Path, read: Format) -> str:
         found = settings.get("quantization_config") or {}
         name = str(found.get("quant_method", "")) if found else ""
     except (OSError, ValueError, AttributeError) as error:
-        text = f"{base / 'config.json'} can't be read ({type(error).__name__})"
-        raise WrongSetting(ROUTE, f"{text}; save or fetch the model again") from None
+        raise unreadable(str(base), error) from None
     if not found or name in OPENED:
         return name
     text = f"{base} is quantized by {name or 'an unnamed method'}; of quantized models, those that"
