@@ -69,7 +69,7 @@ class WantedModel(Section):
     """One repository, and which of its files go where."""
 
     repo: str = Field(
-        pattern=r"^[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?$",
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95})?$",
         description="Its name on the Hub: NAME or OWNER/NAME.",
     )
     revision: NonEmpty = Field("main", description="Branch, tag or commit.")
