@@ -25,8 +25,8 @@ MARK = "TUNEMATRIX_COMMAND"
 _GUARD = "tunematrix.command.guard"
 _LOST = "the process that guards the command was killed, or failed as guard.log says"
 _TICK = 0.1
-# A guard ends its command within 10 s; one that takes longer is stuck itself.
-_GUARD_SECONDS = 20.0
+# A guard ends its command within 30 s; one that takes longer is stuck itself.
+_GUARD_SECONDS = 40.0
 
 
 @dataclass(frozen=True)

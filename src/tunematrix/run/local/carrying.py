@@ -19,8 +19,8 @@ from tunematrix.run.local.guard import Assignment
 from tunematrix.run.local.process_tree import ProcessTree, become_subreaper, descendants, is_alive
 
 _TICK = 0.1
-# A guard ends its cell within 10 s; one that takes longer is stuck itself.
-_GUARD_SECONDS = 15.0
+# A guard ends its cell within 25 s; one that takes longer is stuck itself.
+_GUARD_SECONDS = 40.0
 # The kernel needs a moment to end a worker whose guard was killed.
 _FOLLOW_SECONDS = 1.0
 

@@ -16,7 +16,8 @@ from multiprocessing.connection import wait
 import psutil
 
 _TERMINATE_SECONDS = 2.0
-_KILL_SECONDS = 5.0
+# Nothing refuses SIGKILL, but on a machine with far too much to do it takes its time.
+_KILL_SECONDS = 20.0
 _TICK = 0.02
 _COMMAND_LENGTH = 200
 
