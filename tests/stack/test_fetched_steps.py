@@ -57,18 +57,26 @@ def model(repo: str, folder: str, revision: str = "main", **more: Any) -> dict[s
     return {"repo": repo, "revision": revision, "files": files, "output_dir": folder, **more}
 
 
-def run(carry: Carry, models: list[dict[str, Any]], fault: str = "", **more: Any) -> Judged:
+def run(
+    carry: Carry,
+    models: list[dict[str, Any]],
+    fault: str = "",
+    backend: str = "cpu",
+    **more: Any,
+) -> Judged:
     """Take the steps in one cell; what one raises is raised."""
     settings = {"download": {"models": models, "timeout": 60}, **more}
     spec = Spec(test_id="s", recipe="pipeline", steps=PipelineSteps.model_validate(settings))
-    (cell,), _ = expand(spec, read_groups([shipped_configs()]), ["cpu"])
+    (cell,), _ = expand(spec, read_groups([shipped_configs()]), [backend])
     return judged(carry(cell, f"{FAULTS}:{fault}") if fault else carry(cell))
 
 
-def test_a_model_is_fetched_and_trained(carry_here: Carry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "mlx"])
+def test_a_model_is_fetched_and_trained(carry_here: Carry, backend: str) -> None:
     """The step after it reads its folder; what was fetched is in the events."""
+    wanted = [model("good/base", "{tmp_path}/models/base")]
     sft = {"model": {"path": "{download}"}, **SFT}
-    found = run(carry_here, [model("good/base", "{tmp_path}/models/base")], sft=sft)
+    found = run(carry_here, wanted, backend=backend, sft=sft)
     assert not found.failed and "step_fetched" in found.verdicts
     fetched = found.evidence.one(StepFetched)
     assert fetched is not None and fetched.repo == "good/base"
