@@ -52,6 +52,7 @@ def downloaded(new_project: NewProject) -> Iterator[Downloaded]:
         project.write(f"specs/{name}.yaml", spec)
     with serving() as hub:
         variables = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+        variables["HF_HUB_OFFLINE"] = "0"  # which a session of Nox has set
         yield Downloaded(project, project.pytest("-v", **variables))
 
 

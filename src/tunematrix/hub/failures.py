@@ -169,7 +169,7 @@ ADVICE = {
     Kind.OFFLINE: Advice(
         "HF_HUB_OFFLINE is set, and {output_dir} doesn't hold it: {detail}",
         "it was never downloaded there as a whole, or was changed since",
-        "unset HF_HUB_OFFLINE and run the same command again",
+        "run the same command again with HF_HUB_OFFLINE=0; Nox sets it to 1 unless it is set",
     ),
     Kind.DIED: Advice(
         "the process that downloads {detail}",

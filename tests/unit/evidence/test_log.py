@@ -14,6 +14,7 @@ from tunematrix.errors import BadInput, Obstacle
 from tunematrix.evidence.events import (
     AdapterScale,
     AttentionKernels,
+    BaseWeights,
     Compute,
     Determinants,
     Device,
@@ -83,6 +84,7 @@ def test_every_kind_can_be_read(tmp_path: Path) -> None:
         "float | None": None,
         "int | None": None,
         "AttentionKernels | None": AttentionKernels(2, 2),
+        "BaseWeights": BaseWeights((), (), ()),
         "Obstacle": Obstacle("a GPU", "none", "buy one", present=True),
     }
     events = []
