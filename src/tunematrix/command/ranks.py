@@ -18,6 +18,8 @@ from tunematrix.run.ranks import CUT_OFF, LAST_LINES
 _TAIL_BYTES = 64_000
 _STACK = "(most recent call first):"
 _RAISED = "Traceback (most recent call last):"
+_FATAL = "Fatal Python error: "
+_NO_FRAME = "<no Python frame>"
 _WAITS = ("torch/distributed/", "torch/autograd/graph.py", "multiprocessing/")
 # What torchrun says of the process that failed first.
 _ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.S)
@@ -42,11 +44,18 @@ class _LastWords:
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        if _STACK in self.text:
-            lines = self.text.rpartition(_STACK)[2].split("\n")[1:][:LAST_LINES]
+        text = self._up_to_its_end if self.raised else self.text
+        if _STACK in text:
+            lines = text.rpartition(_STACK)[2].split("\n")[1:][:LAST_LINES]
         else:
-            lines = self.text.strip().split("\n")[-LAST_LINES:]
+            lines = text.strip().split("\n")[-LAST_LINES:]
         return tuple(line.strip() for line in lines if line.strip())
+
+    @property
+    def _up_to_its_end(self) -> str:
+        """What it said before a library aborted after the end of all Python code."""
+        said, _, dump = self.text.rpartition(_FATAL)
+        return said if _NO_FRAME in dump else self.text
 
 
 def blamed(invocation: Invocation, outcome: Outcome) -> RankEnded | None:
