@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tunematrix.report.past import differing
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Outcome, Record
 from tunematrix.results.store import newest_run
@@ -48,9 +49,7 @@ def changed_versions(
     )
     if not here or not there:
         return None
-    names = sorted({*here, *there})
-    pairs = {name: (there.get(name, "–"), here.get(name, "–")) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {one.name: (one.before, one.after) for one in differing(there, here)}
 
 
 def compared(records: Sequence[Record], locked: Sequence[Record], name: str) -> str:

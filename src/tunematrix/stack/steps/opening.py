@@ -46,9 +46,12 @@ __all__ = [
     "layers_of",
     "load",
     "load_base",
+    "load_served",
+    "merged",
     "require_plain",
     "save_merged",
     "tokenizer_of",
+    "unquantized",
     "unreadable",
 ]
 
