@@ -22,6 +22,12 @@ from tunematrix.evidence.evidence import Evidence
 
 MEGABYTE = 1e6
 """Bytes."""
+MOST_LOSSES = 100
+"""Points of a curve that a record keeps."""
+LAST_LINES = 20
+"""Of what was printed as errors, kept in a record."""
+LONGEST_TAIL = 4000
+"""Characters of those lines."""
 MemoryMeasure: TypeAlias = Literal["stored", "allocator_peak", "process_peak"]
 """The three ways in which memory is measured."""
 
@@ -36,6 +42,7 @@ def metrics(evidence: Evidence) -> dict[str, float]:
     error = evidence.one(LogitError)
     figures["logit_error"] = error.relative if error else None
     figures["seconds"] = evidence.exit.seconds
+    figures |= _losses(evidence)
     known = {name: figure for name, figure in figures.items() if figure is not None}
     return known | parity_values(evidence)
 
@@ -66,6 +73,24 @@ def conditions(evidence: Evidence) -> dict[str, Any]:
 def logged_losses(evidence: Evidence) -> list[tuple[int, float]]:
     """Return (step from 1, nats per token) of each logged line that has a loss."""
     return [(s.step, s.loss) for s in evidence.all(LoggedStep) if s.loss is not None]
+
+
+def loss_curve(evidence: Evidence) -> tuple[tuple[int, float], ...]:
+    """Return the logged losses, evenly thinned out to `MOST_LOSSES`, the first and last among them.
+
+    A step that was logged twice, as after a resumption, counts with its last loss.
+    """
+    points = sorted(dict(logged_losses(evidence)).items())
+    if len(points) <= MOST_LOSSES:
+        return tuple(points)
+    last = len(points) - 1
+    return tuple(points[round(n * last / (MOST_LOSSES - 1))] for n in range(MOST_LOSSES))
+
+
+def last_lines(evidence: Evidence) -> str:
+    """Return the end of what was printed as errors, which is masked already."""
+    lines = evidence.stderr.rstrip().splitlines()[-LAST_LINES:]
+    return "\n".join(lines)[-LONGEST_TAIL:]
 
 
 def evaluation(evidence: Evidence, when: str) -> Evaluation | None:
@@ -101,6 +126,18 @@ def tokens_per_second(evidence: Evidence) -> float | None:
     if seen is None:
         return None
     return seen.tokens / seen.seconds if seen.seconds > 0 else math.nan
+
+
+def _losses(evidence: Evidence) -> dict[str, float | None]:
+    """Return the held-out loss before and after, its floor, and the last logged one."""
+    before, after = evaluation(evidence, "before"), evaluation(evidence, "after")
+    logged = logged_losses(evidence)
+    return {
+        "heldout_loss_before": before.loss if before else None,
+        "heldout_loss": after.loss if after else None,
+        "entropy_floor": after.floor if after else None,
+        "logged_loss": logged[-1][1] if logged else None,
+    }
 
 
 def parity_values(evidence: Evidence) -> dict[str, float]:

@@ -18,7 +18,7 @@ from tunematrix.checks.verdict import Verdict
 from tunematrix.matrix.cells import display_id
 from tunematrix.spec.values import Given
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Outcome = Literal["passed", "failed", "known_failure", "unsupported", "unavailable", "error"]
 Option: TypeAlias = str | tuple[str, ...]
@@ -76,6 +76,8 @@ class Record:
         planted: name of the fault or of the planted difference in it; empty where there is none.
         step: which step of a pipeline it is; None where it is the only one.
         faults: names of the faults entered in every cell of its run, as `--fault` takes them.
+        losses: (step from 1, nats per token) as training logged them, thinned out; ascending.
+        stderr: the last lines that it printed as errors; empty where it passed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -103,6 +105,8 @@ class Record:
     planted: str = ""
     step: str | None = None
     faults: tuple[str, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    stderr: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

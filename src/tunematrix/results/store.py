@@ -104,7 +104,10 @@ def parsed(line: bytes, place: str) -> Record:
         )
         raise BadInput(message)
     try:
-        return Record.from_json(v1.upgraded(data) if version == 1 else data)
+        if version == 1:
+            data = v1.upgraded(data)
+        # Schema 3 has fields that schema 2 lacks, each with a default, and no other difference.
+        return Record.from_json({**data, "schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         raise _no_record(place, _what_is_wrong(error)) from error
     except UnicodeEncodeError as error:

@@ -110,6 +110,8 @@ def record(passage: Passage, context: RunContext) -> Passage:
         versions=figures.versions(evidence),
         machine={**machine(), **figures.conditions(evidence)},
         run_dir=shown(run_dir.path),
+        losses=figures.loss_curve(evidence),
+        stderr="" if outcome == "passed" else figures.last_lines(evidence),
     )
     return replace(passage, record=kept)
 

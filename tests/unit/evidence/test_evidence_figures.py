@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from tunematrix.evidence.events import (
     Determinants,
     Evaluation,
+    LoggedStep,
     LogitError,
     Memory,
     Parity,
@@ -18,7 +20,16 @@ from tunematrix.evidence.events import (
     Storage,
     Throughput,
 )
-from tunematrix.evidence.figures import conditions, durations, metrics, versions
+from tunematrix.evidence.figures import (
+    LONGEST_TAIL,
+    MOST_LOSSES,
+    conditions,
+    durations,
+    last_lines,
+    loss_curve,
+    metrics,
+    versions,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -35,6 +46,10 @@ def test_metrics_of_an_honest_run(run: Run) -> None:
             "tokens_per_second": 2000.0,
             "logit_error": 0.166,
             "seconds": 14.0,
+            "heldout_loss_before": 5.4,
+            "heldout_loss": 0.8,
+            "entropy_floor": 0.4,
+            "logged_loss": run.evidence.all(LoggedStep)[-1].loss,
             "parity_gradients.q_proj": 0.5,
             "parity_gradients.up_proj": 0.25,
             "parity_trace.01": 8.5,
@@ -45,7 +60,7 @@ def test_metrics_of_an_honest_run(run: Run) -> None:
 
 def test_metrics_that_were_not_measured_are_absent(run: Run) -> None:
     """They aren't 0; the time that a cell took is always known."""
-    bare = run.without(Evaluation, Storage, Memory, Throughput, LogitError, Parity)
+    bare = run.without(Evaluation, Storage, Memory, Throughput, LogitError, Parity, LoggedStep)
     assert metrics(bare.evidence) == {"seconds": 14.0}
 
 
@@ -82,3 +97,34 @@ def test_conditions_of_a_cell_that_never_started(run: Run) -> None:
     evidence = run.without(Started, Determinants, Memory).evidence
     assert versions(evidence) == {}
     assert conditions(evidence) == {"isolation": "forkserver", "memory_methods": {}}
+
+
+def test_the_curve_that_a_record_keeps(run: Run) -> None:
+    """All of a short one; of a long one evenly spread points, the first and last among them."""
+    bare = run.without(LoggedStep)
+    short = bare.recording(LoggedStep(1, 3.0), LoggedStep(2, None), LoggedStep(3, math.inf))
+    assert loss_curve(short.evidence) == ((1, 3.0), (3, math.inf))
+    long = bare.recording(*(LoggedStep(step, 1 / step) for step in range(1, 5001)))
+    curve = loss_curve(long.evidence)
+    assert len(curve) == MOST_LOSSES
+    assert (curve[0], curve[-1]) == ((1, 1.0), (5000, 1 / 5000))
+    gaps = {after[0] - before[0] for before, after in itertools.pairwise(curve)}
+    assert gaps <= {50, 51}
+
+
+def test_a_step_that_was_logged_twice(run: Run) -> None:
+    """A run that was resumed has taken it again; the curve has one loss for a step."""
+    resumed = run.without(LoggedStep).recording(
+        LoggedStep(1, 3.0), LoggedStep(2, 2.0), LoggedStep(2, 2.5)
+    )
+    assert loss_curve(resumed.evidence) == ((1, 3.0), (2, 2.5))
+
+
+def test_the_end_of_stderr(run: Run) -> None:
+    """The last lines, and of endless ones their last characters."""
+    lines = [f"line {number}" for number in range(100)]
+    many = run.leaving(stderr="\n".join([*lines, "", ""]))
+    assert last_lines(many.evidence).splitlines() == lines[-20:]
+    endless = run.leaving(stderr="x" * 10_000_000 + "the end")
+    assert last_lines(endless.evidence).endswith("xthe end")
+    assert len(last_lines(endless.evidence)) == LONGEST_TAIL

@@ -52,6 +52,8 @@ def record(**fields: Any) -> Record:
         "planted": "half",
         "step": None,
         "faults": ("tunematrix.faults.gradients:double",),
+        "losses": ((1, 3.5), (2, 3.0)),
+        "stderr": "Traceback (most recent call last):\nRuntimeError: no",
     }
     return Record(**{**whole, **fields})
 
@@ -75,7 +77,7 @@ def test_the_fields_that_others_rely_on() -> None:
         *("run_id", "cell_id", "spec", "environment", "axes", "outcome", "reason", "link"),
         *("checks", "metrics", "durations", "versions", "machine", "run_dir", "arms"),
         *("base_id", "spec_digest", "backend", "overrides", "seed", "planted", "step"),
-        *("faults", "schema_version"),
+        *("faults", "losses", "stderr", "schema_version"),
     ]
     assert list(record().to_json()["checks"][0]) == [
         *("name", "outcome", "measured", "bound", "unit", "message"),
@@ -86,13 +88,15 @@ def test_the_fields_that_others_rely_on() -> None:
 def test_figures_that_json_lacks(figure: float) -> None:
     """They are written as text and come back as the figures they are."""
     check = Verdict("gap_closed", "failed", figure, AtLeast(0.9), "of the gap", "diverged")
-    odd = record(checks=(check,), metrics={"gap_closed": figure}, durations={"total": figure})
+    kinds: dict[str, Any] = {"metrics": {"gap_closed": figure}, "durations": {"total": figure}}
+    odd = record(checks=(check,), losses=((1, figure),), **kinds)
     assert odd.to_json()["metrics"] == {"gap_closed": str(figure)}
     back = _through_json(odd)
     for restored in (
         back.checks[0].measured,
         back.metrics["gap_closed"],
         back.durations["total"],
+        back.losses[0][1],
     ):
         assert isinstance(restored, float)
         assert str(restored) == str(figure)

@@ -175,6 +175,15 @@ def test_records_of_schema_1(store: Store) -> None:
     assert (cell.axes["method"], cell.arms) == ("lora", ())
 
 
+def test_records_of_schema_2(store: Store) -> None:
+    """They had neither losses nor the end of stderr; all else is the same."""
+    data = _record().to_json()
+    del data["losses"], data["stderr"]
+    store.path.parent.mkdir(parents=True)
+    store.path.write_text(json.dumps({**data, "schema_version": 2}) + "\n")
+    assert store.read() == (_record(),)
+
+
 @pytest.mark.parametrize(
     "change",
     [
