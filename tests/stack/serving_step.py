@@ -10,9 +10,11 @@ from typing import Any
 import psutil
 
 from tunematrix.checks import serving as checks
+from tunematrix.checks.command import completion_perplexity
 from tunematrix.checks.registry import checks_of
 from tunematrix.checks.verdict import Claim, Verdict
-from tunematrix.configuration.steps import ServeStep
+from tunematrix.configuration.answers import ServeStep
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.errors import TunematrixError
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.events import Event
@@ -49,7 +51,7 @@ class Ran:
     def verdicts(self) -> dict[str, Verdict]:
         """What the checks of served models say."""
         evidence = Evidence(Exit(0, None, False, (), 1.0, "spawn"), self.events, "", "", ())
-        judged = (one(evidence, self.claim) for one in checks_of(checks))
+        judged = (one(evidence, self.claim) for one in (*checks_of(checks), completion_perplexity))
         return {verdict.name: verdict for verdict in judged if verdict is not None}
 
     @property
@@ -65,9 +67,11 @@ class Ran:
 def run_in(folder: Path, *faults: Fault, dry_run: bool = False, **settings: Any) -> Ran:
     """Run the step in this process; what users would be told is returned."""
     cell = one_cell()
-    config = compose(cell, GROUPS, str(folder / "cache"))
     plain = {"model": {"path": "toyworld://base"}, "prompts": PROMPTS[:1], "max_tokens": 12}
-    given = {**plain, **settings}
+    given = ServeStep.model_validate({**plain, **settings})
+    config = compose(cell, GROUPS, str(folder / "cache")).model_copy(
+        update={"steps": PipelineSteps(serve=given)}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     error: TunematrixError | None = None
     before = family()
@@ -76,7 +80,7 @@ def run_in(folder: Path, *faults: Fault, dry_run: bool = False, **settings: Any)
             planted.enter_context(fault)
         job = StepJob("serve", config, log, folder, dry_run=dry_run)
         try:
-            serve.run(ServeStep.model_validate(given), job)
+            serve.run(given, job)
         except TunematrixError as raised:
             error = raised
     assert family() <= before

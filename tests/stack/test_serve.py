@@ -19,6 +19,7 @@ from tests.stack.serving_step import PROMPTS, Fault, Ran, run_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunematrix.evidence.events import (
+    Completion,
     Served,
     ServedAnswer,
     ServerEnded,
@@ -33,6 +34,7 @@ from tunematrix.stack.steps import opening
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.toyworld.models import BASE
 
+DRAWN = "One day Milo found"
 OTHER_TEMPLATE = (
     "{% for message in messages %}<|system|>Nobody in Arden. {{ message['content'] }}{% endfor %}"
 )
@@ -85,6 +87,7 @@ def honest(adapter: Path, root: Path) -> Ran:
         prompts=PROMPTS,
         port=port,
         scorer={"path": "toyworld://base"},
+        inference={"prompt": DRAWN, "max_tokens": 20, "perplexity_max": 1e6},
     )
 
 
@@ -97,7 +100,20 @@ def test_an_adapter_is_served_as_it_is(honest: Ran) -> None:
         "served_streams_alike",
         "served_together",
         "server_left_nothing",
+        "completion_perplexity",
     }
+
+
+def test_a_completion(honest: Ran) -> None:
+    """It is drawn as `inference` asks, and scored; that the server draws nothing is a warning."""
+    (given,) = honest.all(Completion)
+    assert (given.prompt, given.scorer) == (DRAWN, "toyworld://base")
+    assert given.text.strip() and given.perplexity > 1
+    assert given.checkpoint == str(honest.folder / "merged")
+    assert [
+        "at temperature 0.7 the server gave the likeliest" in one.text
+        for one in honest.all(StepWarning)
+    ] == [True]
 
 
 def test_what_is_written_down(honest: Ran) -> None:

@@ -65,6 +65,29 @@ def test_a_server_that_answers_wrongly(tmp_path: Path, fault: str, also: set[str
     assert ran.failed == {"served_as_local", *also}
 
 
+def test_a_completion_that_is_nonsense(tmp_path: Path) -> None:
+    """By the scorer it is as unlikely as it looks."""
+    wanted = {"perplexity_max": 5.0}
+    ran = run_in(tmp_path / "out", toy("none"), inference=wanted, max_tokens=4)
+    assert ran.error is None
+    assert ran.failed == {"served_as_local", "completion_perplexity"}
+    verdict = ran.verdicts["completion_perplexity"]
+    assert "'once more with feeling'; by toyworld://base" in verdict.message
+
+
+def test_a_completion_that_nothing_can_judge(tmp_path: Path) -> None:
+    """Outside the toy world there is no scorer by default; it is said before anything is served."""
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer.add_tokens(["wombat"])
+    AutoModelForCausalLM.from_pretrained(BASE).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    ran = run_in(tmp_path / "out", model={"path": str(tmp_path / "model")}, inference={})
+    assert isinstance(ran.error, WrongSetting)
+    assert ran.error.route == ("inference",)
+    assert "needs a scorer" in str(ran.error)
+    assert not ran.all(Served)
+
+
 ENDS: Mapping[str, tuple[type[TunematrixError], str]] = {
     "refuses": (
         StepFailed,

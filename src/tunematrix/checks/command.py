@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tunematrix.checks.bound import AtLeast, AtMost, Below, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed, missing
+from tunematrix.configuration.trainer import Inference
 from tunematrix.evidence.events import (
     Command,
     Completion,
@@ -182,7 +183,7 @@ def completion_perplexity(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads the completion that a real server gave, and the perplexity of prompt and completion by
     the scorer. Fails when it is above `inference.perplexity_max`, or there is none.
     """
-    wanted, seen = claim.spec.inference, evidence.one(Completion)
+    wanted, seen = _inference(claim), evidence.one(Completion)
     failed = evidence.one(NoCompletion)
     if wanted is None and failed is None:
         return None
@@ -196,6 +197,13 @@ def completion_perplexity(evidence: Evidence, claim: Claim) -> Judgement | None:
         "was saved"
     )
     return judge_by(bound, seen.perplexity, message, provided=bool(seen.text.strip()))
+
+
+def _inference(claim: Claim) -> Inference | None:
+    """Return the completion that is asked for, by the spec or by a step that serves."""
+    steps = claim.config.steps
+    serve = None if steps is None else steps.serve
+    return claim.spec.inference if serve is None else serve.inference
 
 
 def _mean(values: Sequence[float]) -> float:

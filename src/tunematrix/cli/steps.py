@@ -8,14 +8,9 @@ from typing import Annotated, TypeAlias
 import typer
 
 from tunematrix.cli.app import Verb, app, screen
+from tunematrix.configuration.answers import GenerateStep, ServeStep
 from tunematrix.configuration.section import Section
-from tunematrix.configuration.steps import (
-    DpoStep,
-    FinalizeStep,
-    GenerateStep,
-    ServeStep,
-    SftStep,
-)
+from tunematrix.configuration.steps import DpoStep, FinalizeStep, SftStep
 from tunematrix.errors import Interrupted
 from tunematrix.pipeline.carrying import Wish, carry_step
 from tunematrix.pipeline.settings import read_settings

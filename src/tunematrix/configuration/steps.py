@@ -7,57 +7,22 @@ The names are those that users' configs have. A step reads files and writes file
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, Strict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
+from tunematrix.configuration.answers import GenerateStep, ServeStep
 from tunematrix.configuration.download import DownloadStep
-from tunematrix.configuration.section import NonEmpty, PipelineStep, Section
-
-FloatLike = Annotated[float, Strict(False)]
-Device = Literal["cpu", "cuda", "mps", "mlx"]
-DEVICE = (
-    "Where it is computed: cpu, cuda, mps or mlx. One that isn't there is an error. A spec leaves "
-    "it out: there it is the cell's backend."
+from tunematrix.configuration.inputs import (
+    DEVICE,
+    Device,
+    FloatLike,
+    ModelFolder,
+    PreferenceDataset,
+    TextDataset,
 )
-
-
-class ModelFolder(Section):
-    """The model that a step begins with."""
-
-    path: NonEmpty = Field(
-        description="Folder of a model, or of an adapter that an earlier step saved."
-    )
-
-
-class DatasetFile(Section):
-    """A file of rows."""
-
-    path: NonEmpty = Field(description="The file.")
-    format: Literal["json", "jsonl", "csv", "parquet"] | None = Field(
-        None, description="How it is written; by default what its name ends with."
-    )
-
-
-class TextDataset(DatasetFile):
-    """Rows with a text each."""
-
-    text_field: NonEmpty = Field("text", description="Field that holds the text.")
-
-
-class PreferenceDataset(DatasetFile):
-    """Rows with a prompt and two answers each."""
-
-    prompt_field: NonEmpty = Field("prompt", description="Field that holds the prompt.")
-    chosen_field: NonEmpty = Field("chosen", description="Field that holds the better answer.")
-    rejected_field: NonEmpty = Field("rejected", description="Field that holds the worse answer.")
-
-
-class PromptDataset(DatasetFile):
-    """Rows with a prompt each."""
-
-    prompt_field: NonEmpty = Field("prompt", description="Field that holds the prompt.")
+from tunematrix.configuration.section import PipelineStep, Section
+from tunematrix.configuration.trainer import Inference
 
 
 class LoraSettings(Section):
@@ -206,72 +171,6 @@ class FinalizeStep(PipelineStep):
     device: Device | None = Field(None, description=DEVICE)
 
 
-class ReferenceScorer(Section):
-    """A model that judges texts by their perplexity."""
-
-    path: NonEmpty = Field(description="Folder of the model.")
-    perplexity_max: FloatLike = Field(
-        500.0, gt=0, description="Largest perplexity of prompt and answer together."
-    )
-
-
-class GenerationSettings(Section):
-    """The section `generation` of a config of `tunematrix generate`."""
-
-    max_new_tokens: int = Field(64, ge=1, description="Longest answer (tokens).")
-    temperature: FloatLike = Field(
-        0.0, ge=0, description="0 takes the likeliest token each time; above, tokens are drawn."
-    )
-    seed: int = Field(0, ge=0, description="Seed of the draws.")
-    batch_size: int = Field(8, ge=1, description="Prompts that are answered together.")
-    threads: int = Field(0, ge=0, description="Threads on a CPU; 0: as many as it has cores.")
-    output_dir: str = Field("", description="Folder that gets generated.jsonl.")
-
-
-class GenerateStep(PipelineStep):
-    """The config of `tunematrix generate`."""
-
-    section: ClassVar[str] = "generation"
-
-    model: ModelFolder = Field(description="The model that it begins with.")
-    prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
-        (), description="Prompts, written out here."
-    )
-    dataset: PromptDataset | None = Field(None, description="A file of prompts.")
-    generation: GenerationSettings = Field(
-        default_factory=GenerationSettings, description="How answers are written."
-    )
-    scorer: ReferenceScorer | None = Field(None, description="Model that judges the answers.")
-    device: Device | None = Field(None, description=DEVICE)
-
-    @model_validator(mode="after")
-    def _has_prompts(self) -> Self:
-        if bool(self.prompts) == (self.dataset is not None):
-            text = "needs prompts, as a list or as a dataset, and not as both"
-            raise PydanticCustomError("no_prompts", text, {"route": ("prompts",)})
-        return self
-
-
-class ServeStep(PipelineStep):
-    """The config of `tunematrix serve`."""
-
-    model: ModelFolder = Field(description="The model that it begins with.")
-    prompts: Annotated[tuple[NonEmpty, ...], Strict(False)] = Field(
-        ("Once upon a time",), min_length=1, description="What the server is asked."
-    )
-    max_tokens: int = Field(32, ge=1, description="Longest answer (tokens).")
-    port: int = Field(0, ge=0, le=65535, description="Port of 127.0.0.1; 0 takes one that is free.")
-    server_timeout: FloatLike = Field(
-        120.0, gt=0, description="Seconds in which the server has to be ready."
-    )
-    stay: bool = Field(
-        False, description="Whether it goes on serving once it has been tried, until Ctrl-C."
-    )
-    output_dir: str = Field("", description="Folder for what is merged to be served, and for logs.")
-    scorer: ReferenceScorer | None = Field(None, description="Model that judges the answers.")
-    device: Device | None = Field(None, description=DEVICE)
-
-
 class PipelineSteps(Section):
     """The steps of a pipeline, each where it is named; they are taken in this order."""
 
@@ -292,6 +191,26 @@ class PipelineSteps(Section):
     def names(cls) -> tuple[str, ...]:
         """Name the steps that there can be, in the order in which they are taken."""
         return tuple(name for name, field in cls.model_fields.items() if field.default is None)
+
+    def answering(self, inference: Inference) -> PipelineSteps | None:
+        """Return these steps with a server that gives a completion; None if there is no model.
+
+        It serves what the last step has left that leaves a model, if no step serves already.
+        """
+        models = [name for name in ("finalize", "dpo", "sft") if getattr(self, name) is not None]
+        if self.serve is not None:
+            serve = self.serve.model_copy(update={"inference": inference})
+        elif models:
+            serve = ServeStep(
+                model=ModelFolder(path=f"{{{models[0]}}}"),
+                prompts=(inference.prompt,),
+                max_tokens=inference.max_tokens,
+                server_timeout=inference.server_timeout,
+                inference=inference,
+            )
+        else:
+            return None
+        return self.model_copy(update={"serve": serve})
 
     @property
     def taken(self) -> Mapping[str, PipelineStep]:

@@ -191,7 +191,7 @@ def _are_at_home(picked: Mapping[str, Choice], backend: str) -> bool:
 
 def _first_no(cell: Cell, picked: Mapping[str, Choice]) -> No | None:
     options = (picked[axis].option for axis in cell.axes if axis in picked)
-    steps = () if cell.spec.steps is None else cell.spec.steps.taken
+    steps = () if cell.spec.pipeline is None else cell.spec.pipeline.taken
     answers = (first_no(option.file, option.declared, cell.axes, steps) for option in options)
     return next((no for no in answers if no is not None), None)
 

@@ -159,7 +159,7 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
 
 def network(cell: Cell) -> str | None:
     """Return the address beyond this machine that a cell asks; None where it asks none."""
-    steps = cell.spec.steps
+    steps = cell.spec.pipeline
     fetches = steps is not None and steps.download is not None
     return network_needed(os.environ) if fetches else None
 

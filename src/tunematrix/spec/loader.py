@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tunematrix.configuration.reference import SchemaWithoutNull
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import shown
 from tunematrix.spec.explain import explained
-from tunematrix.spec.model import COMMAND, Source, Spec
+from tunematrix.spec.model import COMMAND, PIPELINE, Source, Spec
 from tunematrix.spec.problems import Problem, place, refuse
 from tunematrix.spec.yaml_tree import Tree, Value, empty_entries, read_tree
 
@@ -92,6 +92,9 @@ def _form_problems(tree: Tree) -> Iterator[Problem]:
     """Yield contradictions between the two forms: `recipe`, or `project_dir` and `config`."""
     data = tree.data
     given = [name for name in _COMMAND_ONLY if name in data]
+    if data.get("recipe") == PIPELINE and "inference" in given:
+        given.remove("inference")
+        yield from _inference_problems(tree)
     if data.get("recipe", COMMAND) != COMMAND:
         for name in given:
             text = f"belongs to the recipe command, and {data['recipe']} would ignore it; remove it"
@@ -106,6 +109,19 @@ def _form_problems(tree: Tree) -> Iterator[Problem]:
             if name not in data:
                 text = "is missing; a spec without a recipe runs a trainer's command and needs it"
                 yield tree.problem((name,), text)
+
+
+def _inference_problems(tree: Tree) -> Iterator[Problem]:
+    """Yield what keeps a pipeline from serving a completion."""
+    steps = tree.data.get("steps")
+    if not isinstance(steps, Mapping):
+        return
+    serve = steps.get("serve")
+    if isinstance(serve, Mapping) and "inference" in serve:
+        yield tree.problem(("inference",), "stands in the step serve as well; remove one of them")
+    if not steps.keys() & {"sft", "dpo", "finalize", "serve"}:
+        text = "needs a step that leaves a model to serve; add sft, dpo, finalize or serve"
+        yield tree.problem(("inference",), text)
 
 
 def _same_names(trees: Iterable[Tree]) -> Iterator[Problem]:

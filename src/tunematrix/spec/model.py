@@ -78,6 +78,7 @@ class KnownFailure(Section):
 
 
 COMMAND = "command"
+PIPELINE = "pipeline"
 """The recipe of a spec that names none, but a project and its configuration."""
 
 
@@ -204,7 +205,7 @@ class Spec(Section):
         (), description="Cells that are known to fail, with reason and link."
     )
     inference: Inference | None = Field(
-        None, description="A completion from the served checkpoint, and its largest perplexity."
+        None, description="A completion from the served model, and its largest perplexity."
     )
     finalize: Mapping[str, Plain] | None = Field(
         None, description="Arguments of the trainer's command that prepares it for serving."
@@ -232,6 +233,13 @@ class Spec(Section):
     def runs_command(self) -> bool:
         """Whether its cells are the command of a trainer."""
         return self.recipe in (None, COMMAND)
+
+    @property
+    def pipeline(self) -> PipelineSteps | None:
+        """The steps of its pipeline, with the server that `inference` asks for; or None."""
+        if self.steps is None or self.inference is None:
+            return self.steps
+        return self.steps.answering(self.inference)
 
     def written_in(self, source: Source) -> Self:
         """Return this spec with the place it was read from."""

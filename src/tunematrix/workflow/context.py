@@ -133,7 +133,7 @@ class RunContext:
         if config.recipe.runs_command:
             return settings_of(cell, config, self.trainers, self.root)
         references = os.path.relpath(self._references, own)
-        return config.model_copy(update={"references": references, "steps": cell.spec.steps})
+        return config.model_copy(update={"references": references, "steps": cell.spec.pipeline})
 
     def obstacle(self, cell: Cell) -> Obstacle | None:
         """Return which library a cell lacks where it would run, or that it wants a GPU; else None.

@@ -11,7 +11,7 @@ import torch
 from tests.stack.generate_step.world import BASE, World, save_adapter
 from transformers import AutoModelForCausalLM, GenerationMixin
 
-from tunematrix.configuration.steps import GenerateStep
+from tunematrix.configuration.answers import GenerateStep
 from tunematrix.errors import BadInput, MachineProblem, StepFailed, WrongSetting
 from tunematrix.evidence.log import EventLog
 from tunematrix.faults.patching import replaced

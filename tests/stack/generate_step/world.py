@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from tunematrix.checks.registry import registry
 from tunematrix.checks.verdict import Claim, Verdict
 from tunematrix.configuration import Configuration
-from tunematrix.configuration.steps import GenerateStep
+from tunematrix.configuration.answers import GenerateStep
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.spec import Spec

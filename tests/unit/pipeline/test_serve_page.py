@@ -10,7 +10,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from tunematrix.configuration.steps import ServeStep
+from tunematrix.configuration.answers import ServeStep
 from tunematrix.pipeline.settings import read_settings
 
 PAGE = (Path(__file__).parents[3] / "docs/pipeline.md").read_text(encoding="utf-8")

@@ -168,6 +168,16 @@ def test_document_form_can_be_described() -> None:
             ["spec.yaml:3: inference: belongs to the recipe command, and sft would ignore it"],
         ),
         (
+            "test_id: a\nrecipe: pipeline\ninference: {}\nsteps:\n  serve:\n"
+            "    {model: {path: m}, inference: {}}\n",
+            ["spec.yaml:3: inference: stands in the step serve as well; remove one of them"],
+        ),
+        (
+            "test_id: a\nrecipe: pipeline\ninference: {}\nsteps:\n  generate:\n"
+            "    {model: {path: m}, prompts: [p]}\n",
+            ["spec.yaml:3: inference: needs a step that leaves a model to serve; add sft, dpo,"],
+        ),
+        (
             "test_id: a\nrecipe: sft\nfinalize: {quantize: int4}\n",
             ["spec.yaml:3: finalize: belongs to the recipe command, and sft would ignore it"],
         ),

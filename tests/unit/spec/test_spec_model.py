@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -264,3 +265,32 @@ def test_unknown_keys(problems_of: ProblemsOf, text: str, expected: str) -> None
     found = problems_of(f"{OURS}{text}\n")
     assert expected in found[0]
     assert found[0].startswith("spec.yaml:3: ")
+
+
+def _pipeline(**steps: Any) -> Spec:
+    spec = {"test_id": "a", "recipe": "pipeline", "steps": steps, "inference": {"max_tokens": 9}}
+    return Spec.model_validate(spec)
+
+
+@pytest.mark.parametrize(("names", "served"), [("sft", "sft"), ("sft dpo", "dpo")])
+def test_inference_of_a_pipeline(names: str, served: str) -> None:
+    """It serves what the last step has left that leaves a model; without it nothing is added."""
+    training = {"max_steps": 1, "batch_size": 1, "learning_rate": 0.1}
+    bodies = {"sft": {"training": training}, "dpo": {"alignment": training}}
+    own = {"model": {"path": "m"}, "dataset": {"path": "d"}}
+    spec = _pipeline(**{name: {**own, **bodies[name]} for name in names.split()})
+    assert spec.pipeline is not None and spec.pipeline.serve is not None
+    serve = spec.pipeline.serve
+    assert (serve.model.path, serve.max_tokens) == (f"{{{served}}}", 9)
+    assert (serve.inference, serve.prompts) == (spec.inference, ("Once upon a time",))
+    assert list(spec.pipeline.taken) == [*names.split(), "serve"]
+    bare = spec.model_copy(update={"inference": None})
+    assert bare.pipeline is bare.steps
+
+
+def test_inference_with_a_server_of_its_own() -> None:
+    """The step keeps what it says, and gives the completion besides."""
+    spec = _pipeline(serve={"model": {"path": "m"}, "prompts": ["p"], "max_tokens": 3})
+    assert spec.pipeline is not None and spec.pipeline.serve is not None
+    serve = spec.pipeline.serve
+    assert (serve.prompts, serve.max_tokens, serve.inference) == (("p",), 3, spec.inference)

@@ -11,7 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from tunematrix.configuration.steps import DatasetFile
+from tunematrix.configuration.inputs import DatasetFile
 from tunematrix.errors import WrongSetting
 from tunematrix.stack.steps.rows import read_rows
 

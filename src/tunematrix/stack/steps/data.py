@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunematrix.configuration.steps import DatasetFile, PromptDataset
+from tunematrix.configuration.inputs import DatasetFile, PromptDataset
 from tunematrix.errors import WrongSetting, did_you_mean
 from tunematrix.stack.steps.rows import read_rows, texts
 from tunematrix.stack.toyworld import corpus, preferences

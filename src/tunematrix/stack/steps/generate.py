@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from tunematrix.configuration.steps import GenerateStep
+from tunematrix.configuration.answers import GenerateStep
 from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.steps import comparing, data, judging, sources
@@ -81,7 +81,7 @@ def answer(settings: GenerateStep, job: StepJob, library: Library) -> None:
 def _read(settings: GenerateStep, job: StepJob, library: Library) -> Asked:
     source = sources.find(settings.model.path, job.config, library.read)
     scorer = settings.scorer
-    folder = None if scorer is None else judging.scorer_folder(scorer, job.config)
+    folder = None if scorer is None else judging.scorer_folder(scorer.path, job.config)
     try:
         tokenizer = sources.tokenizer_of(source)
         model = AutoConfig.from_pretrained(
@@ -182,7 +182,8 @@ def _judged(
     scorer = asked.scorer
     if settings.scorer is not None and scorer is not None:
         texts = [(answer.prompt.text, answer.text) for answer in answers]
-        figures = judging.score(settings.scorer, lambda: library.judge(scorer, job), texts, job)
+        model = judging.loaded(settings.scorer.path, lambda: library.judge(scorer, job))
+        figures = judging.score(settings.scorer, model, texts, job)
         _write(job.output_dir / FILE, answers, figures)
         largest = max((one for one in figures if not math.isnan(one)), default=math.nan)
         said += f"; perplexity {largest:.4g} at most, by {settings.scorer.path}"

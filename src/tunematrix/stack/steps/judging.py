@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
-from tunematrix.configuration.steps import ReferenceScorer
+from tunematrix.configuration.answers import ReferenceScorer
 from tunematrix.errors import WrongSetting
 from tunematrix.evidence.events import StepGrammar, StepScored
 from tunematrix.stack.steps import sources
@@ -21,6 +21,8 @@ from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
 from tunematrix.stack.toyworld.grammar import DIALECTS, Grammar
 
 ROUTE = ("scorer", "path")
+TOY_SCORER = "toyworld://base"
+"""Judges the toy world's own models, where no other is named."""
 
 
 class Judge(Protocol):
@@ -38,41 +40,32 @@ LoadJudge: TypeAlias = Callable[[Path, StepJob], Judge]
 """Loads the reference model in a folder onto the step's device."""
 
 
-def scorer_folder(scorer: ReferenceScorer, config: Configuration) -> Path:
-    """Find the reference model.
+def scorer_folder(path: str, config: Configuration) -> Path:
+    """Find the reference model that a config names.
 
     Raises:
         WrongSetting: its folder isn't there, or lacks what a model must have.
     """
     try:
-        return models.resolve(scorer.path, Path(config.cache_dir or "."))
+        return models.resolve(path, Path(config.cache_dir or "."))
     except checkpoint.UnusableCheckpoint as error:
         raise WrongSetting(ROUTE, error.said) from None
 
 
 def score(
     scorer: ReferenceScorer,
-    load: Callable[[], Judge],
+    model: Judge,
     answers: Sequence[tuple[str, str]],
     job: StepJob,
 ) -> list[float]:
     """Write down, and return, the perplexity of each prompt with its answer; nan for no figure.
 
     Args:
-        load: loads the reference model. answers: prompts, each with its answer.
-
-    Raises:
-        WrongSetting: the reference model can't be loaded.
+        model: the reference model. answers: prompts, each with its answer.
     """
-    try:
-        model = load()
-    except sources.UNREADABLE as error:
-        said = " ".join(str(error).split())[:300]
-        text = f"{scorer.path} can't be loaded ({type(error).__name__}: {said})"
-        raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
     found = []
     for done, (prompt, answer) in enumerate(answers, start=1):
-        found.append(_perplexity(model, prompt + answer))
+        found.append(perplexity_of(model, prompt + answer))
         job.progress("answers scored", done, len(answers))
     blank = sum(not answer.strip() for _, answer in answers)
     event = StepScored(job.name, scorer.path, tuple(found), blank, scorer.perplexity_max)
@@ -80,18 +73,41 @@ def score(
     return found
 
 
-def _perplexity(model: Judge, text: str) -> float:
+def loaded(path: str, load: Callable[[], Judge]) -> Judge:
+    """Load a reference model.
+
+    Args:
+        path: as it is named, for messages.
+
+    Raises:
+        WrongSetting: it can't be loaded.
+    """
+    try:
+        return load()
+    except sources.UNREADABLE as error:
+        said = " ".join(str(error).split())[:300]
+        text = f"{path} can't be loaded ({type(error).__name__}: {said})"
+        raise WrongSetting(ROUTE, f"{text}; fetch or save that model again") from None
+
+
+def perplexity_of(model: Judge, text: str) -> float:
+    """Return a text's perplexity; nan where it has fewer than two tokens."""
     try:
         return model.perplexity(text)
     except ValueError:
         return math.nan
 
 
+def is_toy(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a tokenizer is the toy world's, whose grammar and base model judge it."""
+    return tokenizer.get_vocab() == toy_tokenizer.build().get_vocab()
+
+
 def grammatical(
     tokenizer: PreTrainedTokenizerBase, answers: Sequence[PromptAnswer], job: StepJob
 ) -> StepGrammar | None:
     """Write down, and return, how many answers go on as stories; None outside the toy world."""
-    if tokenizer.get_vocab() != toy_tokenizer.build().get_vocab():
+    if not is_toy(tokenizer):
         return None
     begun = [
         (answer, grammar)

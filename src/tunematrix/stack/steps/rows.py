@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
-from tunematrix.configuration.steps import DatasetFile
+from tunematrix.configuration.inputs import DatasetFile
 from tunematrix.errors import WrongSetting, did_you_mean, nearest
 from tunematrix.stack.steps.row_files import (
     BadFile,

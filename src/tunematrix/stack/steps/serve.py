@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from tunematrix.configuration.steps import ServeStep
+from tunematrix.configuration.answers import ServeStep
 from tunematrix.errors import MachineProblem, WrongSetting
 from tunematrix.stack.steps import answering, opening
 from tunematrix.stack.steps.job import StepJob

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunematrix.configuration.steps import GenerateStep
+from tunematrix.configuration.answers import GenerateStep
 from tunematrix.stack.steps import generate
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.mlx.answering import LIBRARY

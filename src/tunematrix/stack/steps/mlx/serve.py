@@ -15,7 +15,7 @@ from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.configuration.steps import ServeStep
+from tunematrix.configuration.answers import ServeStep
 from tunematrix.errors import StepFailed
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.mlx.answering import judge

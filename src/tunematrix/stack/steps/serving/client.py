@@ -84,6 +84,23 @@ class Client:
             raise self._no_answer(question, error) from error
         return tidied("".join(pieces))
 
+    def draw(self, prompt: str, most: int, temperature: float) -> str:
+        """Have a prompt completed by tokens that are drawn.
+
+        Args:
+            most: longest answer (tokens). temperature: of the draws; 0 takes the likeliest.
+
+        Raises:
+            StepFailed, MachineProblem: see `ask`.
+        """
+        try:
+            found = self._openai.completions.create(
+                model=self._model, prompt=prompt, max_tokens=most, temperature=temperature
+            )
+            return tidied(found.choices[0].text or "")
+        except (openai.APIError, AttributeError, IndexError) as error:
+            raise self._no_answer(Question("completion", prompt), error) from error
+
     def ask_together(self, questions: list[Question]) -> list[Reply]:
         """Ask all questions at the same time.
 

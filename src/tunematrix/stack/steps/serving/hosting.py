@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from tunematrix.configuration.steps import ServeStep
+from tunematrix.configuration.answers import ServeStep
+from tunematrix.configuration.trainer import Inference
 from tunematrix.errors import Obstacle, Unavailable, WrongSetting
 from tunematrix.evidence import events
 from tunematrix.stack.adapters import Format
@@ -22,6 +24,9 @@ from tunematrix.stack.steps.job import Line, StepJob
 from tunematrix.stack.steps.serving import ports
 from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, ids_of
 from tunematrix.stack.steps.serving.server import Server, started
+
+if TYPE_CHECKING:
+    from tunematrix.stack.steps.serving.client import Client
 
 LOG = "serve.log"
 _READY = "seconds that the server has to get ready"
@@ -89,8 +94,7 @@ def serve_by(host: Host, settings: ServeStep, job: StepJob) -> None:
     with job.said(line):
         require(host.needs, host.install)
         order = _order(host, settings, job)
-        scorer = settings.scorer
-        folder = None if scorer is None else judging.scorer_folder(scorer, job.config)
+        reference = _reference(settings, order, job)
         source, at = order.source, f"http://{ports.HOST}:{order.port}/v1"
         merges = "merges the adapter, " if source.adapter and host.merges else ""
         stays = " and stays until Ctrl-C" if settings.stay else ""
@@ -102,12 +106,66 @@ def serve_by(host: Host, settings: ServeStep, job: StepJob) -> None:
             return
         # Before anything else needs the memory.
         right = host.answers(order, settings.max_tokens, job)
-        given = _served(host, settings, order, right, job)
-        if scorer is not None and folder is not None:
-            texts = [(one.prompt, one.served) for one in given if one.asked == "completion"]
-            judging.score(scorer, lambda: host.judge(folder, job), texts, job)
+        trial = _served(host, settings, order, right, job)
+        if reference is not None:
+            _judge(trial, settings, reference, lambda: host.judge(reference.folder, job), job)
+        given = trial.answers
         alike = sum(one.served == one.local for one in given)
         line.text = f"{alike} of {len(given)} answers of the server are those of the model itself"
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The model that judges answers: as it is named, and where it lies."""
+
+    path: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a server gave: all answers, the completion that was drawn, and the folder it served."""
+
+    answers: Sequence[events.ServedAnswer]
+    drawn: str
+    folder: Path
+
+
+def _reference(settings: ServeStep, order: ServeOrder, job: StepJob) -> _Reference | None:
+    """Find the model that judges; None where nothing asks for one.
+
+    Raises:
+        WrongSetting: it isn't there, or none is named where it would have to be.
+    """
+    if settings.scorer is not None:
+        path = settings.scorer.path
+    elif settings.inference is None:
+        return None
+    elif judging.is_toy(order.tokenizer):
+        path = judging.TOY_SCORER
+    else:
+        text = "needs a scorer, whose path is the folder of a model that judges the completion"
+        raise WrongSetting(("inference",), text)
+    return _Reference(path, judging.scorer_folder(path, job.config))
+
+
+def _judge(
+    trial: _Trial,
+    settings: ServeStep,
+    reference: _Reference,
+    load: Callable[[], judging.Judge],
+    job: StepJob,
+) -> None:
+    """Write down how likely a reference model, loaded once, finds what the server answered."""
+    model = judging.loaded(reference.path, load)
+    if settings.scorer is not None:
+        texts = [(one.prompt, one.served) for one in trial.answers if one.asked == "completion"]
+        judging.score(settings.scorer, model, texts, job)
+    if settings.inference is not None:
+        prompt = settings.inference.prompt
+        likely = judging.perplexity_of(model, prompt + trial.drawn)
+        served = str(trial.folder)
+        job.events.write(events.Completion(prompt, trial.drawn, likely, reference.path, served))
 
 
 def require(modules: Sequence[str], install: str) -> None:
@@ -139,7 +197,10 @@ def _order(host: Host, settings: ServeStep, job: StepJob) -> ServeOrder:
     else:
         questions += [Question("chat", prompt) for prompt in settings.prompts]
     for question in questions:
-        _check_length(question, len(ids_of(tokenizer, question)), base, settings)
+        _check_length(question, len(ids_of(tokenizer, question)), base, settings.max_tokens)
+    if (wanted := settings.inference) is not None:
+        prompt = Question("completion", wanted.prompt)
+        _check_length(prompt, len(ids_of(tokenizer, prompt)), base, wanted.max_tokens)
     return ServeOrder(
         source, tokenizer, tuple(questions), _dtype(source, base, merged=host.merges), port
     )
@@ -151,20 +212,18 @@ def _dtype(source: sources.ModelSource, base: PretrainedConfig, *, merged: bool)
     return "float32" if own is None else str(own).removeprefix("torch.")
 
 
-def _check_length(
-    question: Question, tokens: int, base: PretrainedConfig, settings: ServeStep
-) -> None:
+def _check_length(question: Question, tokens: int, base: PretrainedConfig, max_tokens: int) -> None:
     shown = f"{question.prompt[:60]!r}"
     if not tokens:
         raise WrongSetting(("prompts",), f"{shown} comes to no token; give a prompt with words")
     longest = getattr(base, "max_position_embeddings", None)
-    if longest is None or tokens + settings.max_tokens <= longest:
+    if longest is None or tokens + max_tokens <= longest:
         return
     asked = f"{shown} has {tokens} tokens as a {question.kind}"
     if tokens >= longest:
         text = f"{asked}, and the model has positions for {longest}; shorten it"
         raise WrongSetting(("prompts",), text)
-    text = f"{asked}, and with {settings.max_tokens} more it is beyond the model's {longest}"
+    text = f"{asked}, and with {max_tokens} more it is beyond the model's {longest}"
     raise WrongSetting(("max_tokens",), f"{text}; at most {longest - tokens} are left")
 
 
@@ -174,12 +233,13 @@ def _served(
     order: ServeOrder,
     right: Sequence[LocalAnswer],
     job: StepJob,
-) -> list[events.ServedAnswer]:
+) -> _Trial:
     """Serve the model, ask it everything, and end the server."""
-    # Only here, since OpenAI's client may be missing when this module is imported.
+    # Only here, since OpenAI's library may be missing when this module is imported.
     from tunematrix.stack.steps.serving.client import Client
     from tunematrix.stack.steps.serving.trial import tried
 
+    drawn = ""
     folder, name, asked = host.prepare(order, job), job.name, order.questions
     words, model = host.command(folder, order, job.device), host.model(folder)
     limit = math.ceil(settings.server_timeout)
@@ -195,6 +255,8 @@ def _served(
             given = tried(
                 client, asked, right, name, lambda done: job.progress(_ANSWERS, done, len(asked))
             )
+            if settings.inference is not None:
+                drawn = _drawn(client, settings.inference, job)
         for answer in given:
             job.events.write(answer)
         if settings.stay:
@@ -205,7 +267,20 @@ def _served(
     job.events.write(
         events.ServerEnded(name, end.code, end.killed, end.seconds, end.left, end.port_free)
     )
-    return given
+    return _Trial(given, drawn, folder)
+
+
+def _drawn(client: Client, wanted: Inference, job: StepJob) -> str:
+    """Have the completion drawn that is asked for; warn where it looks as if nothing was drawn."""
+    text = client.draw(wanted.prompt, wanted.max_tokens, wanted.temperature)
+    likeliest = client.draw(wanted.prompt, wanted.max_tokens, 0) if wanted.temperature else None
+    if text == likeliest:
+        job.warn(
+            f"at temperature {wanted.temperature:g} the server gave the likeliest tokens; it may "
+            "ignore temperatures, as transformers serve does unless the model's "
+            "generation_config.json has do_sample"
+        )
+    return text
 
 
 def _stay(server: Server) -> None:
