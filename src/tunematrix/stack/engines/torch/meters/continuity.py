@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
@@ -109,4 +110,11 @@ def _are_same(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> b
         a is not None and b is not None and (a.dtype, a.device) == (b.dtype, b.device)
         for a, b in pairs
     )
-    return alike and all(torch.equal(a, b) for a, b in pairs)
+    return alike and all(_equal(a, b) for a, b in pairs)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # In memory of the CPU, NumPy tells it in a third of the time.
+    if one.device.type == "cpu":
+        return bool(np.array_equal(one.numpy(), other.numpy()))
+    return torch.equal(one, other)

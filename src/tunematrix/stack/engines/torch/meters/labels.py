@@ -40,14 +40,20 @@ class TorchLabelAudit:
         saw: Callable[[Row], None] = lambda row: None,
     ) -> None:
         self.packed, self.saw = packed, saw
-        self.texts, self.tokenizer = texts, tokenizer
-        self.rows: dict[bytes, dict[bytes, list[Example]]] = {}
-        self.vouched: dict[tuple[bytes, bytes], bool] = {}
-        self.longest = longest
-        for example in examples:
-            ids = np.array(example.ids[:longest], np.int64).tobytes()
-            marks = np.array(example.counted[:longest], np.bool_).tobytes()
-            self.rows.setdefault(ids, {}).setdefault(marks, []).append(example)
+        self.rows: dict[tuple[bytes, bytes], Row] = {}
+        # All at once and before training begins, which would wait for it row by row.
+        spelt = tokenizer.batch_decode(
+            [
+                [i for i, counts in zip(one.ids, one.counted, strict=True) if counts]
+                for one in examples
+            ],
+            skip_special_tokens=False,
+        )
+        for example, text in zip(examples, spelt, strict=True):
+            if text in texts:
+                ids = np.array(example.ids[:longest], np.int64)
+                marks = np.array(example.counted[:longest], np.bool_)
+                self.rows[ids.tobytes(), marks.tobytes()] = example.ids[:longest]
 
     def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
         """Return how many rows of a batch are training rows, whole, alone and rightly labelled.
@@ -83,22 +89,14 @@ class TorchLabelAudit:
             yield not bad and self._is_row(row[here].tobytes(), marks[here].tobytes())
 
     def _is_row(self, row: bytes, marks: bytes) -> bool:
-        alike = self.rows.get(row, {}).get(marks)
-        if alike is None or not self._vouches(row, marks, alike):
+        if (ids := self.rows.get((row, marks))) is None:
             return False
-        self.saw(alike[0].ids[: self.longest])
+        self.saw(ids)
         return True
 
-    def _vouches(self, row: bytes, marks: bytes, alike: Sequence[Example]) -> bool:
-        """Return whether one of some examples that are cut to the same row spells a text."""
-        if (found := self.vouched.get((row, marks))) is None:
-            found = any(self._spells(example) for example in alike)
-            self.vouched[row, marks] = found
-        return found
 
-    def _spells(self, example: Example) -> bool:
-        counted = [i for i, counts in zip(example.ids, example.counted, strict=True) if counts]
-        return self.tokenizer.decode(counted, skip_special_tokens=False) in self.texts
+def _counted(example: Example) -> list[int]:
+    return [i for i, counts in zip(example.ids, example.counted, strict=True) if counts]
 
 
 def _array(tensor: torch.Tensor) -> Ints:
