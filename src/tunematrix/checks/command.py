@@ -13,7 +13,9 @@ from tunematrix.evidence.events import (
     Command,
     Completion,
     DeviceMemory,
+    Finished,
     Launched,
+    LibraryLoaded,
     LoggedStep,
     NoCompletion,
     Repository,
@@ -167,6 +169,31 @@ def gpu_used(evidence: Evidence, claim: Claim) -> Judgement | None:
         "the CPU: look for a device in its configuration"
     )
     return judge_by(AtLeast(LEAST_GPU_MB), seen.bytes / MEGABYTE, message)
+
+
+@check(
+    name="library_loaded",
+    group="process",
+    reads=(LibraryLoaded,),
+    only_with=Command,
+    bug="a trainer that falls back to another library, and is right but proves nothing of this one",
+)
+def library_loaded(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """A trainer's command loads the library of its backend, where the backend names one.
+
+    Reads which shared libraries its processes had in their memory, five times a second. Fails when
+    none of them had it: the command computed with something else.
+    """
+    wanted, seen = claim.config.backend.library, evidence.one(LibraryLoaded)
+    if not wanted or evidence.one(Finished) is None:
+        return None
+    if seen is None:
+        return missing(f"whether a process loaded {wanted}")
+    message = (
+        f"no process of the command loaded {wanted}, so backend {claim.config.backend.name} "
+        "computed nothing; look for a device or a backend in the trainer's configuration"
+    )
+    return judge_by(Exactly("loaded"), "loaded" if seen.loaded else "not loaded", message)
 
 
 @check(

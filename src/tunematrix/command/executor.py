@@ -24,6 +24,7 @@ from tunematrix.evidence.events import (
     Command,
     DeviceMemory,
     Finished,
+    LibraryLoaded,
     Memory,
     Raised,
     Repository,
@@ -155,6 +156,9 @@ class _Run:
             outcome = self._outcome(guard)
         gather(invocation)
         self._write_memory(outcome, events)
+        if outcome.loaded is not None:
+            library = invocation.config.backend.library
+            events.write(LibraryLoaded(library, outcome.loaded))
         if outcome.unstartable is None and outcome.problem is None:
             write_log(invocation, since, events)
         if _ended_well(outcome):
@@ -172,7 +176,8 @@ class _Run:
             return Outcome(unstartable=f"there is no folder {folder} to start it in")
         gpu = invocation.config.backend.cuda
         started, together = invocation.started, invocation.processes
-        job = CommandRun(started, str(folder), self.timeout, gpu, together)
+        library = invocation.config.backend.library
+        job = CommandRun(started, str(folder), self.timeout, gpu, together, library)
         return guard.run(job, self.poll)
 
     def _write_memory(self, outcome: Outcome, events: EventLog) -> None:

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 import psutil
 
+from tunematrix.command.library import SharedLibrary
 from tunematrix.command.worlds import Worlds
 from tunematrix.run.local.process_tree import ProcessTree, become_subreaper
 
@@ -41,15 +42,19 @@ _PROCESS_QUERY = (
 
 
 class TreeMeter:
-    """What a process tree comes to: its peaks of memory, and the worlds that it trains in.
+    """What a process tree comes to: its peaks of memory, its worlds, and a library in it.
 
     Args:
         tree: the processes. gpu: whether their GPU memory is read.
         worlds: what sees how many train together; None where one does.
+        library: what looks for a library in them; None where none is asked for.
     """
 
-    def __init__(self, tree: ProcessTree, gpu: bool, worlds: Worlds | None) -> None:
+    def __init__(
+        self, tree: ProcessTree, gpu: bool, worlds: Worlds | None, library: SharedLibrary | None
+    ) -> None:
         self.worlds = worlds
+        self.library = library
         self.resident = 0
         self.gpu: int | None = None
         self.gpu_method = ""
@@ -63,6 +68,8 @@ class TreeMeter:
         self.resident = max(self.resident, sum(map(_resident, living)))
         if self.worlds is not None:
             self.worlds.read(living)
+        if self.library is not None:
+            self.library.read(living)
         if self._gpu_base is not None and time.monotonic() >= self._next_gpu:
             self._read_gpu({process.pid for process in living})
             self._next_gpu = time.monotonic() + _GPU_SECONDS
@@ -91,7 +98,8 @@ def run(job: dict[str, Any], driver: TextIO) -> dict[str, Any]:
     """Run the processes of a job until they have ended; return what became of them."""
     tree = ProcessTree(complete=become_subreaper())
     worlds = Worlds() if job["together"] > 1 else None
-    meter = TreeMeter(tree, job["gpu"], worlds)
+    library = SharedLibrary.named(job["library"])
+    meter = TreeMeter(tree, job["gpu"], worlds, library)
     started = time.monotonic()
     processes: list[subprocess.Popen[bytes]] = []
     outcome: dict[str, Any] = {"problem": None, "timed_out": False, "leftovers": []}
@@ -120,6 +128,7 @@ def run(job: dict[str, Any], driver: TextIO) -> dict[str, Any]:
     outcome |= {"resident": max(meter.resident, largest)}
     outcome |= {"gpu": meter.gpu, "gpu_method": meter.gpu_method}
     outcome["world"] = None if worlds is None else worlds.size
+    outcome["loaded"] = None if library is None else library.loaded
     return outcome
 
 

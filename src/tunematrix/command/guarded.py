@@ -47,6 +47,7 @@ class CommandRun:
         processes: all at the same time. folder: in which they are started.
         timeout: seconds that they may take; gpu: whether their GPU memory is measured.
         together: how many are to train together, whoever starts them.
+        library: beginning of the name of a shared library that is looked for; empty for none.
     """
 
     processes: tuple[Process, ...]
@@ -54,6 +55,7 @@ class CommandRun:
     timeout: float
     gpu: bool = False
     together: int = 1
+    library: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Outcome:
         seconds: how long it ran. resident: peak of its memory, in bytes.
         gpu: peak of its GPU memory, in bytes; None where nothing can say. gpu_method: how read.
         world: how many processes were told to train together; None where nothing was seen of it.
+        loaded: whether one of them had that library; None where nothing can say.
         unstartable: why the command couldn't be started. problem: what went wrong around it.
     """
 
@@ -79,6 +82,7 @@ class Outcome:
     gpu: int | None = None
     gpu_method: str = ""
     world: int | None = None
+    loaded: bool | None = None
     unstartable: str | None = None
     problem: str | None = None
 

@@ -135,7 +135,7 @@ class BackendOption(Declarations):
     """The hardware and library that compute."""
 
     declares: ClassVar[frozenset[str]] = frozenset(
-        {"device", "gpu", "engine", "hides", "preload", "canary", "qlora"}
+        {"device", "gpu", "engine", "hides", "library", "preload", "canary", "qlora"}
     )
 
     device: NonEmpty = Field("cpu", description="Device name in its framework, such as cuda.")
@@ -158,6 +158,11 @@ class BackendOption(Declarations):
         (),
         description="Readings that its trainer can't give, such as `seed`: the checks that need "
         "them aren't made.",
+    )
+    library: str = Field(
+        "",
+        description="Beginning of the name of the shared library without which nothing computes on "
+        "it, such as libmlx: a trainer's command has to load it.",
     )
     preload: Names = Field((), description="Modules that the fork server imports once.")
     canary: str = Field(

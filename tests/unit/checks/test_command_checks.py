@@ -12,7 +12,9 @@ from tunematrix.evidence.events import (
     Command,
     Completion,
     DeviceMemory,
+    Finished,
     Launched,
+    LibraryLoaded,
     LoggedStep,
     LogSource,
     NoCompletion,
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 def _losses(*losses: float, rate: float = 0.1, norm: float = 1.0) -> tuple[LoggedStep, ...]:
     return tuple(LoggedStep(n, loss, norm, rate) for n, loss in enumerate(losses, start=1))
+
+
+def _on_mlx(run: Run) -> Run:
+    return run.without(DeviceMemory).configured(
+        backend={"name": "mlx", "device": "mlx", "gpu": False, "library": "libmlx"}
+    )
 
 
 # What is planted, the check that must fail, and a part of its message.
@@ -75,6 +83,16 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], str, str]] = {
         "gpu_used",
         "no reading of the memory on the GPU",
     ),
+    "a trainer that takes another library": (
+        lambda run: _on_mlx(run).recording(LibraryLoaded("libmlx", loaded=False)),
+        "library_loaded",
+        "no process of the command loaded libmlx, so backend mlx computed nothing",
+    ),
+    "an unread memory": (
+        lambda run: _on_mlx(run),
+        "library_loaded",
+        "no reading of whether a process loaded libmlx",
+    ),
     "nonsense": (
         lambda run: run.edited(Completion, perplexity=900.0),
         "completion_perplexity",
@@ -96,6 +114,15 @@ PLANTED: dict[str, tuple[Callable[[Run], Run], str, str]] = {
         "raise max_steps to logging_steps + 1",
     ),
 }
+
+
+def test_a_library_that_is_loaded(commanding: Run) -> None:
+    """It passes; backends that name none, and commands that failed, aren't asked for one."""
+    loaded = _on_mlx(commanding).recording(LibraryLoaded("libmlx", loaded=True))
+    assert loaded.failed() == set()
+    assert "library_loaded" in loaded.verdicts()
+    assert "library_loaded" not in commanding.verdicts()
+    assert "library_loaded" not in _on_mlx(commanding).without(Finished).verdicts()
 
 
 def test_honest_evidence_passes(commanding: Run) -> None:

@@ -56,6 +56,7 @@ COMMANDS_OWN = {
     "ranks_started",
     "repository_clean",
     "gpu_used",
+    "library_loaded",
     "completion_perplexity",
 }
 

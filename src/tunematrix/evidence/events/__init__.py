@@ -18,6 +18,7 @@ from tunematrix.evidence.events.command import (
     Completion,
     DeviceMemory,
     Launched,
+    LibraryLoaded,
     LogSource,
     NoCompletion,
     NoTrainerLog,
@@ -141,6 +142,7 @@ Event = (
     | Command
     | Completion
     | DeviceMemory
+    | LibraryLoaded
     | Launched
     | NoCompletion
     | NoTrainerLog
@@ -200,6 +202,7 @@ __all__ = [
     "LayerFormula",
     "LayerProduct",
     "LayerWeight",
+    "LibraryLoaded",
     "LoadedParameter",
     "LogSource",
     "LoggedEvaluation",

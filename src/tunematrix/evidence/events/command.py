@@ -106,6 +106,18 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True)
+class LibraryLoaded:
+    """Whether a process of a command had a shared library in its memory.
+
+    Attributes:
+        library: the beginning of its file's name. loaded: whether one had it, at any time.
+    """
+
+    library: str
+    loaded: bool
+
+
+@dataclass(frozen=True)
 class Completion:
     """A text that the served checkpoint completed, and its perplexity by a reference model.
 
