@@ -27,6 +27,7 @@ from tunematrix.evidence.events import (
     FetchedFile,
     Launched,
     LayerWeight,
+    LibraryLoaded,
     LoadedParameter,
     LoggedPreference,
     LoggedStep,
@@ -134,7 +135,7 @@ def commanding(run: Run) -> Run:
     return (
         run.configured(
             recipe={"owes": ("process", "log", "files", "memory"), "runs_command": True},
-            backend={"device": "cuda", "gpu": True},
+            backend={"device": "cuda", "gpu": True, "library": "libcuda"},
         )
         .asked(recipe=None, project_dir="p", config="c", inference={}, expected_files=())
         .asked(min_steps_logged=1)
@@ -143,6 +144,7 @@ def commanding(run: Run) -> Run:
             LogSource("logs/trainer_logs.json", "trainer_logs", cut_off=False),
             Repository((), "git status"),
             DeviceMemory(500_000_000, "memory of the command's own processes"),
+            LibraryLoaded("libcuda", loaded=True),
             Launched(2, 2, "processes with a log of their own"),
             Completion("Once", " upon a time", 50.0, "gpt2", "checkpoint-4"),
         )
