@@ -59,9 +59,7 @@ def parity(newest: Sequence[Run]) -> tuple[ParityRow, ...]:
     )
 
 
-def _compared(
-    before: Run, before_run: int | None, after: Run, after_run: int
-) -> ShownComparison:
+def _compared(before: Run, before_run: int | None, after: Run, after_run: int) -> ShownComparison:
     found = compared(before.records, after.records)
     sides = [{record.cell_id: record for record in run.records} for run in (before, after)]
     flipped = [flip.cell_id for flip in found.flips]

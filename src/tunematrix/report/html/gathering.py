@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import TypeAlias
 
+from tunematrix.errors import BadInput
 from tunematrix.evidence.figures import LONGEST_TAIL
 from tunematrix.report.html.payload import FIGURES, PastPoint
 from tunematrix.report.rows import Run, hardware_of, moment_of, runs
@@ -95,7 +96,7 @@ def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
     found: dict[Name, _Heads] = {}
     for number, source in enumerate(sources):
         for position, (line, place) in enumerate(source()):
-            head = head_of(line, place)
+            head = _head(line, place)
             run = found.setdefault((head.environment, head.run_id), _Heads())
             cell = intern(head.cell_id)
             run.places[cell] = (number, position)
@@ -104,6 +105,16 @@ def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
             if head.versions or not run.hardware:
                 run.hardware = hardware_of(head.machine)
     return found
+
+
+def _head(line: bytes, place: str) -> RecordHead:
+    """Return the head of a line, also of those odd ones that are told by reading all of it."""
+    try:
+        return head_of(line, place)
+    except BadInput:
+        record = parsed(line, place)
+        fields = {name: getattr(record, name) for name in RecordHead.model_fields}
+        return RecordHead.model_construct(**fields)
 
 
 def _figures(head: RecordHead) -> tuple[float | None, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, get_args
 
 from tunematrix.checks.bound import (
+    Around,
     AtLeast,
     AtMost,
     Below,
@@ -15,7 +16,6 @@ from tunematrix.checks.bound import (
     Exactly,
     Measured,
     Near,
-    Around,
     is_figure,
 )
 from tunematrix.checks.verdict import Verdict

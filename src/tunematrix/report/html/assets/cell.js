@@ -15,7 +15,7 @@ function cellView(now) {
     command(cell.again),
     cell.stderr && section("Last lines of stderr", h("pre", {}, cell.stderr)),
     armsOf(cell),
-    cell.losses.length > 1 && section("Loss", curveBox(cell)),
+    cell.losses.length > 1 && section("Loss, nats per token", curveBox(cell)),
     h("div", { class: "columns" }, figuresOf(cell), memoryOf(cell), timeOf(cell), axesOf(cell)),
     pastOf(cell, now),
     checksOf(cell),
@@ -55,14 +55,14 @@ function command(text) {
 function figuresOf(cell) {
   const known = PAGE.figures.filter((one) => one.name in cell.figures);
   if (!known.length) return null;
-  return section("Figures", h("table", { class: "plain" }, h("tbody", {}, known.map((one) => {
+  return section("Figures", h("div", { class: "wide" }, h("table", { class: "plain" }, h("tbody", {}, known.map((one) => {
     const band = cell.bands[one.name];
     const value = cell.figures[one.name];
     const ends = band && `expected ${bare(one, band[0])} to ${bare(one, band[1])}`;
     const off = band && (value < band[0] || value > band[1]);
     return h("tr", {}, h("th", { scope: "row" }, one.label), h("td", { class: "number" }, withUnit(one, value)),
       band && h("td", {}, scaleOf({ value, low: null, high: null, target: null }, off, band), h("span", { class: "quiet" }, ` ${ends}`)));
-  }))));
+  })))));
 }
 
 const axesOf = (cell) => section("Options", facts({ ...cell.axes, ...cell.settings }));
@@ -118,21 +118,21 @@ const roomFor = (most) => Math.max(280, Math.min(most, document.getElementById("
 /** Memory by kind against what the spec or theory allows. */
 function memoryOf(cell) {
   if (!cell.memory.length) return null;
-  return section("Memory", h("table", { class: "plain" }, h("tbody", {}, cell.memory.map((one) => {
+  return section("Memory", h("div", { class: "wide" }, h("table", { class: "plain" }, h("tbody", {}, cell.memory.map((one) => {
     const { value, low, high } = one.scale;
     const failed = value !== null && ((low !== null && value < low) || (high !== null && value > high));
     return h("tr", {}, h("th", { scope: "row" }, one.kind),
       h("td", { class: "number" }, value === null ? ABSENT : `${short(value)}\u202f${one.unit}`),
       h("td", { class: "drawn" }, one.bound && scaleOf(one.scale, failed)),
       h("td", { class: "bound" }, one.bound || "no bound"));
-  }))));
+  })))));
 }
 
 function timeOf(cell) {
   const parts = Object.entries(cell.durations).filter(([, value]) => value > 0);
   if (!parts.length) return null;
   const whole = parts.reduce((sum, [, value]) => sum + value, 0);
-  return section("Time by phase", h("div", { class: "fill" }, shares(parts, Math.min(440, roomFor(440)))),
+  return section("Time by phase", h("div", { class: "fill" }, shares(parts, roomFor(280))),
     h("table", { class: "plain phases" }, h("tbody", {}, parts.map(([name, value], one) => h("tr", {},
       h("td", {}, h("span", { class: `key s${one % 4}`, "aria-hidden": true })), h("th", { scope: "row" }, name),
       h("td", { class: "number" }, seconds(value)),
@@ -145,10 +145,10 @@ function pastOf(cell, now) {
   const figures = PAGE.figures.filter((one) => trail(cell).some((point) => one.name in point.figures));
   const shown = figures.includes(now.figure) || !figures.length ? now.figure : figures[0];
   return section(`Earlier runs: ${cell.past.length}`,
-    figures.length > 0 && h("p", {}, sparkline(cell, shown, Math.min(480, roomFor(480)), 56), h("span", { class: "quiet" }, ` ${shown.label}`)),
+    figures.length > 0 && h("p", {}, sparkline(cell, shown, roomFor(480), 56), h("span", { class: "quiet" }, ` ${shown.label}`)),
     h("div", { class: "wide" }, h("table", { class: "plain" },
       h("thead", {}, h("tr", {}, h("th", {}, "run"), h("th", {}, "outcome"), figures.map((one) => h("th", { class: "number" }, `${one.label}${one.unit ? `, ${one.unit}` : ""}`)))),
       h("tbody", {}, trail(cell).reverse().map((point) => h("tr", {},
-        h("td", {}, point.moment || point.run), h("td", {}, mark(point.outcome)),
+        h("td", { class: "when" }, point.moment || point.run), h("td", {}, mark(point.outcome)),
         figures.map((one) => h("td", { class: "number" }, bare(one, point.figures[one.name])))))))));
 }

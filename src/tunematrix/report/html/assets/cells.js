@@ -28,7 +28,7 @@ function columnsFor(found, now) {
   const sort = now.sort.replace(/^-/, "");
   const axes = AXES.map((axis) => axis.name);
   const differ = (name) => new Set(found.map((cell) => cell.options[name])).size > 1;
-  const first = axes.filter((name) => name !== "backend" && differ(name)).slice(0, 7);
+  const first = axes.filter((name) => name !== "backend" && differ(name)).slice(0, NARROW.matches ? 3 : 6);
   if (axes.includes(sort) && !first.includes(sort)) first.push(sort);
   const figures = PAGE.figures.filter((one, place) => place < 4 || one === now.figure || one.name === sort);
   return { axes: first, figures: figures.filter((one) => found.some((cell) => one.name in cell.figures)) };

@@ -39,9 +39,9 @@ function filterBar() {
   return h("search", { id: "filters" },
     h("div", { class: "chips" },
       h("input", { type: "search", id: "words", placeholder: "Find a cell, a reason …", "aria-label": "Find", oninput: typed }),
-      h("div", { class: "chips", role: "group", "aria-label": "Outcomes" }, chips),
-      h("button", { type: "button", id: "clear", onclick: () => go(cleared()) }, "Clear")),
-    h("details", { id: "axes", open: state().options.size > 0 }, h("summary", {}, "Filter by option"), h("div", { class: "axes" }, selects)));
+      h("div", { class: "chips", role: "group", "aria-label": "Outcomes" }, chips)),
+    h("div", { class: "chips", id: "chosen" }),
+    h("details", { id: "axes" }, h("summary", {}, "Filter by option"), h("div", { class: "axes" }, selects)));
 }
 
 const toggled = (name) => () => {
@@ -82,8 +82,18 @@ function syncFilters(now) {
     select.classList.toggle("set", select.value !== "");
   }
   if (document.activeElement !== byId("words")) byId("words").value = now.words;
-  if (now.options.size) byId("axes").open = true;
-  byId("clear").hidden = !(now.words || now.outcomes.size || now.options.size);
+  byId("chosen").replaceChildren(...chosenFilters(now));
+}
+
+/** Each option that is filtered by, with a button that takes it away. */
+function chosenFilters(now) {
+  const each = [...now.options].map(([axis, option]) =>
+    h("button", { type: "button", class: "chosen", title: "take this filter away", onclick: () => go({ [`a.${axis}`]: null }) },
+      h("span", { class: "quiet" }, `${axis} `), option, h("span", { class: "quiet", "aria-hidden": true }, " ×")));
+  if (now.words || now.outcomes.size || now.options.size) {
+    each.push(h("button", { type: "button", id: "clear", onclick: () => go(cleared()) }, "Clear"));
+  }
+  return each;
 }
 
 function otherTheme() {

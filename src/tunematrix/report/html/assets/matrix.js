@@ -1,6 +1,6 @@
 // The matrix: a section for each run, a square for each recipe, method and quantizer.
 
-const NARROW = matchMedia("(max-width: 760px)");
+const NARROW = matchMedia("(max-width: 1100px)");
 
 function matrixView(now) {
   const shown = through(CELLS, now);
@@ -47,7 +47,7 @@ function squares(cells, number, now) {
   const mine = parted(cells, (cell) => option(cell, "recipe"));
   const recipes = mostFirst(cells, "recipe").map((name) => [name, mine.get(name)]);
   const groups = NARROW.matches ? recipes.map((one) => [one]) : [recipes];
-  return groups.map((group) => squaresTable(group, number, now));
+  return h("div", { class: "recipes" }, groups.map((group) => squaresTable(group, number, now)));
 }
 
 const option = (cell, axis) => cell.options[axis] ?? ABSENT;
