@@ -126,7 +126,7 @@ def shown_check(check: Verdict) -> ShownCheck:
         outcome=check.outcome,
         measured=_measured(check.measured, digits),
         bound=text,
-        note=one_line(check.bound.note) if check.bound is not None else "",
+        note=one_line(str(check.bound.note)) if check.bound is not None else "",
         unit=one_line(check.unit),
         message=printable(check.message),
         scale=scale,

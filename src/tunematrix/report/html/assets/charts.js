@@ -1,12 +1,15 @@
 // Drawings. They take their colours from the page's style, so both themes and paper have theirs.
 
+/** A place on a drawing; differences of the largest numbers there are have none. */
+const place = (value) => (Number.isFinite(value) ? value : 0);
+
 /** Where a figure lies on the axis of its bound: the allowed part, its ends, what was expected. */
 function scaleOf(scale, failed, band) {
   const [width, height, edge] = [168, 16, 7];
   const [from, to] = domain(scale, band);
   const at = (value) => {
     const share = to > from ? (value - from) / (to - from) : 0.5;
-    return edge + Math.min(1, Math.max(0, share)) * (width - 2 * edge);
+    return edge + Math.min(1, Math.max(0, place(share))) * (width - 2 * edge);
   };
   const left = scale.low === null ? edge : at(scale.low);
   const right = scale.high === null ? width - edge : at(scale.high);
@@ -53,15 +56,15 @@ function sparkline(cell, figure, width = 92, height = 20) {
   const values = points.map((one) => one.figures[figure.name]);
   const known = values.filter((one) => one !== undefined);
   const [least, most] = [Math.min(...known), Math.max(...known)];
-  const x = (place) => 4 + place * (width - 8) / Math.max(1, points.length - 1);
-  const y = (value) => most > least ? height - 4 - (value - least) / (most - least) * (height - 8) : height / 2;
-  const line = values.map((one, place) => one === undefined ? null : `${x(place)},${y(one)}`).filter(Boolean);
-  const dots = points.map((one, place) => {
-    const [cx, cy] = [x(place), values[place] === undefined ? height / 2 : y(values[place])];
+  const x = (run) => 4 + run * (width - 8) / Math.max(1, points.length - 1);
+  const y = (value) => most > least ? height - 4 - place((value - least) / (most - least)) * (height - 8) : height / 2;
+  const line = values.map((one, run) => one === undefined ? null : `${x(run)},${y(one)}`).filter(Boolean);
+  const dots = points.map((one, run) => {
+    const [cx, cy] = [x(run), values[run] === undefined ? height / 2 : y(values[run])];
     if (one.outcome !== "passed") {
       return draw("path", { class: "dot", "data-outcome": one.outcome, d: `M${cx - 3} ${cy - 3}l6 6m0 -6l-6 6` });
     }
-    return place === points.length - 1 && draw("circle", { class: "dot last", cx, cy, r: 2.5 });
+    return run === points.length - 1 && draw("circle", { class: "dot last", cx, cy, r: 2.5 });
   });
   const words = `${figure.label} in ${plural(points.length, "run")}: ` +
     values.map((one) => bare(figure, one)).join(", ");
@@ -76,10 +79,11 @@ const trail = (cell) => [...cell.past, { ...cell, moment: PAGE.runs[cell.run].mo
 /** Round numbers between two others. */
 function ticks(from, to, about) {
   const raw = (to - from) / about || 1;
+  if (!Number.isFinite(raw)) return [];
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= raw);
   const found = [];
-  for (let one = Math.ceil(from / step) * step; one <= to + step / 1e6; one += step) found.push(Number(one.toPrecision(12)));
+  for (let one = Math.ceil(from / step) * step; one <= to + step / 1e6 && found.length < 20; one += step) found.push(Number(one.toPrecision(12)));
   return found;
 }
 
@@ -95,7 +99,7 @@ function lossCurve(cell, width) {
   const room = 0.06 * (high - low || 1);
   const [first, last] = [cell.losses[0][0], cell.losses.at(-1)[0]];
   const x = (step) => pad.left + (step - first) / (last - first || 1) * (width - pad.left - pad.right);
-  const y = (loss) => height - pad.bottom - (loss - low + room) / (high - low + 2 * room) * (height - pad.top - pad.bottom);
+  const y = (loss) => height - pad.bottom - place((loss - low + room) / (high - low + 2 * room)) * (height - pad.top - pad.bottom);
   const right = width - pad.right;
   const words = `Loss from ${short(cell.losses[0][1])} at step ${first} to ${short(cell.losses.at(-1)[1])} at step ${last}`;
   return draw("svg", { class: "chart", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
@@ -106,9 +110,9 @@ function lossCurve(cell, width) {
       draw("text", { x: x(one), y: height - pad.bottom + 17, "text-anchor": "middle" }, short(one))),
     draw("text", { class: "label", x: right, y: height - 3, "text-anchor": "end" }, "step"),
     band && draw("rect", { class: "band", x: pad.left, width: right - pad.left, y: y(band[1]), height: Math.max(1, y(band[0]) - y(band[1])) }),
-    apart(across.map(([, value]) => y(value))).map((place, one) => [
+    apart(across.map(([, value]) => y(value))).map((at, one) => [
       draw("line", { class: `across ${across[one][2]}`, x1: pad.left, x2: right, y1: y(across[one][1]), y2: y(across[one][1]) }),
-      draw("text", { class: "label", x: right + 6, y: place + 4 }, across[one][0])]),
+      draw("text", { class: "label", x: right + 6, y: at + 4 }, across[one][0])]),
     draw("polyline", { class: "curve", points: cell.losses.map(([step, loss]) => `${x(step)},${y(loss)}`).join(" ") }));
 }
 

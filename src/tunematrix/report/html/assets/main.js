@@ -61,7 +61,7 @@ function show() {
   const now = state();
   const view = VIEWS[now.view] ? now.view : "matrix";
   const main = byId("main");
-  main.className = now.cell ? "cell" : view;
+  main.dataset.view = now.cell ? "cell" : view;
   main.replaceChildren(...[now.cell ? cellView(now) : VIEWS[view][1](now)].flat(3).filter(Boolean));
   document.title = now.cell ? `${BY_KEY.get(now.cell)?.id ?? "?"} · ${PAGE.title}` : PAGE.title;
   byId("filters").hidden = Boolean(now.cell) || !FILTERED.has(view);
@@ -134,6 +134,22 @@ async function unpacked() {
   return new Response(stream).json();
 }
 
+/** Draw again when the address changes; whoever comes back to a list finds it where it was. */
+function followAddress() {
+  let before = location.hash;
+  const places = new Map();
+  addEventListener("hashchange", () => {
+    const now = state();
+    const turns = new URLSearchParams(before.slice(1)).get("cell") !== now.cell;
+    places.set(before, scrollY);
+    before = location.hash;
+    show();
+    if (!turns) return;
+    byId("main").focus({ preventScroll: true });
+    scrollTo(0, now.cell ? 0 : places.get(location.hash) ?? 0);
+  });
+}
+
 async function start() {
   try {
     const kept = localStorage.getItem("tunematrix-theme");
@@ -144,13 +160,7 @@ async function start() {
   head();
   foot();
   show();
-  let before = location.hash;
-  addEventListener("hashchange", () => {
-    const leaves = new URLSearchParams(before.slice(1)).get("cell") !== state().cell;
-    before = location.hash;
-    show();
-    if (leaves) { scrollTo(0, 0); byId("main").focus(); }
-  });
+  followAddress();
   addEventListener("keydown", keys);
   let wide = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; show(); } });

@@ -75,7 +75,7 @@ function cleared() {
 const go = (changes) => { location.hash = address(changes); };
 
 /** Where a cell is shown. */
-const cellAddress = (cell) => address({ view: null, cell: cell.key });
+const cellAddress = (cell) => address({ cell: cell.key });
 
 /** Those of some cells that the filters let through. */
 function through(cells, now) {

@@ -1,0 +1,313 @@
+"""The page of a report in a real browser: what it shows is what the records say."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from tests.browser.conftest import AMD, FAILED, NEWEST, OLDER, WHY, XEON, Opened, watched
+
+from tunematrix.report.html.page import write_page
+from tunematrix.report.html.payload import Page
+from tunematrix.report.html.sources import lines_of
+from tunematrix.report.rows import SYMBOLS, counts, matrix, runs
+from tunematrix.results.store import Store
+
+VERIFIED = Path(__file__).parents[2] / "docs/verified"
+VIEWS = ("matrix", "cells", "relations", "compare", "parity")
+HERE = {"a.environment": "cpu", "a.hardware": XEON}
+THIS = f"cpu/{NEWEST}/{FAILED}"
+CONTRAST = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const light = (colour) => {
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((one) => {
+      const share = one / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (!/rgba\\(.*, 0\\)|transparent/.test(colour)) return colour;
+    }
+    return "white";
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    if (![...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim())) continue;
+    if (!node.checkVisibility() || node.closest("svg, script, option")) continue;
+    const [a, b] = [getComputedStyle(node).color, behind(node)].map(light).sort();
+    const ratio = (b + 0.05) / (a + 0.05);
+    const name = `${node.className} ${node.textContent.slice(0, 20)}`;
+    if (ratio < 4.5) found.push(`${name} ${ratio.toFixed(2)}`);
+  }
+  return found;
+}"""
+
+
+def address(**options: str) -> str:
+    """What stands behind the #; axes are given as a dictionary where their names are odd."""
+    return urlencode(options)
+
+
+def figures(text: str) -> Counter[str]:
+    """Symbols and their counts in the text of a square."""
+    return Counter({symbol: int(count) for symbol, count in re.findall(r"(\S)\s*(\d+)", text)})
+
+
+def test_the_matrix_is_what_the_records_say(browser: Any, tmp_path: Path) -> None:
+    """Each square has the counts of `tunematrix report`, whichever environment it is of."""
+    files = sorted(VERIFIED.glob("*.jsonl"))
+    write_page(tmp_path / "page.html", [lines_of(file) for file in files])
+    records = [record for file in files for record in Store(file).read()]
+    with watched(browser, tmp_path / "page.html") as open_page:
+        page = open_page()
+        tables = page.locator("section.run").all()
+        assert len(tables) == 4
+        for section, run in zip(tables, runs(records), strict=True):
+            shown = section.locator(".square .symbols").all_inner_texts()
+            squares = matrix(run.records).values()
+            expected = [{SYMBOLS[o]: n for o, n in square.counts.items()} for square in squares]
+            assert sorted(
+                map(str, map(sorted, (figures(text).items() for text in shown)))
+            ) == sorted(str(sorted(one.items())) for one in expected)
+            assert section.locator("h2").inner_text() == f"{run.environment} on {run.hardware}"
+
+
+def test_filters(opened: Opened, payload: Page) -> None:
+    """By option, by outcome, by words; each can be taken away, and gone back over."""
+    cells = [cell for cell in payload.cells if not cell.arms]
+    page = opened("view=cells")
+    page.get_by_text("Filter by option").click()
+    rows = page.locator(".cells tbody tr")
+    page.select_option("select[data-axis=quantizer]", "hqq-int4")
+    expected = [cell for cell in cells if cell.axes.get("quantizer") == "hqq-int4"]
+    assert rows.count() == len(expected) > 20
+    page.locator(".chip[data-outcome=unsupported]").click()
+    assert rows.count() == sum(cell.outcome == "unsupported" for cell in expected) > 0
+    assert page.locator(".chip[data-outcome=unsupported]").get_attribute("aria-pressed") == "true"
+    page.reload()
+    page.wait_for_selector(".cells")
+    assert page.locator("select[data-axis=quantizer]").input_value() == "hqq-int4"
+    page.go_back()
+    page.wait_for_function(
+        f"document.querySelectorAll('.cells tbody tr').length === {len(expected)}"
+    )
+    page.locator("#words").fill("SAME- accumulation")
+    assert set(rows.locator(".id a").all_inner_texts()) == {
+        cell.id for cell in expected if "same-" in cell.id and "accumulation" in cell.id
+    }
+    found = rows.count()
+    page.locator(".chosen").click()
+    assert rows.count() > found > 0
+    page.locator("#clear").click()
+    assert page.locator("#words").input_value() == ""
+    page.get_by_text("Show the other").click()
+    assert rows.count() == len(cells)
+    page.locator("#words").fill("no such cell")
+    page.get_by_text("Show everything").click()
+    assert rows.count() > 0
+
+
+def test_filters_hold_for_the_matrix(opened: Opened, payload: Page) -> None:
+    """Its counts are those of the cells that are left."""
+    page = opened(address(**HERE, **{"a.precision": "bf16"}))
+    (section,) = page.locator("section.run").all()
+    left = [
+        cell
+        for cell in payload.cells
+        if payload.runs[cell.run].id == NEWEST and cell.axes.get("precision") == "bf16"
+    ]
+    total = sum(
+        (figures(text) for text in section.locator(".symbols").all_inner_texts()), Counter()
+    )
+    assert sum(total.values()) == sum(not cell.arms for cell in left) > 5
+
+
+def test_sorting(opened: Opened, payload: Page) -> None:
+    """By a heading, both ways; what wasn't measured stands last."""
+    page = opened(address(view="cells", all="1"))
+    shown = page.locator(".cells tbody tr .id a")
+    seconds = {cell.id: cell.figures.get("seconds") for cell in payload.cells}
+    for way in ("ascending", "descending"):
+        page.get_by_role("button", name="time, s").click()
+        assert page.locator(f"th[aria-sort={way}]").inner_text().startswith("time")
+        column = page.locator(".cells tbody td[data-label=time]").all_inner_texts()
+        values = [float(text.replace(",", "")) for text in column if text != "–"]
+        assert values == sorted(values, reverse=way == "descending") and len(values) > 500
+        assert "–" not in column[: len(values)]
+    assert seconds[shown.first.inner_text()] is not None
+    page.select_option("select[name=sort]", "launcher")
+    assert page.locator("thead th[aria-sort]").inner_text().startswith("launcher")
+    page.select_option("select[name=sort]", "outcome")
+    assert page.locator(".cells tbody tr .mark").first.get_attribute("data-outcome") == "failed"
+
+
+def test_from_a_square_to_a_cell_and_back(opened: Opened) -> None:
+    """A square leads to its cells; the way back is open."""
+    page = opened(address(**HERE))
+    square = page.locator("td[data-outcome=failed] a")
+    assert square.count() == 1 and WHY in square.get_attribute("title")
+    assert WHY in page.locator(".reasons").inner_text()
+    square.click()
+    page.evaluate("scrollTo(0, 120)")
+    page.locator(".cells .id a", has_text=FAILED).click()
+    assert page.locator("h1 .id").inner_text() == FAILED
+    assert page.evaluate("scrollY") == 0
+    page.keyboard.press("Escape")
+    assert page.locator("table.cells").count() == 1
+    page.go_back()
+    page.go_back()
+    page.go_back()
+    assert page.locator("td[data-outcome=failed] a").count() == 1
+
+
+def test_a_cell(opened: Opened, payload: Page) -> None:
+    """Everything that is known of it, what failed first."""
+    (cell,) = (c for c in payload.cells if c.id == FAILED and payload.runs[c.run].id == NEWEST)
+    page = opened(address(cell=THIS))
+    text = page.locator("main").inner_text()
+    assert (
+        WHY in text and cell.again in text and "Traceback (most recent call last):\nKilled" in text
+    )
+    rows = page.locator(".checks tbody tr")
+    assert rows.count() == len(cell.checks)
+    assert rows.first.locator("th").inner_text().startswith("gradient")
+    assert rows.first.locator(".needle.bad").count() == 1
+    drawn = sum(check.scale is not None for check in cell.checks)
+    assert page.locator(".checks .scale").count() == drawn > 15
+    chart = page.locator(".chart")
+    assert chart.locator(".curve").count() == 1 and chart.locator(".band").count() == 1
+    assert chart.locator("text.label").all_text_contents()[-2:] == [
+        "entropy floor",
+        "held out, after",
+    ]
+    assert page.locator(".shares rect").count() == len(cell.durations)
+    assert page.locator("h2", has_text=f"Earlier runs: {len(OLDER) + 1}").count() == 1
+    assert page.locator(".spark .dot[data-outcome=failed]").count() == 1
+    page.get_by_text("Versions").click()
+    assert "2.13.0+cpu" in page.locator("main").inner_text()
+    page.get_by_text("Machine", exact=True).click()
+    assert "cpu_capability" in page.locator("main").inner_text()
+
+
+def test_relations_and_their_arms(opened: Opened, payload: Page) -> None:
+    """From a relation to an arm, and from there to what compares it."""
+    page = opened(address(view="relations", **HERE))
+    mine = [c for c in payload.cells if c.arms and payload.runs[c.run].id == NEWEST]
+    assert page.locator(".relations tbody tr").count() == len(mine) == 76
+    name = "same-accumulation[cpu-full-none]"
+    row = page.locator(".relations tbody tr", has=page.get_by_text(name, exact=True))
+    row.locator("summary").click()
+    row.get_by_text(f"{name[:-1]}-2x4]", exact=True).click()
+    assert page.locator("h1 .id").inner_text() == f"{name[:-1]}-2x4]"
+    page.locator(".arms a", has_text=name).click()
+    assert page.locator("h1 .id").inner_text() == name and page.locator(".arms li").count() == 3
+
+
+def test_two_runs_side_by_side(opened: Opened, payload: Page) -> None:
+    """The run before, and another machine; medians are those of the figures."""
+    page = opened(address(view="compare", figure="seconds"))
+    first = payload.comparisons[0]
+    assert first.before_run is None and first.same == 40
+    text = page.locator("main").inner_text()
+    assert f"40 cells and relations ended alike, {325 - 40} otherwise." in text
+    (row,) = page.locator(".flips tr", has_text="failed").all()
+    assert row.inner_text().split()[0] == FAILED
+    assert page.locator(".flips tr", has_text="not run").count() == 325 - 41
+    page.select_option("select[name=pair]", "1")
+    pair = payload.comparisons[1]
+    assert AMD in pair.before and XEON in pair.after
+    passed = [
+        c for c in pair.cells if c.outcomes == ("passed", "passed") and "seconds" in c.figures
+    ]
+    ratio = median(c.figures["seconds"][1] / c.figures["seconds"][0] for c in passed)
+    assert f"Median {ratio:.2f} of {len(passed)} cells" in page.locator("main").inner_text()
+    assert page.locator(".moves tr", has_text="AVX512").count() == 1
+    page.locator(".ratios .id a").first.click()
+    assert page.locator("main[data-view=cell] h1").count() == 1
+
+
+def test_parity_across_backends(opened: Opened, payload: Page) -> None:
+    """A row for each value, a column for each run."""
+    page = opened("view=parity")
+    assert page.locator(".parity tbody tr").count() == len(payload.parity)
+    head = page.locator("table.parity").first.locator("thead th").all_inner_texts()
+    assert [text.split()[0] for text in head] == ["value", "cpu", "cpu", "mlx", "mlx", "difference"]
+    assert page.locator(".parity td b").count() > 10
+
+
+def test_by_keyboard_alone(opened: Opened) -> None:
+    """The matrix by arrows, the search by a slash, cells by j and k."""
+    page = opened(address(**HERE))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.locator(".square").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    place = "document.activeElement.closest('td')"
+    assert page.evaluate(f"[{place}.parentElement.rowIndex, {place}.cellIndex]") == [3, 2]
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "words"
+    page.keyboard.type("lora[cpu-lora-")
+    page.keyboard.press("Escape")
+    page.locator(".tabs a", has_text="Cells").press("Enter")
+    page.locator(".cells .id a").first.press("Enter")
+    first = page.locator("h1 .id").inner_text()
+    page.keyboard.press("j")
+    assert page.locator("h1 .id").inner_text() != first
+    page.keyboard.press("k")
+    assert page.locator("h1 .id").inner_text() == first
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes_can_be_read(opened: Opened, theme: str) -> None:
+    """All text has a contrast of 4.5 to what is behind it; a button changes the theme."""
+    page = opened(color_scheme=theme)
+    for view in (*(f"view={one}" for one in VIEWS[:4]), address(cell=THIS)):
+        page.evaluate("(address) => { location.hash = address; }", view)
+        page.wait_for_timeout(30)
+        assert page.evaluate(CONTRAST) == []
+    ink = "getComputedStyle(document.body).color"
+    before = page.evaluate(ink)
+    page.locator(".theme").click()
+    assert page.evaluate(ink) != before
+
+
+@pytest.mark.parametrize("width", [390, 800, 1440])
+def test_nothing_is_wider_than_the_window(opened: Opened, width: int) -> None:
+    """Tables scroll in themselves, if at all."""
+    page = opened(width=width)
+    for view in (*(f"view={one}" for one in VIEWS), address(cell=THIS)):
+        page.evaluate("(address) => { location.hash = address; }", view)
+        page.wait_for_timeout(30)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+
+
+def test_on_paper(opened: Opened) -> None:
+    """Without what can only be clicked, with all that is folded."""
+    page = opened(address(**HERE), color_scheme="dark")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#filters").is_hidden() and page.locator(".tabs").is_hidden()
+    assert page.locator(".reasons li").first.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert len(page.pdf()) > 10_000
+
+
+def test_known_outcomes_have_symbols_in_text(opened: Opened) -> None:
+    """Colour says nothing that a symbol doesn't."""
+    page = opened(address(**HERE))
+    for mark in page.locator(".mark").all_inner_texts():
+        assert any(symbol in mark for symbol in SYMBOLS.values())
+    total = page.locator(".total").inner_text()
+    (xeon,) = VERIFIED.glob("cpu-*xeon*.jsonl")
+    assert set(figures(total)) == {SYMBOLS[o] for o in counts(Store(xeon).read())} | {"✗"}
