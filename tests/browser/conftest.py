@@ -16,7 +16,7 @@ import pytest
 
 from tunematrix.checks.verdict import Verdict
 from tunematrix.report.html.gathering import gather
-from tunematrix.report.html.page import page_of, write_page
+from tunematrix.report.html.page import page_of, rendered
 from tunematrix.report.html.payload import Page
 from tunematrix.report.html.sources import lines_of
 from tunematrix.results.record import Record
@@ -85,18 +85,18 @@ def _failing(record: Record) -> Record:
 @pytest.fixture(scope="session")
 def payload(sources: list[Path]) -> Page:
     """What the page holds."""
-    return page_of(gather([lines_of(file) for file in sources]))
+
+    def bands(record: Record) -> dict[str, tuple[float, float]]:
+        return {"heldout_loss": (0.6, 0.65)} if record.losses else {}
+
+    return page_of(gather([lines_of(file) for file in sources]), bands=bands)
 
 
 @pytest.fixture(scope="session")
-def report(sources: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(payload: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's file."""
     file = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(
-        file,
-        [lines_of(one) for one in sources],
-        bands=lambda record: {"heldout_loss": (0.6, 0.65)} if record.losses else {},
-    )
+    file.write_bytes(rendered(payload))
     return file
 
 
@@ -135,6 +135,17 @@ def watched(browser: Any, file: Path) -> Iterator[Opened]:
     for context in contexts:
         context.close()
     assert not errors
+
+
+def settle(page: Any) -> None:
+    """Let a page draw what its address names: browsers tell it of a new one a little later."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+
+def visit(page: Any, address: str) -> None:
+    """Go to another address behind the #."""
+    page.evaluate("(address) => { location.hash = address; }", address)
+    settle(page)
 
 
 def _leaves(url: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser.conftest import watched
+from tests.browser.conftest import settle, visit, watched
 
 from tunematrix.checks.bound import AtLeast, AtMost, Between, Exactly, Near
 from tunematrix.checks.verdict import Verdict
@@ -94,16 +94,16 @@ def test_nothing_is_done_for_them(browser: Any, file: Path) -> None:
         page = opened()
         assert page.title() == "tunematrix: cpu"
         for view in ("matrix", "cells", "relations", "compare", "parity"):
-            page.evaluate("(view) => { location.hash = `view=${view}`; }", view)
-            page.wait_for_timeout(30)
+            visit(page, f"view={view}")
             _assert_harmless(page)
+        visit(page, "view=matrix")
         addresses = page.evaluate(
             "() => [...document.querySelectorAll('.reasons .ids a')].map((one) => one.hash)"
         )
         assert len(set(addresses)) == len(TEXTS) + 1
         for hash_ in addresses:
-            page.evaluate("(hash) => { location.hash = hash; }", hash_)
-            page.wait_for_selector("h1 .id")
+            visit(page, hash_)
+            assert page.locator("h1 .id").count() == 1
             _assert_harmless(page)
 
 
@@ -136,9 +136,9 @@ def test_an_empty_past_and_a_long_one(browser: Any, tmp_path: Path) -> None:
         with watched(browser, tmp_path / "page.html") as opened:
             page = opened()
             for view in ("cells", "relations", "compare", "parity", "matrix"):
-                page.evaluate("(view) => { location.hash = `view=${view}`; }", view)
-                page.wait_for_timeout(20)
+                visit(page, f"view={view}")
             page.locator(".square").click()
+            settle(page)
             assert page.locator("h1 .id").inner_text() == "a"
 
 

@@ -9,8 +9,18 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-from tests.browser.conftest import AMD, FAILED, NEWEST, OLDER, WHY, XEON, Opened, watched
+from tests.browser.conftest import (
+    AMD,
+    FAILED,
+    NEWEST,
+    OLDER,
+    WHY,
+    XEON,
+    Opened,
+    settle,
+    visit,
+    watched,
+)
 
 from tunematrix.report.html.page import write_page
 from tunematrix.report.html.payload import Page
@@ -87,33 +97,41 @@ def test_filters(opened: Opened, payload: Page) -> None:
     cells = [cell for cell in payload.cells if not cell.arms]
     page = opened("view=cells")
     page.get_by_text("Filter by option").click()
+    settle(page)
     rows = page.locator(".cells tbody tr")
     page.select_option("select[data-axis=quantizer]", "hqq-int4")
+    settle(page)
     expected = [cell for cell in cells if cell.axes.get("quantizer") == "hqq-int4"]
     assert rows.count() == len(expected) > 20
     page.locator(".chip[data-outcome=unsupported]").click()
+    settle(page)
     assert rows.count() == sum(cell.outcome == "unsupported" for cell in expected) > 0
     assert page.locator(".chip[data-outcome=unsupported]").get_attribute("aria-pressed") == "true"
     page.reload()
     page.wait_for_selector(".cells")
     assert page.locator("select[data-axis=quantizer]").input_value() == "hqq-int4"
     page.go_back()
-    page.wait_for_function(
-        f"document.querySelectorAll('.cells tbody tr').length === {len(expected)}"
-    )
+    settle(page)
+    assert rows.count() == len(expected)
     page.locator("#words").fill("SAME- accumulation")
+    settle(page)
     assert set(rows.locator(".id a").all_inner_texts()) == {
         cell.id for cell in expected if "same-" in cell.id and "accumulation" in cell.id
     }
     found = rows.count()
     page.locator(".chosen").click()
+    settle(page)
     assert rows.count() > found > 0
     page.locator("#clear").click()
+    settle(page)
     assert page.locator("#words").input_value() == ""
     page.get_by_text("Show the other").click()
+    settle(page)
     assert rows.count() == len(cells)
     page.locator("#words").fill("no such cell")
+    settle(page)
     page.get_by_text("Show everything").click()
+    settle(page)
     assert rows.count() > 0
 
 
@@ -139,6 +157,7 @@ def test_sorting(opened: Opened, payload: Page) -> None:
     seconds = {cell.id: cell.figures.get("seconds") for cell in payload.cells}
     for way in ("ascending", "descending"):
         page.get_by_role("button", name="time, s").click()
+        settle(page)
         assert page.locator(f"th[aria-sort={way}]").inner_text().startswith("time")
         column = page.locator(".cells tbody td[data-label=time]").all_inner_texts()
         values = [float(text.replace(",", "")) for text in column if text != "–"]
@@ -146,8 +165,10 @@ def test_sorting(opened: Opened, payload: Page) -> None:
         assert "–" not in column[: len(values)]
     assert seconds[shown.first.inner_text()] is not None
     page.select_option("select[name=sort]", "launcher")
+    settle(page)
     assert page.locator("thead th[aria-sort]").inner_text().startswith("launcher")
     page.select_option("select[name=sort]", "outcome")
+    settle(page)
     assert page.locator(".cells tbody tr .mark").first.get_attribute("data-outcome") == "failed"
 
 
@@ -158,15 +179,21 @@ def test_from_a_square_to_a_cell_and_back(opened: Opened) -> None:
     assert square.count() == 1 and WHY in square.get_attribute("title")
     assert WHY in page.locator(".reasons").inner_text()
     square.click()
+    settle(page)
     page.evaluate("scrollTo(0, 120)")
     page.locator(".cells .id a", has_text=FAILED).click()
+    settle(page)
     assert page.locator("h1 .id").inner_text() == FAILED
     assert page.evaluate("scrollY") == 0
     page.keyboard.press("Escape")
+    settle(page)
     assert page.locator("table.cells").count() == 1
     page.go_back()
+    settle(page)
     page.go_back()
+    settle(page)
     page.go_back()
+    settle(page)
     assert page.locator("td[data-outcome=failed] a").count() == 1
 
 
@@ -194,8 +221,10 @@ def test_a_cell(opened: Opened, payload: Page) -> None:
     assert page.locator("h2", has_text=f"Earlier runs: {len(OLDER) + 1}").count() == 1
     assert page.locator(".spark .dot[data-outcome=failed]").count() == 1
     page.get_by_text("Versions").click()
+    settle(page)
     assert "2.13.0+cpu" in page.locator("main").inner_text()
     page.get_by_text("Machine", exact=True).click()
+    settle(page)
     assert "cpu_capability" in page.locator("main").inner_text()
 
 
@@ -208,8 +237,10 @@ def test_relations_and_their_arms(opened: Opened, payload: Page) -> None:
     row = page.locator(".relations tbody tr", has=page.get_by_text(name, exact=True))
     row.locator("summary").click()
     row.get_by_text(f"{name[:-1]}-2x4]", exact=True).click()
+    settle(page)
     assert page.locator("h1 .id").inner_text() == f"{name[:-1]}-2x4]"
     page.locator(".arms a", has_text=name).click()
+    settle(page)
     assert page.locator("h1 .id").inner_text() == name and page.locator(".arms li").count() == 3
 
 
@@ -224,6 +255,7 @@ def test_two_runs_side_by_side(opened: Opened, payload: Page) -> None:
     assert row.inner_text().split()[0] == FAILED
     assert page.locator(".flips tr", has_text="not run").count() == 325 - 41
     page.select_option("select[name=pair]", "1")
+    settle(page)
     pair = payload.comparisons[1]
     assert AMD in pair.before and XEON in pair.after
     passed = [
@@ -233,6 +265,7 @@ def test_two_runs_side_by_side(opened: Opened, payload: Page) -> None:
     assert f"Median {ratio:.2f} of {len(passed)} cells" in page.locator("main").inner_text()
     assert page.locator(".moves tr", has_text="AVX512").count() == 1
     page.locator(".ratios .id a").first.click()
+    settle(page)
     assert page.locator("main[data-view=cell] h1").count() == 1
 
 
@@ -249,47 +282,58 @@ def test_by_keyboard_alone(opened: Opened) -> None:
     """The matrix by arrows, the search by a slash, cells by j and k."""
     page = opened(address(**HERE))
     page.keyboard.press("Tab")
+    settle(page)
     assert page.evaluate("document.activeElement.className") == "skip"
     page.locator(".square").first.focus()
     page.keyboard.press("ArrowDown")
+    settle(page)
     page.keyboard.press("ArrowRight")
+    settle(page)
     place = "document.activeElement.closest('td')"
     assert page.evaluate(f"[{place}.parentElement.rowIndex, {place}.cellIndex]") == [3, 2]
     page.keyboard.press("/")
+    settle(page)
     assert page.evaluate("document.activeElement.id") == "words"
     page.keyboard.type("lora[cpu-lora-")
+    settle(page)
     page.keyboard.press("Escape")
+    settle(page)
     page.locator(".tabs a", has_text="Cells").press("Enter")
+    settle(page)
     page.locator(".cells .id a").first.press("Enter")
+    settle(page)
     first = page.locator("h1 .id").inner_text()
     page.keyboard.press("j")
+    settle(page)
     assert page.locator("h1 .id").inner_text() != first
     page.keyboard.press("k")
+    settle(page)
     assert page.locator("h1 .id").inner_text() == first
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_themes_can_be_read(opened: Opened, theme: str) -> None:
+def test_themes_can_be_read(opened: Opened) -> None:
     """All text has a contrast of 4.5 to what is behind it; a button changes the theme."""
-    page = opened(color_scheme=theme)
+    page = opened()
     for view in (*(f"view={one}" for one in VIEWS[:4]), address(cell=THIS)):
-        page.evaluate("(address) => { location.hash = address; }", view)
-        page.wait_for_timeout(30)
-        assert page.evaluate(CONTRAST) == []
+        visit(page, view)
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            assert page.evaluate(CONTRAST) == [], f"{view}, {theme}"
     ink = "getComputedStyle(document.body).color"
     before = page.evaluate(ink)
     page.locator(".theme").click()
     assert page.evaluate(ink) != before
 
 
-@pytest.mark.parametrize("width", [390, 800, 1440])
-def test_nothing_is_wider_than_the_window(opened: Opened, width: int) -> None:
+def test_nothing_is_wider_than_the_window(opened: Opened) -> None:
     """Tables scroll in themselves, if at all."""
-    page = opened(width=width)
-    for view in (*(f"view={one}" for one in VIEWS), address(cell=THIS)):
-        page.evaluate("(address) => { location.hash = address; }", view)
-        page.wait_for_timeout(30)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+    page = opened()
+    for width in (390, 800, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        for view in (*(f"view={one}" for one in VIEWS), address(cell=THIS)):
+            visit(page, view)
+            fits = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert fits, f"{view}, {width}"
 
 
 def test_on_paper(opened: Opened) -> None:
