@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tunematrix.checks.verdict import Outcome as CheckOutcome
 from tunematrix.results.record import Outcome
@@ -157,14 +157,15 @@ class Figure:
 
     Attributes:
         name: in `figures`; label, unit: for people; scale: what a value is multiplied by first.
-        digits: behind the decimal point; worst: which of several values a square shows.
+        digits: behind the decimal point; None: four significant ones.
+        worst: which of several values a square shows, "smallest" or "largest".
     """
 
     name: str
     label: str
     unit: str
-    digits: int
-    worst: str
+    digits: int | None
+    worst: Literal["smallest", "largest"]
     scale: float = 1.0
 
 
@@ -252,6 +253,6 @@ FIGURES = (
     Figure("process_peak_mb", "memory", "MB", 0, "largest"),
     Figure("stored_mb", "stored", "MB", 1, "largest"),
     Figure("tokens_per_second", "speed", "tokens/s", 0, "smallest"),
-    Figure("logit_error", "logit error", "", 4, "largest"),
+    Figure("logit_error", "logit error", "", None, "largest"),
 )
 """What tables have columns for; a cell's page shows everything else as well."""

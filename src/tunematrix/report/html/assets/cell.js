@@ -17,8 +17,8 @@ function cellView(now) {
     armsOf(cell),
     cell.losses.length > 1 && section("Loss, nats per token", curveBox(cell)),
     h("div", { class: "columns" }, figuresOf(cell), memoryOf(cell), timeOf(cell), axesOf(cell)),
-    pastOf(cell, now),
     checksOf(cell),
+    pastOf(cell, now),
     h("div", { class: "columns" },
       h("details", { class: "facts-of" }, h("summary", {}, "Versions"), facts(run.versions)),
       h("details", { class: "facts-of" }, h("summary", {}, "Machine"), facts(run.machine))),
@@ -96,13 +96,18 @@ function checksOf(cell) {
     h("td", { class: "number" }, check.measured, h("span", { class: "unit" }, check.unit && ` ${check.unit}`)),
     h("td", { class: "drawn" }, check.scale && scaleOf(check.scale, check.outcome === "failed")),
     h("td", { class: "bound" }, check.bound || ABSENT, check.note && h("span", { class: "quiet" }, `, ${check.note}`)),
-    h("td", { class: "number" }, check.slack === null ? "" : `${fixed(100 * check.slack, 0)}\u202f%`));
+    left(check));
   const names = ["", "check", "measured", "against its bound", "bound", "left"];
   const kinds = ["", "", "number", "drawn", "", "number"];
   return section(`Checks: ${cell.checks.length}`, h("div", { class: "wide" }, h("table", { class: "checks" },
     h("thead", {}, h("tr", {}, names.map((name, one) => h("th", { scope: "col", class: kinds[one] }, name || h("span", { class: "unseen" }, "outcome"))))),
     h("tbody", {}, order.map(row)))));
 }
+
+/** What a check left of its bound; nothing of one that failed. */
+const left = (check) => check && check.slack !== null && check.slack >= 0
+  ? h("td", { class: "number", "data-label": "left" }, `${fixed(100 * check.slack, 0)}\u202f%`)
+  : h("td", {});
 
 function checkMark(check) {
   const symbol = check.outcome === "warned" ? "!" : OUTCOME.get(check.outcome).symbol;

@@ -50,7 +50,7 @@ function domain({ value, low, high }, band) {
   return [Math.min(0, ...known), 1.15 * Math.max(...known, 0) || 1];
 }
 
-/** A cell's figure over its earlier runs, the present one last; what didn't pass is marked. */
+/** A cell's figure over its earlier runs, the present one last; a cross failed, a ring didn't pass. */
 function sparkline(cell, figure, width = 92, height = 20) {
   const points = trail(cell);
   const values = points.map((one) => one.figures[figure.name]);
@@ -61,9 +61,10 @@ function sparkline(cell, figure, width = 92, height = 20) {
   const line = values.map((one, run) => one === undefined ? null : `${x(run)},${y(one)}`).filter(Boolean);
   const dots = points.map((one, run) => {
     const [cx, cy] = [x(run), values[run] === undefined ? height / 2 : y(values[run])];
-    if (one.outcome !== "passed") {
-      return draw("path", { class: "dot", "data-outcome": one.outcome, d: `M${cx - 3} ${cy - 3}l6 6m0 -6l-6 6` });
-    }
+    const isBad = one.outcome === "failed" || one.outcome === "error";
+    const at = { class: "dot", "data-outcome": one.outcome };
+    if (isBad) return draw("path", { ...at, d: `M${cx - 3} ${cy - 3}l6 6m0 -6l-6 6` });
+    if (one.outcome !== "passed") return draw("circle", { ...at, cx, cy, r: 2.5 });
     return run === points.length - 1 && draw("circle", { class: "dot last", cx, cy, r: 2.5 });
   });
   const words = `${figure.label} in ${plural(points.length, "run")}: ` +

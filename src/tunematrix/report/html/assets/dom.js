@@ -43,8 +43,10 @@ function short(value) {
 }
 
 /** A figure of a cell without its unit; a dash where it wasn't measured. */
-const bare = (figure, value) =>
-  value === undefined || value === null ? "–" : fixed(value * figure.scale, figure.digits);
+function bare(figure, value) {
+  if (value === undefined || value === null) return "–";
+  return figure.digits === null ? short(value * figure.scale) : fixed(value * figure.scale, figure.digits);
+}
 
 /** The same with its unit. */
 function withUnit(figure, value) {

@@ -28,5 +28,5 @@ function relationRow(relation) {
     h("td", { class: "number" }, check ? check.measured : ABSENT),
     h("td", { class: "drawn" }, check?.scale && scaleOf(check.scale, check.outcome === "failed")),
     h("td", { class: "bound" }, check ? check.bound : ""),
-    h("td", { class: "number" }, check?.slack == null ? "" : `${fixed(100 * check.slack, 0)}\u202f%`));
+    left(check));
 }
