@@ -169,6 +169,6 @@ async function start() {
 }
 
 start().catch((error) => {
-  byId("main").replaceChildren(h("p", { class: "note" }, `This page can't be shown: ${error.message}. A browser of 2023 or later is needed.`));
+  byId("main").replaceChildren(h("p", { class: "note" }, `This page can't be shown: ${error.message}. A browser of 2024 or later is needed.`));
   throw error;
 });
