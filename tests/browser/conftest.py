@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -29,6 +32,9 @@ OLDER = ("20261128-2100-old", "20261128-2200-old", "20261128-2300-old")
 NEWEST = "20261129-0900-new"
 FAILED = "lora[cpu-lora-hqq-int4]"
 WHY = "gradient: 0.31 % of the norm off; likely another loss"
+VIEWS = ("matrix", "cells", "relations", "compare", "parity")
+HERE = {"a.environment": "cpu", "a.hardware": XEON}
+THIS = f"cpu/{NEWEST}/{FAILED}"
 Opened = Callable[..., Any]
 
 
@@ -151,3 +157,13 @@ def visit(page: Any, address: str) -> None:
 def _leaves(url: str) -> bool:
     """Whether something is asked for that isn't in the file."""
     return not url.startswith(("file:", "blob:", "data:"))
+
+
+def address(**options: str) -> str:
+    """What stands behind the #."""
+    return urlencode(options)
+
+
+def figures(text: str) -> Counter[str]:
+    """Symbols and their counts in the text of a square."""
+    return Counter({symbol: int(count) for symbol, count in re.findall(r"(\S)\s*(\d+)", text)})

@@ -2,75 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlencode
 
 from tests.browser.conftest import (
     AMD,
     FAILED,
+    HERE,
     NEWEST,
     OLDER,
+    THIS,
+    VERIFIED,
     WHY,
     XEON,
     Opened,
+    address,
+    figures,
     settle,
-    visit,
     watched,
 )
 
 from tunematrix.report.html.page import write_page
 from tunematrix.report.html.payload import Page
 from tunematrix.report.html.sources import lines_of
-from tunematrix.report.rows import SYMBOLS, counts, matrix, runs
+from tunematrix.report.rows import SYMBOLS, matrix, runs
 from tunematrix.results.store import Store
-
-VERIFIED = Path(__file__).parents[2] / "docs/verified"
-VIEWS = ("matrix", "cells", "relations", "compare", "parity")
-HERE = {"a.environment": "cpu", "a.hardware": XEON}
-THIS = f"cpu/{NEWEST}/{FAILED}"
-CONTRAST = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const light = (colour) => {
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((one) => {
-      const share = one / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const colour = getComputedStyle(node).backgroundColor;
-      if (!/rgba\\(.*, 0\\)|transparent/.test(colour)) return colour;
-    }
-    return "white";
-  };
-  const found = [];
-  for (const node of document.querySelectorAll("body *")) {
-    if (![...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim())) continue;
-    if (!node.checkVisibility() || node.closest("svg, script, option")) continue;
-    const [a, b] = [getComputedStyle(node).color, behind(node)].map(light).sort();
-    const ratio = (b + 0.05) / (a + 0.05);
-    const name = `${node.className} ${node.textContent.slice(0, 20)}`;
-    if (ratio < 4.5) found.push(`${name} ${ratio.toFixed(2)}`);
-  }
-  return found;
-}"""
-
-
-def address(**options: str) -> str:
-    """What stands behind the #; axes are given as a dictionary where their names are odd."""
-    return urlencode(options)
-
-
-def figures(text: str) -> Counter[str]:
-    """Symbols and their counts in the text of a square."""
-    return Counter({symbol: int(count) for symbol, count in re.findall(r"(\S)\s*(\d+)", text)})
 
 
 def test_the_matrix_is_what_the_records_say(browser: Any, tmp_path: Path) -> None:
@@ -276,82 +234,3 @@ def test_parity_across_backends(opened: Opened, payload: Page) -> None:
     head = page.locator("table.parity").first.locator("thead th").all_inner_texts()
     assert [text.split()[0] for text in head] == ["value", "cpu", "cpu", "mlx", "mlx", "difference"]
     assert page.locator(".parity td b").count() > 10
-
-
-def test_by_keyboard_alone(opened: Opened) -> None:
-    """The matrix by arrows, the search by a slash, cells by j and k."""
-    page = opened(address(**HERE))
-    page.keyboard.press("Tab")
-    settle(page)
-    assert page.evaluate("document.activeElement.className") == "skip"
-    page.locator(".square").first.focus()
-    page.keyboard.press("ArrowDown")
-    settle(page)
-    page.keyboard.press("ArrowRight")
-    settle(page)
-    place = "document.activeElement.closest('td')"
-    assert page.evaluate(f"[{place}.parentElement.rowIndex, {place}.cellIndex]") == [3, 2]
-    page.keyboard.press("/")
-    settle(page)
-    assert page.evaluate("document.activeElement.id") == "words"
-    page.keyboard.type("lora[cpu-lora-")
-    settle(page)
-    page.keyboard.press("Escape")
-    settle(page)
-    page.locator(".tabs a", has_text="Cells").press("Enter")
-    settle(page)
-    page.locator(".cells .id a").first.press("Enter")
-    settle(page)
-    first = page.locator("h1 .id").inner_text()
-    page.keyboard.press("j")
-    settle(page)
-    assert page.locator("h1 .id").inner_text() != first
-    page.keyboard.press("k")
-    settle(page)
-    assert page.locator("h1 .id").inner_text() == first
-
-
-def test_themes_can_be_read(opened: Opened) -> None:
-    """All text has a contrast of 4.5 to what is behind it; a button changes the theme."""
-    page = opened()
-    for view in (*(f"view={one}" for one in VIEWS[:4]), address(cell=THIS)):
-        visit(page, view)
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            assert page.evaluate(CONTRAST) == [], f"{view}, {theme}"
-    ink = "getComputedStyle(document.body).color"
-    before = page.evaluate(ink)
-    page.locator(".theme").click()
-    assert page.evaluate(ink) != before
-
-
-def test_nothing_is_wider_than_the_window(opened: Opened) -> None:
-    """Tables scroll in themselves, if at all."""
-    page = opened()
-    for width in (390, 800, 1440):
-        page.set_viewport_size({"width": width, "height": 900})
-        for view in (*(f"view={one}" for one in VIEWS), address(cell=THIS)):
-            visit(page, view)
-            fits = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            assert fits, f"{view}, {width}"
-
-
-def test_on_paper(opened: Opened) -> None:
-    """Without what can only be clicked, with all that is folded."""
-    page = opened(address(**HERE), color_scheme="dark")
-    page.emulate_media(media="print")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("#filters").is_hidden() and page.locator(".tabs").is_hidden()
-    assert page.locator(".reasons li").first.is_visible()
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert len(page.pdf()) > 10_000
-
-
-def test_known_outcomes_have_symbols_in_text(opened: Opened) -> None:
-    """Colour says nothing that a symbol doesn't."""
-    page = opened(address(**HERE))
-    for mark in page.locator(".mark").all_inner_texts():
-        assert any(symbol in mark for symbol in SYMBOLS.values())
-    total = page.locator(".total").inner_text()
-    (xeon,) = VERIFIED.glob("cpu-*xeon*.jsonl")
-    assert set(figures(total)) == {SYMBOLS[o] for o in counts(Store(xeon).read())} | {"✗"}
