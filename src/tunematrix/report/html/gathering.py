@@ -27,7 +27,7 @@ Name: TypeAlias = tuple[str, str]
 
 MOST_PAST = 30
 """Earlier runs that a cell shows."""
-MOST_CELLS = 10_000
+MOST_CELLS = 5_000
 """Cells that are shown in full; older runs beyond these are named, and left out."""
 
 
@@ -86,8 +86,9 @@ def gather(sources: Sequence[Lines]) -> Gathered:
     # Names of runs begin with the time; of others, the order of recording is all that is known.
     ordered = [sorted(names, key=lambda name: moment_of(name[1])) for names in threads.values()]
     kept, left_out = _within_room(ordered, found)
-    wanted = {name for names in kept for name in names[-2:]}
-    whole = {(run.environment, run.id): run for run in runs(_records(sources, found, wanted))}
+    newest, before = ({names[-one] for names in kept if len(names) >= one} for one in (1, 2))
+    records = _records(sources, found, newest, before)
+    whole = {(run.environment, run.id): run for run in runs(records)}
     shown = (_thread(names, found, whole) for names in kept)
     return Gathered(tuple(shown), tuple(names[-1] for names in left_out))
 
@@ -142,16 +143,22 @@ def _within_room(
 
 
 def _records(
-    sources: Sequence[Lines], found: dict[Name, _Heads], wanted: Iterable[Name]
+    sources: Sequence[Lines], found: dict[Name, _Heads], newest: set[Name], before: set[Name]
 ) -> Iterator[Record]:
-    """Yield whole records of some runs, in the order of recording."""
-    places = {place for name in wanted for place in found[name].places.values()}
+    """Yield whole records of some runs, in the order of recording.
+
+    Of the runs before the newest ones, without what no comparison looks at.
+    """
+    shown = {place for name in newest for place in found[name].places.values()}
+    places = shown.union(place for name in before for place in found[name].places.values())
     for number, source in enumerate(sources):
         for position, (line, place) in enumerate(source()):
-            if (number, position) in places:
+            if (number, position) in shown:
                 record = parsed(line, place)
                 # What somebody else has written may be of any length.
                 yield replace(record, stderr=record.stderr[-LONGEST_TAIL:])
+            elif (number, position) in places:
+                yield replace(parsed(line, place), checks=(), losses=(), stderr="")
 
 
 def _thread(
