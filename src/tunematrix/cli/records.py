@@ -15,6 +15,7 @@ from tunematrix.paths import shipped_configs, shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
 from tunematrix.report.rows import runs
+from tunematrix.report.writing import STANDARD_OUTPUT
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.results.tolerances import tabulate_all, write_tolerances
@@ -158,7 +159,9 @@ def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | 
     else:
         projects = [read_project(Path.cwd(), name) for name in environments]
         sources = [source for one in projects for source in recorded(one.folder, state(one.root))]
-    print(f"{write_page(page, sources)} cells and relations are in {shown(page)}")
+    count = write_page(page, sources)
+    if page != STANDARD_OUTPUT:
+        print(f"{count} cells and relations are in {shown(page)}")
 
 
 def _write_table(page: Path, table: str) -> None:

@@ -131,7 +131,7 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
 def test_where_it_cannot_be_written(tmp_path: Path) -> None:
     """The text says what to do, and what was there stays."""
     (tmp_path / "file").write_text("here")
-    with pytest.raises(MachineProblem, match=r"can't write .*; free some space, or name another"):
+    with pytest.raises(MachineProblem, match=r"can't write .*; give a place that can be written"):
         write_page(tmp_path / "file/page.html", [lines_of(MLX)])
     (tmp_path / "page.html").mkdir()
     with pytest.raises(MachineProblem, match="can't write"):

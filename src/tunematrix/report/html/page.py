@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -22,7 +20,7 @@ from time import strftime
 
 from pydantic import TypeAdapter
 
-from tunematrix.errors import MachineProblem, NothingTested
+from tunematrix.errors import NothingTested
 from tunematrix.report.again import run_again
 from tunematrix.report.html.comparing import comparisons, parity
 from tunematrix.report.html.gathering import Gathered, Lines, gather
@@ -30,6 +28,7 @@ from tunematrix.report.html.payload import FIGURES, Page, ShownOutcome
 from tunematrix.report.html.showing import Again, Bands, axes_of, no_bands, shown_cell, shown_run
 from tunematrix.report.rows import SEVERITY, SYMBOLS
 from tunematrix.report.text import one_line
+from tunematrix.report.writing import write_whole
 from tunematrix.results.record import Record
 
 SCRIPTS = (
@@ -55,7 +54,8 @@ def write_page(
     """Write a page about some records, and return how many cells and relations it shows.
 
     Args:
-        file: is replaced at once, so that whoever opens it sees an old page or a new one.
+        file: is replaced at once, so that whoever opens it sees an old page or a new one; `-` is
+            the standard output.
         sources: of lines of records, each read twice.
         again: gives the command that repeats a cell.
         bands: gives what a baseline expects of a cell.
@@ -69,7 +69,7 @@ def write_page(
     if not page.cells:
         message = f"there is no record to show, so {file} isn't written; run nox -s cpu"
         raise NothingTested(message)
-    _replace(file, rendered(page))
+    write_whole(file, rendered(page))
     return len(page.cells)
 
 
@@ -137,25 +137,3 @@ def _script() -> str:
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Put a file in the place of another one; of two writers at once, the later one's stays.
-
-    Raises:
-        MachineProblem: there is no room, or no right to write.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-            Path(draft).chmod(0o644)
-            Path(draft).replace(file)
-        except OSError:
-            Path(draft).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        message = f"can't write {file}: {error.strerror}; free some space, or name another file"
-        raise MachineProblem(message) from error
