@@ -85,7 +85,8 @@ def test_on_paper(opened: Opened) -> None:
     page = opened(address(**HERE), color_scheme="dark")
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("#filters").is_hidden() and page.locator(".tabs").is_hidden()
+    assert page.locator("#words").is_hidden() and page.locator(".tabs").is_hidden()
+    assert page.locator(".chosen").count() == 2 and page.locator(".chosen").first.is_visible()
     assert page.locator(".reasons li").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert len(page.pdf()) > 10_000

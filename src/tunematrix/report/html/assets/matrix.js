@@ -11,7 +11,7 @@ function matrixView(now) {
   });
   return [
     h("h1", { class: "unseen" }, "Matrix"),
-    h("div", { class: "tools" }, figureChoice(now), legend()),
+    h("div", { class: "tools" }, figureChoice(now), legend(now.figure)),
     shown.length || sections.some(Boolean) ? sections : nothing(),
   ];
 }
@@ -24,8 +24,8 @@ function figureChoice(now) {
       PAGE.figures.map((one) => h("option", { value: one.name, selected: one === now.figure }, one.label))));
 }
 
-const legend = () =>
-  h("p", { class: "legend" }, "cells by outcome, worst first; below, the worst of the chosen figure");
+const legend = (figure) =>
+  h("p", { class: "legend" }, `cells by outcome, worst first; below, the ${figure.worst} ${figure.label}`);
 
 function runSection(run, number, cells, relations, now) {
   return h("section", { class: "run" },
