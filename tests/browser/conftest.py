@@ -118,28 +118,31 @@ def watched(browser: Any, file: Path) -> Iterator[Opened]:
     """The same for any page."""
     contexts, errors = [], list[str]()
 
+    def dismiss(dialog: Any) -> None:
+        errors.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def note(request: Any) -> None:
+        if _leaves(request.url):
+            errors.append(f"it asked for {request.url}")
+
     def open_page(address: str = "", width: int = 1440, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: errors.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("dialog", lambda dialog: (errors.append("a dialog"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda request: (
-                errors.append(request.url)
-                if request.url[:5] not in ("file:", "blob:", "data:")
-                else None
-            ),
-        )
+        page.on("dialog", dismiss)
+        page.on("request", note)
         page.goto(f"{file.as_uri()}#{address}")
         page.wait_for_selector("html[data-ready]", timeout=20_000)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    try:
+        yield open_page
+    finally:
+        for context in contexts:
+            context.close()
     assert not errors
 
 

@@ -11,6 +11,7 @@ import threading
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def assets() -> dict[str, str]:
     return {one.name: one.read_text(encoding="utf-8") for one in folder.iterdir()}
 
 
-def data_of(html: str) -> dict[str, object]:
+def data_of(html: str) -> dict[str, Any]:
     """The payload of a page."""
     (packed,) = re.findall(
         r'<script id="data" type="application/octet-stream">(.*?)</script>', html
@@ -99,7 +100,7 @@ def test_the_data_can_be_read_back(tmp_path: Path) -> None:
     )
     Store(tmp_path / "odd.jsonl").append(record)
     html = rendered(page_of(gather([lines_of(tmp_path / "odd.jsonl")]))).decode()
-    (cell,) = data_of(html)["cells"]  # type: ignore[misc]
+    (cell,) = data_of(html)["cells"]
     assert cell["figures"] == {} and cell["losses"] == []
 
 

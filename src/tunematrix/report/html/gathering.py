@@ -130,7 +130,7 @@ def _within_room(
     ordered: Sequence[list[Name]], found: dict[Name, _Heads]
 ) -> tuple[list[list[Name]], list[list[Name]]]:
     """Part threads into those that are shown and those that there is no room for, older ones."""
-    room, kept = MOST_CELLS, set()
+    room, kept = MOST_CELLS, set[int]()
     by_age = sorted(range(len(ordered)), key=lambda one: ordered[one][-1][1], reverse=True)
     for one in by_age:
         room -= len(found[ordered[one][-1]].places)
