@@ -55,14 +55,14 @@ function command(text) {
 function figuresOf(cell) {
   const known = PAGE.figures.filter((one) => one.name in cell.figures);
   if (!known.length) return null;
-  return section("Figures", h("div", { class: "wide" }, h("table", { class: "plain" }, h("tbody", {}, known.map((one) => {
+  return section("Figures", table("plain", null, known.map((one) => {
     const band = cell.bands[one.name];
     const value = cell.figures[one.name];
     const ends = band && `expected ${bare(one, band[0])} to ${bare(one, band[1])}`;
     const off = band && (value < band[0] || value > band[1]);
     return h("tr", {}, h("th", { scope: "row" }, one.label), h("td", { class: "number" }, withUnit(one, value)),
       band && h("td", {}, scaleOf({ value, low: null, high: null, target: null }, off, band), h("span", { class: "quiet" }, ` ${ends}`)));
-  })))));
+  })));
 }
 
 const axesOf = (cell) => section("Options", facts({ ...cell.axes, ...cell.settings }));
@@ -99,9 +99,8 @@ function checksOf(cell) {
     left(check));
   const names = ["", "check", "measured", "against its bound", "bound", "left"];
   const kinds = ["", "", "number", "drawn", "", "number"];
-  return section(`Checks: ${cell.checks.length}`, h("div", { class: "wide" }, h("table", { class: "checks" },
-    h("thead", {}, h("tr", {}, names.map((name, one) => h("th", { scope: "col", class: kinds[one] }, name || h("span", { class: "unseen" }, "outcome"))))),
-    h("tbody", {}, order.map(row)))));
+  const head = names.map((name, one) => column(name || h("span", { class: "unseen" }, "outcome"), kinds[one]));
+  return section(`Checks: ${cell.checks.length}`, table("checks", head, order.map(row)));
 }
 
 /** What a check left of its bound; nothing of one that failed. */
@@ -123,14 +122,14 @@ const roomFor = (most) => Math.max(280, Math.min(most, document.getElementById("
 /** Memory by kind against what the spec or theory allows. */
 function memoryOf(cell) {
   if (!cell.memory.length) return null;
-  return section("Memory", h("div", { class: "wide" }, h("table", { class: "plain" }, h("tbody", {}, cell.memory.map((one) => {
+  return section("Memory", table("plain", null, cell.memory.map((one) => {
     const { value, low, high } = one.scale;
     const failed = value !== null && ((low !== null && value < low) || (high !== null && value > high));
     return h("tr", {}, h("th", { scope: "row" }, one.kind),
       h("td", { class: "number" }, value === null ? ABSENT : `${short(value)}\u202f${one.unit}`),
       h("td", { class: "drawn" }, one.bound && scaleOf(one.scale, failed)),
       h("td", { class: "bound" }, one.bound || "no bound"));
-  })))));
+  })));
 }
 
 function timeOf(cell) {
@@ -138,10 +137,10 @@ function timeOf(cell) {
   if (!parts.length) return null;
   const whole = parts.reduce((sum, [, value]) => sum + value, 0);
   return section("Time by phase", h("div", { class: "fill" }, shares(parts, roomFor(280))),
-    h("table", { class: "plain phases" }, h("tbody", {}, parts.map(([name, value], one) => h("tr", {},
+    table("plain", null, parts.map(([name, value], one) => h("tr", {},
       h("td", {}, h("span", { class: `key s${one % 4}`, "aria-hidden": true })), h("th", { scope: "row" }, name),
       h("td", { class: "number" }, seconds(value)),
-      h("td", { class: "number quiet" }, `${fixed(100 * value / whole, 0)}\u202f%`))))));
+      h("td", { class: "number quiet" }, `${fixed(100 * value / whole, 0)}\u202f%`)))));
 }
 
 /** Earlier runs, as a drawing and as a table. */
@@ -149,11 +148,10 @@ function pastOf(cell, now) {
   if (!cell.past.length) return null;
   const figures = PAGE.figures.filter((one) => trail(cell).some((point) => one.name in point.figures));
   const shown = figures.includes(now.figure) || !figures.length ? now.figure : figures[0];
+  const head = [column("run"), column("outcome"), figures.map((one) => column(labelled(one), "number"))];
   return section(`Earlier runs: ${cell.past.length}`,
     figures.length > 0 && h("p", {}, sparkline(cell, shown, roomFor(480), 56), h("span", { class: "quiet" }, ` ${shown.label}`)),
-    h("div", { class: "wide" }, h("table", { class: "plain" },
-      h("thead", {}, h("tr", {}, h("th", {}, "run"), h("th", {}, "outcome"), figures.map((one) => h("th", { class: "number" }, `${one.label}${one.unit ? `, ${one.unit}` : ""}`)))),
-      h("tbody", {}, trail(cell).reverse().map((point) => h("tr", {},
-        h("td", { class: "when" }, point.moment || point.run), h("td", {}, mark(point.outcome)),
-        figures.map((one) => h("td", { class: "number" }, bare(one, point.figures[one.name])))))))));
+    table("plain", head, trail(cell).reverse().map((point) => h("tr", {},
+      h("td", { class: "when" }, point.moment || point.run), h("td", {}, mark(point.outcome)),
+      figures.map((one) => h("td", { class: "number" }, bare(one, point.figures[one.name])))))));
 }

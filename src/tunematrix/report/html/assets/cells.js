@@ -11,13 +11,12 @@ function cellsView(now) {
   return [
     h("h1", { class: "unseen" }, "Cells"),
     h("div", { class: "tools" }, figureChoice(now), sortChoice(now), h("p", { class: "counts" }, tally(found))),
-    h("div", { class: "wide" }, h("table", { class: "cells" },
-      h("thead", {}, h("tr", {},
-        heading("outcome", "", now), heading("cell", "cell", now),
-        columns.axes.map((axis) => heading(axis, axis, now)),
-        columns.figures.map((one) => heading(one.name, `${one.label}${one.unit ? `, ${one.unit}` : ""}`, now, "number")),
-        history && h("th", { scope: "col" }, `${now.figure.label}, earlier runs`))),
-      h("tbody", {}, shown.map((cell) => cellRow(cell, columns, history, now))))),
+    table("cells", [
+      heading("outcome", "", now), heading("cell", "cell", now),
+      columns.axes.map((axis) => heading(axis, axis, now)),
+      columns.figures.map((one) => heading(one.name, labelled(one), now, "number")),
+      history && column(`${now.figure.label}, earlier runs`),
+    ], shown.map((cell) => cellRow(cell, columns, history, now))),
     shown.length < found.length && h("p", { class: "note" },
       h("a", { href: address({ all: 1 }) }, `Show the other ${fixed(found.length - shown.length, 0)} cells`)),
   ];
@@ -38,22 +37,24 @@ function columnsFor(found, now) {
 function heading(name, label, now, kind) {
   const is = now.sort === name ? "ascending" : now.sort === `-${name}` ? "descending" : null;
   const next = is === "ascending" ? `-${name}` : is === "descending" ? null : name;
+  const way = is === "ascending" ? "↑" : is ? "↓" : label ? "" : "↕";
   return h("th", { scope: "col", class: kind, "aria-sort": is },
     h("button", { type: "button", onclick: () => go({ sort: next }), title: `sort by ${name}` },
-      label || h("span", { class: "unseen" }, name), h("span", { class: "way", "aria-hidden": true }, is === "ascending" ? "↑" : is ? "↓" : label ? "" : "↕")));
+      label || h("span", { class: "unseen" }, name), h("span", { class: "way", "aria-hidden": true }, way)));
 }
 
 function sortChoice(now) {
   const names = ["outcome", "cell", ...AXES.map((axis) => axis.name), ...PAGE.figures.map((one) => one.name)];
   const label = (name) => FIGURE.get(name)?.label ?? name;
   const chosen = now.sort.replace(/^-/, "");
-  const turn = () => go({ sort: now.sort.startsWith("-") ? chosen : `-${chosen}` });
+  const isTurned = now.sort.startsWith("-");
+  const turn = () => go({ sort: isTurned ? chosen : `-${chosen}` });
   return h("span", { class: "field" },
     h("label", { class: "field" }, h("span", {}, "sort by"),
       h("select", { name: "sort", onchange: (event) => go({ sort: event.target.value }) },
         h("option", { value: "" }, "order of recording"),
         names.map((name) => h("option", { value: name, selected: name === chosen }, label(name))))),
-    chosen && h("button", { type: "button", onclick: turn, title: "the other way round" }, now.sort.startsWith("-") ? "↓" : "↑"));
+    chosen && h("button", { type: "button", onclick: turn, title: "the other way round" }, isTurned ? "↓" : "↑"));
 }
 
 function cellRow(cell, columns, history, now) {
@@ -62,6 +63,7 @@ function cellRow(cell, columns, history, now) {
     h("th", { scope: "row", class: "id" }, h("a", { href: cellAddress(cell) }, cell.id),
       cell.reason && h("p", { class: "reason" }, cell.reason)),
     columns.axes.map((axis) => h("td", { class: "option" }, cell.options[axis] ?? ABSENT)),
-    columns.figures.map((one) => h("td", { class: "number", "data-label": one.label, "data-unit": one.unit }, bare(one, cell.figures[one.name]))),
+    columns.figures.map((one) =>
+      h("td", { class: "number", "data-label": one.label, "data-unit": one.unit }, bare(one, cell.figures[one.name]))),
     history && h("td", { class: "past" }, cell.past.length > 0 && sparkline(cell, now.figure)));
 }

@@ -14,8 +14,8 @@ function compareView(now) {
     h("p", { class: "pair" }, h("span", { class: "quiet" }, "before "), pair.before, h("br"),
       h("span", { class: "quiet" }, "after "), pair.after),
     section("What differs", pair.moves.length
-      ? h("table", { class: "plain moves" }, h("tbody", {}, pair.moves.map((one) => h("tr", {},
-        h("th", { scope: "row" }, one.name), h("td", {}, one.before), h("td", { class: "quiet" }, "→"), h("td", {}, one.after)))))
+      ? table("plain moves", null, pair.moves.map((one) => h("tr", {},
+        h("th", { scope: "row" }, one.name), h("td", {}, one.before), h("td", { class: "quiet" }, "→"), h("td", {}, one.after))))
       : h("p", { class: "quiet" }, "Nothing that was recorded of machine and versions.")),
     flips(pair),
     ratios(pair, now),
@@ -26,10 +26,12 @@ function pairChoice(now) {
   if (PAGE.comparisons.length < 2) return null;
   return h("label", { class: "field" }, h("span", {}, "runs"),
     h("select", { name: "pair", onchange: (event) => go({ pair: event.target.value }) },
-      PAGE.comparisons.map((one, place) => h("option", { value: place, selected: place === now.pair }, `${one.before} → ${one.after}`))));
+      PAGE.comparisons.map((one, number) =>
+        h("option", { value: number, selected: number === now.pair }, `${one.before} → ${one.after}`))));
 }
 
-const inPair = (pair, id) => inRun(pair.after_run, id) ?? (pair.before_run === null ? null : inRun(pair.before_run, id));
+const inPair = (pair, id) =>
+  inRun(pair.after_run, id) ?? (pair.before_run === null ? null : inRun(pair.before_run, id));
 
 const named = (pair, id) => {
   const cell = inPair(pair, id);
@@ -40,10 +42,11 @@ const named = (pair, id) => {
 function flips(pair) {
   const moved = pair.cells.filter((cell) => cell.outcomes[0] !== cell.outcomes[1]);
   const outcome = (name) => name === null ? h("span", { class: "quiet" }, "not run") : mark(name);
-  return section("Outcomes", h("p", {}, `${fixed(pair.same, 0)} cells and relations ended alike, ${fixed(moved.length, 0)} otherwise.`),
-    moved.length > 0 && h("div", { class: "wide" }, h("table", { class: "plain flips" }, h("tbody", {}, moved.map((cell) => h("tr", {},
+  return section("Outcomes",
+    h("p", {}, `${fixed(pair.same, 0)} cells and relations ended alike, ${fixed(moved.length, 0)} otherwise.`),
+    moved.length > 0 && table("plain flips", null, moved.map((cell) => h("tr", {},
       h("th", { scope: "row", class: "id" }, named(pair, cell.id), cell.reason && h("p", { class: "reason" }, cell.reason)),
-      h("td", {}, outcome(cell.outcomes[0])), h("td", { class: "quiet" }, "→"), h("td", {}, outcome(cell.outcomes[1]))))))));
+      h("td", {}, outcome(cell.outcomes[0])), h("td", { class: "quiet" }, "→"), h("td", {}, outcome(cell.outcomes[1]))))));
 }
 
 /** One figure in both, of cells that passed in both; farthest off first. */
@@ -54,15 +57,16 @@ function ratios(pair, now) {
     .filter((row) => row.pair.every((value) => value > 0))
     .map((row) => ({ ...row, ratio: row.pair[1] / row.pair[0] }))
     .sort((a, b) => Math.abs(Math.log(b.ratio)) - Math.abs(Math.log(a.ratio)));
-  if (!rows.length) return section(now.figure.label, h("p", { class: "quiet" }, "No cell that passed in both has this figure."));
+  if (!rows.length) {
+    return section(now.figure.label, h("p", { class: "quiet" }, "No cell that passed in both has this figure."));
+  }
+  const head = [column("cell"), ["before", "after", "ratio"].map((name) => column(name, "number")), h("td", {})];
   return section(`${now.figure.label}, after over before`,
     h("p", {}, `Median ${fixed(median(rows.map((row) => row.ratio)), 2)} of ${plural(rows.length, "cell")} that passed in both.`),
-    h("div", { class: "wide" }, h("table", { class: "plain ratios" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "cell"), ["before", "after", "ratio"].map((name) => h("th", { scope: "col", class: "number" }, name)), h("td", {}))),
-      h("tbody", {}, rows.slice(0, MOST_ROWS).map((row) => h("tr", {},
-        h("th", { scope: "row", class: "id" }, named(pair, row.id)),
-        row.pair.map((value) => h("td", { class: "number" }, withUnit(now.figure, value))),
-        h("td", { class: "number" }, fixed(row.ratio, 2)), h("td", {}, ratioBar(row.ratio))))))));
+    table("plain ratios", head, rows.slice(0, MOST_ROWS).map((row) => h("tr", {},
+      h("th", { scope: "row", class: "id" }, named(pair, row.id)),
+      row.pair.map((value) => h("td", { class: "number" }, withUnit(now.figure, value))),
+      h("td", { class: "number" }, fixed(row.ratio, 2)), h("td", {}, ratioBar(row.ratio))))));
 }
 
 function median(values) {

@@ -54,6 +54,9 @@ function withUnit(figure, value) {
   return text === "–" || !figure.unit ? text : `${text}\u202f${figure.unit}`;
 }
 
+/** What a figure is called, with its unit. */
+const labelled = (figure) => (figure.unit ? `${figure.label}, ${figure.unit}` : figure.label);
+
 /** Seconds as people read them. */
 const seconds = (value) => `${value < 10 ? fixed(value, 2) : fixed(value, 1)}\u202fs`;
 
@@ -87,6 +90,13 @@ function facts(pairs) {
   const rows = Object.entries(pairs).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
   return rows.length ? h("dl", { class: "facts" }, rows) : h("p", { class: "quiet" }, "none recorded");
 }
+
+/** A table that scrolls in itself where it is too wide; `head` may be left out. */
+const table = (kind, head, rows) => h("div", { class: "wide" }, h("table", { class: kind },
+  head && h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)));
+
+/** A heading of a column. */
+const column = (name, kind) => h("th", { scope: "col", class: kind }, name);
 
 /** A section with a heading. */
 const section = (title, ...children) => h("section", {}, h("h2", {}, title), children);

@@ -18,7 +18,7 @@ function matrixView(now) {
 
 /** Which figure stands in squares and sparklines. */
 function figureChoice(now) {
-  const choose = (event) => go({ figure: event.target.value === PAGE.figures[0].name ? null : event.target.value });
+  const choose = ({ target }) => go({ figure: target.value === PAGE.figures[0].name ? null : target.value });
   return h("label", { class: "field" }, h("span", {}, "figure"),
     h("select", { name: "figure", onchange: choose },
       PAGE.figures.map((one) => h("option", { value: one.name, selected: one === now.figure }, one.label))));
@@ -33,11 +33,14 @@ function runSection(run, number, cells, relations, now) {
     h("p", { class: "about" }, [run.moment, run.system, versionsLine(run)].filter(Boolean).join(" · ")),
     h("p", { class: "counts" }, cells.length > 0 && tally(cells),
       relations.length > 0 && h("span", { class: "of" },
-        h("a", { href: address({ view: "relations", ...filters({ environment: run.environment, hardware: run.hardware }) }) }, "relations"), " ", tally(relations))),
+        h("a", { href: address({ view: "relations", ...ofRun(run) }) }, "relations"), " ", tally(relations))),
     [...parted(cells, (cell) => cell.options.backend ?? "")].map(([backend, mine], _, all) => [
       all.length > 1 && h("h3", {}, `backend ${backend}`), squares(mine, number, now)]),
     reasonsOf([...cells, ...relations]));
 }
+
+/** Filters that leave one run. */
+const ofRun = (run) => filters({ environment: run.environment, hardware: run.hardware });
 
 const versionsLine = (run) =>
   Object.entries(run.named).map(([name, version]) => `${name} ${version}`).join(", ");
@@ -52,16 +55,19 @@ function squares(cells, number, now) {
 
 const option = (cell, axis) => cell.options[axis] ?? ABSENT;
 
+const PLACE = ["recipe", "method", "quantizer"];
+
 function squaresTable(group, number, now) {
   const cells = group.flatMap(([, mine]) => mine);
   const quantizers = [...new Set(cells.map((cell) => option(cell, "quantizer")))].sort(plainFirst);
   const columns = group.flatMap(([recipe, mine]) => mostFirst(mine, "method").map((method) => ({ recipe, method })));
-  const places = parted(cells, (cell) => JSON.stringify(["recipe", "method", "quantizer"].map((axis) => option(cell, axis))));
+  const places = parted(cells, (cell) => JSON.stringify(PLACE.map((axis) => option(cell, axis))));
   const edge = (one) => one > 0 && columns[one - 1].recipe !== columns[one].recipe;
+  const span = (recipe) => columns.filter((one) => one.recipe === recipe).length;
   return h("div", { class: "wide" }, h("table", { class: "matrix", onkeydown: byArrows },
     h("thead", {},
       h("tr", {}, h("td", {}), group.map(([recipe], one) =>
-        h("th", { scope: "colgroup", class: one > 0 && "edge", colspan: columns.filter((each) => each.recipe === recipe).length }, recipe))),
+        h("th", { scope: "colgroup", class: one > 0 && "edge", colspan: span(recipe) }, recipe))),
       h("tr", {}, h("th", { scope: "col", class: "corner" }, "quantizer"), columns.map((one, place) =>
         h("th", { scope: "col", class: edge(place) && "edge" }, one.method === ABSENT ? "" : one.method)))),
     h("tbody", {}, quantizers.map((quantizer) => h("tr", {},
@@ -80,14 +86,13 @@ const mostFirst = (cells, axis) =>
 /** What isn't quantized stands first, families of quantizers together. */
 const plainFirst = (a, b) => (b === "none") - (a === "none") || a.localeCompare(b);
 
-const worst = (cells) =>
-  cells.reduce((least, cell) => OUTCOME.get(cell.outcome).rank < OUTCOME.get(least).rank ? cell.outcome : least, cells[0].outcome);
+const worst = (cells) => OUTCOMES.find((one) => cells.some((cell) => cell.outcome === one.name)).name;
 
 /** A square: it leads to its cells, or to its only one. */
 function square(cells, place, number, now) {
   const run = PAGE.runs[number];
-  const chosen = filters({ ...place, environment: run.environment, hardware: run.hardware });
-  const href = cells.length === 1 ? cellAddress(cells[0]) : address({ view: "cells", ...chosen });
+  const chosen = { view: "cells", ...filters(place), ...ofRun(run) };
+  const href = cells.length === 1 ? cellAddress(cells[0]) : address(chosen);
   const figure = extreme(cells.map((cell) => cell.figures[now.figure.name]), now.figure.worst);
   return h("a", { class: "square", href, title: hint(cells) },
     h("span", { class: "symbols" }, tally(cells, false)),
@@ -102,7 +107,8 @@ function extreme(values, which) {
 
 /** Why not all of some cells passed: what stands on a square when one points at it. */
 function hint(cells) {
-  const why = [...parted(cells.filter((cell) => cell.outcome !== "passed"), (cell) => `${OUTCOME.get(cell.outcome).symbol} ${cell.reason}`)];
+  const bad = cells.filter((cell) => cell.outcome !== "passed");
+  const why = [...parted(bad, (cell) => `${OUTCOME.get(cell.outcome).symbol} ${cell.reason}`)];
   const lines = why.slice(0, 6).map(([reason, mine]) => `${reason}${mine.length > 1 ? ` (${mine.length} cells)` : ""}`);
   if (why.length > 6) lines.push(`and ${why.length - 6} other reasons`);
   return lines.join("\n") || plural(cells.length, "cell") + " passed";
@@ -110,7 +116,8 @@ function hint(cells) {
 
 /** The same for a whole run, in text. */
 function reasonsOf(cells) {
-  const groups = [...parted(cells.filter((cell) => cell.outcome !== "passed"), (cell) => `${cell.outcome}\n${cell.link}\n${cell.reason}`).values()];
+  const those = cells.filter((cell) => cell.outcome !== "passed");
+  const groups = [...parted(those, (cell) => JSON.stringify([cell.outcome, cell.link, cell.reason])).values()];
   groups.sort((a, b) => OUTCOME.get(a[0].outcome).rank - OUTCOME.get(b[0].outcome).rank);
   if (!groups.length) return null;
   const bad = groups.filter(([one]) => ["error", "failed", "unavailable"].includes(one.outcome)).length;

@@ -9,21 +9,26 @@ function parityView() {
   const columns = PAGE.runs.map((_, one) => one).filter((one) => PAGE.parity.some((row) => row.values[one] !== null));
   return [
     h("h1", { class: "unseen" }, "Parity"),
-    h("p", { class: "legend" }, "Gradient norms and losses of the recipe parity, which every engine and machine has to compute alike. Digits that differ are set bold."),
+    h("p", { class: "legend" }, "Gradient norms and losses of the recipe parity, which every engine and machine has to ",
+      "compute alike. Digits that differ are set bold."),
     [...parted(PAGE.parity, (row) => row.group)].map(([group, rows]) => parityTable(group, rows, columns)),
   ];
 }
 
 function parityTable(group, rows, columns) {
   const most = Math.max(...rows.map((row) => row.spread ?? 0));
-  return h("section", {}, h("h2", {}, group || "all", h("span", { class: "on" }, most ? ` largest difference ${short(most)}` : "")),
-    h("div", { class: "wide" }, h("table", { class: "plain parity" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "value"),
-        columns.map((one) => h("th", { scope: "col", class: "number" }, PAGE.runs[one].environment, h("br"), h("span", { class: "quiet" }, PAGE.runs[one].hardware))),
-        h("th", { scope: "col", class: "number" }, "difference"))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name),
-        digits(columns.map((one) => row.values[one])).map((cell) => h("td", { class: "number" }, cell)),
-        h("td", { class: "number" }, row.spread === null ? ABSENT : row.spread === 0 ? "0" : row.spread.toExponential(1).replace("e+", "e"))))))));
+  const place = (run) => [run.environment, h("br"), h("span", { class: "quiet" }, run.hardware)];
+  const head = [column("value"), columns.map((one) => column(place(PAGE.runs[one]), "number")), column("difference", "number")];
+  return h("section", {},
+    h("h2", {}, group || "all", h("span", { class: "on" }, most ? ` largest difference ${short(most)}` : "")),
+    table("plain parity", head, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name),
+      digits(columns.map((one) => row.values[one])).map((cell) => h("td", { class: "number" }, cell)),
+      h("td", { class: "number" }, spread(row.spread))))));
+}
+
+function spread(share) {
+  if (share === null) return ABSENT;
+  return share === 0 ? "0" : share.toExponential(1).replace("e+", "e");
 }
 
 /** Values as texts, what they have in common apart from what they don't. */

@@ -7,13 +7,11 @@ function relationsView(now) {
     h("h1", { class: "unseen" }, "Relations"),
     h("div", { class: "tools" }, h("p", { class: "counts" }, tally(found)),
       h("p", { class: "legend" }, "each with the check that is nearest to its bound")),
-    h("div", { class: "wide" }, h("table", { class: "relations" },
-      h("thead", {}, h("tr", {},
-        heading("outcome", "", now), heading("cell", "relation", now),
-        h("th", { scope: "col" }, "check"), h("th", { scope: "col", class: "number" }, "measured"),
-        h("th", { scope: "col", class: "drawn" }, "against its bound"), h("th", { scope: "col" }, "bound"),
-        heading("slack", "left", now, "number"))),
-      h("tbody", {}, found.map(relationRow)))),
+    table("relations", [
+      heading("outcome", "", now), heading("cell", "relation", now),
+      column("check"), column("measured", "number"), column("against its bound", "drawn"), column("bound"),
+      heading("slack", "left", now, "number"),
+    ], found.map(relationRow)),
   ];
 }
 
