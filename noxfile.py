@@ -97,7 +97,8 @@ def tests(session: nox.Session) -> None:
     What follows -- goes to pytest: `nox -s tests -- tests/unit -x`.
     """
     rows = [row for row in rows_of("cpu", "mlx") if not refusal(row.host, MACHINE)]
-    run_in(session, rows, "-m", "pytest", tools=["nox", "check-jsonschema", "zizmor"], lock=DEV)
+    tools = ["nox", "check-jsonschema", "playwright", "zizmor"]
+    run_in(session, rows, "-m", "pytest", tools=tools, lock=DEV)
 
 
 @nox.session(default=False)

@@ -11,10 +11,11 @@ import typer
 
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
 from tunematrix.errors import BadInput, NothingTested
-from tunematrix.paths import shipped_configs, shown
+from tunematrix.paths import shipped_configs, shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
 from tunematrix.report.rows import runs
+from tunematrix.report.writing import STANDARD_OUTPUT
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.results.tolerances import tabulate_all, write_tolerances
@@ -51,6 +52,13 @@ def report(
             metavar="FILE", help="Write the README's table 'Where this has run' into FILE."
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a page about them into FILE: the matrix, each cell and its past.",
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -66,6 +74,9 @@ def report(
     if markdown is not None and not files:
         message = "--markdown needs files of records, such as docs/verified/*.jsonl"
         raise BadInput(message)
+    if html is not None:
+        _write_page(html, files or (), names)
+        return
     # Records of files are shown anywhere, also outside the project that they were made in.
     records = _in_files(files) if files else [record for name in names for record in _newest(name)]
     if save is not None:
@@ -123,13 +134,34 @@ def _newest(environment: str | None) -> list[Record]:
 
 def _in_files(files: Sequence[Path]) -> list[Record]:
     """Read all that some files hold."""
-    if absent := [str(file) for file in files if not file.is_file()]:
-        message = f"there is no file {', '.join(absent)}; give files of records"
-        raise BadInput(message)
-    records = [record for file in files for record in Store(file).read()]
+    records = [record for file in _present(files) for record in Store(file).read()]
     if not records:
         raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
     return records
+
+
+def _present(files: Sequence[Path]) -> Sequence[Path]:
+    """Return some files, all of which are there."""
+    if absent := [str(file) for file in files if not file.is_file()]:
+        message = f"there is no file {', '.join(absent)}; give files of records"
+        raise BadInput(message)
+    return files
+
+
+def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | None]) -> None:
+    """Write a page about files of records, or about all that some environments have recorded."""
+    # Every verb imports this module, and one option needs these.
+    from tunematrix.report.html.page import write_page
+    from tunematrix.report.html.sources import lines_of, recorded
+
+    if files:
+        sources = [lines_of(file) for file in _present(files)]
+    else:
+        projects = [read_project(Path.cwd(), name) for name in environments]
+        sources = [source for one in projects for source in recorded(one.folder, state(one.root))]
+    count = write_page(page, sources)
+    if page != STANDARD_OUTPUT:
+        print(f"{count} cells and relations are in {shown(page)}")
 
 
 def _write_table(page: Path, table: str) -> None:

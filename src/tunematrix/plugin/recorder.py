@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tunematrix.errors import BadInput, ExitCode, MachineProblem
+from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
+from tunematrix.paths import shown, state
 from tunematrix.plugin.suite import Suite
 from tunematrix.report import ending, terminal
 from tunematrix.report.changes import compared
@@ -105,7 +106,8 @@ class Recorder:
             screen = terminalreporter._tw
             width, colour = screen.fullwidth, screen.hasmarkup
             left_out = self.suite.left_out
-            shown = ending.ending(self.records, self.failed, self.again, width, left_out)
+            page = "" if self.problem else self._page()
+            shown = ending.ending(self.records, self.failed, self.again, width, left_out, page)
             terminalreporter.write(terminal.render(shown, width, colour=colour))
         elif exitstatus == ExitCode.NOTHING_TESTED:
             plan = self.suite.plan
@@ -140,6 +142,25 @@ class Recorder:
             return compared(self.records, Store(locked / "results.jsonl").read(), locked.name)
         except BadInput as error:
             return f"nothing to compare with: {error}"
+
+    def _page(self) -> str:
+        """Write a page about this run, and say where it is; whatever fails there fails no run."""
+        # Only a run that has recorded something needs it.
+        from tunematrix.report.html.page import write_page
+        from tunematrix.report.html.sources import recorded
+
+        context = self.suite.context
+        page = context.folder / "report.html"
+        again = self.again
+
+        def repeat(record: Record) -> str:
+            return again.get(record.cell_id) or self.suite.again(record, "")
+
+        try:
+            write_page(page, recorded(context.folder, state(self.suite.root)), repeat)
+        except TunematrixError as error:
+            return f"none: {error}"
+        return shown(page)
 
     def _clear(self, cells: Iterable[str]) -> None:
         """Remove the tensors of cells that nothing will compare any more."""

@@ -28,6 +28,7 @@ def ending(
     again: Mapping[str, str],
     width: int,
     left_out: int = 0,
+    page: str = "",
 ) -> Group:
     """Return what failed first, counts by outcome, and where the rest is.
 
@@ -37,6 +38,7 @@ def ending(
         again: id to the command that repeats it.
         width: columns of the terminal.
         left_out: how many nightly cells and relations didn't run, since nobody asked for them.
+        page: where the same is as HTML; empty where there is no such file.
     """
     (run,) = runs(records)[:1]
     command = f"tunematrix report -e {one_line(run.environment)}"
@@ -46,6 +48,8 @@ def ending(
     if left_out:
         last.append(Text(nightly(left_out), "dim"))
     last.append(Text(when(run), "dim"))
+    if page:
+        last.append(Text(f"page: {one_line(page)}", "dim"))
     last.append(Text(f"more: {command}{_with_all(records)}", "dim"))
     room = HEIGHT - AROUND - sum(_height(text, width) for text in last)
     shown = {record.cell_id for record in failed}

@@ -18,6 +18,8 @@ def printable(text: str) -> str:
     """
     left = len(text) - _LONGEST
     kept = text if left <= 0 else f"{text[:_LONGEST]} … and {left} characters more"
+    if kept.isprintable():
+        return kept
     return "".join(character if _is_seen(character) else _escaped(character) for character in kept)
 
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tunematrix.errors import BadInput, MachineProblem
-from tunematrix.results.record import SCHEMA_VERSION, Outcome, Record
+from tunematrix.results.head import head_of
+from tunematrix.results.record import Record
 from tunematrix.results.run_line import OutcomeCount, RunLine, parted
 from tunematrix.results.store import Store, parsed
 
@@ -39,24 +37,6 @@ CREATE INDEX by_cell ON records (cell, environment, run);
 """
 
 
-class _Head(BaseModel):
-    """What tells a record from others; the rest of its line isn't looked at."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    schema_version: int
-    run_id: str
-    environment: str
-    cell_id: str
-    outcome: Outcome
-    arms: list[str] = []
-    metrics: dict[str, Any] = {}
-    durations: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    machine: dict[str, Any] = {}
-
-
-_HEAD = TypeAdapter(_Head)
 _HOST = ("system", "architecture", "hardware", "gpu", "python", "cores", "platform")
 """Of a machine, what is the same for all cells of a run."""
 
@@ -160,6 +140,16 @@ class History:
         query = "SELECT line, rowid FROM records WHERE run = ? AND environment = ? ORDER BY rowid"
         return self._records(query, (run_id, environment))
 
+    def recent(self, environment: str, most: int) -> Iterator[bytes]:
+        """Yield the records of an environment's newest runs as lines of JSON, oldest first."""
+        query = (
+            "SELECT line FROM records WHERE environment = ? AND run IN (SELECT DISTINCT run FROM "
+            "records WHERE environment = ? ORDER BY run DESC LIMIT ?) ORDER BY run, rowid"
+        )
+        with self._told():
+            for (line,) in self._base.execute(query, (environment, environment, most)):
+                yield line
+
     def lines(self) -> Iterator[bytes]:
         """Yield each record as a line of JSON, without its line break, oldest first."""
         with self._told():
@@ -172,7 +162,7 @@ class History:
         return tuple(parsed(line, f"{self.path}, row {row}") for line, row in rows)
 
     def _insert(self, line: bytes, place: str) -> None:
-        head = _head_of(line, place)
+        head = head_of(line, place)
         host = {name: head.machine[name] for name in _HOST if name in head.machine}
         facts = json.dumps([host, head.versions], sort_keys=True)
         machine = _digest(facts)
@@ -238,23 +228,6 @@ class History:
         except OSError as error:
             message = f"can't keep a history in {self.path}: {error.strerror}; name another file"
             raise MachineProblem(message) from error
-
-
-def _head_of(line: bytes, place: str) -> _Head:
-    """Read what tells a record from others.
-
-    Raises:
-        BadInput: it is none, or one of a newer schema.
-    """
-    try:
-        head = _HEAD.validate_json(line)
-    except ValidationError:
-        head = None
-    if head is None or not 1 <= head.schema_version <= SCHEMA_VERSION:
-        parsed(line, place)  # which says what is wrong with it
-        message = f"{place}: not a record; remove the line, or give another file"
-        raise BadInput(message)
-    return head
 
 
 def _digest(text: str, key: bytes = b"") -> bytes:

@@ -12,6 +12,9 @@ import pytest
 
 from tunematrix.errors import BadInput
 from tunematrix.report.ending import ending
+from tunematrix.report.html.gathering import gather
+from tunematrix.report.html.page import page_of, rendered
+from tunematrix.report.html.sources import lines_of
 from tunematrix.report.rows import runs
 from tunematrix.report.terminal import failure, figures, render, report
 from tunematrix.report.verified import as_markdown
@@ -60,6 +63,7 @@ def shown_or_refused(file: Path) -> str:
     for text in texts:
         assert "\x1b[2J" not in text
         assert text.encode()
+    assert b"\x1b[2J" not in rendered(page_of(gather([lines_of(file)])))
     keep(records, file.parent)
     return ""
 

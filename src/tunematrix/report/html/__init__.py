@@ -1,0 +1,1 @@
+"""Records → one HTML file that opens from disk: records in, a typed payload, a page around it."""
