@@ -13,13 +13,11 @@ from pathlib import Path, PurePosixPath
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
-from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_ON = re.compile(r"^## Read on\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 """The section of README.md whose links are the navigation."""
-GROUP = re.compile(r"^### (.+)\n(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+GROUP = re.compile(r"^### ([^\n]+)\n(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([\w./-]+)\.md\)")
 INDEX = """\
 <!doctype html><title>tunematrix</title>
@@ -30,7 +28,7 @@ project = "tunematrix"
 author = copyright = "The tunematrix authors"  # noqa: A001  # Sphinx's name for it
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "examples/**/README.md"]
+include_patterns = ["*.md", "docs/*.md", "examples/README.md", "examples/*/README.md"]
 exclude_patterns = [".*", "configs", "constraints", "docs/verified", "src", "tests"]
 nitpicky = True
 myst_heading_anchors = 4  # by the names that GitHub gives them
@@ -58,21 +56,21 @@ def _list_of_pages(heading: str, *pages: str) -> str:
     return "\n".join(["", "```{toctree}", *options, "", *pages, "```", ""])
 
 
-def follow_to_folder(
-    app: Sphinx, env: BuildEnvironment, link: pending_xref, text: nodes.TextElement
-) -> nodes.Node | None:
-    """Take a link to a folder to the page in it; without one, show its text alone.
+def follow_to_folder(app: Sphinx, page: nodes.document) -> None:
+    """Let a link to a folder lead to the page in it; without one, leave its text alone.
 
     GitHub shows the files of a folder, which a site has none of. A link to nothing stays a warning.
     """
-    here = PurePosixPath(link["refdoc"]).parent
-    folder = (ROOT / here / link["reftarget"]).resolve()
-    if not folder.is_dir():
-        return None
-    page = f"{folder.relative_to(ROOT)}/README"
-    if page not in env.found_docs:
-        return text
-    return make_refnode(app.builder, link["refdoc"], page, None, text)
+    for link in list(page.findall(pending_xref)):
+        here = PurePosixPath(link.get("refdoc", "")).parent
+        folder = (ROOT / here / link["reftarget"]).resolve()
+        if not folder.is_dir():
+            continue
+        name = f"{folder.relative_to(ROOT)}/README"
+        if name in app.env.found_docs:
+            link.attributes.update({"refdomain": "doc", "reftarget": name, "reftargetid": None})
+        else:
+            link.replace_self(link.children)
 
 
 def lead_to_first_page(app: Sphinx, error: Exception | None) -> None:
@@ -84,5 +82,5 @@ def lead_to_first_page(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Connect the functions above to Sphinx's events."""
     app.connect("source-read", add_navigation)
-    app.connect("missing-reference", follow_to_folder)
+    app.connect("doctree-read", follow_to_folder)
     app.connect("build-finished", lead_to_first_page)

@@ -27,7 +27,7 @@ NEWEST = 20
 def history(
     cell: Annotated[
         str | None,
-        typer.Argument(metavar="[CELL]", help="A cell's id, or a part of it: how it has fared."),
+        typer.Argument(metavar="CELL", help="A cell's id, or a part of it: how it has fared."),
     ] = None,
     add: Annotated[
         list[Path] | None,
