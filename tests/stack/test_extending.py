@@ -1,21 +1,25 @@
-"""The quantizer that CONTRIBUTING.md shows works as it is printed, beside a library for it."""
+"""What docs/extending.md shows works as it is printed: each of its files is written out and used."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tunematrix.checks.registry import assembled, checks_of
 from tunematrix.paths import shipped_configs
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
 
-PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+PAGE = Path(__file__).parents[2] / "docs/extending.md"
+FILE = re.compile(r"`([\w./-]+\.(?:py|yaml))`[^`]*```(?:python|yaml)\n(.*?)```", re.DOTALL)
+"""A file's name, and the next block, which is the file."""
 ZIPQ = '''
 """A library that rounds to even levels on both sides of zero, and stores them with their scales."""
 
@@ -59,34 +63,40 @@ def compress(model, only, bits):
 
 @pytest.fixture
 def config_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """The page's config beside the shipped ones; its module and the library can be imported."""
-    text = PAGE.read_text(encoding="utf-8")
-    config, module = (
-        next(
-            block for block in re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) if word in block
-        )
-        for kind, word in (("yaml", "name: zipq-int6"), ("python", "class ZipQ"))
-    )
-    (tmp_path / "zipq.py").write_text(ZIPQ, encoding="utf-8")
-    (tmp_path / "zipq_quantizer.py").write_text(module, encoding="utf-8")
-    folder = tmp_path / "configs" / "quantizer"
-    folder.mkdir(parents=True)
-    target = config.replace("tunematrix.stack.quantizers.zipq.", "zipq_quantizer.")
-    (folder / "zipq-int6.yaml").write_text(target, encoding="utf-8")
+    """The page's options beside the shipped ones; its modules and the library can be imported."""
+    files = {"zipq.py": ZIPQ, **dict(FILE.findall(PAGE.read_text(encoding="utf-8")))}
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    modules = [Path(name).stem for name in files if name.endswith(".py")]
     monkeypatch.syspath_prepend(str(tmp_path))
-    _forget_modules()
-    yield [shipped_configs(), folder.parent]
-    _forget_modules()
+    _forget(modules)
+    yield [shipped_configs(), tmp_path / "configs"]
+    _forget(modules)
 
 
-def _forget_modules() -> None:
+def _forget(modules: list[str]) -> None:
     """Other tests have modules of these names, too."""
-    for name in ("zipq", "zipq_quantizer"):
+    for name in modules:
         sys.modules.pop(name, None)
 
 
-def test_the_quantizer_of_the_page(run_small: RunSmall) -> None:
+def test_the_quantizer(run_small: RunSmall) -> None:
     """Plain PyTorch trains an adapter over it, and every check that it promises to meet holds."""
     ran = run_small("custom-lora", quantizer="zipq-int6")
     assert {"stored_bits", "base_weights", "base_products", "logit_error"} <= set(ran.verdicts)
     assert ran.failed == set()
+
+
+def test_the_method(run_small: RunSmall) -> None:
+    ran = run_small("lora-fa")
+    print(ran.failed, {k: v for k, v in ran.verdicts.items() if v.outcome!="passed"})
+    assert {"trainable", "frozen", "moved", "gradient", "reload"} <= set(ran.verdicts)
+    assert ran.failed == set()
+
+
+def test_the_backend(run_small: RunSmall) -> None:
+    ran = run_small("lora", backend="cpu-deterministic")
+    assert ran.failed == set()
+    print(ran.evidence)
