@@ -1,4 +1,4 @@
-"""What docs/extending.md shows works as it is printed: each of its files is written out and used."""
+"""What docs/extending.md shows works as it is printed: each of its files is installed and used."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from tests.plugin.distributions import install
+from tests.tiny import tiny_configuration
 
-from tunematrix.checks.registry import assembled, checks_of
+from tunematrix.checks.registry import registry
+from tunematrix.evidence.events import Determinants, Trainable
 from tunematrix.paths import shipped_configs
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
 
 PAGE = Path(__file__).parents[2] / "docs/extending.md"
-FILE = re.compile(r"`([\w./-]+\.(?:py|yaml))`[^`]*```(?:python|yaml)\n(.*?)```", re.DOTALL)
-"""A file's name, and the next block, which is the file."""
+BLOCK = re.compile(r"(.*?)```(?:python|yaml|toml|console)\n(.*?)```", re.DOTALL)
+NAME = re.compile(r"`([\w./-]+\.(?:py|yaml))`(?!])")
 ZIPQ = '''
 """A library that rounds to even levels on both sides of zero, and stores them with their scales."""
 
@@ -63,21 +67,26 @@ def compress(model, only, bits):
 
 @pytest.fixture
 def config_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """The page's options beside the shipped ones; its modules and the library can be imported."""
-    files = {"zipq.py": ZIPQ, **dict(FILE.findall(PAGE.read_text(encoding="utf-8")))}
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    """The page's options beside the shipped ones; its modules and its check are installed."""
+    files = {"zipq.py": ZIPQ, **_files()}
+    site = install(tmp_path, "extending", files, {"tunematrix.checks": {"thrift": "thrift"}})
+    monkeypatch.syspath_prepend(str(site))
     modules = [Path(name).stem for name in files if name.endswith(".py")]
-    monkeypatch.syspath_prepend(str(tmp_path))
     _forget(modules)
-    yield [shipped_configs(), tmp_path / "configs"]
+    yield [shipped_configs(), site / "configs"]
     _forget(modules)
+
+
+def _files() -> dict[str, str]:
+    """Each file of the page: the name that the text before a block ends with, and the block."""
+    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    named = ((NAME.findall(before), text) for before, text in blocks)
+    return {names[-1]: text for names, text in named if names}
 
 
 def _forget(modules: list[str]) -> None:
-    """Other tests have modules of these names, too."""
+    """Other tests have modules of these names, too, and other checks."""
+    registry.cache_clear()
     for name in modules:
         sys.modules.pop(name, None)
 
@@ -89,14 +98,23 @@ def test_the_quantizer(run_small: RunSmall) -> None:
     assert ran.failed == set()
 
 
-def test_the_method(run_small: RunSmall) -> None:
-    ran = run_small("lora-fa")
-    print(ran.failed, {k: v for k, v in ran.verdicts.items() if v.outcome!="passed"})
-    assert {"trainable", "frozen", "moved", "gradient", "reload"} <= set(ran.verdicts)
+def test_the_method_and_the_recipe_with_the_check(run_small: RunSmall) -> None:
+    """Second factors alone are trained, and little is padding."""
+    ran = run_small("lora-fa", recipe="thrifty-sft")
     assert ran.failed == set()
+    assert {"trainable", "frozen", "gradient", "reload", "padding"} <= set(ran.verdicts)
+    (trained,) = ran.evidence.all(Trainable)
+    assert all(name.endswith("lora_B") for name in trained.actual)
 
 
-def test_the_backend(run_small: RunSmall) -> None:
-    ran = run_small("lora", backend="cpu-deterministic")
-    assert ran.failed == set()
-    print(ran.evidence)
+def test_the_backend_and_the_fault_that_the_check_alone_notices(run_small: RunSmall) -> None:
+    """Rows that are mostly padding train as well as others, also by deterministic operations."""
+    fault = import_module("wide").padded_to_full_length
+    try:
+        with fault(tiny_configuration("nowhere.run")):
+            ran = run_small("lora", backend="cpu-deterministic", recipe="thrifty-sft")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert ran.failed == {"padding"}
+    (known,) = ran.evidence.all(Determinants)
+    assert known.values["deterministic_algorithms"] is True

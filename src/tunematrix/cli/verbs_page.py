@@ -1,6 +1,6 @@
 """The command line → docs/verbs.md, a section for each verb, and README.md's table of exit codes.
 
-`python -m tunematrix.cli.verbs_page docs/verbs.md README.md` writes both; `nox -s docs` does so too.
+`python -m tunematrix.cli.verbs_page docs/verbs.md README.md` writes them; so does `nox -s docs`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ EXIT_CODES = "exit codes"
 _HEAD = """\
 # Verbs
 
-Every verb of the command line, as `tunematrix VERB --help` shows it. This page is made from the code;
-`nox -s docs` writes it. What a verb's exit code means is in the
+Every verb of the command line, as `tunematrix VERB --help` shows it. This page is made from the
+code; `nox -s docs` writes it. What a verb's exit code means is in the
 [README](../README.md#outcomes-and-exit-codes).
 """
 _EXAMPLE = re.compile(r"^Example: (.+)$", re.MULTILINE)
