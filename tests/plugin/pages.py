@@ -59,6 +59,11 @@ class Command:
         """The command without a comment at its end."""
         return re.sub(r"\s+# .*", "", self.text)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the page shows that it ends with an error."""
+        return bool(self.shown) and self.shown[0].startswith("error: ")
+
 
 def blocks(page: str) -> list[Block]:
     """Return the fenced blocks of a page, in their order."""
@@ -69,6 +74,12 @@ def blocks(page: str) -> list[Block]:
         adjoins = bool(found) and not text[end : match.start()].strip()
         found.append(Block(page, line, match[2], textwrap.dedent(match[3]), adjoins))
         end = match.end()
+    return found
+
+
+def block(page: str, begins: str) -> str:
+    """Return the text of a page's only block that begins so."""
+    (found,) = (block.text for block in blocks(page) if block.text.startswith(begins))
     return found
 
 
