@@ -110,7 +110,7 @@ LINE = {
 }
 CONFIGS = {
     "pyproject.toml": "",
-    "conf/config.yaml": "defaults:\n  - data: points\n  - _self_\n",
+    "conf/config.yaml": "defaults:\n  - data: points\n  - model: null\n  - _self_\ndim: 8\n",
     "conf/data/points.yaml": "rows: 8\n",
     "conf/model/wide.yaml": "_target_: tinygg.models.Denoiser\ndim: ${dimm}\nhiden: 8\n",
     "tinygg/__init__.py": "",
@@ -179,7 +179,9 @@ READINGS = {
     "docs/your-project.md": Reading(
         instead({}),
         before={
-            "tunematrix init --environments cpu,mlx": (instead({"noxfile.py": "import nox\n"}),)
+            "tunematrix init --environments cpu,mlx": (
+                instead({"noxfile.py": "import nox\n", "pyproject.toml": "[tool.mine]\n"}),
+            )
         },
     ),
 }

@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import pytest
 from tests.plugin.pages import PAGES, ROOT, Command, blocks, commands, differs
 from tests.plugin.readings import READINGS
 
-from tunematrix.cli import main
+from tunematrix.cli import app, main
+from tunematrix.environments.table import read_environments
 
 Capture = pytest.CaptureFixture[str]
 FOREIGN = ("FORCE_COLOR", "NOX_", "PYTEST_ADDOPTS", "PYTEST_XDIST", "TUNEMATRIX_")
@@ -157,7 +158,8 @@ def test_the_commands_of_a_page(page: str, call: Call, tmp_path: Path) -> None:
         wanted = reading.codes.get(command.words, 4 if command.is_refused else 0)
         assert code == wanted, f"{page}:{command.line}: {command.words}\n{output}"
         if command.shown and command.words not in reading.other_output:
-            assert differs(command.shown, output) == "", f"{page}:{command.line}"
+            told = differs(command.shown, output)
+            assert not told, pytest.fail(f"{page}:{command.line}: {command.words}\n{told}")
     assert [command for command, left in before.items() if list(left)] == []
 
 
@@ -183,10 +185,33 @@ def test_every_block_says_what_it_is() -> None:
     assert others == []
 
 
+def _sessions() -> set[str]:
+    """The sessions of Nox that there are: in noxfile.py, environments, and those of examples."""
+    text = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    tables = [ROOT, *(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))]
+    environments = {name for root in tables for name in read_environments(root, [])}
+    own = {*re.findall(r"^def (\w+)\(session", text, re.MULTILINE), "locks"}
+    return (
+        environments | own | set(re.findall(r"^define_measure\(\s*\"(\w+)\"", text, re.MULTILINE))
+    )
+
+
+def unknown(text: str, sessions: Container[str]) -> list[str]:
+    """Return the sessions and the verbs in a text that aren't there."""
+    verbs = {
+        str(one.name or getattr(one.callback, "__name__", "")) for one in app.registered_commands
+    }
+    named = re.findall(r"\bnox -s ([\w-]+)", text)
+    called = re.findall(r"`tunematrix ([a-z]+)", text)
+    return [name for name in named if name not in sessions] + [v for v in called if v not in verbs]
+
+
 def test_sessions_and_verbs_that_pages_name_are_there() -> None:
     """Also those in the middle of a sentence, and in tables."""
-    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.M))
-    print(sessions)
+    sessions = {*_sessions(), "NAME", "old", "deterministic"}  # of the reader's own
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    assert unknown(text, sessions) == []
+    assert unknown("`nox -s cpuu`, `tunematrix plans FILE`", sessions) == ["cpuu", "plans"]
 
 
 SHOWN = ("cells: 2", "  …", "run … ended", "done")
