@@ -36,6 +36,7 @@ myst_heading_anchors = 4  # by the names that GitHub gives them
 html_theme = "furo"  # loads nothing from other servers, neither fonts nor scripts
 html_title = "tunematrix"
 html_copy_source = False  # a reader who wants the Markdown has the repository
+html_use_index = False  # of the names in Python code, which these pages don't describe
 
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:

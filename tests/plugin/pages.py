@@ -68,7 +68,8 @@ class Command:
 def blocks(page: str) -> list[Block]:
     """Return the fenced blocks of a page, in their order."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found, end = [], 0
+    found: list[Block] = []
+    end = 0
     for match in _BLOCK.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
         adjoins = bool(found) and not text[end : match.start()].strip()

@@ -6,18 +6,21 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tunematrix.checks.registry import MEAN, assembled, registry, relation_names
+from tunematrix.checks.registry import ENTRY_POINTS, MEAN, registry, relation_names
+from tunematrix.cli import verbs_page
 from tunematrix.configuration import reference
 from tunematrix.environments.table import Environment
+from tunematrix.evidence.readers import registry as log_readers
+from tunematrix.matrix import plugins
 from tunematrix.matrix.plan import plan
 from tunematrix.project import read_project
+from tunematrix.proof.faults import listing as faults
 from tunematrix.report.checks_page import PLACE
 from tunematrix.report.checks_page import as_markdown as checks_as_markdown
 from tunematrix.report.rows import runs
@@ -67,17 +70,6 @@ def test_the_tables_of_checks_are_what_the_checks_say() -> None:
     """`nox -s docs` writes them."""
     page = (DOCS / "checks.md").read_text(encoding="utf-8")
     assert placed(checks_as_markdown(registry()), page, PLACE) == page
-
-
-def test_the_check_in_the_docs_is_one() -> None:
-    """Whoever copies it gets a check."""
-    (text,) = re.findall(
-        r"```python\n(.*?)```", (DOCS / "checks.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    module = ModuleType("thrift")
-    exec(text, module.__dict__)
-    assembled_here = assembled([module])
-    assert assembled_here.in_group("thrift") == (assembled_here.checks["padding"],)
 
 
 def test_spec_fields() -> None:
@@ -159,6 +151,26 @@ def test_the_readme_says_where_the_suite_has_run() -> None:
     verified = runs(record for store in stores for record in store.read())
     page = (root / "README.md").read_text(encoding="utf-8")
     assert placed(as_markdown(project.described, verified), page) == page
+
+
+def test_the_page_of_all_verbs_and_the_exit_codes() -> None:
+    """They are what the command line says; `nox -s docs` writes them."""
+    assert (DOCS / "verbs.md").read_text(encoding="utf-8") == verbs_page.page()
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert placed(verbs_page.exit_codes(), readme, verbs_page.EXIT_CODES) == readme
+
+
+def test_every_page_is_listed_in_the_readme() -> None:
+    """The list is the navigation of the site; a page that isn't in it would be found by nobody."""
+    _, _, listed = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## Read on")
+    pages = re.findall(r"\]\(docs/([\w-]+\.md)\)", listed)
+    assert sorted(pages) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def test_the_groups_of_entry_points() -> None:
+    """Each that is read, and no other."""
+    groups = {*plugins.AXES, ENTRY_POINTS, log_readers.GROUP, faults.GROUP}
+    assert {name for name in _rows("extending.md") if name.startswith("tunematrix.")} == groups
 
 
 def test_the_page_of_all_keys() -> None:
