@@ -138,6 +138,7 @@ def docs(session: nox.Session) -> None:
     files = sorted(str(file) for file in ROOT.glob("docs/verified/*.jsonl"))
     session.run("tunematrix", "report", *files, "--markdown=README.md")
     session.run("python", "-m", "tunematrix.report.checks_page", "docs/checks.md")
+    session.run("python", "-m", "tunematrix.report.specs_page", "docs/specs.md")
     session.run("python", "-m", "tunematrix.configuration.reference", "docs/configuration.md")
     session.run("python", "-m", "tunematrix.cli.verbs_page", "docs/verbs.md", "README.md")
     site, pages = ROOT / ".tunematrix/site", session.create_tmp()
