@@ -128,6 +128,18 @@ def test_every_page_is_listed_in_the_readme() -> None:
     assert sorted(pages) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
+@pytest.mark.parametrize("page", ["start.md", "tutorial.md", "your-project.md"])
+def test_words_in_italics_are_in_the_glossary(page: str) -> None:
+    """As the page says; in the plural, too."""
+    text = re.sub(r"```.*?```", "", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    words = set(re.findall(r"(?<![*\w])\*([^*\n]+)\*(?![*\w])", text)) - {"italics"}
+    explained = set(
+        re.findall(r"\*\*(.+?)\*\*", (DOCS / "glossary.md").read_text(encoding="utf-8"))
+    )
+    assert words > set()
+    assert {word for word in words if not explained & {word, word.removesuffix("s")}} == set()
+
+
 def test_the_groups_of_entry_points() -> None:
     """Each that is read, and no other."""
     groups = {*plugins.AXES, ENTRY_POINTS, log_readers.GROUP, faults.GROUP}
