@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 READ_ON = re.compile(r"^## Read on\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 """The section of README.md whose links are the navigation."""
 GROUP = re.compile(r"^### ([^\n]+)\n(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([\w./-]+)\.md\)")
+LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\.md\)")
 INDEX = """\
 <!doctype html><title>tunematrix</title>
 <meta http-equiv="refresh" content="0; url=README.html"><a href="README.html">tunematrix</a>
@@ -46,10 +46,11 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
         IndexError: README.md has no section *Read on*.
     """
     if page == "examples/README":
-        source[0] += _list_of_pages("Examples", "*/README")
+        source[0] += _list_of_pages("Examples", "*/README")  # each by its own heading
     elif page == app.config.root_doc:
         for heading, text in GROUP.findall(READ_ON.findall(source[0])[0]):
-            source[0] += _list_of_pages(heading, *LINK.findall(text))
+            pages = (f"{title} <{page}>" for title, page in LINK.findall(text))
+            source[0] += _list_of_pages(heading, *pages)
 
 
 def _list_of_pages(heading: str, *pages: str) -> str:

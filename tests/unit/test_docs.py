@@ -12,6 +12,7 @@ import pytest
 from tunematrix.checks.registry import ENTRY_POINTS, MEAN, registry, relation_names
 from tunematrix.cli import verbs_page
 from tunematrix.configuration import reference
+from tunematrix.configuration.trainer import Trainer
 from tunematrix.environments.table import Environment
 from tunematrix.evidence.readers import registry as log_readers
 from tunematrix.matrix import plugins
@@ -126,6 +127,12 @@ def test_every_page_is_listed_in_the_readme() -> None:
     _, _, listed = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## Read on")
     pages = re.findall(r"\]\(docs/([\w-]+\.md)\)", listed)
     assert sorted(pages) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def test_the_keys_of_a_trainer() -> None:
+    """Each that the table of a trainer may have, and no other."""
+    keys = {name for name, columns in _rows("trainers.md").items() if len(columns) == 2}
+    assert keys == set(Trainer.model_fields)
 
 
 @pytest.mark.parametrize("page", ["start.md", "tutorial.md", "your-project.md"])

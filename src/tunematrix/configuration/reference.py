@@ -22,6 +22,7 @@ from tunematrix.configuration.cell import Configuration
 from tunematrix.configuration.declarations import Declarations
 from tunematrix.configuration.options import OPTION_MODELS, AddedOption
 from tunematrix.configuration.section import Section
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.paths import shipped_configs
 
 _HEAD = """\
@@ -34,6 +35,12 @@ the line and the nearest right name; so is a value of another kind.
 
 This page is made from the models that check those files; `nox -s docs` writes it, and
 `tunematrix schema --axis quantizer` prints the same for editors.
+"""
+_STEPS = """\
+## Configs of the pipeline's steps
+
+These are the keys of the file that `--config` names, and of a step in a spec; [pipeline.md](pipeline.md)
+has a config of each step.
 """
 NAMES: Mapping[type, str] = {
     bool: "true or false",
@@ -84,6 +91,10 @@ def page() -> str:
         if isinstance(section, type) and issubclass(section, Section) and name not in OPTION_MODELS:
             rows = _shipped(rows_of(section.model_fields, f"{name}."), cell)
             parts += [f"### {name}\n", f"{section.__doc__}\n", table(rows)]
+    parts.append(_STEPS)
+    for name in PipelineSteps.names():
+        (step,) = _sections(PipelineSteps.model_fields[name].annotation)
+        parts += [f"### {name}\n", f"{step.__doc__}\n", table(rows_of(step.model_fields))]
     return "\n".join(parts)
 
 
