@@ -39,8 +39,8 @@ This page is made from the models that check those files; `nox -s docs` writes i
 _STEPS = """\
 ## Configs of the pipeline's steps
 
-These are the keys of the file that `--config` names, and of a step in a spec; [pipeline.md](pipeline.md)
-has a config of each step.
+These are the keys of the file that `--config` names, and of a step in a spec.
+[pipeline.md](pipeline.md) has a config of each step.
 """
 NAMES: Mapping[type, str] = {
     bool: "true or false",
