@@ -19,6 +19,8 @@ PAGES = (
 """All pages, relative to the checkout."""
 GAP = "…"
 """Stands for lines that are left out, or within a line for a part of it."""
+_FIGURE = r"\b\d[\w.,:-]*"
+"""A number, a date, a version or the id of a run."""
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -106,22 +108,30 @@ def _commands(block: Block) -> Iterator[Command]:
         yield Command(block.page, block.line, text, tuple(shown))
 
 
-def differs(shown: Sequence[str], output: str) -> str:
+def differs(shown: Sequence[str], output: str, *, figures: bool = True) -> str:
     """Return how an output differs from what a page shows; "" where it doesn't.
 
     Args:
         shown: lines; `GAP` alone stands for any lines, within a line for any part of it.
         output: what the command printed.
+        figures: whether numbers, and the widths of columns, count.
     """
     lines = [line.rstrip() for line in output.strip("\n").splitlines()]
     wanted = [line.rstrip() for line in "\n".join(shown).strip("\n").splitlines()]
-    pattern = "".join(
-        r"(?:.*\n)*?" if line.strip() == GAP else f"{_line(line)}\n" for line in wanted
+    part = re.escape if figures else _without_figures
+    patterns = (
+        r"(?:.*\n)*?" if line.strip() == GAP else ".*".join(map(part, line.split(GAP))) + r"\n"
+        for line in wanted
     )
-    if re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)):
+    if re.fullmatch("".join(patterns), "".join(f"{line}\n" for line in lines)):
         return ""
     return "\n".join(["the page shows", *wanted, "the command printed", *lines])
 
 
-def _line(line: str) -> str:
-    return ".*".join(map(re.escape, line.split(GAP)))
+def _without_figures(text: str) -> str:
+    """Return a pattern of a text in which any number and any space will do."""
+    parts = re.split(rf"({_FIGURE}|\s+)", text)
+    return "".join(
+        r"\s+" if part.isspace() else _FIGURE if re.fullmatch(_FIGURE, part) else re.escape(part)
+        for part in parts
+    )

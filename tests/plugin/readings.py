@@ -29,12 +29,14 @@ class Reading:
         project: fills the folder.
         before: command to what is done before it, each time that it comes.
         codes: exit codes other than 0, and than 4 of a command that is refused.
+        other_figures: commands whose output has figures of a run that is run anew now and then.
         other_output: commands whose output on the page is of a run that can't be had here.
     """
 
     project: Change
     before: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
     codes: Mapping[str, int] = field(default_factory=dict)
+    other_figures: tuple[str, ...] = ()
     other_output: tuple[str, ...] = ()
 
 
@@ -117,7 +119,7 @@ CONFIGS = {
     "tinygg/models.py": "class Denoiser:\n    def __init__(self, dim, hidden=1):\n        pass\n",
 }
 READINGS = {
-    "README.md": Reading(checkout, other_output=(".nox/cpu/bin/tunematrix report -e cpu",)),
+    "README.md": Reading(checkout, other_figures=(".nox/cpu/bin/tunematrix report -e cpu",)),
     "CONTRIBUTING.md": Reading(checkout_on_a_gpu),
     "docs/config-checks.md": Reading(having(CONFIGS), codes={"tunematrix check conf": 1}),
     EXTENDING: Reading(
@@ -142,6 +144,7 @@ READINGS = {
                 ),
             ),
         },
+        other_figures=("tunematrix history", "tunematrix history --between 20261125 20261128"),
         other_output=('tunematrix history "lora[cpu-lora-bnb-nf4]"',),
     ),
     "docs/start.md": Reading(checkout),
