@@ -131,12 +131,21 @@ define_measure(
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Write what is generated in README.md and docs/: where the suite has run, checks, keys."""
-    build(session, "-e", ".", lock=DEV)
+    """Write what is generated in README.md and docs/, and build the site in .tunematrix/site/.
+
+    A warning fails it, such as a link that leads nowhere, or a page that README.md doesn't list.
+    """
+    build(session, "-e", ".", "furo", "myst-parser", "sphinx", lock=DEV)
     files = sorted(str(file) for file in ROOT.glob("docs/verified/*.jsonl"))
     session.run("tunematrix", "report", *files, "--markdown=README.md")
     session.run("python", "-m", "tunematrix.report.checks_page", "docs/checks.md")
+    session.run("python", "-m", "tunematrix.report.specs_page", "docs/specs.md")
     session.run("python", "-m", "tunematrix.configuration.reference", "docs/configuration.md")
+    session.run("python", "-m", "tunematrix.cli.verbs_page", "docs/verbs.md", "README.md")
+    site, pages = ROOT / ".tunematrix/site", session.create_tmp()
+    strict = ["--fail-on-warning", "--keep-going", "--fresh-env", "--write-all", "--quiet"]
+    session.run("sphinx-build", *strict, "-c=docs", f"-d={pages}", str(ROOT), str(site))
+    session.log(f"open {site}/index.html")
 
 
 @nox.session(default=False)

@@ -11,22 +11,40 @@ import enum
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 
 class ExitCode(enum.IntEnum):
-    """What the process exits with.
+    """What the process exits with. 0 to 5 are pytest's own.
 
-    0 to 5 are pytest's own: passed, failed, interrupted, internal error, bad input,
-    nothing tested.
+    Attributes:
+        meaning: as README.md has it, whose table is made from these.
     """
 
-    PASSED = 0
-    FAILED = 1
-    INTERRUPTED = 2
-    INTERNAL = 3
-    BAD_INPUT = 4
-    NOTHING_TESTED = 5
-    MACHINE = 6
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Make a code that knows what it means."""
+        made = int.__new__(cls, code)
+        made._value_ = code
+        made.meaning = meaning
+        return made
+
+    PASSED = 0, "everything that ran passed, and something ran"
+    FAILED = 1, "a cell failed; or doctor found that the named environment doesn't work"
+    INTERRUPTED = 2, "interrupted; finished cells are recorded"
+    INTERNAL = 3, "an internal error: please report it"
+    BAD_INPUT = (
+        4,
+        "bad input: a spec, a config or an option; the message names file and line. Of `download` "
+        "also: what the Hub doesn't have, or not for this token",
+    )
+    NOTHING_TESTED = 5, "nothing was tested"
+    MACHINE = (
+        6,
+        "the machine can't go on: no space left, no process can be started, or the Hub can't be "
+        "used",
+    )
 
 
 class TunematrixError(Exception):

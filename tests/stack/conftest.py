@@ -211,11 +211,11 @@ def run_small(config_roots: list[Path], tmp_path: Path) -> RunSmall:
 
 def _small(groups: Groups, method: str, backend: str, settings: Mapping[str, object]) -> Cell:
     overrides = {k.replace("__", "."): v for k, v in settings.items() if "__" in k}
-    axes = {axis: [v] for axis, v in settings.items() if "__" not in axis}
+    axes = {axis: [v] for axis, v in settings.items() if "__" not in axis and axis != "recipe"}
     spec = Spec.model_validate(
         {
             "test_id": "small",
-            "recipe": "sft",
+            "recipe": settings.get("recipe", "sft"),
             "matrix": {"backend": [backend], "method": [method], **axes},
             "overrides": {**(SMALLER if backend == "mlx" else SMALL), **overrides},
         }

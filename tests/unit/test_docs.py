@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from tunematrix.checks.registry import MEAN, assembled, registry, relation_names
+from tunematrix.checks.registry import ENTRY_POINTS, MEAN, registry, relation_names
+from tunematrix.cli import verbs_page
 from tunematrix.configuration import reference
+from tunematrix.configuration.trainer import Trainer
 from tunematrix.environments.table import Environment
+from tunematrix.evidence.readers import registry as log_readers
+from tunematrix.matrix import plugins
 from tunematrix.matrix.plan import plan
 from tunematrix.project import read_project
+from tunematrix.proof.faults import listing as faults
+from tunematrix.report import specs_page
 from tunematrix.report.checks_page import PLACE
 from tunematrix.report.checks_page import as_markdown as checks_as_markdown
 from tunematrix.report.rows import runs
 from tunematrix.report.verified import as_markdown, placed
 from tunematrix.results.store import Store
 from tunematrix.spec import Spec, load_specs
-from tunematrix.spec.bounds import Range
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -69,26 +70,13 @@ def test_the_tables_of_checks_are_what_the_checks_say() -> None:
     assert placed(checks_as_markdown(registry()), page, PLACE) == page
 
 
-def test_the_check_in_the_docs_is_one() -> None:
-    """Whoever copies it gets a check."""
-    (text,) = re.findall(
-        r"```python\n(.*?)```", (DOCS / "checks.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    module = ModuleType("thrift")
-    exec(text, module.__dict__)
-    assembled_here = assembled([module])
-    assert assembled_here.in_group("thrift") == (assembled_here.checks["padding"],)
-
-
 def test_spec_fields() -> None:
-    """Each field with its default and the very words of the schema, and no field that isn't."""
-    fields = dict(_fields(Spec, ""))
-    rows = _rows("specs.md")
-    assert set(rows) == set(fields)
-    for name, (default, meaning) in fields.items():
-        kind, shown, described = rows[name]
-        assert kind, name
-        assert (shown, described) == (default, meaning), name
+    """Each field once, in the words of the schema; `nox -s docs` writes them."""
+    text = (DOCS / "specs.md").read_text(encoding="utf-8")
+    assert specs_page.page(text) == text
+    assert {*Spec.model_fields, "loss.final_max", "relation.planted[].arm"} <= set(
+        _rows("specs.md")
+    )
 
 
 def test_the_examples_are_specs(tmp_path: Path) -> None:
@@ -117,40 +105,6 @@ def test_the_keys_of_an_environment() -> None:
     assert {name for name in _rows("your-project.md") if name.isidentifier()} == written
 
 
-def _fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Dotted name to default and description; a range's own fields once, without a prefix."""
-    for name, field in section.model_fields.items():
-        yield f"{prefix}{name}", (_default(field), field.description or "")
-        inner = next(_sections(field.annotation), None)
-        # Steps have configs of their own, which the page of all keys lists.
-        if inner is not None and name != "steps":
-            many = "[]" if inner is not field.annotation and "tuple" in str(field) else ""
-            own = "" if inner is Range else f"{prefix}{name}{many}."
-            yield from _fields(inner, own)
-
-
-def _sections(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _sections(argument)
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    if field.default_factory is not None:
-        return "of its fields" if isinstance(field.default_factory, type) else "see meaning"
-    default = field.default
-    if default is None:
-        return "none"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    if isinstance(default, tuple):
-        return f"`[{', '.join(map(str, default))}]`"
-    return f"`{default}`" if default != "" else "empty"
-
-
 def test_the_readme_says_where_the_suite_has_run() -> None:
     """Its table is what the committed records give; `nox -s docs` writes it."""
     root = DOCS.parent
@@ -159,6 +113,44 @@ def test_the_readme_says_where_the_suite_has_run() -> None:
     verified = runs(record for store in stores for record in store.read())
     page = (root / "README.md").read_text(encoding="utf-8")
     assert placed(as_markdown(project.described, verified), page) == page
+
+
+def test_the_page_of_all_verbs_and_the_exit_codes() -> None:
+    """They are what the command line says; `nox -s docs` writes them."""
+    assert (DOCS / "verbs.md").read_text(encoding="utf-8") == verbs_page.page()
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert placed(verbs_page.exit_codes(), readme, verbs_page.EXIT_CODES) == readme
+
+
+def test_every_page_is_listed_in_the_readme() -> None:
+    """The list is the navigation of the site; a page that isn't in it would be found by nobody."""
+    _, _, listed = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## Read on")
+    pages = re.findall(r"\]\(docs/([\w-]+\.md)\)", listed)
+    assert sorted(pages) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def test_the_keys_of_a_trainer() -> None:
+    """Each that the table of a trainer may have, and no other."""
+    keys = {name for name, columns in _rows("trainers.md").items() if len(columns) == 2}
+    assert keys == set(Trainer.model_fields)
+
+
+@pytest.mark.parametrize("page", ["start.md", "tutorial.md", "your-project.md"])
+def test_words_in_italics_are_in_the_glossary(page: str) -> None:
+    """As the page says; in the plural, too."""
+    text = re.sub(r"```.*?```", "", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    words = set(re.findall(r"(?<![*\w])\*([^*\n]+)\*(?![*\w])", text)) - {"italics"}
+    explained = set(
+        re.findall(r"\*\*(.+?)\*\*", (DOCS / "glossary.md").read_text(encoding="utf-8"))
+    )
+    assert words > set()
+    assert {word for word in words if not explained & {word, word.removesuffix("s")}} == set()
+
+
+def test_the_groups_of_entry_points() -> None:
+    """Each that is read, and no other."""
+    groups = {*plugins.AXES, ENTRY_POINTS, log_readers.GROUP, faults.GROUP}
+    assert {name for name in _rows("extending.md") if name.startswith("tunematrix.")} == groups
 
 
 def test_the_page_of_all_keys() -> None:

@@ -21,7 +21,7 @@ def check(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Configs or folders; default: tunematrix_check in pyproject.toml, or this folder.",
         ),
     ] = None,

@@ -23,7 +23,7 @@ def download(
     assignments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="Variables of the config, and overrides such as models.0.revision=main.",
         ),
     ] = None,

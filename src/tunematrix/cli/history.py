@@ -27,7 +27,7 @@ NEWEST = 20
 def history(
     cell: Annotated[
         str | None,
-        typer.Argument(metavar="[CELL]", help="A cell's id, or a part of it: how it has fared."),
+        typer.Argument(metavar="CELL", help="A cell's id, or a part of it: how it has fared."),
     ] = None,
     add: Annotated[
         list[Path] | None,
@@ -61,7 +61,7 @@ def history(
     What this project has recorded is taken in each time. Records of other machines stay once they
     have been added.
 
-    Example: tunematrix history 'lora[cpu-hqq-int4]'
+    Example: tunematrix history 'lora[cpu-lora-hqq-int4]'
     """
     if absent := [str(file) for file in add or () if not file.is_file()]:
         raise BadInput(f"there is no file {', '.join(absent)}; give files of records")

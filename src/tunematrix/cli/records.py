@@ -25,7 +25,7 @@ from tunematrix.results.tolerances import tabulate_all, write_tolerances
 def report(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Files of records, such as results.jsonl."),
+        typer.Argument(metavar="FILE", help="Files of records, such as results.jsonl."),
     ] = None,
     environment: Annotated[
         list[str] | None,
@@ -94,7 +94,7 @@ def report(
 def tolerances(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Files of records, such as results.jsonl."),
+        typer.Argument(metavar="FILE", help="Files of records, such as results.jsonl."),
     ] = None,
     environment: EnvironmentOption = None,
     as_json: JsonOption = False,

@@ -38,7 +38,7 @@ VerboseOption: TypeAlias = Annotated[
 Assignments: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Variables of the config, and overrides such as training.max_steps=100.",
     ),
 ]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections import abc
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from tunematrix.configuration.cell import Configuration
 from tunematrix.configuration.declarations import Declarations
 from tunematrix.configuration.options import OPTION_MODELS, AddedOption
 from tunematrix.configuration.section import Section
+from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.paths import shipped_configs
 
 _HEAD = """\
@@ -34,7 +36,23 @@ the line and the nearest right name; so is a value of another kind.
 This page is made from the models that check those files; `nox -s docs` writes it, and
 `tunematrix schema --axis quantizer` prints the same for editors.
 """
-_NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+_STEPS = """\
+## Configs of the pipeline's steps
+
+These are the keys of the file that `--config` names, and of a step in a spec.
+[pipeline.md](pipeline.md) has a config of each step.
+"""
+NAMES: Mapping[type, str] = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+}
+"""Types of values that aren't sections, as the page calls them."""
+PLAIN = {"true or false", "whole number", "number", "text"}
+"""Kinds of values that together are called plain."""
+Row: TypeAlias = tuple[str, str, str, str]
+"""Key, kind, default and meaning of a field."""
 
 
 class SchemaWithoutNull(GenerateJsonSchema):
@@ -60,44 +78,54 @@ def option_schema(axis: str) -> dict[str, Any]:
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    parts = [_HEAD, "## Keys that an option of any axis can have\n", _table(Declarations)]
+    everywhere = table(rows_of(Declarations.model_fields))
+    parts = [_HEAD, "## Keys that an option of any axis can have\n", everywhere]
     for axis, model in OPTION_MODELS.items():
         parts += [f"## {axis}\n", f"{model.__doc__}\n"]
         own = {n: f for n, f in model.model_fields.items() if n not in Declarations.model_fields}
-        parts.append(_rows(_fields(own, "")) if own else "It has no keys of its own.\n")
+        parts.append(table(rows_of(own)) if own else "It has no keys of its own.\n")
     cell = yaml.safe_load((shipped_configs() / "cell.yaml").read_text(encoding="utf-8"))
     parts += ["## Sections of cell.yaml\n"]
     for name, field in Configuration.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section) and name not in OPTION_MODELS:
-            rows = _shipped(_fields(section.model_fields, f"{name}."), cell)
-            parts += [f"### {name}\n", f"{section.__doc__}\n", _rows(rows)]
+            rows = _shipped(rows_of(section.model_fields, f"{name}."), cell)
+            parts += [f"### {name}\n", f"{section.__doc__}\n", table(rows)]
+    parts.append(_STEPS)
+    for name in PipelineSteps.names():
+        (step,) = _sections(PipelineSteps.model_fields[name].annotation)
+        parts += [f"### {name}\n", f"{step.__doc__}\n", table(rows_of(step.model_fields))]
     return "\n".join(parts)
 
 
-def _table(model: type[BaseModel], prefix: str = "") -> str:
-    return _rows(_fields(model.model_fields, prefix))
-
-
-def _rows(rows: Iterator[tuple[str, str, str, str]]) -> str:
-    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+def table(rows: Iterable[Row], name: str = "key") -> str:
+    """Return rows as a table of Markdown, whose first column is called `name`."""
+    lines = [f"| {name} | value | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in rows]
     return "\n".join(lines) + "\n"
 
 
-def _fields(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield key, kind, default and meaning of each field, sections with what they hold."""
+def rows_of(
+    fields: Mapping[str, FieldInfo], prefix: str = "", closed: Mapping[type, str] = NAMES
+) -> Iterator[Row]:
+    """Yield a row for each field, and below it those of the section that it holds.
+
+    Args:
+        fields: of a model.
+        prefix: begins the keys.
+        closed: types that hold nothing that gets a row, each with its name.
+    """
     for name, field in fields.items():
         key = f"{prefix}{name}"
         meaning = (field.description or "").replace("|", "\\|")
-        yield key, _kind(field.annotation, field.metadata), _default(field), meaning
+        yield key, _kind(field.annotation, field.metadata, closed), _default(field), meaning
         for section in _sections(field.annotation):
-            yield from _fields(section.model_fields, f"{key}{_position(field.annotation)}.")
+            if section not in closed:
+                inner = f"{key}{_position(field.annotation)}."
+                yield from rows_of(section.model_fields, inner, closed)
 
 
-def _shipped(
-    rows: Iterator[tuple[str, str, str, str]], cell: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str, str]]:
+def _shipped(rows: Iterable[Row], cell: Mapping[str, Any]) -> Iterator[Row]:
     """Put the values of the shipped cell.yaml in the place of defaults."""
     for key, kind, _, meaning in rows:
         section, _, name = key.partition(".")
@@ -118,20 +146,31 @@ def _sections(annotation: object) -> Iterator[type[BaseModel]]:
         yield from _sections(argument)
 
 
-def _kind(annotation: object, metadata: list[Any]) -> str:
+def _kind(annotation: object, metadata: list[Any], names: Mapping[type, str]) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _kind(arguments[0], metadata)
+        return _kind(arguments[0], metadata, names)
     if origin is Literal:
         return " or ".join(f"`{value}`" if value else "nothing" for value in arguments)
     if origin in (Union, types.UnionType):
-        kinds = [_kind(one, metadata) for one in arguments if one is not types.NoneType]
+        kinds = [_kind(one, metadata, names) for one in arguments if one is not types.NoneType]
+        if set(kinds) >= PLAIN:
+            kinds = ["plain value", *(kind for kind in kinds if kind not in PLAIN)]
         return " or ".join(dict.fromkeys(kinds))
     if origin is tuple:
-        return "list"
-    if isinstance(annotation, type) and annotation in _NAMES:
-        return _NAMES[annotation] + _least(metadata)
+        return f"list of {_several(_kind(arguments[0], [], names))}"
+    if origin is abc.Mapping and (held := _kind(arguments[1], [], names)) in {
+        *PLAIN,
+        "plain value",
+    }:
+        return f"section of {_several(held)}"
+    if isinstance(annotation, type) and annotation in names:
+        return names[annotation] + _least(metadata)
     return "section"
+
+
+def _several(kind: str) -> str:
+    return kind if kind.endswith("`") else f"{kind}s"
 
 
 def _least(metadata: list[Any]) -> str:
@@ -150,6 +189,8 @@ def _default(field: FieldInfo) -> str:
         return "–"
     if isinstance(field.default, bool):
         return f"`{str(field.default).lower()}`"
+    if isinstance(field.default, tuple) and field.default:
+        return f"`[{', '.join(map(str, field.default))}]`"
     return "–" if field.default in (None, "", (), {}) else f"`{field.default}`"
 
 

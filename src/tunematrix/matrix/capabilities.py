@@ -3,7 +3,7 @@
 An axis that an option doesn't mention is unconstrained. In an axis that it mentions, an option
 that isn't listed is a no, so that what nobody has thought of is not run by accident. A backend
 that isn't listed is another matter: the option belongs to other backends, and is no point there.
-What a plug-in adds, nobody else can list, so its own answer counts for both.
+What a project or a plug-in adds, nobody else can list, so its own answer counts for both.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def first_no(
 
 
 def with_answer(declared: Declarations, axis: str, option: str, answer: Answer) -> Declarations:
-    """Return what an option declares, with the answer that a plug-in's option gives in its place.
+    """Return what an option declares, with the answer that an added option gives in its place.
 
     Only where it answers for some options of that axis, and not for this one, which it can't know.
     """

@@ -103,8 +103,9 @@ def read_groups(roots: Sequence[Path], plugins: Sequence[PluginFolder] = ()) -> 
     problems = [problem for root in roots for problem in _read_options(root, axes)]
     problems += [problem for plugin in plugins for problem in _read_plugin(plugin, axes)]
     refuse([*problems, *_entry_problems(entries, axes)])
-    for plugin in plugins:
-        _let_answer(plugin, axes)
+    for option in [option for options in axes.values() for option in options.values()]:
+        if not option.path.is_relative_to(roots[0]):
+            _let_answer(option, axes)
     return Groups(
         roots=tuple(roots),
         axes=axes,
@@ -187,16 +188,13 @@ def _read_plugin(plugin: PluginFolder, axes: Mapping[str, dict[str, Option]]) ->
             yield replace(problem, text=text)
 
 
-def _let_answer(plugin: PluginFolder, axes: Mapping[str, dict[str, Option]]) -> None:
-    """Let a plug-in's options answer for the options that were written without knowing of them."""
-    for option in list(axes[plugin.axis].values()):
-        if option.path.parent != plugin.folder:
-            continue
-        for axis, answers in option.declared.capabilities.items():
-            for name in answers.keys() & axes[axis].keys():
-                other = axes[axis][name]
-                declared = with_answer(other.declared, option.axis, option.name, answers[name])
-                axes[axis][name] = replace(other, declared=declared)
+def _let_answer(option: Option, axes: Mapping[str, dict[str, Option]]) -> None:
+    """Let an option that was added answer for options that were written without knowing of it."""
+    for axis, answers in option.declared.capabilities.items():
+        for name in answers.keys() & axes[axis].keys():
+            other = axes[axis][name]
+            declared = with_answer(other.declared, option.axis, option.name, answers[name])
+            axes[axis][name] = replace(other, declared=declared)
 
 
 def _read_option(

@@ -116,7 +116,8 @@ class Spec(Section):
     test_id: str = Field(
         pattern=r"^[a-z0-9_-]+$",
         max_length=100,
-        description="Unique name; begins the name of each cell: test_id[backend-option-option].",
+        description="Unique name, of a-z, 0-9, _ and -; begins the name of each cell: "
+        "test_id[backend-option-option].",
     )
     description: str = Field("", description="The claim in one sentence; shown in the report.")
     recipe: NonEmpty | None = Field(

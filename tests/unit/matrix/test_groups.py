@@ -9,6 +9,7 @@ import pytest
 
 from tunematrix.configuration import OPTION_MODELS, Declarations
 from tunematrix.errors import BadInput
+from tunematrix.matrix.capabilities import first_no
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import shipped_configs
 
@@ -339,3 +340,19 @@ def test_planning_imports_neither_hydra_nor_an_ml_library() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
+
+
+def test_an_own_option_answers_for_those_that_can_not_know_it(make_root: MakeRoot) -> None:
+    """hqq-int4 lists methods, and can't list this one; where it says nothing, the no stays."""
+    answers = "capabilities: {quantizer: {none: true, hqq-int4: true, bnb-nf4: {reason: slow}}}\n"
+    own = make_root({"method/mine.yaml": f"name: mine\n{METHOD}{answers}"})
+    groups = read_groups([shipped_configs(), own])
+
+    def refusal(quantizer: str) -> str | None:
+        option = groups.axes["quantizer"][quantizer]
+        found = first_no(option.file, option.declared, {**groups.defaults, "method": "mine"})
+        return found.reason if found else None
+
+    assert refusal("hqq-int4") is None
+    assert refusal("bnb-nf4") == "slow"
+    assert refusal("hqq-int8") == "method mine is not declared in quantizer/hqq-int8.yaml"
