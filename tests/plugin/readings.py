@@ -91,6 +91,12 @@ def checkout(folder: Path) -> None:
     having({RESULTS: FIRST.read_text(encoding="utf-8")})(folder)
 
 
+def checkout_with_verified(folder: Path) -> None:
+    """Make one with the records of other machines."""
+    checkout(folder)
+    shutil.copytree(ROOT / "docs/verified", folder / "docs/verified")
+
+
 def checkout_on_a_gpu(folder: Path) -> None:
     """Make one in which `nox -s cuda` has run; the records are those of another environment."""
     checkout(folder)
@@ -146,6 +152,10 @@ READINGS = {
         },
         other_figures=("tunematrix history", "tunematrix history --between 20261125 20261128"),
         other_output=('tunematrix history "lora[cpu-lora-bnb-nf4]"',),
+    ),
+    "docs/report.md": Reading(
+        checkout_with_verified,
+        other_figures=("tunematrix report --html report.html docs/verified/*.jsonl",),
     ),
     "docs/start.md": Reading(checkout),
     TRAINERS: Reading(

@@ -109,8 +109,8 @@ def elsewhere(command: Command) -> Elsewhere | None:
 
 ALL = [command for page in PAGES for command in commands(page)]
 HERE = [command for command in ALL if elsewhere(command) is None]
-PROCESSES = re.compile(r"tunematrix run\b|.*[|>]")
-"""What needs processes of its own; any other verb is called in this one."""
+PROCESSES = re.compile(r"tunematrix run\b|.*[|>*]")
+"""What needs processes of its own, or a shell; any other verb is called in this one."""
 
 Call = Callable[[str], tuple[int, str]]
 """Takes a command; returns its exit code and what it printed."""
