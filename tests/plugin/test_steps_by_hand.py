@@ -63,11 +63,9 @@ ABSENT = "cuda" if sys.platform == "darwin" else "mps"
 """A device that isn't here."""
 WRONG = {
     "no such field": (("dataset.text_field=body",), 4, "dataset.text_field"),
-    "no such file": (("dataset.path=data/finetunes.json",), 4, "did you mean"),
     "no steps": (("training.max_steps=0",), 4, "expected at least 1, got 0"),
     "no device": (("--device", ABSENT), 6, f"{ABSENT} was asked for"),
     "no quantizer": (("training.quantizer=bnb-nf5",), 4, "did you mean bnb-nf4"),
-    "no checkpoint": (("--resume", "latest"), 4, "there is nothing to go on from"),
     "a warm-up too long": (("training.warmup_steps=5",), 1, "warmup_steps=5 is no shorter"),
 }
 
@@ -85,9 +83,7 @@ def test_bad_input(project: Path, name: str) -> None:
 
 
 EXPORTS = {
-    "no such model": (("model.path=out/nothing",), 4, "there is no such folder"),
     "no such quantizer": (("export.quantizer=bnb-nf5",), 4, "did you mean bnb-nf4"),
-    "no export": (("export.quantizer=hqq-int4",), 4, "hqq-int4 can't be exported: transformers"),
     "no such type": (("export.dtype=float8",), 4, "did you mean float32 or bfloat16"),
     "no device": (("--device", "mlx"), 4, "mlx_lm.fuse merges and exports"),
 }
