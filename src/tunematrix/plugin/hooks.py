@@ -14,7 +14,9 @@ import pytest
 from tunematrix.errors import BadInput, ExitCode, TunematrixError, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.plugin import inspected
+from tunematrix.plugin.at_once import AtOnce
 from tunematrix.plugin.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
+from tunematrix.plugin.live import can_be_watched
 from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
 from tunematrix.plugin.portions import BY_DEFAULT, part_of, shard, switch, without_integration
 from tunematrix.plugin.recorder import Recorder, record_of
@@ -58,6 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
     environment = "run the cells of this environment, by default cpu; without a path: of all specs"
     option("--environment", metavar="NAME", help=environment)
+    live = "show cells in a matrix that fills in where somebody watches, elsewhere line by line"
+    option("--live", action="store_true", help=live)
     many: dict[str, Any] = {"action": "append", "default": []}
     required = "fail if something that this environment needs is missing"
     option("--require", **many, metavar="NAME", help=required)
@@ -130,10 +134,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{marker}: set by a spec")
     if records:
         config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
+        config.pluginmanager.register(AtOnce(config), "tunematrix-at-once")
         asked = take_over_workers(suite)
         if takes_the_loop(suite):
+            suite.is_watched = config.getoption("tunematrix_live") and can_be_watched(config)
             loop = SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))
             config.pluginmanager.register(loop, "tunematrix-loop")
+        if config.getoption("tunematrix_live") and not suite.is_watched:
+            # A line for each cell, where neither silence nor more is asked for.
+            config.option.verbose = config.option.verbose or 1
         if not config.getoption("xmlpath", default=None):
             config.option.xmlpath = str(suite.context.folder / "junit.xml")
 
@@ -255,8 +264,11 @@ def pytest_report_teststatus(
     category, letter, word = WORDS[record.outcome]
     if record.outcome == "unavailable" and report.failed:
         category, letter = "failed", "F"
+    suite = config.stash[KEY]
+    if suite.is_drawn:
+        return category, "", ""  # the matrix shows it
     # Not in pytest's short summary, where tools look for `FAILED node - reason`.
-    figures = "" if config.stash[KEY].is_ending else terminal.figures(record)
+    figures = "" if suite.is_ending else terminal.figures(record)
     return category, letter, f"{word} {figures}".rstrip()
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 import pytest
 
 from tunematrix.plugin.items import CellItem, RelationItem, SpecItem
+from tunematrix.plugin.live import LiveView
 from tunematrix.plugin.schedule import Job, Progress, Schedule, measures_alone, recorded_seconds
 from tunematrix.plugin.suite import Suite
 from tunematrix.results.record import Record
@@ -64,14 +65,16 @@ class SideBySide:
         for thread in threads:
             thread.start()
         try:
-            for number in range(1, len(jobs) + 1):
-                job = self._next_ended(ended, threads)
-                progress.end(job)
-                following = after if number == len(jobs) else None
-                jobs[job].ihook.pytest_runtest_protocol(item=jobs[job], nextitem=following)
-                if (line := progress.line()) and self.suite.config.get_verbosity() >= 0:
-                    self.suite.say(line)
-                _stop_where_asked(session)
+            with LiveView(self.suite, jobs, progress) as view:
+                for number in range(1, len(jobs) + 1):
+                    job = self._next_ended(ended, threads, view)
+                    progress.end(job)
+                    following = after if number == len(jobs) else None
+                    jobs[job].ihook.pytest_runtest_protocol(item=jobs[job], nextitem=following)
+                    view.end(job)
+                    if (line := progress.line()) and self._says_lines:
+                        self.suite.say(line)
+                    _stop_where_asked(session)
         except BaseException:
             schedule.stop()
             self._keep_unreported(session, jobs, ended)
@@ -82,12 +85,18 @@ class SideBySide:
                 thread.join()
             self.suite.say_what_waits()
 
+    @property
+    def _says_lines(self) -> bool:
+        """Whether a line tells how far the run has come: where nothing else does, nor is silent."""
+        return not self.suite.is_drawn and self.suite.config.get_verbosity() >= 0
+
     def _next_ended(
-        self, ended: queue.SimpleQueue[Job], threads: Sequence[threading.Thread]
+        self, ended: queue.SimpleQueue[Job], threads: Sequence[threading.Thread], view: LiveView
     ) -> Job:
         """Wait for a job to end, saying what its thread had to say."""
         while True:
             self.suite.say_what_waits()
+            view.draw()
             # Looked at before the queue, so that the last job of a thread isn't missed.
             is_worked_on = any(thread.is_alive() for thread in threads)
             try:
@@ -115,12 +124,12 @@ def _work(schedule: Schedule, items: Mapping[Job, SpecItem], ended: queue.Simple
     """Run one job after another, as long as there are any."""
     while (job := schedule.take()) is not None:
         item, outcome = items[job], Future[Record]()
-        started = time.monotonic()
+        job.started = time.monotonic()
         try:
             outcome.set_result(item.make_record())
         except BaseException as error:  # noqa: BLE001 - pytest reports it from the main thread
             outcome.set_exception(error)
-        job.seconds = item.seconds = time.monotonic() - started
+        job.seconds = item.seconds = time.monotonic() - job.started
         item.carried = outcome
         schedule.give_back(job)
         ended.put(job)
