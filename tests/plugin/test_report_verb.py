@@ -93,7 +93,7 @@ def test_pages_that_take_no_table(
     if content is not None:
         (project.root / name).write_bytes(content)
     file = recorded(project, "plain", "passed")
-    code, text = verb(project, "report", "-e", "plain", file, "--markdown", name)
+    code, text = verb(project, "report", "-e", "plain", file, "--readme", name)
     assert (code, message in text) == (4, True)
 
 

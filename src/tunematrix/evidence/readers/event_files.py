@@ -70,7 +70,7 @@ def _intact(content: bytes, length: int) -> bool:
     if len(content) != length + 4:
         return False
     (stored,) = struct.unpack("<I", content[length:])
-    return bool(stored == _masked_checksum(content[:length]))
+    return bool(stored == masked_checksum(content[:length]))
 
 
 @cache
@@ -83,7 +83,7 @@ def _table() -> tuple[int, ...]:
     return tuple(entry(value) for value in range(256))
 
 
-def _masked_checksum(content: bytes) -> int:
+def masked_checksum(content: bytes) -> int:
     """Return the CRC-32C of a record as TensorFlow stores it, rotated and shifted."""
     table, checksum = _table(), 0xFFFFFFFF
     for byte in content:
