@@ -14,16 +14,13 @@ import pytest
 from tunematrix.errors import BadInput, ExitCode, TunematrixError, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.plugin import inspected
-from tunematrix.plugin.at_once import AtOnce
 from tunematrix.plugin.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
-from tunematrix.plugin.live import can_be_watched
-from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
+from tunematrix.plugin.parts import register_parts
 from tunematrix.plugin.portions import BY_DEFAULT, part_of, shard, switch, without_integration
-from tunematrix.plugin.recorder import Recorder, record_of
-from tunematrix.plugin.schedule import cells_at_once
+from tunematrix.plugin.recorder import record_of
 from tunematrix.plugin.suite import KEY, Suite
 from tunematrix.project import FOLDERS, SHIPPED, spec_name
-from tunematrix.report import terminal
+from tunematrix.report import junit, terminal
 from tunematrix.results.record import Outcome
 from tunematrix.workflow.cells import get_ready
 
@@ -110,7 +107,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the suite, and name the JUnit file before pytest's own plugin looks for it."""
+    """Make the suite, before pytest's own plugins look at options that it sets."""
     suite = config.stash[KEY] = Suite(config)
     arguments = suite.arguments
     arguments.take_the_specs()
@@ -133,18 +130,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in markers:
         config.addinivalue_line("markers", f"{marker}: set by a spec")
     if records:
-        config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
-        config.pluginmanager.register(AtOnce(config), "tunematrix-at-once")
-        asked = take_over_workers(suite)
-        if takes_the_loop(suite):
-            suite.is_watched = config.getoption("tunematrix_live") and can_be_watched(config)
-            loop = SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))
-            config.pluginmanager.register(loop, "tunematrix-loop")
-        if config.getoption("tunematrix_live") and not suite.is_watched:
-            # A line for each cell, where neither silence nor more is asked for.
-            config.option.verbose = config.option.verbose or 1
-        if not config.getoption("xmlpath", default=None):
-            config.option.xmlpath = str(suite.context.folder / "junit.xml")
+        register_parts(suite)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -240,6 +226,9 @@ def pytest_runtest_makereport(
     if item.carried is not None:
         report.duration = item.seconds
     vars(report)["tunematrix"] = record.to_json()
+    # The item's, for the report of its teardown, which is the one that JUnit's plugin reads.
+    item.user_properties += junit.of_cell(record)
+    report.user_properties = [*item.user_properties]
     if report.passed and record.outcome != "passed":
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 1, record.reason)

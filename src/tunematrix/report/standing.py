@@ -84,12 +84,7 @@ def _rows(standing: Standing) -> Rows:
     places = in_order(states)
     several = len({place.backend for place in places}) > 1
     names = [
-        [
-            one_line(word)
-            for word in (one.backend if several else "", one.recipe, one.method)
-            if word
-        ]
-        for one in places
+        [one_line(word) for word in (place[:3] if several else place[1:3])] for place in places
     ]
     widths = [max(map(len, column)) for column in zip(*names, strict=True)]
     rows: dict[str, dict[str, State]] = {}

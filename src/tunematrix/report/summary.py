@@ -11,8 +11,18 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from tunematrix.report.again import run_again
-from tunematrix.report.rows import BAD, SEVERITY, SYMBOLS, Place, Run, Square, counts, matrix
-from tunematrix.report.rows import reasons, runs
+from tunematrix.report.rows import (
+    BAD,
+    SEVERITY,
+    SYMBOLS,
+    Place,
+    Run,
+    Square,
+    counts,
+    matrix,
+    reasons,
+    runs,
+)
 from tunematrix.report.terminal import failure
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Outcome, Record
