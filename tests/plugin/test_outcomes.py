@@ -99,16 +99,18 @@ def test_the_record_has_the_whole_reason(ran: tuple[Project, Run], name: str) ->
 
 
 def test_the_report_has_all_that_is_needed(ran: tuple[Project, Run]) -> None:
-    """Check, measured value, bound, cause, evidence and the command that repeats it."""
+    """Check, measured value, bound, cause, end of stderr, evidence, the command that repeats it."""
     project, run = ran
     evidence = project.record["refuse[plain-plain]"]["run_dir"]
-    report = run.text.partition("_ refuse[plain-plain] _")[2].splitlines()[1:5]
+    report = run.text.partition("_ refuse[plain-plain] _")[2].splitlines()[1:12]
     assert report[:3] == [
         "exit: measured exit code 1, bound exit code 0, at the end",
         "  because  ValueError while in train: integers take no gradient",
-        f"evidence:  {evidence}",
+        "stderr:",
     ]
-    assert report[3].startswith("run again: ")
+    last = report.index("  ValueError: integers take no gradient")
+    assert report[last + 1] == f"evidence:  {evidence}"
+    assert report[last + 2].startswith("run again: ")
     assert (project.root / evidence / "stderr.log").is_file()
 
 
@@ -180,3 +182,14 @@ def test_the_run_ends_with_one_screen(ran: tuple[Project, Run]) -> None:
     assert f" run -e plain 'specs/{first.partition('[')[0]}.yaml::{first}'" in ending
     assert "cells: ! 2 errors   ✗ 7 failed   ? 1 unavailable   ✓ 3 passed\n" in ending
     assert lines[-1] == "more: tunematrix report -e plain"
+
+
+def test_a_failure_is_told_as_it_comes_and_once(ran: tuple[Project, Run]) -> None:
+    """Nothing of it is kept for the end but a line of the summary, and the screen below that."""
+    project, run = ran
+    before, _, after = run.text.partition("short test summary info")
+    assert "= FAILURES =" not in run.text and "= ERRORS =" not in run.text
+    for name, record in project.record.items():
+        if record["outcome"] in ("failed", "error"):
+            assert before.count(f"_ {name} _") == 1
+            assert f"_ {name} _" not in after

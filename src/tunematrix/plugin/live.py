@@ -83,7 +83,7 @@ class LiveView:
             self._region.leave()
         else:
             self._region.erase()
-        self._reporter._tw._file = self._region.above._file
+        self._reporter._tw._file = self._region.above.file
         self._reporter.showfspath = None
         self.suite.is_drawn = False
 

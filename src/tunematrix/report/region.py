@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-UP, CLEAR_BELOW = "\x1b[{}A", "\r\x1b[J"
-"""Move the cursor up by so many lines; clear from there to the end of the screen."""
+UP = "\x1b[{}A\r"
+CLEAR_LINE, CLEAR_REST, CLEAR_BELOW = "\x1b[2K", "\x1b[K", "\x1b[J"
+"""Clear the cursor's line; what is right of it there; and that with all lines below."""
 USUAL_SIZE = os.terminal_size((80, 24))
 
 
@@ -48,40 +49,55 @@ class Region:
         Args:
             lines: with their colours. widths: of each, in columns, without its colours.
         """
-        text = "".join(f"{line}\n" for line in lines)
+        # Each line takes the place of an old one: what is cleared first would flicker.
+        text = "".join(f"{line}{CLEAR_REST}\n" for line in lines) + CLEAR_BELOW
         if self._drawn and text == self._last:
             return
-        self._file.write(self._erasing() + text)
+        begun = "" if self._drawn or self.above.at_line_start else "\n"
+        self._file.write(begun + self._to_the_top() + text)
         self._file.flush()
         self._drawn, self._last = tuple(widths), text
 
     def erase(self) -> None:
-        """Take the lines away."""
-        self._file.write(self._erasing())
+        """Take the lines away.
+
+        Each by itself: a screen that is cleared from its top, tmux keeps among what scrolled past.
+        """
+        up = self._to_the_top()
+        self._file.write(up + f"{CLEAR_LINE}\n" * self._height + up)
         self._drawn = ()
 
     def leave(self) -> None:
         """Let the lines stand, and what is printed from now on stand below them."""
         self._drawn = ()
 
-    def _erasing(self) -> str:
-        """Return what takes the lines away; a terminal that was made narrower has folded them."""
+    @property
+    def _height(self) -> int:
+        """How many lines are drawn; a terminal that was made narrower has folded them."""
         columns = self.size.columns
-        height = sum(max(1, -(-width // columns)) for width in self._drawn)
-        return UP.format(height) + CLEAR_BELOW if height else ""
+        return sum(max(1, -(-width // columns)) for width in self._drawn)
+
+    def _to_the_top(self) -> str:
+        return UP.format(self._height) if self._drawn else ""
 
 
 class Above:
-    """A terminal's file whose every line comes above a region."""
+    """A terminal's file whose every line comes above a region.
+
+    Attributes:
+        file: the terminal's own; at_line_start: whether nothing stands before the cursor.
+    """
 
     def __init__(self, file: TextIO, region: Region) -> None:
-        self._file = file
+        self.file = file
+        self.at_line_start = True
         self._region = region
 
     def write(self, text: str) -> int:
         """Write a text, once the region is out of its way."""
         self._region.erase()
-        return self._file.write(text)
+        self.at_line_start = text.endswith("\n") if text else self.at_line_start
+        return self.file.write(text)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+        return getattr(self.file, name)

@@ -105,6 +105,7 @@ def _matrix(rows: Rows, width: int, room: int) -> list[Text]:
     lines = [
         Text(GAP.join([" " * margin, *(head[n].ljust(widths[c]) for c, head in columns.items())]))
         for n in range(HEADS)
+        if any(head[n] for head in columns.values())
     ]
     kept = _kept(rows, room - HEADS)
     for name in kept:
