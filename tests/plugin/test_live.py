@@ -102,7 +102,7 @@ def test_a_narrow_terminal_and_the_first_failure(project: Project) -> None:
     """The matrix is left out where it doesn't fit; with -x, it ends and is taken away."""
     project.spec("a", "refuse", "markers: [smoke]\n")
     project.spec("b", "hang")
-    ended = run(project, "-x", width=20)
+    ended = run(project, "-x", width=18)
     assert ended.code == 1
     drawn = [picture for picture in ended.pictures if SUMMARY.search(picture)]
     assert drawn and not any(re.search("^(refuse|hang) ", one, re.MULTILINE) for one in drawn)
@@ -112,7 +112,7 @@ def test_a_narrow_terminal_and_the_first_failure(project: Project) -> None:
 def test_where_nobody_watches(project: Project) -> None:
     """There is a line for each cell, as in a file, and the failure's report below its own."""
     project.spec("a", "refuse", "markers: [smoke]\n")
-    project.spec("b", "succeed")
+    project.spec("b", "succeed", "markers: [memory]\n")
     ended = run(project, CI="true")
     assert ended.code == 1
     assert not any(SUMMARY.search(picture) for picture in ended.pictures)

@@ -30,12 +30,14 @@ from tunematrix.results.record import Outcome, Record
 LONGEST = 65_536
 """Characters that GitHub takes as a comment. Written out, they are less than the 1 MiB that it
 takes as the summary of a step."""
-LEAST = 2_000
+LEAST = 8_000
 """Characters that a section is worth: of more runs than there is room for, the rest is named."""
 EXPLAINED: tuple[Outcome, ...] = ("unavailable", "known_failure", "unsupported")
 LEGEND = ", ".join(f"{SYMBOLS[outcome]} {outcome.replace('_', ' ')}" for outcome in SEVERITY)
 LONGEST_NAME = 200
 """Characters of what stands in a line; a command in a block of code is never cut."""
+LONGEST_REPORT = 3_000
+"""Characters of what is said of one failure."""
 _TICKS = re.compile(r"`+")
 _NO_WORD = re.compile(r"[^A-Za-z0-9 -]")
 
@@ -98,18 +100,27 @@ def _head(run: Run) -> str:
 def _failures(failed: Sequence[Record], room: int, environment: str) -> list[str]:
     """Return the first failures that there is room for, and how many more there are."""
     texts: list[str] = []
+    command = code(f"tunematrix report -e {environment}")
     for number, record in enumerate(failed):
-        report = failure(record, run_again(record))
-        text = f"\n**{SYMBOLS[record.outcome]}** {code(record.cell_id)}\n\n{fenced(report)}\n"
-        more = (
-            f"\n{len(failed) - number} more failed: {code(f'tunematrix report -e {environment}')}\n"
+        text = (
+            f"\n**{SYMBOLS[record.outcome]}** {code(record.cell_id)}\n\n{fenced(_report(record))}\n"
         )
+        more = f"\n{len(failed) - number} more failed: {command}\n"
         last = number == len(failed) - 1
         if len(text) + (0 if last else len(more)) > room:
             return [*texts, more] if len(more) <= room else texts
         texts.append(text)
         room -= len(text)
     return texts
+
+
+def _report(record: Record) -> str:
+    """Return what a terminal shows of a failure; of a very long one the command stays, too."""
+    again = run_again(record)
+    report = failure(record, again)
+    if len(report) <= LONGEST_REPORT:
+        return report
+    return f"{report[:LONGEST_REPORT]} …\nrun again: {again}"
 
 
 def _tail(run: Run) -> Iterator[str]:
@@ -119,7 +130,7 @@ def _tail(run: Run) -> Iterator[str]:
         yield f"\n{_table(squares)}\n\n{LEGEND}\n"
     versions = "\n".join(f"{one_line(name)}=={one_line(v)}" for name, v in run.versions.items())
     if versions:
-        yield _folded(f"{len(run.versions)} versions", fenced(versions))
+        yield _folded("versions", fenced(versions))
     for outcome in EXPLAINED:
         whys = reasons(run.records, [outcome])
         if whys:

@@ -29,7 +29,7 @@ def event_file(log: LogFile) -> LogContent | None:
     """Read the scalars of a TensorBoard event file; the first record says that it is one."""
     if b"brain.Event:" not in log.head[:64]:
         return None
-    scalars, whole = _scalars(log)
+    scalars, whole = scalars_of(log)
     names = recognise({tag: None for _, tag, _ in scalars})
     loss = names.losses[0] if names.losses else ""
     by_step: dict[int, dict[str, float]] = defaultdict(dict)
@@ -47,7 +47,7 @@ def _step(step: int, values: dict[str, float], names: Names, loss: str) -> Logge
     return LoggedStep(step, number(values.get(loss)), norm, rate)
 
 
-def _scalars(log: LogFile) -> tuple[list[Scalar], bool]:
+def scalars_of(log: LogFile) -> tuple[list[Scalar], bool]:
     """Return the scalars up to the first torn or damaged record, and whether there was none."""
     scalars: list[Scalar] = []
     with open_regular(log.path) as file:
