@@ -82,7 +82,7 @@ def test_ctrl_c(project: Project) -> None:
     """The matrix goes away, the records are kept, and the terminal is as it was."""
     project.spec("a", "succeed", "markers: [smoke]\n")
     project.spec("b", "hang")
-    pressed = []
+    pressed: list[bool] = []
 
     def press(picture: str) -> bytes:
         if pressed or "▸ b[" not in picture or "1 passed" not in picture:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self, TextIO, cast
+from typing import Any, Self, TextIO, cast
 
 import pytest
 
@@ -55,7 +55,7 @@ class LiveView:
         self.suite = suite
         self._jobs = jobs
         self._progress = progress
-        self._reporter = suite.config.pluginmanager.get_plugin("terminalreporter")
+        self._reporter: Any = suite.config.pluginmanager.get_plugin("terminalreporter")
         self._region: Region | None = None
         self._outcomes: dict[str, Outcome] = {}
         self._places: dict[str, Place] = {}

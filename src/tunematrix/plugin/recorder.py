@@ -142,8 +142,9 @@ class Recorder:
     def _describe(self) -> None:
         """Say in the JUnit file where all of this ran, before pytest writes it."""
         xml = self.suite.config.stash.get(xml_key, None)
-        for name, value in junit.of_suite(self.records) if xml and self.records else ():
-            xml.add_global_property(name, value)
+        if xml is not None and self.records:
+            for name, value in junit.of_suite(self.records):
+                xml.add_global_property(name, value)
 
     def _compared(self, locked: Path) -> str:
         """Say what differs from the locked environment; old records there break nothing here."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from rich.text import Text
 
@@ -28,8 +28,9 @@ NAMED_AT_MOST = 4
 KEPT_FREE = 4
 """Lines of the screen that what has scrolled past keeps."""
 HEADS = 2
-"""Lines of the names of quantizers: `hqq-int4` takes two."""
-GAP = "  "
+"""Lines of the names of quantizers: `hqq` stands above `int4`."""
+GAP = 2
+"""Columns of the terminal between two of the matrix."""
 
 Rows: TypeAlias = Mapping[str, Mapping[str, State]]
 """Name of a row to quantizer to the state of the square."""
@@ -57,6 +58,22 @@ class Standing:
         """Return what a cell has come to, or that it is under way, or waits."""
         waits: State = "running" if cell_id in self.running else "waiting"
         return self.outcomes.get(cell_id, waits)
+
+
+class Column(NamedTuple):
+    """A column of the matrix.
+
+    Attributes:
+        quantizer: whose it is.
+        family: its library, unless a column of the same stands before it.
+        option: the rest of its name.
+        width: in columns of the terminal.
+    """
+
+    quantizer: str
+    family: str
+    option: str
+    width: int
 
 
 def screen(standing: Standing, width: int, height: int) -> tuple[Text, ...]:
@@ -89,33 +106,60 @@ def _rows(standing: Standing) -> Rows:
     widths = [max(map(len, column)) for column in zip(*names, strict=True)]
     rows: dict[str, dict[str, State]] = {}
     for place, words in zip(places, names, strict=True):
-        name = GAP.join(word.ljust(width) for word, width in zip(words, widths, strict=True))
+        padded = [word.ljust(width) for word, width in zip(words, widths, strict=True)]
+        name = (" " * GAP).join(padded)
         rows.setdefault(name, {})[place.quantizer] = min(states[place], key=RANKS.index)
     return rows
 
 
 def _matrix(rows: Rows, width: int, room: int) -> list[Text]:
     """Return the lines of the matrix; none where it doesn't fit into the terminal's width."""
-    columns = {column: _head(column) for row in rows.values() for column in row}
-    widths = {column: max(map(len, head)) for column, head in columns.items()}
+    columns = _columns(dict.fromkeys(column for row in rows.values() for column in row))
     margin = max(map(len, rows), default=0)
-    across = margin + sum(len(GAP) + one for one in widths.values())
-    if not rows or room <= HEADS + 1 or across >= width:
+    if not rows or room <= HEADS + 1 or margin + sum(GAP + one.width for one in columns) >= width:
         return []
-    lines = [
-        Text(GAP.join([" " * margin, *(head[n].ljust(widths[c]) for c, head in columns.items())]))
-        for n in range(HEADS)
-        if any(head[n] for head in columns.values())
-    ]
     kept = _kept(rows, room - HEADS)
+    heads = [
+        _line("", margin, [(one.family, one.width) for one in columns]),
+        _line("", margin, [(one.option, one.width) for one in columns]),
+    ]
+    lines = [Text(head.plain, "dim") for head in heads if head.plain.strip()]
     for name in kept:
-        line = Text(name.ljust(margin))
-        for column in columns:
-            sign, colour = SIGNS[rows[name][column]] if column in rows[name] else (" ", "")
-            line.append(GAP).append(sign, colour).append(" " * (widths[column] - 1))
-        lines.append(line)
+        squares = [(rows[name].get(one.quantizer), one.width) for one in columns]
+        lines.append(_line(name, margin, [(_sign(state), space) for state, space in squares]))
     left = len(rows) - len(kept)
     return [*lines, Text(f"and {left} rows more", "dim")] if left else lines
+
+
+def _line(name: str, margin: int, parts: Sequence[tuple[str | Text, int]]) -> Text:
+    """Return a line of the matrix: its name, then each part in its column."""
+    line, place = Text(name), margin
+    for part, width in parts:
+        place += GAP
+        line.append(" " * (place - line.cell_len if part else 0)).append(part)
+        place += width
+    return line
+
+
+def _columns(quantizers: Iterable[str]) -> list[Column]:
+    """Return the columns; those of one library side by side, with its name above the first."""
+    families: dict[str, list[tuple[str, str]]] = {}
+    for quantizer in quantizers:
+        family, _, option = one_line(quantizer).partition("-")
+        families.setdefault(family, []).append((quantizer, option))
+    columns = []
+    for family, members in families.items():
+        widths = [max(1, len(option)) for _, option in members]
+        across = sum(widths) + GAP * (len(members) - 1)
+        widths[-1] += max(0, len(family) - across)
+        heads = [family, *[""] * (len(members) - 1)]
+        for (quantizer, option), head, width in zip(members, heads, widths, strict=True):
+            columns.append(Column(quantizer, head, option, width))
+    return columns
+
+
+def _sign(state: State | None) -> Text:
+    return Text() if state is None else Text(*SIGNS[state])
 
 
 def _kept(rows: Rows, room: int) -> Sequence[str]:
@@ -125,12 +169,6 @@ def _kept(rows: Rows, room: int) -> Sequence[str]:
     rank = {name: min(map(RANKS.index, row.values())) for name, row in rows.items()}
     chosen = sorted(rows, key=rank.__getitem__)[: room - 1]
     return tuple(name for name in rows if name in chosen)
-
-
-def _head(quantizer: str) -> tuple[str, ...]:
-    """Return the name of a column in two short lines."""
-    first, _, second = one_line(quantizer).partition("-")
-    return first, second
 
 
 def _under_way(running: Mapping[str, float], most: int) -> list[Text]:
@@ -149,8 +187,9 @@ def _under_way(running: Mapping[str, float], most: int) -> list[Text]:
 
 def _summary(standing: Standing) -> Text:
     """Return one line: how many have ended, the time left, and the outcomes so far."""
-    ended = [outcome for outcome in standing.outcomes.values() if outcome != "unsupported"]
+    each = list(standing.outcomes.values())
+    # What is unsupported isn't run, and stands there from the start.
+    counts = {one: each.count(one) for one in SEVERITY if one in each and one != "unsupported"}
     left = f", {standing.left} left" if standing.left else ""
-    counts = {outcome: ended.count(outcome) for outcome in SEVERITY if outcome in ended}
-    text = Text(f"{len(ended)} of {standing.total} done{left}")
+    text = Text(f"{sum(counts.values())} of {standing.total} done{left}")
     return text.append("   " if counts else "").append_text(in_figures(counts))

@@ -12,15 +12,18 @@ from tunematrix.errors import MachineProblem
 from tunematrix.report.writing import write_whole
 
 
+def write_often(path: Path, page: bytes) -> None:
+    """Write a file again and again."""
+    for _ in range(20):
+        write_whole(path, page)
+
+
 def test_two_at_once(tmp_path: Path) -> None:
     """Whenever it is read, a file is the one or the other, and no draft stays."""
     path = tmp_path / "new" / "page.md"
     pages = [bytes([letter]) * 200_000 for letter in b"ab"]
     write_whole(path, pages[0])
-    threads = [
-        threading.Thread(target=lambda page=page: [write_whole(path, page) for _ in range(20)])
-        for page in pages
-    ]
+    threads = [threading.Thread(target=write_often, args=(path, page)) for page in pages]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
