@@ -113,7 +113,7 @@ class LiveView:
             if job.started is not None and job.id not in self._outcomes
         }
         seconds = self._progress.seconds_left()
-        left = duration(seconds) if seconds else ""
+        left = duration(seconds) if seconds >= 1 else ""
         return Standing(self._places, self._outcomes, running, len(self._jobs), left)
 
     def _planned_places(self) -> dict[str, Place]:

@@ -59,12 +59,13 @@ class Region:
         self._drawn, self._last = tuple(widths), text
 
     def erase(self) -> None:
-        """Take the lines away.
+        """Take the lines away, and what was typed below them.
 
         Each by itself: a screen that is cleared from its top, tmux keeps among what scrolled past.
         """
-        up = self._to_the_top()
-        self._file.write(up + f"{CLEAR_LINE}\n" * self._height + up)
+        if self._drawn:
+            up = self._to_the_top()
+            self._file.write(up + f"{CLEAR_LINE}\n" * self._height + CLEAR_BELOW + up)
         self._drawn = ()
 
     def leave(self) -> None:

@@ -188,8 +188,8 @@ def _under_way(running: Mapping[str, float], most: int) -> list[Text]:
 def _summary(standing: Standing) -> Text:
     """Return one line: how many have ended, the time left, and the outcomes so far."""
     each = list(standing.outcomes.values())
-    # What is unsupported isn't run, and stands there from the start.
-    counts = {one: each.count(one) for one in SEVERITY if one in each and one != "unsupported"}
+    counts: dict[Outcome, int] = {one: each.count(one) for one in SEVERITY if one in each}
+    counts.pop("unsupported", None)
     left = f", {standing.left} left" if standing.left else ""
     text = Text(f"{sum(counts.values())} of {standing.total} done{left}")
     return text.append("   " if counts else "").append_text(in_figures(counts))
