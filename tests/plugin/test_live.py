@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project
 
 LIVE = [sys.executable, "-m", "pytest", "--environment=plain", "--live"]
-SUMMARY = re.compile(r"^\d+ of \d+ done", re.MULTILINE)
+SUMMARY = re.compile(r"^(\d+ of \d+ done|getting ready)", re.MULTILINE)
 
 
 def run(

@@ -43,9 +43,10 @@ def can_be_watched(config: pytest.Config) -> bool:
 
 
 class LiveView:
-    """What somebody who watches a run sees of it; as a context, for as long as cells run.
+    """How far a run is, for somebody who watches it; as a context, for as long as cells run.
 
-    While it is drawn, pytest's own line for each item isn't: it would say the same.
+    While it is drawn, pytest's own line for each item isn't: it would say the same. Where nobody
+    watches, a line says how far it is, now and then.
 
     Args:
         suite: the run's; jobs: all of it, with their items; progress: how far it has come.
@@ -61,7 +62,7 @@ class LiveView:
         self._places: dict[str, Place] = {}
 
     def __enter__(self) -> Self:
-        if self.suite.is_watched:
+        if self.suite.is_watched and self._reporter is not None:
             self._places = self._planned_places()
             self._region = Region(self._reporter._tw._file)
             self._reporter._tw._file = cast(TextIO, self._region.above)
@@ -88,10 +89,14 @@ class LiveView:
         self.suite.is_drawn = False
 
     def end(self, job: Job) -> None:
-        """Take note of what a job has come to, once it is reported."""
+        """Take note of what a job has come to, and show it; or tell now and then how far it is."""
+        self._progress.end(job)
         record = self._jobs[job].record
         self._outcomes[job.id] = "error" if record is None else record.outcome
         self.draw()
+        line = self._progress.line()
+        if line and self._region is None and self.suite.config.get_verbosity() >= 0:
+            self.suite.say(line)
 
     def draw(self) -> None:
         """Show how the run stands; nothing where nobody watches."""

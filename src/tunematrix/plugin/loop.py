@@ -41,54 +41,52 @@ class SideBySide:
         if not jobs or session.testsfailed:
             return None
         others = [item for item in session.items if not isinstance(item, SpecItem)]
-        self._run(session, jobs, others[0] if others else None)
+        with LiveView(self.suite, jobs, Progress(jobs, self.at_once)) as view:
+            self._start_the_server(jobs)
+            self._run(session, jobs, view, others[0] if others else None)
         for number, item in enumerate(others, 1):
             following = others[number] if number < len(others) else None
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             _stop_where_asked(session)
         return True
 
-    def _run(
-        self, session: pytest.Session, jobs: Mapping[Job, SpecItem], after: pytest.Item | None
-    ) -> None:
-        """Run jobs in threads; report each as it ends. Ends what is under way when stopped."""
-        schedule, progress = Schedule(jobs), Progress(jobs, self.at_once)
-        ended = queue.SimpleQueue[Job]()
+    def _start_the_server(self, jobs: Mapping[Job, SpecItem]) -> None:
+        """Start the fork server, before there are threads."""
         context = self.suite.context
         cells = (item.cell for item in jobs.values() if isinstance(item, CellItem))
         sharing = (cell for cell in cells if not context.runs_command(cell))
-        # Starts the fork server, before there are threads.
         if cell := next((cell for cell in sharing if context.obstacle(cell) is None), None):
             get_ready(cell, context)
+
+    def _run(
+        self,
+        session: pytest.Session,
+        jobs: Mapping[Job, SpecItem],
+        view: LiveView,
+        after: pytest.Item | None,
+    ) -> None:
+        """Run jobs in threads; report each as it ends. Ends what is under way when stopped."""
+        schedule, ended = Schedule(jobs), queue.SimpleQueue[Job]()
         work = (schedule, jobs, ended)
         threads = [threading.Thread(target=_work, args=work) for _ in range(self.at_once)]
         for thread in threads:
             thread.start()
         try:
-            with LiveView(self.suite, jobs, progress) as view:
-                for number in range(1, len(jobs) + 1):
-                    job = self._next_ended(ended, threads, view)
-                    progress.end(job)
-                    following = after if number == len(jobs) else None
-                    jobs[job].ihook.pytest_runtest_protocol(item=jobs[job], nextitem=following)
-                    view.end(job)
-                    if (line := progress.line()) and self._says_lines:
-                        self.suite.say(line)
-                    _stop_where_asked(session)
+            for number in range(1, len(jobs) + 1):
+                job = self._next_ended(ended, threads, view)
+                following = after if number == len(jobs) else None
+                jobs[job].ihook.pytest_runtest_protocol(item=jobs[job], nextitem=following)
+                view.end(job)
+                _stop_where_asked(session)
         except BaseException:
             schedule.stop()
             self._keep_unreported(session, jobs, ended)
-            context.interrupt()
+            self.suite.context.interrupt()
             raise
         finally:
             for thread in threads:
                 thread.join()
             self.suite.say_what_waits()
-
-    @property
-    def _says_lines(self) -> bool:
-        """Whether a line tells how far the run has come: where nothing else does, nor is silent."""
-        return not self.suite.is_drawn and self.suite.config.get_verbosity() >= 0
 
     def _next_ended(
         self, ended: queue.SimpleQueue[Job], threads: Sequence[threading.Thread], view: LiveView

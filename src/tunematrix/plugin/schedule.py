@@ -169,6 +169,8 @@ class Progress:
         beside = alone = 0.0
         for job in self._left:
             seconds = usual if job.expected is None else job.expected * pace
+            if job.started is not None:
+                seconds = max(0.0, seconds - (time.monotonic() - job.started))
             if job.alone:
                 alone += seconds
             else:

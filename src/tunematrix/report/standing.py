@@ -176,7 +176,7 @@ def _under_way(running: Mapping[str, float], most: int) -> list[Text]:
     longest = sorted(running, key=running.__getitem__, reverse=True)
     sign, colour = SIGNS["running"]
     lines = [
-        Text.assemble((f"{sign} ", colour), f"{one_line(name)}  {running[name]:.0f} s")
+        Text.assemble((f"{sign} ", colour), f"{one_line(name)}  {int(running[name])} s")
         for name in longest[: max(1, most)]
     ]
     left = len(longest) - len(lines)
@@ -191,5 +191,7 @@ def _summary(standing: Standing) -> Text:
     counts: dict[Outcome, int] = {one: each.count(one) for one in SEVERITY if one in each}
     counts.pop("unsupported", None)
     left = f", {standing.left} left" if standing.left else ""
+    if not (counts or standing.running):
+        return Text(f"getting ready; {standing.total} to run{left}")
     text = Text(f"{sum(counts.values())} of {standing.total} done{left}")
     return text.append("   " if counts else "").append_text(in_figures(counts))

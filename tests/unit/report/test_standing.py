@@ -86,6 +86,13 @@ def test_any_terminal(cpu: Standing, width: int, height: int) -> None:
     assert len(lines) <= max(2, height - 4)
 
 
+def test_before_the_first_cell() -> None:
+    """Libraries are imported then, which takes its time."""
+    assert shown(Standing({"a": SQUARE}, {}, {}, 1, "about 9 s"))[-1] == (
+        "getting ready; 1 to run, about 9 s left"
+    )
+
+
 def test_a_low_terminal_keeps_what_is_under_way(cpu: Standing) -> None:
     """Rows that are done go first, and it is said how many are missing."""
     done = [name for name, place in cpu.places.items() if place.method != "dora"]
