@@ -118,12 +118,14 @@ def watched(
     modes = termios.tcgetattr(its)
     environment = {**variables, "TERM": variables.get("TERM", "xterm-256color")}
     process = subprocess.Popen(
-        ["setsid", "--ctty", "--wait", *command],
+        command,
         cwd=folder,
         env=environment,
         stdin=its,
         stdout=its,
         stderr=its,
+        start_new_session=True,
+        preexec_fn=_take_the_terminal,
     )
     screen, pictures = Screen(width), list[str]()
     for part in _parts(own, process):
@@ -135,6 +137,11 @@ def watched(
     os.close(own)
     os.close(its)
     return Watched(process.wait(timeout=60), pictures, kept)
+
+
+def _take_the_terminal() -> None:
+    """Make the terminal that of the session, so that its Ctrl-C interrupts."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _parts(terminal: int, process: subprocess.Popen[bytes]) -> Iterator[str]:

@@ -57,6 +57,7 @@ class Region:
         self._file.write(begun + self._to_the_top() + text)
         self._file.flush()
         self._drawn, self._last = tuple(widths), text
+        self.above.at_line_start = True
 
     def erase(self) -> None:
         """Take the lines away, and what was typed below them.

@@ -7,7 +7,6 @@ whatever is foreign stands in code.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from tunematrix.report.again import run_again
@@ -58,7 +57,7 @@ def as_summary(records: Sequence[Record], longest: int = LONGEST) -> str:
 
 def code(text: str) -> str:
     """Return a text as code in a line of Markdown, whatever is in it."""
-    shown = textwrap.shorten(one_line(text), LONGEST_NAME, placeholder=" …") or "–"
+    shown = _short(text) or "–"
     ticks = "`" * (1 + max(map(len, _TICKS.findall(shown)), default=0))
     # A space at either end belongs to the ticks, where both have one.
     pad = " " if shown.startswith("`") or shown.endswith("`") else ""
@@ -73,9 +72,14 @@ def fenced(text: str) -> str:
 
 def in_table(text: str) -> str:
     """Return a text as code in a cell of a table, where a bar would end it even in code."""
-    shown = textwrap.shorten(one_line(text), LONGEST_NAME, placeholder=" …")
+    shown = _short(text)
     escaped = _NO_WORD.sub(lambda match: f"&#{ord(match[0])};", shown)
     return f"<code>{escaped}</code>" if escaped != shown else code(text)
+
+
+def _short(text: str) -> str:
+    shown = one_line(text)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}…"
 
 
 def _section(run: Run, room: int) -> str:
@@ -90,11 +94,20 @@ def _section(run: Run, room: int) -> str:
 def _head(run: Run) -> str:
     host = ", ".join(filter(None, (run.hardware, run.system)))
     when = " ".join(filter(None, (run.date, run.time)))
-    lines = [f"## {'✗' if counts(run.records).keys() & set(BAD) else '✓'} {code(run.environment)}"]
-    lines += ["", f"cells: {_in_words(run.cells)}"]
+    lines = [f"## {_sign(run)} {code(run.environment)}", "", f"cells: {_in_words(run.cells)}"]
     lines += [f"<br>relations: {_in_words(run.relations)}"] if run.relations else []
     lines += [f"<br>run {code(run.id)}, {when}" if when else f"<br>run {code(run.id)}"]
     return "\n".join([*lines, f"<br>{code(host)}", ""])
+
+
+def _sign(run: Run) -> str:
+    """Return what a reader sees first: that something failed, was missing, or all is as it should.
+
+    What was missing fails a run only where the environment requires it, which records don't say.
+    """
+    found = counts(run.records)
+    signs = (SYMBOLS[one] for one in ("failed", "unavailable") if one in found)
+    return SYMBOLS["failed"] if "error" in found else next(signs, SYMBOLS["passed"])
 
 
 def _failures(failed: Sequence[Record], room: int, environment: str) -> list[str]:
