@@ -137,7 +137,7 @@ def docs(session: nox.Session) -> None:
     """
     build(session, "-e", ".", "furo", "myst-parser", "sphinx", lock=DEV)
     files = sorted(str(file) for file in ROOT.glob("docs/verified/*.jsonl"))
-    session.run("tunematrix", "report", *files, "--markdown=README.md")
+    session.run("tunematrix", "report", *files, "--readme=README.md")
     session.run("python", "-m", "tunematrix.report.checks_page", "docs/checks.md")
     session.run("python", "-m", "tunematrix.report.specs_page", "docs/specs.md")
     session.run("python", "-m", "tunematrix.configuration.reference", "docs/configuration.md")

@@ -52,7 +52,7 @@ PYTEST = (
     "--override-ini=testpaths=",
     "-p",
     "no:hydra_pytest",
-    "-v",
+    "--live",
 )
 
 

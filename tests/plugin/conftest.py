@@ -203,7 +203,8 @@ class Project:
 
 
 def _case(case: ElementTree.Element) -> str:
-    found: Mapping[str, str] = {child.tag: child.attrib.get("type", "") for child in case}
+    children = [child for child in case if child.tag != "properties"]
+    found: Mapping[str, str] = {child.tag: child.attrib.get("type", "") for child in children}
     return " ".join(part for entry in found.items() for part in entry if part) or "passed"
 
 

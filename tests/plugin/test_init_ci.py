@@ -164,8 +164,9 @@ def test_the_report_of_several_machines(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     text = summary.read_text(encoding="utf-8")
-    assert text.startswith("```text\n")
-    assert re.findall(r"^(\w+) +run ", text, re.MULTILINE) == ["cpu", "mlx"]
+    assert re.findall(r"^## ✓ `(\w+)`$", text, re.MULTILINE) == ["cpu", "mlx"]
+    assert text == (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert re.findall(r"^(\w+) +run ", ended.stdout, re.MULTILINE) == ["cpu", "mlx"]
 
 
 def _python() -> dict[str, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tunematrix.report.text import printable
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project, Run
@@ -16,6 +19,7 @@ ENDINGS = {
     "chatter": ("passed", "passed"),
     "allocate": ("passed", "passed"),
     "crash": ("failed", "failure"),
+    "curse": ("failed", "failure"),
     "hang": ("failed", "failure"),
     "leave_a_child": ("failed", "failure"),
     "leave_early": ("failed", "failure"),
@@ -24,6 +28,7 @@ ENDINGS = {
 }
 FIRST_REASONS = {
     "crash": "exit: a crash in native code; the threads' stacks are in stderr.log",
+    "curse": r"exit: ValueError: \x1b[2J\x00 ]]></failure>",
     "hang": "exit: ran past its 1 s; stderr.log has every thread's stack",
     "leave_a_child": "left_behind: still running after the cell (ended now): sleep 600",
     "leave_early": "exit: it ended before the recipe's end, so it tested nothing",
@@ -78,6 +83,28 @@ def test_junit_has_every_cell(ran: tuple[Project, Run]) -> None:
     }
 
 
+def test_junit_has_the_figures(ran: tuple[Project, Run]) -> None:
+    """Of each cell in its properties, and once what all have in common; nothing else is new."""
+    project, run = ran
+    (suite,) = ElementTree.parse(project.root / ".tunematrix/plain/junit.xml").getroot()
+    common = suite.find("properties")
+    assert common is not None
+    names = {one.attrib["name"]: one.attrib["value"] for one in common}
+    assert names["environment"] == "plain" and names["version.tunematrix"]
+    for case in suite.iter("testcase"):
+        # As Jenkins' schema has them, but for the properties, which its reader takes as well.
+        assert case.attrib.keys() == {"classname", "name", "time"}
+        assert [child.tag for child in case][:1] == ["properties"]
+        assert {child.tag for child in case[1:]} <= {"failure", "skipped"}
+        own = {one.attrib["name"]: one.attrib["value"] for one in case[0]}
+        record = project.record[case.attrib["name"]]
+        assert own["outcome"] == record["outcome"]
+        assert own["axis.quantizer"] == "plain"
+        for name, figure in record["metrics"].items():
+            assert float(own[f"metric.{name}"]) == figure
+    assert "\x1b" not in run.text and "\x00" not in run.text
+
+
 @pytest.mark.parametrize("name", FIRST_REASONS)
 def test_the_short_summary_has_node_and_reason(ran: tuple[Project, Run], name: str) -> None:
     """One line for each cell: what to run again, and what failed first."""
@@ -92,23 +119,25 @@ def test_the_short_summary_has_node_and_reason(ran: tuple[Project, Run], name: s
 def test_the_record_has_the_whole_reason(ran: tuple[Project, Run], name: str) -> None:
     """And the check that failed, with what was measured and the bound."""
     record = ran[0].record[f"{name}[plain-plain]"]
-    assert record["reason"].startswith(FIRST_REASONS[name])
+    assert printable(record["reason"]).startswith(FIRST_REASONS[name])
     failed = [check for check in record["checks"] if check["outcome"] == "failed"]
     assert [check["name"] for check in failed] == [FIRST_REASONS[name].partition(":")[0]]
     assert failed[0]["bound"]
 
 
 def test_the_report_has_all_that_is_needed(ran: tuple[Project, Run]) -> None:
-    """Check, measured value, bound, cause, evidence and the command that repeats it."""
+    """Check, measured value, bound, cause, end of stderr, evidence, the command that repeats it."""
     project, run = ran
     evidence = project.record["refuse[plain-plain]"]["run_dir"]
-    report = run.text.partition("_ refuse[plain-plain] _")[2].splitlines()[1:5]
+    report = run.text.partition("_ refuse[plain-plain] _")[2].splitlines()[1:12]
     assert report[:3] == [
         "exit: measured exit code 1, bound exit code 0, at the end",
         "  because  ValueError while in train: integers take no gradient",
-        f"evidence:  {evidence}",
+        "stderr:",
     ]
-    assert report[3].startswith("run again: ")
+    last = report.index("  ValueError: integers take no gradient")
+    assert report[last + 1] == f"evidence:  {evidence}"
+    assert report[last + 2].startswith("run again: ")
     assert (project.root / evidence / "stderr.log").is_file()
 
 
@@ -178,5 +207,16 @@ def test_the_run_ends_with_one_screen(ran: tuple[Project, Run]) -> None:
     (reason, *_) = project.record[first]["reason"].splitlines()
     assert f"✗ {first}\n  {reason}\n" in ending
     assert f" run -e plain 'specs/{first.partition('[')[0]}.yaml::{first}'" in ending
-    assert "cells: ! 2 errors   ✗ 7 failed   ? 1 unavailable   ✓ 3 passed\n" in ending
+    assert "cells: ! 2 errors   ✗ 8 failed   ? 1 unavailable   ✓ 3 passed\n" in ending
     assert lines[-1] == "more: tunematrix report -e plain"
+
+
+def test_a_failure_is_told_as_it_comes_and_once(ran: tuple[Project, Run]) -> None:
+    """Nothing of it is kept for the end but a line of the summary, and the screen below that."""
+    project, run = ran
+    before, _, after = run.text.partition("short test summary info")
+    assert "= FAILURES =" not in run.text and "= ERRORS =" not in run.text
+    for name, record in project.record.items():
+        if record["outcome"] in ("failed", "error"):
+            assert before.count(f"_ {name} _") == 1
+            assert f"_ {name} _" not in after

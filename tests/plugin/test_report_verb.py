@@ -93,8 +93,21 @@ def test_pages_that_take_no_table(
     if content is not None:
         (project.root / name).write_bytes(content)
     file = recorded(project, "plain", "passed")
-    code, text = verb(project, "report", "-e", "plain", file, "--markdown", name)
+    code, text = verb(project, "report", "-e", "plain", file, "--readme", name)
     assert (code, message in text) == (4, True)
+
+
+def test_markdown_and_tensorboard(project: Project, verb: Verb) -> None:
+    """A page to a file or to the standard output, and a folder of event files."""
+    recorded(project, "plain", "failed", "passed")
+    code, text = verb(project, "report", "-e", "plain", "--markdown", "new/page.md")
+    assert (code, text) == (0, "")
+    page = (project.root / "new/page.md").read_text(encoding="utf-8")
+    assert page.startswith("## ✗ `plain`\n\ncells: ✗ 1 failed, ✓ 1 passed\n")
+    assert verb(project, "report", "-e", "plain", "--markdown", "-") == (0, page)
+    code, text = verb(project, "report", "-e", "plain", "--tensorboard", "tb")
+    assert (code, text) == (0, "0 runs are in tb\n")
+    assert verb(project, "report", "-e", "plain", "--markdown", "conf")[0] == 6
 
 
 def test_files_that_are_no_records(project: Project, verb: Verb) -> None:

@@ -50,6 +50,13 @@ def refuse(config: Config, events: EventLog, output_dir: Path) -> None:
         raise ValueError("integers take no gradient")
 
 
+def curse(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Raises what no terminal, no XML and no page should take as it is."""
+    text = "\x1b[2J\x00 ]]></failure> \ud800 ```</code> @octocat | <img src=x>"
+    print(text.encode("utf-8", "replace").decode(), file=sys.stderr)
+    raise ValueError(text)
+
+
 def lean_on_wobble(config: Config, events: EventLog, output_dir: Path) -> None:
     """Does what the release of a library makes it do."""
     wobble = importlib.import_module("wobble")

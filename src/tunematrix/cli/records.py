@@ -15,7 +15,9 @@ from tunematrix.paths import shipped_configs, shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
 from tunematrix.report.rows import runs
-from tunematrix.report.writing import STANDARD_OUTPUT
+from tunematrix.report.summary import as_summary
+from tunematrix.report.tensorboard import write_runs
+from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
 from tunematrix.results.tolerances import tabulate_all, write_tolerances
@@ -49,6 +51,16 @@ def report(
     markdown: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE", help="Write a page for a pull request or a CI run; -: standard output."
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write TensorBoard's event files, a run per cell."),
+    ] = None,
+    readme: Annotated[
+        Path | None,
+        typer.Option(
             metavar="FILE", help="Write the README's table 'Where this has run' into FILE."
         ),
     ] = None,
@@ -71,8 +83,8 @@ def report(
     Example: tunematrix report -e cpu --all
     """
     names: Sequence[str | None] = environment or [None]
-    if markdown is not None and not files:
-        message = "--markdown needs files of records, such as docs/verified/*.jsonl"
+    if readme is not None and not files:
+        message = "--readme needs files of records, such as docs/verified/*.jsonl"
         raise BadInput(message)
     if html is not None:
         _write_page(html, files or (), names)
@@ -82,8 +94,12 @@ def report(
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
     elif markdown is not None:
+        write_whole(markdown, as_summary(records).encode())
+    elif tensorboard is not None:
+        print(f"{write_runs(records, tensorboard)} runs are in {tensorboard}")
+    elif readme is not None:
         described = read_project(Path.cwd(), names[0]).described
-        _write_table(markdown, verified.as_markdown(described, runs(records)))
+        _write_table(readme, verified.as_markdown(described, runs(records)))
     elif as_json:
         print(json.dumps([record.to_json() for record in records], indent=2))
     else:
@@ -174,4 +190,4 @@ def _write_table(page: Path, table: str) -> None:
         text = page.read_text(encoding="utf-8")
         page.write_text(verified.placed(table, text), encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--markdown {page}: {error}; give a page that can be written") from error
+        raise BadInput(f"--readme {page}: {error}; give a page that can be written") from error

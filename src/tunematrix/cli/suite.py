@@ -121,7 +121,7 @@ def run(
     project = read_project(Path.cwd(), environment)
     overrides = [a for a in context.args if "=" in a and not a.startswith("-") and "::" not in a]
     others = [argument for argument in context.args if argument not in overrides]
-    arguments = ["-v", f"--environment={project.environment.name}", place(project), *others]
+    arguments = ["--live", f"--environment={project.environment.name}", place(project), *others]
     arguments += [f"--axis={one}" for one in axis or ()]
     arguments += [f"-k={words}"] if words else []
     arguments += [f"-m={markers}"] if markers else []

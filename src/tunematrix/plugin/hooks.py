@@ -15,13 +15,12 @@ from tunematrix.errors import BadInput, ExitCode, TunematrixError, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.plugin import inspected
 from tunematrix.plugin.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
-from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
+from tunematrix.plugin.parts import register_parts
 from tunematrix.plugin.portions import BY_DEFAULT, part_of, shard, switch, without_integration
-from tunematrix.plugin.recorder import Recorder, record_of
-from tunematrix.plugin.schedule import cells_at_once
+from tunematrix.plugin.recorder import record_of
 from tunematrix.plugin.suite import KEY, Suite
 from tunematrix.project import FOLDERS, SHIPPED, spec_name
-from tunematrix.report import terminal
+from tunematrix.report import junit, terminal
 from tunematrix.results.record import Outcome
 from tunematrix.workflow.cells import get_ready
 
@@ -58,6 +57,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
     environment = "run the cells of this environment, by default cpu; without a path: of all specs"
     option("--environment", metavar="NAME", help=environment)
+    live = "show cells in a matrix that fills in where somebody watches, elsewhere line by line"
+    option("--live", action="store_true", help=live)
     many: dict[str, Any] = {"action": "append", "default": []}
     required = "fail if something that this environment needs is missing"
     option("--require", **many, metavar="NAME", help=required)
@@ -106,7 +107,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the suite, and name the JUnit file before pytest's own plugin looks for it."""
+    """Make the suite, before pytest's own plugins look at options that it sets."""
     suite = config.stash[KEY] = Suite(config)
     arguments = suite.arguments
     arguments.take_the_specs()
@@ -129,13 +130,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in markers:
         config.addinivalue_line("markers", f"{marker}: set by a spec")
     if records:
-        config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
-        asked = take_over_workers(suite)
-        if takes_the_loop(suite):
-            loop = SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))
-            config.pluginmanager.register(loop, "tunematrix-loop")
-        if not config.getoption("xmlpath", default=None):
-            config.option.xmlpath = str(suite.context.folder / "junit.xml")
+        register_parts(suite)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -231,6 +226,9 @@ def pytest_runtest_makereport(
     if item.carried is not None:
         report.duration = item.seconds
     vars(report)["tunematrix"] = record.to_json()
+    # The item's, for the report of its teardown, which is the one that JUnit's plugin reads.
+    item.user_properties += junit.of_cell(record)
+    report.user_properties = [*item.user_properties]
     if report.passed and record.outcome != "passed":
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 1, record.reason)
@@ -255,8 +253,11 @@ def pytest_report_teststatus(
     category, letter, word = WORDS[record.outcome]
     if record.outcome == "unavailable" and report.failed:
         category, letter = "failed", "F"
+    suite = config.stash[KEY]
+    if suite.is_drawn:
+        return category, "", ""  # the matrix shows it
     # Not in pytest's short summary, where tools look for `FAILED node - reason`.
-    figures = "" if config.stash[KEY].is_ending else terminal.figures(record)
+    figures = "" if suite.is_ending else terminal.figures(record)
     return category, letter, f"{word} {figures}".rstrip()
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 import pytest
 
 from tunematrix.plugin.items import CellItem, RelationItem, SpecItem
+from tunematrix.plugin.live import LiveView
 from tunematrix.plugin.schedule import Job, Progress, Schedule, measures_alone, recorded_seconds
 from tunematrix.plugin.suite import Suite
 from tunematrix.results.record import Record
@@ -40,42 +41,47 @@ class SideBySide:
         if not jobs or session.testsfailed:
             return None
         others = [item for item in session.items if not isinstance(item, SpecItem)]
-        self._run(session, jobs, others[0] if others else None)
+        with LiveView(self.suite, jobs, Progress(jobs, self.at_once)) as view:
+            self._start_the_server(jobs)
+            self._run(session, jobs, view, others[0] if others else None)
         for number, item in enumerate(others, 1):
             following = others[number] if number < len(others) else None
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             _stop_where_asked(session)
         return True
 
-    def _run(
-        self, session: pytest.Session, jobs: Mapping[Job, SpecItem], after: pytest.Item | None
-    ) -> None:
-        """Run jobs in threads; report each as it ends. Ends what is under way when stopped."""
-        schedule, progress = Schedule(jobs), Progress(jobs, self.at_once)
-        ended = queue.SimpleQueue[Job]()
+    def _start_the_server(self, jobs: Mapping[Job, SpecItem]) -> None:
+        """Start the fork server, before there are threads."""
         context = self.suite.context
         cells = (item.cell for item in jobs.values() if isinstance(item, CellItem))
         sharing = (cell for cell in cells if not context.runs_command(cell))
-        # Starts the fork server, before there are threads.
         if cell := next((cell for cell in sharing if context.obstacle(cell) is None), None):
             get_ready(cell, context)
+
+    def _run(
+        self,
+        session: pytest.Session,
+        jobs: Mapping[Job, SpecItem],
+        view: LiveView,
+        after: pytest.Item | None,
+    ) -> None:
+        """Run jobs in threads; report each as it ends. Ends what is under way when stopped."""
+        schedule, ended = Schedule(jobs), queue.SimpleQueue[Job]()
         work = (schedule, jobs, ended)
         threads = [threading.Thread(target=_work, args=work) for _ in range(self.at_once)]
         for thread in threads:
             thread.start()
         try:
             for number in range(1, len(jobs) + 1):
-                job = self._next_ended(ended, threads)
-                progress.end(job)
+                job = self._next_ended(ended, threads, view)
                 following = after if number == len(jobs) else None
                 jobs[job].ihook.pytest_runtest_protocol(item=jobs[job], nextitem=following)
-                if (line := progress.line()) and self.suite.config.get_verbosity() >= 0:
-                    self.suite.say(line)
+                view.end(job)
                 _stop_where_asked(session)
         except BaseException:
             schedule.stop()
             self._keep_unreported(session, jobs, ended)
-            context.interrupt()
+            self.suite.context.interrupt()
             raise
         finally:
             for thread in threads:
@@ -83,11 +89,12 @@ class SideBySide:
             self.suite.say_what_waits()
 
     def _next_ended(
-        self, ended: queue.SimpleQueue[Job], threads: Sequence[threading.Thread]
+        self, ended: queue.SimpleQueue[Job], threads: Sequence[threading.Thread], view: LiveView
     ) -> Job:
         """Wait for a job to end, saying what its thread had to say."""
         while True:
             self.suite.say_what_waits()
+            view.draw()
             # Looked at before the queue, so that the last job of a thread isn't missed.
             is_worked_on = any(thread.is_alive() for thread in threads)
             try:
@@ -115,12 +122,12 @@ def _work(schedule: Schedule, items: Mapping[Job, SpecItem], ended: queue.Simple
     """Run one job after another, as long as there are any."""
     while (job := schedule.take()) is not None:
         item, outcome = items[job], Future[Record]()
-        started = time.monotonic()
+        job.started = time.monotonic()
         try:
             outcome.set_result(item.make_record())
         except BaseException as error:  # noqa: BLE001 - pytest reports it from the main thread
             outcome.set_exception(error)
-        job.seconds = item.seconds = time.monotonic() - started
+        job.seconds = item.seconds = time.monotonic() - job.started
         item.carried = outcome
         schedule.give_back(job)
         ended.put(job)

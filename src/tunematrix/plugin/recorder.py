@@ -7,11 +7,12 @@ from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
 from tunematrix.paths import shown, state
 from tunematrix.plugin.suite import Suite
-from tunematrix.report import ending, terminal
+from tunematrix.report import ending, junit, terminal
 from tunematrix.report.changes import compared
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
@@ -77,6 +78,7 @@ class Recorder:
         """Append the record of a cell that no report will come of."""
         self._append(record)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Record the exclusions of this run; a run in which nothing was tested is no success."""
         ran = {record.spec for record in self.records}
@@ -86,6 +88,7 @@ class Recorder:
             # What -k and -m left out altogether has no say in this run.
             if record.spec in ran:
                 self._append(record)
+        self._describe()
         self._clear(name for record in self.records for name in record.arms or (record.cell_id,))
         if self.problem:
             session.exitstatus = ExitCode.MACHINE
@@ -135,6 +138,13 @@ class Recorder:
                     self.awaited.update(arm.cell.id for arm in arms)
             if related.id in collected:
                 self.awaited.update(arm.cell.id for arm in related.arms)
+
+    def _describe(self) -> None:
+        """Say in the JUnit file where all of this ran, before pytest writes it."""
+        xml = self.suite.config.stash.get(xml_key, None)
+        if xml is not None and self.records:
+            for name, value in junit.of_suite(self.records):
+                xml.add_global_property(name, value)
 
     def _compared(self, locked: Path) -> str:
         """Say what differs from the locked environment; old records there break nothing here."""

@@ -69,7 +69,7 @@ class Job:
         alone: whether nothing may run beside it; smoke: whether it is of the fastest tier.
         related: whether it is a relation, or a cell that one compares.
         expected: seconds that it took when it was recorded last; None where that isn't known.
-        seconds: what it took this time.
+        seconds: what it took this time; started: when, by the monotonic clock; None: not yet.
     """
 
     id: str
@@ -79,6 +79,7 @@ class Job:
     related: bool = False
     expected: float | None = None
     seconds: float = 0.0
+    started: float | None = None
 
     @property
     def rank(self) -> tuple[bool, bool, bool, float]:
@@ -168,6 +169,8 @@ class Progress:
         beside = alone = 0.0
         for job in self._left:
             seconds = usual if job.expected is None else job.expected * pace
+            if job.started is not None:
+                seconds = max(0.0, seconds - (time.monotonic() - job.started))
             if job.alone:
                 alone += seconds
             else:

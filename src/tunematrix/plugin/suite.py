@@ -57,6 +57,9 @@ class Suite:
         self.left_out = 0
         # Whether all items have been reported, and pytest writes its summaries.
         self.is_ending = False
+        # Whether somebody watches the run on a terminal, and whether it is being drawn there.
+        self.is_watched = False
+        self.is_drawn = False
         self._said = queue.SimpleQueue[str]()
 
     @cached_property

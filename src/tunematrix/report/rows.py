@@ -157,12 +157,27 @@ def matrix(records: Iterable[Record]) -> dict[Place, Square]:
     cells: dict[Place, list[Record]] = {}
     for record in records:
         if not record.arms:
-            cells.setdefault(_place(record), []).append(record)
-    columns = [list(dict.fromkeys(column)) for column in zip(*cells, strict=True)]
+            cells.setdefault(place_of(record.backend, record.axes), []).append(record)
+    return {place: _square(cells[place]) for place in in_order(cells)}
+
+
+def place_of(backend: str, axes: Mapping[str, Option]) -> Place:
+    """Return where a cell with these axes stands."""
+
+    def option(axis: str) -> str:
+        return shown_option(axes.get(axis, ABSENT))
+
+    return Place(backend, option("recipe"), option("method"), option("quantizer"))
+
+
+def in_order(places: Iterable[Place]) -> tuple[Place, ...]:
+    """Return each place once; the options of each axis are in the order of first appearance."""
+    each = tuple(dict.fromkeys(places))
+    columns = [list(dict.fromkeys(column)) for column in zip(*each, strict=True)]
     ordered = sorted(
-        cells, key=lambda place: [c.index(o) for c, o in zip(columns, place, strict=True)]
+        each, key=lambda place: [c.index(o) for c, o in zip(columns, place, strict=True)]
     )
-    return {place: _square(cells[place]) for place in ordered}
+    return tuple(ordered)
 
 
 def counts(records: Iterable[Record]) -> dict[Outcome, int]:
@@ -208,14 +223,6 @@ def _run(group: Sequence[Record]) -> Run:
         versions=source.versions,
         records=tuple(group),
     )
-
-
-def _place(record: Record) -> Place:
-    def option(axis: str) -> str:
-        named: Option = record.axes.get(axis, ABSENT)
-        return shown_option(named)
-
-    return Place(record.backend, option("recipe"), option("method"), option("quantizer"))
 
 
 def _agreement(record: Record) -> Agreement:

@@ -44,6 +44,8 @@ ON_REQUEST: tuple[Outcome, ...] = ("known_failure", "unsupported")
 DIGITS = 3
 """Significant digits of a figure that people read; records keep all of them."""
 EXACT_DIGITS = 8
+STDERR_LINES = 6
+"""Lines of what a cell printed as errors, shown with its failure; its record keeps more."""
 LEGEND = (
     "cells by outcome, worst first; gap: smallest share of the entropy gap closed; longest: the "
     "longest cell; memory: largest growth of a process"
@@ -73,13 +75,19 @@ def figures(record: Record) -> str:
 
 
 def failure(record: Record, again: str) -> str:
-    """Say what was measured, the bound, the likely cause, where it lies and how to repeat it."""
+    """Say what was measured, the bound, the likely cause and how to repeat it, in some lines.
+
+    Between them stand the last lines that the cell printed as errors, and where all of them are.
+    """
     failed = record.failed_checks
     is_said_below = failed and record.reason == reason(failed)
     lines = [] if is_said_below else [printable(record.reason)]
     for check in failed:
         lines.append(_held_against_bound(check))
         lines.append(f"  because  {indented(check.message, '           ')}")
+    if record.stderr:
+        last = "\n".join(record.stderr.splitlines()[-STDERR_LINES:])
+        lines.append(f"stderr:\n  {indented(last, '  ')}")
     if record.arms:
         lines.append(f"arms:      {one_line(', '.join(dict.fromkeys(record.arms)))}")
     if record.run_dir:

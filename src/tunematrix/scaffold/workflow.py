@@ -86,13 +86,13 @@ jobs:
         run: |
           find records -name results.jsonl | sort | xargs cat > results.jsonl
           tunematrix report results.jsonl | tee report.txt
-          printf '```text\\n%s\\n```\\n' "$(cat report.txt)" >> "$GITHUB_STEP_SUMMARY"
+          tunematrix report results.jsonl --markdown - | tee report.md >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@v4
         with:
           name: report
           path: |
             results.jsonl
-            report.txt
+            report.*
 """
 
 _CHANGE = """\

@@ -10,7 +10,7 @@ from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Related
 from tunematrix.project import spec_name
 from tunematrix.results.planned import planned_fields
-from tunematrix.results.record import Record, machine
+from tunematrix.results.record import Option, Record, machine
 from tunematrix.workflow.context import RunContext
 
 
@@ -29,14 +29,17 @@ def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Recor
     )
 
 
-def _planned(point: Cell | Related, context: RunContext) -> dict[str, Any]:
-    """Return what follows from the plan; options that nothing takes notice of would mislead."""
-    fields = planned_fields(point)
+def telling_axes(point: Cell | Related, context: RunContext) -> dict[str, Option]:
+    """Return its axes without those that nothing takes notice of, which would mislead."""
     cells = [arm.cell for arm in point.arms] if isinstance(point, Related) else [point]
     recipes = {cell.axes["recipe"] for cell in cells}
     telling = frozenset[str]().union(*map(context.groups.with_effect, recipes))
-    axes = {axis: option for axis, option in fields["axes"].items() if axis in telling}
-    return {**fields, "axes": axes}
+    return {axis: option for axis, option in point.axes.items() if axis in telling}
+
+
+def _planned(point: Cell | Related, context: RunContext) -> dict[str, Any]:
+    """Return what follows from the plan."""
+    return {**planned_fields(point), "axes": telling_axes(point, context)}
 
 
 def unjudged(cell: Cell | Related, context: RunContext, reason: str) -> Record:

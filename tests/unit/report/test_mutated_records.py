@@ -15,7 +15,10 @@ from tunematrix.report.ending import ending
 from tunematrix.report.html.gathering import gather
 from tunematrix.report.html.page import page_of, rendered
 from tunematrix.report.html.sources import lines_of
+from tunematrix.report.junit import of_cell, of_suite
 from tunematrix.report.rows import runs
+from tunematrix.report.summary import as_summary
+from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.terminal import failure, figures, render, report
 from tunematrix.report.verified import as_markdown
 from tunematrix.results.store import Store, keep
@@ -59,7 +62,10 @@ def shown_or_refused(file: Path) -> str:
     texts = [render(report(records, whole=whole), 80, colour=True) for whole in (True, False)]
     texts.append(render(ending(records, records, {}, 80), 80, colour=False))
     texts += [failure(record, "again") + figures(record) for record in records]
-    texts.append(as_markdown({"cpu": ""}, runs(records)))
+    texts += [as_markdown({"cpu": ""}, runs(records)), as_summary(records)]
+    texts += [text for record in records for pair in of_cell(record) for text in pair]
+    texts += [text for pair in (of_suite(records) if records else ()) for text in pair]
+    write_runs(records, file.parent / "tensorboard")
     for text in texts:
         assert "\x1b[2J" not in text
         assert text.encode()

@@ -29,7 +29,7 @@ def event_file(log: LogFile) -> LogContent | None:
     """Read the scalars of a TensorBoard event file; the first record says that it is one."""
     if b"brain.Event:" not in log.head[:64]:
         return None
-    scalars, whole = _scalars(log)
+    scalars, whole = scalars_of(log)
     names = recognise({tag: None for _, tag, _ in scalars})
     loss = names.losses[0] if names.losses else ""
     by_step: dict[int, dict[str, float]] = defaultdict(dict)
@@ -47,7 +47,7 @@ def _step(step: int, values: dict[str, float], names: Names, loss: str) -> Logge
     return LoggedStep(step, number(values.get(loss)), norm, rate)
 
 
-def _scalars(log: LogFile) -> tuple[list[Scalar], bool]:
+def scalars_of(log: LogFile) -> tuple[list[Scalar], bool]:
     """Return the scalars up to the first torn or damaged record, and whether there was none."""
     scalars: list[Scalar] = []
     with open_regular(log.path) as file:
@@ -70,7 +70,7 @@ def _intact(content: bytes, length: int) -> bool:
     if len(content) != length + 4:
         return False
     (stored,) = struct.unpack("<I", content[length:])
-    return bool(stored == _masked_checksum(content[:length]))
+    return bool(stored == masked_checksum(content[:length]))
 
 
 @cache
@@ -83,7 +83,7 @@ def _table() -> tuple[int, ...]:
     return tuple(entry(value) for value in range(256))
 
 
-def _masked_checksum(content: bytes) -> int:
+def masked_checksum(content: bytes) -> int:
     """Return the CRC-32C of a record as TensorFlow stores it, rotated and shifted."""
     table, checksum = _table(), 0xFFFFFFFF
     for byte in content:

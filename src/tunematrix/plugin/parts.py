@@ -1,0 +1,28 @@
+"""The plugins that a run with specs needs: what records it, what shows it, what runs its cells."""
+
+from __future__ import annotations
+
+from tunematrix.plugin.at_once import AtOnce
+from tunematrix.plugin.live import can_be_watched
+from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
+from tunematrix.plugin.recorder import Recorder
+from tunematrix.plugin.schedule import cells_at_once
+from tunematrix.plugin.suite import Suite
+
+
+def register_parts(suite: Suite) -> None:
+    """Register them, and name the JUnit file before pytest's own plugin looks for it."""
+    config = suite.config
+    config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
+    config.pluginmanager.register(AtOnce(config), "tunematrix-at-once")
+    asked = take_over_workers(suite)
+    live: bool = config.getoption("tunematrix_live")
+    if takes_the_loop(suite):
+        suite.is_watched = live and can_be_watched(config)
+        loop = SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))
+        config.pluginmanager.register(loop, "tunematrix-loop")
+    if live and not suite.is_watched:
+        # A line for each cell, where neither silence nor more is asked for.
+        config.option.verbose = config.option.verbose or 1
+    if not config.getoption("xmlpath", default=None):
+        config.option.xmlpath = str(suite.context.folder / "junit.xml")
