@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import shipped_configs, shown, state
@@ -20,7 +21,6 @@ from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run
-from tunematrix.results.tolerances import tabulate_all, write_tolerances
 
 
 @app.command(cls=Verb)
