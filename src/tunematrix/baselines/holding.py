@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from tunematrix.baselines.figures import check_of
-from tunematrix.baselines.kept import Baselines
-from tunematrix.baselines.model import Band
+from tunematrix.baselines.kept import AppliedBand, Baselines
 from tunematrix.checks.bound import Between
 from tunematrix.checks.verdict import Verdict
 from tunematrix.results.outcome import reason
@@ -22,7 +21,7 @@ def band_of(record: Record, baselines: Baselines) -> Mapping[str, tuple[float, f
     found = baselines.find(record)
     if isinstance(found, str):
         return {}
-    return {metric: (band.low, band.high) for metric, band in found.bands.items()}
+    return {metric: (one.low, one.high) for metric, one in found.items()}
 
 
 def against(record: Record, baselines: Baselines) -> Record:
@@ -34,7 +33,7 @@ def against(record: Record, baselines: Baselines) -> Record:
     if isinstance(found, str):
         return record
     outcome: Literal["failed", "warned"] = "failed" if baselines.strict else "warned"
-    verdicts = [_verdict(metric, band, record, outcome) for metric, band in found.bands.items()]
+    verdicts = [_verdict(metric, one, record, outcome) for metric, one in found.items()]
     record = replace(record, checks=(*record.checks, *verdicts))
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     return replace(record, outcome="failed", reason=reason(failed)) if failed else record
@@ -57,24 +56,33 @@ def _is_honest(record: Record) -> bool:
 
 
 def _verdict(
-    metric: str, band: Band, record: Record, outcome: Literal["failed", "warned"]
+    metric: str, one: AppliedBand, record: Record, outcome: Literal["failed", "warned"]
 ) -> Verdict:
-    figure = record.metrics.get(metric)
-    bound = Between(band.low, band.high, note=f"as in {band.n} runs")
+    figure, band = record.metrics.get(metric), one.band
+    note = f"as under seed {band.seed} before" if one.by_seed else f"as in {band.n} runs"
+    bound = Between(one.low, one.high, note=note)
     name = check_of(metric)
     if figure is not None and bound.holds(figure):
         return Verdict(name, "passed", figure, bound, band.unit, "")
-    return Verdict(name, outcome, figure, bound, band.unit, _message(metric, figure, band))
+    return Verdict(name, outcome, figure, bound, band.unit, _message(metric, figure, one))
 
 
-def _message(metric: str, figure: float | None, band: Band) -> str:
+def _message(metric: str, figure: float | None, one: AppliedBand) -> str:
+    band = one.band
     if figure is None:
         return f"{metric} wasn't measured, and was in {band.n} runs; its meter may not run any more"
     if not math.isfinite(figure):
         return f"{metric} is {figure}; training, or its meter, has broken"
-    away = abs(figure / band.median - 1) if band.median else math.inf
-    side = "above" if figure > band.median else "below"
-    text = (
-        f"{metric} is {f'{away:.0%} ' if away < 10 else 'far '}{side} the median of {band.n} runs"
-    )
+    if one.by_seed and band.same is not None:
+        what = f"what it was under seed {band.seed}"
+        text = f"{metric} is {_away(figure, band.same)} {what}"
+    else:
+        text = f"{metric} is {_away(figure, band.median)} the median of {band.n} runs"
     return f"{text}; find out what changed, or, if it is meant to: tunematrix baseline update"
+
+
+def _away(figure: float, known: float) -> str:
+    """Say how far a figure is from a known one, as a share."""
+    share = abs(figure / known - 1) if known else math.inf
+    side = "above" if figure > known else "below"
+    return f"{share:.1%} {side}" if share < 1 else f"far {side}"

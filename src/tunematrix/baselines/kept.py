@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunematrix.baselines.files import read_file, write_file
-from tunematrix.baselines.model import Baseline, CellBands, Hardware, conditions_of, place_of
+from tunematrix.baselines.model import (
+    Band,
+    Baseline,
+    Hardware,
+    RecordedRuns,
+    conditions_of,
+    place_of,
+)
 from tunematrix.errors import BadInput
 from tunematrix.paths import shown
 from tunematrix.results.record import Record
@@ -17,6 +24,21 @@ _HEAD = """\
 # What each figure of each cell is in honest runs: a run warns of what leaves its band.
 # docs/baselines.md explains it. Written by: tunematrix baseline record -e {environment}
 """
+
+
+@dataclass(frozen=True)
+class AppliedBand:
+    """A band as one record is held against it.
+
+    Attributes:
+        low, high: belong to it. band: as it is recorded.
+        by_seed: whether the figure that was recorded under the record's own seed made it narrower.
+    """
+
+    low: float
+    high: float
+    band: Band
+    by_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,8 +52,8 @@ class Baselines:
     known: Mapping[Hardware, Baseline] = field(default_factory=dict)
     strict: bool = False
 
-    def find(self, record: Record) -> CellBands | str:
-        """Return the bands that a record can be held against, or why there are none."""
+    def find(self, record: Record) -> Mapping[str, AppliedBand] | str:
+        """Return the bands that a record can be held against, by metric; or why there are none."""
         place = place_of(record)
         baseline = self.known.get(place)
         if baseline is None:
@@ -41,8 +63,10 @@ class Baselines:
             return "not recorded"
         if own.spec != record.spec_digest:
             return "the spec has changed"
-        moved = baseline.runs[own.runs].conditions.moved_to(conditions_of(record))
-        return ", ".join(moved) or own
+        runs = baseline.runs[own.runs]
+        if moved := ", ".join(runs.conditions.moved_to(conditions_of(record))):
+            return moved
+        return {metric: _applied(band, runs, record) for metric, band in own.bands.items()}
 
 
 def read_baselines(roots: Iterable[Path], environment: str, *, strict: bool = False) -> Baselines:
@@ -62,6 +86,14 @@ def read_baselines(roots: Iterable[Path], environment: str, *, strict: bool = Fa
                 raise BadInput(message)
             known[baseline.place] = baseline
     return Baselines(known, strict)
+
+
+def _applied(band: Band, runs: RecordedRuns, record: Record) -> AppliedBand:
+    if band.same is None or band.seed is None or record.machine.get("seed") != band.seed:
+        return AppliedBand(band.low, band.high, band)
+    reach = runs.same_seed * abs(band.same)
+    low, high = max(band.low, band.same - reach), min(band.high, band.same + reach)
+    return AppliedBand(low, high, band, by_seed=(low, high) != (band.low, band.high))
 
 
 def write_baseline(baseline: Baseline, root: Path) -> Path:

@@ -90,12 +90,14 @@ class RecordedRuns(Section):
     Attributes:
         recorded: the day of the newest, YYYY-MM-DD; commit: of the code, which was as committed.
         bands: of which kind; at_least: share of the median that a band reaches to either side.
+        same_seed: how far a run under the same seed may be from `Band.same`, as a share of it.
     """
 
     recorded: str
     commit: NonEmpty
     bands: BandKind
     at_least: Mapping[str, Annotated[float, Field(ge=0)]]
+    same_seed: Annotated[float, Field(gt=0)]
     conditions: Conditions
 
 
@@ -105,6 +107,7 @@ class Band(Section):
     Attributes:
         n: runs that it was measured in. low, high: belong to the band.
         varies: whether it was not the same figure in all of them.
+        seed: one that it was measured under; same: the figure then, which it is to be again.
     """
 
     n: int = Field(ge=1)
@@ -113,6 +116,8 @@ class Band(Section):
     high: float
     unit: str = ""
     varies: bool = True
+    seed: int | None = None
+    same: float | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Band:

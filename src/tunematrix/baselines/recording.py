@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from typing import Any
 
-from tunematrix.baselines.figures import HELD
+from tunematrix.baselines.figures import HELD, SAME_SEED
 from tunematrix.baselines.interval import (
     LEAST_RUNS,
     margin_interval,
@@ -20,6 +21,7 @@ from tunematrix.baselines.model import (
     Baseline,
     CellBands,
     Hardware,
+    MarginBands,
     RecordedRuns,
     ToleranceBands,
     conditions_of,
@@ -101,7 +103,7 @@ def _baseline(place: Hardware, groups: Mapping[str, Sequence[Record]], wish: Wis
     runs: dict[str, RecordedRuns] = {}
     cells: dict[str, CellBands] = {}
     for cell, group in sorted(groups.items()):
-        bands = {name: _band(name, _figures(name, group), wish) for name in _held(group)}
+        bands = {name: _band(name, group, wish) for name in _held(group)}
         if not bands:
             continue
         own = _runs_of(group, wish)
@@ -124,6 +126,7 @@ def _runs_of(group: Sequence[Record], wish: Wish) -> RecordedRuns:
         commit=str(group[0].machine["commit"]),
         bands=wish.bands,
         at_least={name: HELD[name].share for name in _held(group)},
+        same_seed=SAME_SEED,
         conditions=conditions_of(group[0]),
     )
 
@@ -140,8 +143,9 @@ def _name(own: RecordedRuns, known: Mapping[str, RecordedRuns]) -> str:
     return name
 
 
-def _band(metric: str, figures: Sequence[float], wish: Wish) -> Band:
-    held, median = HELD[metric], statistics.median(figures)
+def _band(metric: str, group: Sequence[Record], wish: Wish) -> Band:
+    held, figures = HELD[metric], _figures(metric, group)
+    median = statistics.median(figures)
     if isinstance(wish.bands, ToleranceBands):
         interval = tolerance_interval(figures, wish.bands.coverage, wish.bands.confidence)
     else:
@@ -154,7 +158,15 @@ def _band(metric: str, figures: Sequence[float], wish: Wish) -> Band:
         high=_rounded(interval.high, ROUND_CEILING),
         unit=held.unit,
         varies=min(figures) < max(figures),
+        **(_same(metric, group) if held.repeats else {}),
     )
+
+
+def _same(metric: str, group: Iterable[Record]) -> dict[str, Any]:
+    """Return the figure under the lowest seed, which is the one that most specs leave as it is."""
+    by_seed = {record.seed: record.metrics[metric] for record in group if record.seed is not None}
+    lowest = min(by_seed, default=None)
+    return {} if lowest is None else {"seed": lowest, "same": by_seed[lowest]}
 
 
 def _false_alarms(cells: Mapping[str, CellBands], runs: Mapping[str, RecordedRuns]) -> float:
@@ -202,7 +214,7 @@ def _not_honest(group: Iterable[Record]) -> Iterator[str]:
         elif "commit" not in record.machine:
             yield f"{name}: nothing says of which commit its code was; run it in a Git repository"
         elif "changes" in record.machine:
-            yield f"{name}: its code was not as committed; commit (or remove) what is new, run again"
+            yield f"{name}: its code was not as committed; commit what is new, and run again"
 
 
 def _moved(first: Record, other: Record) -> tuple[str, ...]:

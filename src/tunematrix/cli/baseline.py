@@ -79,10 +79,11 @@ def record(
     margin: MarginOption = None,
     coverage: CoverageOption = COVERAGE,
 ) -> None:
-    """Record a band for each figure of each cell, from runs under 20 seeds or more.
+    """Record bands of cells' figures, from runs under 20 seeds or more.
 
-    Cells that have bands of these versions keep them: `baseline update` replaces those that it is
-    given. With --seeds, other arguments go to pytest: -m smoke, -k hqq-int4, spec files.
+    Takes the newest run; with --seeds, one that it begins, and other
+    arguments go to pytest: -m smoke, -k hqq-int4, spec files. Cells that
+    have bands already keep them; update replaces those that it is given.
 
     Example: tunematrix baseline record -e cpu --seeds 20 -m smoke
     """
@@ -108,8 +109,8 @@ def record(
 
 @verbs.command(cls=Verb)
 def diff(
-    files: FilesArgument = None,
     environment: EnvironmentOption = None,
+    source: FromOption = None,
     margin: MarginOption = None,
     coverage: CoverageOption = COVERAGE,
     as_json: JsonOption = False,
@@ -123,7 +124,7 @@ def diff(
     wish = Wish(_kind(margin, coverage), project.environment.name)
     found = [
         change
-        for new in measure(_records(project, files), wish)
+        for new in measure(_records(project, source), wish)
         for change in band_changes(_known(folder, new), new)
     ]
     if as_json:

@@ -1,4 +1,4 @@
-"""Verbs of what has been recorded: showing it again, and what honest runs differ by."""
+"""The verb of what has been recorded: showing it again; and what other verbs read of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
-from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
+from tunematrix.cli.app import JsonOption, Verb, app, show
 from tunematrix.errors import BadInput, NothingTested
-from tunematrix.paths import shipped_configs, shown, state
+from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
 from tunematrix.report.rows import runs
@@ -90,7 +89,7 @@ def report(
         _write_page(html, files or (), names)
         return
     # Records of files are shown anywhere, also outside the project that they were made in.
-    records = _in_files(files) if files else [record for name in names for record in _newest(name)]
+    records = in_files(files) if files else [record for name in names for record in newest(name)]
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
     elif markdown is not None:
@@ -106,40 +105,12 @@ def report(
         show(terminal.report(records, whole=whole))
 
 
-@app.command(cls=Verb)
-def tolerances(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FILE", help="Files of records, such as results.jsonl."),
-    ] = None,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Record tolerances for relations, from runs under 20 seeds or more.
+def newest(environment: str | None) -> list[Record]:
+    """Read the records of an environment's newest run.
 
-    Run them first: nox -s cpu -- -m relation --seeds 20. The tables are
-    written to tolerances/ in the project's own config folder.
-
-    Example: tunematrix tolerances -e cpu
+    Raises:
+        NothingTested: there is none.
     """
-    project = read_project(Path.cwd(), environment)
-    records = _in_files(files) if files else _newest(project.environment.name)
-    folder, root = project.groups.roots[-1].resolve(), project.root.resolve()
-    is_shipped = folder == shipped_configs().resolve() != root / "configs"
-    if is_shipped or not folder.is_relative_to(root):
-        message = "the project has no config folder of its own; name one in tunematrix_configs"
-        raise BadInput(message)
-    tables = tabulate_all(records, folder)
-    for table in tables:
-        path = write_tolerances(table, folder, project.environment.name)
-        if not as_json:
-            print(f"{len(table.spread)} relations are in {shown(path)}")
-    if as_json:
-        print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
-
-
-def _newest(environment: str | None) -> list[Record]:
-    """Read the records of an environment's newest run."""
     project = read_project(Path.cwd(), environment)
     path = project.folder / "results.jsonl"
     records = list(newest_run(Store(path).read()))
@@ -148,8 +119,13 @@ def _newest(environment: str | None) -> list[Record]:
     return records
 
 
-def _in_files(files: Sequence[Path]) -> list[Record]:
-    """Read all that some files hold."""
+def in_files(files: Sequence[Path]) -> list[Record]:
+    """Read all that some files hold.
+
+    Raises:
+        BadInput: one of them isn't there, or holds no records.
+        NothingTested: there is nothing in them.
+    """
     records = [record for file in _present(files) for record in Store(file).read()]
     if not records:
         raise NothingTested(f"there is no record in {', '.join(map(str, files))}")

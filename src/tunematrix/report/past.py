@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tunematrix.results.record import Outcome, Record, hardware_of
@@ -126,7 +127,7 @@ def flake(before: Record, after: Record) -> Flake | None:
 
 def flakes(stretches: Sequence[Stretch]) -> tuple[Flake, ...]:
     """Return all of one thread, oldest first."""
-    pairs = zip(stretches, stretches[1:], strict=False)
+    pairs = pairwise(stretches)
     found = (flake(old.last, new.records[0]) for old, new in pairs)
     return tuple(one for one in found if one is not None)
 
