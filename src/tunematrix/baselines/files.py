@@ -38,16 +38,23 @@ def read_file(path: Path, model: type[Written]) -> Written:
         raise
 
 
-def write_file(path: Path, head: str, plain: Mapping[str, Any]) -> Path:
+def write_file(path: Path, head: str, plain: Mapping[str, Any], *, dense: bool = False) -> Path:
     """Write plain data below a comment, in place of what was there, and return the file.
+
+    Args:
+        path: of the file. head: the comment. plain: what is written.
+        dense: whether a mapping of nothing but figures and words is one line.
 
     Raises:
         MachineProblem: there is no room, or no right to write.
     """
     draft = path.with_suffix(".draft")
-    # Of each mapping that holds figures alone, one line.
     text = yaml.safe_dump(
-        plain, sort_keys=False, width=100, allow_unicode=True, default_flow_style=None
+        plain,
+        sort_keys=False,
+        width=100,
+        allow_unicode=True,
+        default_flow_style=None if dense else False,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,9 @@ COVERAGE = 0.999
 CONFIDENCE = 0.95
 """How sure it is that an interval holds as many."""
 
+_LARGEST = 700.0
+"""Logarithm of about the largest figure there is."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -62,7 +65,7 @@ def tolerance_interval(figures: Sequence[float], coverage: float, confidence: fl
     reach = tolerance_factor(len(figures), coverage, confidence) * deviation
     low, high = mean - reach, mean + reach
     if is_positive:
-        low, high = math.exp(low), math.exp(high)
+        low, high = math.exp(low), math.exp(min(high, _LARGEST))
     return Interval(min(low, *figures), max(high, *figures))
 
 

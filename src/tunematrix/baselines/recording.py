@@ -30,6 +30,8 @@ from tunematrix.baselines.model import (
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.results.record import Record
 
+BLIND = 2.0
+"""How many times the median a band may reach before that is told."""
 _DIGITS = 6
 """Of a band's ends, which are rounded outward."""
 _MOST_SAID = 8
@@ -37,7 +39,7 @@ _MOST_SAID = 8
 
 
 @dataclass(frozen=True)
-class Wish:
+class BandWish:
     """What is to be recorded.
 
     Attributes:
@@ -55,7 +57,7 @@ class Wish:
         return isinstance(self.bands, ToleranceBands)
 
 
-def measure(records: Iterable[Record], wish: Wish) -> tuple[Baseline, ...]:
+def measure(records: Iterable[Record], wish: BandWish) -> tuple[Baseline, ...]:
     """Return the bands that runs give, a baseline for each class of hardware.
 
     Cells that are known to fail, or that couldn't run here, have none.
@@ -99,7 +101,15 @@ def merged(old: Baseline | None, new: Baseline) -> Baseline:
     )
 
 
-def _baseline(place: Hardware, groups: Mapping[str, Sequence[Record]], wish: Wish) -> Baseline:
+def blind(baseline: Baseline) -> Iterator[tuple[str, str]]:
+    """Yield the cell and the metric of each band that would not notice a figure twice as large."""
+    for cell, own in baseline.cells.items():
+        for metric, band in own.bands.items():
+            if band.varies and band.high > BLIND * band.median:
+                yield cell, metric
+
+
+def _baseline(place: Hardware, groups: Mapping[str, Sequence[Record]], wish: BandWish) -> Baseline:
     runs: dict[str, RecordedRuns] = {}
     cells: dict[str, CellBands] = {}
     for cell, group in sorted(groups.items()):
@@ -120,7 +130,7 @@ def _baseline(place: Hardware, groups: Mapping[str, Sequence[Record]], wish: Wis
     )
 
 
-def _runs_of(group: Sequence[Record], wish: Wish) -> RecordedRuns:
+def _runs_of(group: Sequence[Record], wish: BandWish) -> RecordedRuns:
     return RecordedRuns(
         recorded=max(record.date for record in group),
         commit=str(group[0].machine["commit"]),
@@ -143,7 +153,7 @@ def _name(own: RecordedRuns, known: Mapping[str, RecordedRuns]) -> str:
     return name
 
 
-def _band(metric: str, group: Sequence[Record], wish: Wish) -> Band:
+def _band(metric: str, group: Sequence[Record], wish: BandWish) -> Band:
     held, figures = HELD[metric], _figures(metric, group)
     median = statistics.median(figures)
     if isinstance(wish.bands, ToleranceBands):
@@ -178,7 +188,7 @@ def _false_alarms(cells: Mapping[str, CellBands], runs: Mapping[str, RecordedRun
     return round(sum(rates), 4)
 
 
-def _unfit(group: Sequence[Record], wish: Wish) -> Iterator[str]:
+def _unfit(group: Sequence[Record], wish: BandWish) -> Iterator[str]:
     """Yield why the runs of one cell can't be relied upon."""
     name, first = group[0].base_id, group[0]
     yield from _not_honest(group)
@@ -251,7 +261,7 @@ def _figures(metric: str, group: Iterable[Record]) -> list[float]:
     return [float(record.metrics[metric]) for record in group if metric in record.metrics]
 
 
-def _seeds_command(wish: Wish) -> str:
+def _seeds_command(wish: BandWish) -> str:
     return f"run: tunematrix baseline record -e {wish.environment} --seeds {LEAST_RUNS}"
 
 

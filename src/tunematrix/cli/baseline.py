@@ -15,8 +15,9 @@ from tunematrix.baselines.comparing import band_changes
 from tunematrix.baselines.interval import CONFIDENCE, COVERAGE, LEAST_RUNS
 from tunematrix.baselines.kept import read_baselines, write_baseline
 from tunematrix.baselines.model import Baseline, MarginBands, ToleranceBands
-from tunematrix.baselines.recording import Wish, measure, merged
+from tunematrix.baselines.recording import BandWish, blind, measure, merged
 from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
+from tunematrix.checks.verdict import listed
 from tunematrix.cli.app import (
     PASSES_ON,
     EnvironmentOption,
@@ -89,7 +90,7 @@ def record(
     """
     project = read_project(Path.cwd(), environment)
     folder = own_configs(project)
-    wish = Wish(_kind(margin, coverage), project.environment.name)
+    wish = BandWish(_kind(margin, coverage), project.environment.name)
     if context.args and seeds is None:
         raise BadInput(f"{' '.join(context.args)}: only a run takes that; add --seeds {LEAST_RUNS}")
     if seeds is not None:
@@ -102,6 +103,7 @@ def record(
         )
         path = write_baseline(merged(old if kept else None, added), folder)
         print(f"{_cells(len(added.cells))} recorded in {shown(path)}")
+        _tell_blind(added)
         if again := [cell for cell in new.cells if cell in kept]:
             text = f"{_cells(len(again))} had bands already, which stay: tunematrix baseline diff"
             print(f"{text} compares them, and update replaces those that it is given")
@@ -121,7 +123,7 @@ def diff(
     """
     project = read_project(Path.cwd(), environment)
     folder = own_configs(project)
-    wish = Wish(_kind(margin, coverage), project.environment.name)
+    wish = BandWish(_kind(margin, coverage), project.environment.name)
     found = [
         change
         for new in measure(_records(project, source), wish)
@@ -149,10 +151,11 @@ def update(
     folder = own_configs(project)
     records = _records(project, source)
     _refuse_absent(cells, {record.base_id for record in records if not record.arms})
-    wish = Wish(_kind(margin, coverage), project.environment.name, frozenset(cells))
+    wish = BandWish(_kind(margin, coverage), project.environment.name, frozenset(cells))
     for new in measure(records, wish):
         path = write_baseline(merged(_known(folder, new), new), folder)
         print(f"{_cells(len(new.cells))} replaced in {shown(path)}")
+        _tell_blind(new)
 
 
 @app.command(cls=Verb)
@@ -238,6 +241,13 @@ def _run(project: Project, seeds: int, arguments: Sequence[str]) -> None:
     if code:
         message = f"no baseline is recorded: the run ended with exit code {code}; see above"
         raise StepFailed(message)
+
+
+def _tell_blind(new: Baseline) -> None:
+    found = [f"{cell} {metric}" for cell, metric in blind(new)]
+    if found:
+        text = f"would not notice a doubling, since it varies too much: {listed(found)}"
+        print(f"{text}; train longer, or record more runs")
 
 
 def _refuse_absent(cells: Collection[str], known: Collection[str]) -> None:

@@ -27,7 +27,8 @@ def code_state(root: Path, besides: Iterable[Path]) -> Mapping[str, str]:
     try:
         commit = _said(*git, "rev-parse", "--short=12", "HEAD").strip()
         top = Path(_said(*git, "rev-parse", "--show-toplevel").strip())
-        status = _said(*git, "status", "--porcelain", "-z", "--no-renames")
+        # Each new file by itself: a folder of them may hold what is left out below.
+        status = _said(*git, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     except (OSError, subprocess.SubprocessError):
         return {}
     left_out = [folder.resolve() for folder in besides]
