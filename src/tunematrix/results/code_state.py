@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from tunematrix.paths import is_cache
+
 _SECONDS = 20
 _DIGITS = 12
 _LARGEST = 10_000_000
@@ -35,7 +37,8 @@ def code_state(root: Path, besides: Iterable[Path]) -> Mapping[str, str]:
     changed = [
         (state, path)
         for state, path in _entries(status, top)
-        if not any(path.resolve().is_relative_to(folder) for folder in left_out)
+        if not is_cache(path.relative_to(top))
+        and not any(path.resolve().is_relative_to(folder) for folder in left_out)
     ]
     return {"commit": commit} | ({"changes": _digest(changed, top)} if changed else {})
 
