@@ -55,7 +55,7 @@ def _change(old: Band | None, new: Band | None) -> Change | None:
         return "new" if old is None else "gone"
     if not old.low <= new.median <= old.high:
         return "moved"
-    if old.varies and not new.varies:
+    if old.varies and not new.varies and new.n > 1:
         return "constant"
     widths = old.high - old.low, new.high - new.low
     if widths[1] > WIDER * widths[0]:

@@ -39,4 +39,8 @@ def _band(band: Band | None) -> str:
     if band is None:
         return "none"
     unit = f" {band.unit}" if band.unit else ""
-    return f"{band.median:.4g} ({band.low:.4g} to {band.high:.4g}{unit}, {band.n} runs)"
+    return f"{band.median:.4g} ({band.low:.4g} to {band.high:.4g}{unit}, {_times(band.n)})"
+
+
+def _times(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"

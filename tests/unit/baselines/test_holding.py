@@ -139,8 +139,9 @@ def test_what_does_not_matter_is_held_all_the_same(fields: dict[str, Any]) -> No
 def test_only_passes_are_held() -> None:
     """What failed, or was made to differ, has other things to say; a fault is to be noticed."""
     assert left(with_metrics(one(faults=("a:b",)), heldout_loss=100.0), baselines())
-    for fields in ({"outcome": "failed"}, {"planted": "scale"}):
-        record = with_metrics(one(**fields), heldout_loss=100.0)
+    failed, made_to_differ = one(outcome="failed"), one(planted="scale")
+    for honest in (failed, made_to_differ):
+        record = with_metrics(honest, heldout_loss=100.0)
         assert against(record, baselines()) == record
         assert unheld([record], baselines()) == {}
 
