@@ -31,7 +31,8 @@ HELD: Mapping[str, HeldFigure] = {
     "logged_loss": HeldFigure("nats/token", 0.002, 1e-4, repeats=True),
     "stored_mb": HeldFigure("MB", 0.001, 0.001),
     "allocator_peak_mb": HeldFigure("MB", 0.01, 0.1),
-    "process_peak_mb": HeldFigure("MB", 0.1, 4.0),
+    # Of a process, pages of shared libraries count as well, and how many depends on the hour.
+    "process_peak_mb": HeldFigure("MB", 0.5, 20.0),
     "logit_error": HeldFigure("", 0.02, 1e-6),
 }
 """By name. The share of the gap follows from the held-out loss; times depend on what else runs."""

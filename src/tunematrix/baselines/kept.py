@@ -104,4 +104,6 @@ def write_baseline(baseline: Baseline, root: Path) -> Path:
     """
     head = _HEAD.format(environment=baseline.environment)
     path = root / FOLDER / baseline.environment / baseline.place.file
-    return write_file(path, head, baseline.model_dump(mode="json"), dense=True)
+    return write_file(
+        path, head, baseline.model_dump(mode="json", exclude_defaults=True), dense=True
+    )
