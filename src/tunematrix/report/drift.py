@@ -19,8 +19,8 @@ VALUES = 5
 """Earlier figures that are shown before one that left its band."""
 MOST = 6
 """Lines of drift, and of flaky cells, at the end of a run."""
-_SUFFICIENT = 3
-"""Reasons why cells were not held."""
+MOST_REASONS = 3
+"""Reasons that are told why cells were not held."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def drifts(records: Iterable[Record], earlier: Mapping[str, Sequence[Record]]) -
     """
     metrics = {check_of(metric): metric for metric in HELD}
     for record in records:
-        before = [one for one in earlier.get(record.cell_id, ()) if _is_alike(one, record)]
+        before = [one for one in earlier.get(record.cell_id, ()) if _is_comparable(one, record)]
         for verdict in record.checks:
             metric = metrics.get(verdict.name)
             if metric is not None and verdict.outcome != "passed":
@@ -57,7 +57,7 @@ def drifts(records: Iterable[Record], earlier: Mapping[str, Sequence[Record]]) -
 def flaky(records: Iterable[Record], earlier: Mapping[str, Sequence[Record]]) -> Iterator[Flake]:
     """Yield each cell that ended otherwise than the time before, with nothing changed."""
     for record in records:
-        before = [one for one in earlier.get(record.cell_id, ()) if _is_alike(one, record)]
+        before = [one for one in earlier.get(record.cell_id, ()) if _is_comparable(one, record)]
         if before and (found := flake(before[-1], record)):
             yield found
 
@@ -79,16 +79,16 @@ def notes(records: Sequence[Record], store: Store, baselines: Baselines) -> Iter
     yield from _first([_flake_line(one) for one in flipped], "cells are flaky")
     reasons = [f"{count} × {why}" for why, count in unheld(cells, baselines).items()]
     if reasons:
-        why = one_line("; ".join(reasons[:_SUFFICIENT]))
+        why = one_line("; ".join(reasons[:MOST_REASONS]))
         environment = cells[0].environment
         advice = f"tunematrix baseline record -e {environment} --seeds 20"
         yield f"cells not held against a baseline: {why}; to record: {advice}"
 
 
-def _is_alike(before: Record, record: Record) -> bool:
-    """Whether two records of a cell are of the same kind of machine, with the same planted."""
+def _is_comparable(before: Record, record: Record) -> bool:
+    """Whether an earlier record is of the same kind of machine, and without faults."""
     same_hardware = hardware_of(before.machine) == hardware_of(record.machine)
-    return same_hardware and before.faults == record.faults
+    return same_hardware and not before.faults
 
 
 def _drift_line(one: Drift) -> str:
