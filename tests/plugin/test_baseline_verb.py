@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.plugin.test_command import SPEC, commit, install
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project, Verb
@@ -31,13 +31,6 @@ def drift(config, events, output_dir):
 FILE = "conf/baselines/plain"
 
 
-def committed(project: Project) -> None:
-    """Commit all that a project has."""
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *identity, *command], cwd=project.root, check=True)
-
-
 @pytest.fixture
 def drifting(project: Project) -> Project:
     """A project with two cells that train."""
@@ -52,7 +45,7 @@ def test_the_whole_way(drifting: Project, verb: Verb) -> None:
     """Runs under seeds, a baseline, an honest run, drift inside all bounds, and a new baseline."""
     code, text = verb(drifting, "baseline", "record", "-e", "plain")
     assert (code, "has no record yet" in text) == (5, True)
-    committed(drifting)
+    commit(drifting)
     run = drifting.tunematrix("baseline", "record", "-e", "plain", "--seeds", "20", "-q")
     assert run.code == 0, run.text
     assert "2 cells recorded in conf/baselines/plain/" in run.text
@@ -72,27 +65,22 @@ def test_the_whole_way(drifting: Project, verb: Verb) -> None:
     assert "process_peak_mb" in lines[1] and "MB, band " in lines[1]
     checks = {one["name"]: one for one in drifting.records[-1]["checks"]}
     assert checks["baseline_heldout_loss"]["outcome"] == "warned"
-    run = drifting.pytest("-k", "tiny", "--strict-baseline", LOSS="1.15")
-    assert run.code == 1 and "FAILED specs/a.yaml::a[plain-tiny-int4] - baseline_" in run.text
-    assert "--strict-baseline" in run.text.partition("= tunematrix ")[2]
 
-    code, text = verb(drifting, "baseline", "update", "a[plain-tiny-int4]", "-e", "plain")
-    assert code == 4 and "no baseline is recorded of these runs" in text
-    drifting.pytest("-k", "tiny", LOSS="1.15")
-    margin = ("--margin", "0.25", "-e", "plain")
+    margin = ("--margin", "0.05", "-e", "plain")
     code, text = verb(drifting, "baseline", "diff", *margin)
-    assert code == 0 and "a[plain-tiny-int4]\n  wider  heldout_loss 0.4995 (" in text
+    assert code == 0 and "a[plain-tiny-int4]\n  narrower  heldout_loss 0.4995 (" in text
     assert json.loads(verb(drifting, "baseline", "diff", *margin, "--json")[1])
     code, text = verb(drifting, "baseline", "update", "a[plain-tiny-int4]", *margin)
     assert (code, "1 cell replaced in conf/baselines" in text) == (0, True)
     assert "kind: margin" in file.read_text() and "kind: margin" not in first
-    run = drifting.pytest(LOSS="1.15")
-    assert [line for line in run.text.splitlines() if "drift: a[plain-tiny-int4]" in line] == []
+    run = drifting.pytest("-k", "tiny", "--strict-baseline")
+    assert run.code == 1 and "FAILED specs/a.yaml::a[plain-tiny-int4] - baseline_" in run.text
+    assert "--strict-baseline" in run.text.partition("= tunematrix ")[2]
 
 
 def test_what_is_refused(drifting: Project, verb: Verb) -> None:
     """A tree that isn't as committed, cells that there aren't, options that make no sense."""
-    committed(drifting)
+    commit(drifting)
     drifting.write(
         "specs/b.yaml", (drifting.root / "specs/a.yaml").read_text().replace("a", "b", 1)
     )
@@ -117,7 +105,7 @@ def test_what_is_refused(drifting: Project, verb: Verb) -> None:
 
 def test_a_flaky_cell(drifting: Project, verb: Verb) -> None:
     """It flips with nothing changed, and is named; with its code changed, it isn't."""
-    committed(drifting)
+    commit(drifting)
     assert drifting.pytest("-k", "tiny").code == 0
     run = drifting.pytest("-k", "tiny", BREAK="1")
     assert run.code == 1
@@ -127,3 +115,22 @@ def test_a_flaky_cell(drifting: Project, verb: Verb) -> None:
     assert "flaky: its outcome flipped once though nothing recorded had changed" in text
     drifting.write("drifting.py", f"{RECIPE}\n# repaired\n")
     assert "flaky: " not in drifting.pytest("-k", "tiny").text
+
+
+def test_a_trainer_of_ones_own(project: Project, verb: Verb) -> None:
+    """One run and a margin; then its script changes, and its loss drifts below the spec's bound."""
+    project.write(
+        "specs/toy.yaml", SPEC.format(name="toy", way="honest", steps=8) + "trainer: toy\n"
+    )
+    install(project)
+    assert project.pytest().code == 0
+    code, text = verb(project, "baseline", "record", "-e", "plain", "--margin", "0.25")
+    assert (code, "1 cell recorded in conf/baselines/plain/" in text) == (0, True), text
+    script = project.root / "examples/toy/train.py"
+    before = script.read_text()
+    for share, drifts in (("1.05", 0), ("1.6", 1)):
+        script.write_text(before.replace('"loss": loss,', f'"loss": loss * {share},'))
+        run = project.pytest()
+        lines = [line for line in run.text.splitlines() if line.startswith("drift: ")]
+        assert run.code == 0 and len(lines) == drifts, run.text
+    assert lines[0].startswith("drift: toy[plain] logged_loss ")
