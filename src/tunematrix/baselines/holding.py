@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -65,11 +66,11 @@ def _verdict(
     name = check_of(metric)
     if figure is not None and bound.holds(figure):
         return Verdict(name, "passed", figure, bound, band.unit, "")
-    return Verdict(name, outcome, figure, bound, band.unit, _message(metric, figure, one))
+    return Verdict(name, outcome, figure, bound, band.unit, _message(metric, record, one))
 
 
-def _message(metric: str, figure: float | None, one: AppliedBand) -> str:
-    band = one.band
+def _message(metric: str, record: Record, one: AppliedBand) -> str:
+    figure, band = record.metrics.get(metric), one.band
     if figure is None:
         return f"{metric} wasn't measured, and was in {band.n} runs; its meter may not run any more"
     if not math.isfinite(figure):
@@ -79,7 +80,8 @@ def _message(metric: str, figure: float | None, one: AppliedBand) -> str:
         text = f"{metric} is {_away(figure, band.same)} {what}"
     else:
         text = f"{metric} is {_away(figure, band.median)} the median of {band.n} runs"
-    return f"{text}; find out what changed, or, if it is meant to: tunematrix baseline update"
+    update = f"tunematrix baseline update {shlex.quote(record.base_id)}"
+    return f"{text}; find out what changed, or, if it is meant to: {update}"
 
 
 def _away(figure: float, known: float) -> str:

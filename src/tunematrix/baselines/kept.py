@@ -88,14 +88,6 @@ def read_baselines(roots: Iterable[Path], environment: str, *, strict: bool = Fa
     return Baselines(known, strict)
 
 
-def _applied(band: Band, runs: RecordedRuns, record: Record) -> AppliedBand:
-    if band.same is None or band.seed is None or record.machine.get("seed") != band.seed:
-        return AppliedBand(band.low, band.high, band)
-    reach = runs.same_seed * abs(band.same)
-    low, high = max(band.low, band.same - reach), min(band.high, band.same + reach)
-    return AppliedBand(low, high, band, by_seed=(low, high) != (band.low, band.high))
-
-
 def write_baseline(baseline: Baseline, root: Path) -> Path:
     """Write a baseline where runs look for it, and return its file.
 
@@ -107,3 +99,11 @@ def write_baseline(baseline: Baseline, root: Path) -> Path:
     return write_file(
         path, head, baseline.model_dump(mode="json", exclude_defaults=True), dense=True
     )
+
+
+def _applied(band: Band, runs: RecordedRuns, record: Record) -> AppliedBand:
+    if band.same is None or band.seed is None or record.machine.get("seed") != band.seed:
+        return AppliedBand(band.low, band.high, band)
+    reach = runs.same_seed * abs(band.same)
+    low, high = max(band.low, band.same - reach), min(band.high, band.same + reach)
+    return AppliedBand(low, high, band, by_seed=(low, high) != (band.low, band.high))

@@ -6,7 +6,7 @@ config folder of the project. A command writes it, people review it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, model_validator
@@ -168,6 +168,11 @@ class Baseline(Section):
     def place(self) -> Hardware:
         """The hardware that it is for."""
         return Hardware(self.hardware, self.cores)
+
+    def without(self, cells: Collection[str]) -> Baseline:
+        """Return it without the bands of some cells; `false_alarms` stays, until it is merged."""
+        kept = {cell: own for cell, own in self.cells.items() if cell not in cells}
+        return self.model_copy(update={"cells": kept})
 
 
 def place_of(record: Record) -> Hardware:

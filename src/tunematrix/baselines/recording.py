@@ -86,18 +86,36 @@ def measure(records: Iterable[Record], wish: BandWish) -> tuple[Baseline, ...]:
     return tuple(one for one in found if one.cells)
 
 
+def applied_cells(old: Baseline | None, new: Baseline) -> frozenset[str]:
+    """Return the cells of new runs that the bands of an old baseline are applied to."""
+    if old is None:
+        return frozenset()
+    return frozenset(
+        cell
+        for cell, own in new.cells.items()
+        if (known := old.cells.get(cell)) is not None
+        and known.spec == own.spec
+        and not any(old.runs[known.runs].conditions.moved_to(new.runs[own.runs].conditions))
+    )
+
+
 def merged(old: Baseline | None, new: Baseline) -> Baseline:
     """Return a baseline with the cells of both; where both have one, with the new bands.
 
     Runs that no cell names any more are left out.
     """
-    if old is None:
-        return new
-    cells = dict(sorted({**old.cells, **new.cells}.items()))
+    known = dict(old.runs) if old else {}
+    cells = dict(old.cells) if old else {}
+    for cell, own in new.cells.items():
+        runs = new.runs[own.runs]
+        name = _name(runs, known)
+        known[name] = runs
+        cells[cell] = own.model_copy(update={"runs": name})
     named = {own.runs for own in cells.values()}
-    runs = {name: one for name, one in {**old.runs, **new.runs}.items() if name in named}
+    kept = {name: runs for name, runs in known.items() if name in named}
+    cells = dict(sorted(cells.items()))
     return new.model_copy(
-        update={"cells": cells, "runs": runs, "false_alarms": _false_alarms(cells, runs)}
+        update={"cells": cells, "runs": kept, "false_alarms": _false_alarms(cells, kept)}
     )
 
 
@@ -222,7 +240,7 @@ def _not_honest(group: Iterable[Record]) -> Iterator[str]:
         elif not record.spec_digest:
             yield f"{name}: its record doesn't say by which spec it ran; run it again"
         elif "commit" not in record.machine:
-            yield f"{name}: nothing says of which commit its code was; run it in a Git repository"
+            yield f"{name}: its code has no commit that Git tells; run it in a repository"
         elif "changes" in record.machine:
             yield f"{name}: its code was not as committed; commit what is new, and run again"
 

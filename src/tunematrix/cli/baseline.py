@@ -15,7 +15,7 @@ from tunematrix.baselines.comparing import band_changes
 from tunematrix.baselines.interval import CONFIDENCE, COVERAGE, LEAST_RUNS
 from tunematrix.baselines.kept import read_baselines, write_baseline
 from tunematrix.baselines.model import Baseline, MarginBands, ToleranceBands
-from tunematrix.baselines.recording import BandWish, blind, measure, merged
+from tunematrix.baselines.recording import BandWish, applied_cells, blind, measure, merged
 from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
 from tunematrix.checks.verdict import listed
 from tunematrix.cli.app import (
@@ -97,15 +97,14 @@ def record(
         _run(project, seeds, context.args)
     for new in measure(_records(project, source), wish):
         old = _known(folder, new)
-        kept = _of_this_stack(old, new)
-        added = new.model_copy(
-            update={"cells": {c: own for c, own in new.cells.items() if c not in kept}}
-        )
-        path = write_baseline(merged(old if kept else None, added), folder)
-        print(f"{_cells(len(added.cells))} recorded in {shown(path)}")
-        _tell_blind(added)
-        if again := [cell for cell in new.cells if cell in kept]:
-            text = f"{_cells(len(again))} had bands already, which stay: tunematrix baseline diff"
+        kept = applied_cells(old, new)
+        added = new.without(kept)
+        if added.cells:
+            path = write_baseline(merged(old, added), folder)
+            print(f"{_cells(len(added.cells))} recorded in {shown(path)}")
+            _tell_blind(added)
+        if kept:
+            text = f"{_cells(len(kept))} had bands already, which stay: tunematrix baseline diff"
             print(f"{text} compares them, and update replaces those that it is given")
 
 
@@ -212,19 +211,6 @@ def _kind(margin: float | None, coverage: float) -> ToleranceBands | MarginBands
 
 def _known(folder: Path, new: Baseline) -> Baseline | None:
     return read_baselines([folder], new.environment).known.get(new.place)
-
-
-def _of_this_stack(old: Baseline | None, new: Baseline) -> frozenset[str]:
-    """Return the cells whose bands were recorded under the conditions of the new runs."""
-    if old is None:
-        return frozenset()
-    now = [one.conditions for one in new.runs.values()]
-    same = {
-        name
-        for name, one in old.runs.items()
-        if any(not any(one.conditions.moved_to(conditions)) for conditions in now)
-    }
-    return frozenset(cell for cell, own in old.cells.items() if own.runs in same)
 
 
 def _run(project: Project, seeds: int, arguments: Sequence[str]) -> None:

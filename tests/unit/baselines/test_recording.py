@@ -12,7 +12,7 @@ from tests.unit.baselines.seeded import CELL, MACHINE, TOLERANCE, VERSIONS, one,
 from tunematrix.baselines.comparing import band_changes
 from tunematrix.baselines.kept import read_baselines, write_baseline
 from tunematrix.baselines.model import Baseline, MarginBands
-from tunematrix.baselines.recording import BandWish, blind, measure, merged
+from tunematrix.baselines.recording import BandWish, applied_cells, blind, measure, merged
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.results.record import Record
 
@@ -71,7 +71,7 @@ def test_what_a_baseline_says(tmp_path: Path) -> None:
         (last(machine={**MACHINE, "commit": "f" * 12}), "differ in commit 0123456789ab → fff"),
         (last(machine={**MACHINE, "isolation": "spawn"}), "differ in isolation forkserver →"),
         (last(machine={**MACHINE, "changes": "1"}), "its code was not as committed"),
-        (last(machine={k: MACHINE[k] for k in MACHINE if k != "commit"}), "nothing says of which"),
+        (last(machine={k: MACHINE[k] for k in MACHINE if k != "commit"}), "its code has no commit"),
         (last(spec_digest="other"), "its runs differ in the spec"),
         (last(spec_digest=""), "doesn't say by which spec it ran"),
         (changed(heldout_loss=math.nan), "heldout_loss of an honest run is nan"),
@@ -134,6 +134,33 @@ def test_only_what_is_named_is_replaced() -> None:
     assert [one.commit for one in whole.runs.values()] == ["0123456789ab", "fedcba987654"]
     assert [one.commit for one in merged(whole, recorded(both)).runs.values()] == ["fedcba987654"]
     assert merged(None, new) == new
+
+
+def test_a_margin_beside_other_bands_of_the_same_commit() -> None:
+    """What the others were measured on keeps its name, and says what it said."""
+    old = recorded([*seeds(), *seeds(QUANTIZED)])
+    whole = merged(old, recorded([one(seed=None)], MARGIN))
+    assert whole.runs[whole.cells[QUANTIZED].runs].bands == TOLERANCE
+    assert whole.runs[whole.cells[CELL].runs].bands == MARGIN.bands
+    assert whole.false_alarms == 0.005
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, {CELL}),
+        ({"machine": {**MACHINE, "commit": "fedcba987654"}}, {CELL}),
+        ({"versions": {**VERSIONS, "peft": "0.22.0"}}, set()),
+        ({"spec_digest": "other"}, set()),
+    ],
+)
+def test_bands_that_apply_are_not_recorded_again(fields: dict[str, Any], kept: set[str]) -> None:
+    """Those that don't are replaced without being named."""
+    old, new = recorded(seeds()), recorded([*seeds(**fields), *seeds(QUANTIZED)])
+    assert applied_cells(old, new) == kept and applied_cells(None, new) == frozenset()
+    whole = merged(old, new.without(kept))
+    assert set(whole.cells) == {CELL, QUANTIZED} and whole.false_alarms == 0.01
+    assert (whole.cells[CELL] == old.cells[CELL]) == bool(kept)
 
 
 def test_hardware_has_a_file_each() -> None:
