@@ -41,13 +41,14 @@ def against(record: Record, baselines: Baselines) -> Record:
 
 
 def unheld(records: Iterable[Record], baselines: Baselines) -> Mapping[str, int]:
-    """Return why cells that passed could not be held, and how many each; most first.
+    """Return why bands of cells that passed don't apply, and to how many cells; most first.
 
     Where an environment has no baseline at all, nobody asks for one.
     """
     if not baselines.known:
         return {}
-    cells = [record for record in records if not record.arms and _is_held(record)]
+    recorded = {cell for one in baselines.known.values() for cell in one.cells}
+    cells = [record for record in records if record.base_id in recorded and _is_held(record)]
     found = Counter(why for record in cells if isinstance(why := baselines.find(record), str))
     return dict(found.most_common())
 

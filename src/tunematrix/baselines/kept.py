@@ -53,14 +53,17 @@ class Baselines:
     strict: bool = False
 
     def find(self, record: Record) -> Mapping[str, AppliedBand] | str:
-        """Return the bands that a record can be held against, by metric; or why there are none."""
+        """Return the bands that a record can be held against, by metric; or why they don't apply.
+
+        A cell that nobody has recorded has none.
+        """
         place = place_of(record)
         baseline = self.known.get(place)
         if baseline is None:
             return f"no baseline for this hardware ({place})"
         own = baseline.cells.get(record.base_id)
         if own is None:
-            return "not recorded"
+            return {}
         if own.spec != record.spec_digest:
             return "the spec has changed"
         runs = baseline.runs[own.runs]

@@ -108,7 +108,6 @@ def test_verified_runs_are_silent(file: str) -> None:
         ({"versions": {**VERSIONS, "torch": "2.14.0"}}, "torch 2.13.0+cpu → 2.14.0"),
         ({"versions": {**VERSIONS, "peft": "0.22.0"}}, "peft 0.21.2 → 0.22.0"),
         ({"spec_digest": "0000000000000000"}, "the spec has changed"),
-        ({"base_id": "full[cpu-other]"}, "not recorded"),
     ],
 )
 def test_what_is_keyed_otherwise_is_not_held(fields: dict[str, Any], why: str) -> None:
@@ -134,6 +133,14 @@ def test_what_does_not_matter_is_held_all_the_same(fields: dict[str, Any]) -> No
     """Or code that changed could never be seen to drift."""
     assert unheld([one(**fields)], baselines()) == {}
     assert left(with_metrics(one(**fields), heldout_loss=100.0), baselines())
+
+
+def test_cells_that_nobody_recorded() -> None:
+    """They are none of the baseline's business, here and on other hardware."""
+    for machine in (MACHINE, {**MACHINE, "cpus": 8}):
+        record = with_metrics(one(base_id="other[cpu]", machine=machine), heldout_loss=100.0)
+        assert against(record, baselines()) == record
+        assert unheld([record], baselines()) == {}
 
 
 def test_only_passes_are_held() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tunematrix.baselines.kept import Baselines
-from tunematrix.baselines.model import Baseline
+from tunematrix.baselines.model import Band, Baseline, CellBands
 from tunematrix.checks.bound import Between
 from tunematrix.checks.verdict import Verdict
 from tunematrix.report import past
@@ -136,14 +136,18 @@ def test_flips_are_counted_over_time() -> None:
 
 
 def test_what_was_not_held_is_one_line(tmp_path: Path) -> None:
-    """Where the environment has a baseline, for other hardware perhaps; relations have none."""
+    """Where a cell has bands of other hardware; what has none is no news."""
     store = Store(tmp_path / "results.jsonl")
-    other: dict[str, Any] = {"environment": "cpu", "hardware": "Apple M4", "cores": 8}
-    mac = Baseline(**other, false_alarms=0.0, runs={}, cells={})
+    band = Band(n=20, low=0.4, median=0.5, high=0.6)
+    own = CellBands(runs="then", spec="abcdef0123", bands={"heldout_loss": band})
+    mac = Baseline.model_construct(
+        environment="cpu", hardware="Apple M4", cores=8, cells={"a[cpu]": own, "b[cpu]": own}
+    )
     known = Baselines({mac.place: mac})
-    now = [record(1), record(1, cell="b[cpu]"), record(1, cell="r", arms=("a[cpu]", "b[cpu]"))]
+    now = [record(1), record(1, cell="b[cpu]"), record(1, cell="c[cpu]")]
     assert list(notes(now, store, known)) == [
         "cells not held against a baseline: 2 × no baseline for this hardware (AMD EPYC, 2 cores); "
         "to record: tunematrix baseline record -e cpu --seeds 20"
     ]
-    assert list(notes([], store, known)) == list(notes(now[2:], store, known)) == []
+    relation = record(1, cell="r", arms=("a[cpu]", "b[cpu]"))
+    assert list(notes([], store, known)) == list(notes([relation], store, known)) == []
