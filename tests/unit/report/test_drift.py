@@ -140,9 +140,13 @@ def test_what_was_not_held_is_one_line(tmp_path: Path) -> None:
     store = Store(tmp_path / "results.jsonl")
     band = Band(n=20, low=0.4, median=0.5, high=0.6)
     own = CellBands(runs="then", spec="abcdef0123", bands={"heldout_loss": band})
-    mac = Baseline.model_construct(
-        environment="cpu", hardware="Apple M4", cores=8, cells={"a[cpu]": own, "b[cpu]": own}
-    )
+    alone: dict[str, Any] = {
+        "environment": "cpu",
+        "hardware": "Apple M4",
+        "cores": 8,
+        "false_alarms": 0.0,
+    }
+    mac = Baseline.model_construct(**alone, runs={}, cells={"a[cpu]": own, "b[cpu]": own})
     known = Baselines({mac.place: mac})
     now = [record(1), record(1, cell="b[cpu]"), record(1, cell="c[cpu]")]
     assert list(notes(now, store, known)) == [
