@@ -190,7 +190,8 @@ def own_configs(project: Project) -> Path:
     folder, root = project.groups.roots[-1].resolve(), project.root.resolve()
     is_shipped = folder == shipped_configs().resolve() != root / "configs"
     if is_shipped or not folder.is_relative_to(root):
-        message = "the project has no config folder of its own; name one in tunematrix_configs"
+        message = "the project has no config folder of its own; make one, and name it in pytest's "
+        message += 'settings, beside tunematrix_specs: tunematrix_configs = ["configs"]'
         raise BadInput(message)
     return folder
 
