@@ -103,13 +103,15 @@ class Store:
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _TAIL_BYTES))
-                lines = file.read().split(b"\n")[:-1]
+                start = max(0, size - _TAIL_BYTES)
+                file.seek(start)
+                # No more than that: a device, in the place of a file, has no end.
+                lines = file.read(size - start).split(b"\n")[:-1]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise self._unreadable(error) from error
-        return lines[1:] if size > _TAIL_BYTES else lines
+        return lines[1:] if start else lines
 
     def lines(self) -> Iterator[bytes]:
         """Yield all whole lines, oldest first; none where there is no file.

@@ -312,3 +312,8 @@ def test_earlier_records_of_some_cells(tmp_path: Path, monkeypatch: pytest.Monke
     assert [one.run_id for one in store.earlier({"b[c]"}, "nothing", 9)["b[c]"]] == ["5"]
     store.path.write_bytes(store.path.read_bytes() + b"[1]\n{}\n{torn")
     assert [one.run_id for one in store.earlier({"b[c]"}, "nothing")["b[c]"]] == ["5"]
+
+
+def test_a_device_in_the_place_of_records() -> None:
+    """Nothing of it is read, since it would never end."""
+    assert Store(Path("/dev/zero")).earlier({"a"}, "1") == {}
