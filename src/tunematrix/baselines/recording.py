@@ -212,7 +212,8 @@ def _unfit(group: Sequence[Record], wish: BandWish) -> Iterator[str]:
     yield from _not_honest(group)
     seeds = {record.seed for record in group}
     if wish.needs_seeds and seeds == {None}:
-        yield f"{name}: its runs have no seed of their own, so that nothing varies in them"
+        text = f"{name}: its runs have no seed of their own, so that nothing varies in them"
+        yield f"{text}; run it with --seeds {LEAST_RUNS}, or record with --margin 0.25"
     elif wish.needs_seeds and len(seeds) < LEAST_RUNS:
         yield f"{name}: was run under {len(seeds)} seeds; {LEAST_RUNS} are the least"
     elif len(seeds) < len(group) and seeds != {None}:
