@@ -1,4 +1,4 @@
-"""Verbs of what honest runs give: `baseline record`, `diff` and `update`; `tolerances`."""
+"""Verbs of what honest runs give: `baseline record`, `diff` and `update`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tunematrix.baselines.interval import CONFIDENCE, COVERAGE, LEAST_RUNS
 from tunematrix.baselines.kept import read_baselines, write_baseline
 from tunematrix.baselines.model import Baseline, MarginBands, ToleranceBands
 from tunematrix.baselines.recording import BandWish, applied_cells, blind, measure, merged
-from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
 from tunematrix.checks.verdict import listed
 from tunematrix.cli.app import (
     PASSES_ON,
@@ -28,9 +27,9 @@ from tunematrix.cli.app import (
     place,
     show,
 )
-from tunematrix.cli.records import in_files, newest
+from tunematrix.cli.recorded import in_files, newest, own_configs
 from tunematrix.errors import BadInput, StepFailed, did_you_mean
-from tunematrix.paths import shipped_configs, shown
+from tunematrix.paths import shown
 from tunematrix.project import Project, read_project
 from tunematrix.report.bands import changed_bands
 from tunematrix.results.record import Record
@@ -42,12 +41,6 @@ verbs = typer.Typer(
 )
 app.add_typer(verbs, name="baseline")
 
-FilesArgument: TypeAlias = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="[FILE]...", help="Files of records; default: the environment's newest run."
-    ),
-]
 FromOption: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option("--from", metavar="FILE", help="Take the runs in FILE. Can be repeated."),
@@ -136,7 +129,7 @@ def diff(
 
 @verbs.command(cls=Verb)
 def update(
-    cells: Annotated[list[str], typer.Argument(metavar="CELL...", help="Ids of cells.")],
+    cells: Annotated[list[str], typer.Argument(metavar="CELL", help="Ids of cells.")],
     environment: EnvironmentOption = None,
     source: FromOption = None,
     margin: MarginOption = None,
@@ -155,45 +148,6 @@ def update(
         path = write_baseline(merged(_known(folder, new), new), folder)
         print(f"{_cells(len(new.cells))} replaced in {shown(path)}")
         _tell_blind(new)
-
-
-@app.command(cls=Verb)
-def tolerances(
-    files: FilesArgument = None,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Record tolerances for relations, from runs under 20 seeds or more.
-
-    Run them first: nox -s cpu -- -m relation --seeds 20. The tables are
-    written to tolerances/ in the project's own config folder.
-
-    Example: tunematrix tolerances -e cpu
-    """
-    project = read_project(Path.cwd(), environment)
-    records, folder = _records(project, files), own_configs(project)
-    tables = tabulate_all(records, folder)
-    for table in tables:
-        path = write_tolerances(table, folder, project.environment.name)
-        if not as_json:
-            print(f"{len(table.spread)} relations are in {shown(path)}")
-    if as_json:
-        print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
-
-
-def own_configs(project: Project) -> Path:
-    """Return the config folder of the project's own that what is measured is written to.
-
-    Raises:
-        BadInput: it has none.
-    """
-    folder, root = project.groups.roots[-1].resolve(), project.root.resolve()
-    is_shipped = folder == shipped_configs().resolve() != root / "configs"
-    if is_shipped or not folder.is_relative_to(root):
-        message = "the project has no config folder of its own; make one, and name it in pytest's "
-        message += 'settings, beside tunematrix_specs: tunematrix_configs = ["configs"]'
-        raise BadInput(message)
-    return folder
 
 
 def _records(project: Project, files: Sequence[Path] | None) -> list[Record]:

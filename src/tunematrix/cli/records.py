@@ -1,4 +1,4 @@
-"""The verb of what has been recorded: showing it again; and what other verbs read of it."""
+"""Verbs of what has been recorded: showing it again, and what honest runs differ by."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from tunematrix.cli.app import JsonOption, Verb, app, show
-from tunematrix.errors import BadInput, NothingTested
+from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
+from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
+from tunematrix.cli.recorded import in_files, newest, own_configs, present
+from tunematrix.errors import BadInput
 from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
@@ -19,7 +21,7 @@ from tunematrix.report.summary import as_summary
 from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
 from tunematrix.results.record import Record
-from tunematrix.results.store import Store, keep, newest_run
+from tunematrix.results.store import keep
 
 
 @app.command(cls=Verb)
@@ -105,41 +107,6 @@ def report(
         show(terminal.report(records, whole=whole))
 
 
-def newest(environment: str | None) -> list[Record]:
-    """Read the records of an environment's newest run.
-
-    Raises:
-        NothingTested: there is none.
-    """
-    project = read_project(Path.cwd(), environment)
-    path = project.folder / "results.jsonl"
-    records = list(newest_run(Store(path).read()))
-    if not records:
-        raise NothingTested(f"{path} has no record yet; run nox -s {project.environment.name}")
-    return records
-
-
-def in_files(files: Sequence[Path]) -> list[Record]:
-    """Read all that some files hold.
-
-    Raises:
-        BadInput: one of them isn't there, or holds no records.
-        NothingTested: there is nothing in them.
-    """
-    records = [record for file in _present(files) for record in Store(file).read()]
-    if not records:
-        raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
-    return records
-
-
-def _present(files: Sequence[Path]) -> Sequence[Path]:
-    """Return some files, all of which are there."""
-    if absent := [str(file) for file in files if not file.is_file()]:
-        message = f"there is no file {', '.join(absent)}; give files of records"
-        raise BadInput(message)
-    return files
-
-
 def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | None]) -> None:
     """Write a page about files of records, or about all that some environments have recorded."""
     # Every verb imports this module, and one option needs these.
@@ -147,13 +114,41 @@ def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | 
     from tunematrix.report.html.sources import lines_of, recorded
 
     if files:
-        sources = [lines_of(file) for file in _present(files)]
+        sources = [lines_of(file) for file in present(files)]
     else:
         projects = [read_project(Path.cwd(), name) for name in environments]
         sources = [source for one in projects for source in recorded(one.folder, state(one.root))]
     count = write_page(page, sources)
     if page != STANDARD_OUTPUT:
         print(f"{count} cells and relations are in {shown(page)}")
+
+
+@app.command(cls=Verb)
+def tolerances(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Files of records, such as results.jsonl."),
+    ] = None,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record tolerances for relations, from runs under 20 seeds or more.
+
+    Run them first: nox -s cpu -- -m relation --seeds 20. The tables are
+    written to tolerances/ in the project's own config folder.
+
+    Example: tunematrix tolerances -e cpu
+    """
+    project = read_project(Path.cwd(), environment)
+    records = in_files(files) if files else newest(project.environment.name)
+    folder = own_configs(project)
+    tables = tabulate_all(records, folder)
+    for table in tables:
+        path = write_tolerances(table, folder, project.environment.name)
+        if not as_json:
+            print(f"{len(table.spread)} relations are in {shown(path)}")
+    if as_json:
+        print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 
 
 def _write_table(page: Path, table: str) -> None:
