@@ -20,7 +20,6 @@ from tunematrix.report.rows import runs
 from tunematrix.report.summary import as_summary
 from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
-from tunematrix.results.record import Record
 from tunematrix.results.store import keep
 
 
