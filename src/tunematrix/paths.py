@@ -20,6 +20,11 @@ STATE = "TUNEMATRIX_STATE"
 """Variable with the folder that a run keeps everything in."""
 # Files that belong to other tools as well, with pytest's section in each.
 _SECTIONS = {"tox.ini": "pytest", "setup.cfg": "tool:pytest"}
+# What Python, its tools and the driver itself keep beside code.
+CACHES = frozenset({
+    ".git", ".hg", ".tunematrix", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache",
+    ".nox", ".tox", ".venv", "venv", "node_modules", ".ipynb_checkpoints", ".idea", ".vscode",
+})  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -148,6 +153,11 @@ def files_below(
     for top, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_left_out(Path(top, name)))
         yield from (Path(top, name) for name in sorted(names))
+
+
+def is_cache(path: Path) -> bool:
+    """Whether a path, relative to its project, is of what tools keep beside code."""
+    return bool(CACHES & set(path.parts)) or path.suffix == ".pyc"
 
 
 def python_path() -> str:

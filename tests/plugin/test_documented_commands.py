@@ -85,6 +85,11 @@ ELSEWHERE = (
         r"tunematrix tolerances .*", "needs runs under 20 seeds", "tests/plugin/test_relations.py"
     ),
     Elsewhere(
+        r"tunematrix baseline .*|git add configs/baselines",
+        "needs runs under 20 seeds",
+        "tests/plugin/test_baseline_verb.py",
+    ),
+    Elsewhere(
         r"python -m tunematrix\.stack\.adapters .*",
         "needs an adapter",
         "tests/stack/test_adapters.py",
@@ -202,6 +207,7 @@ def unknown(text: str, sessions: Container[str]) -> list[str]:
     verbs = {
         str(one.name or getattr(one.callback, "__name__", "")) for one in app.registered_commands
     }
+    verbs |= {str(one.name) for one in app.registered_groups}
     named = re.findall(r"\bnox -s ([\w-]+)", text)
     called = re.findall(r"`tunematrix ([a-z]+)", text)
     return [name for name in named if name not in sessions] + [v for v in called if v not in verbs]

@@ -42,7 +42,7 @@ def test_a_table_needs_a_folder_of_the_projects_own(project: Project, verb: Verb
     settings = project.root / "pyproject.toml"
     settings.write_text(settings.read_text().replace('"conf"', f'"{elsewhere}"'))
     code, text = verb(project, "tolerances", "-e", "plain")
-    assert (code, "the project has no config folder of its own; name one in" in text) == (4, True)
+    assert (code, "the project has no config folder of its own; make one" in text) == (4, True)
 
 
 def test_a_run_that_is_killed_while_an_arm_runs(project: Project) -> None:

@@ -1,10 +1,22 @@
 """The command line: verbs only; each hands over to the rooms that do the work."""
 
-from tunematrix.cli import configs, download, history, machine, proof, records, start, steps, suite
+from tunematrix.cli import (
+    baseline,
+    configs,
+    download,
+    history,
+    machine,
+    proof,
+    records,
+    start,
+    steps,
+    suite,
+)
 from tunematrix.cli.app import app, main
 
 __all__ = [
     "app",
+    "baseline",
     "configs",
     "download",
     "history",

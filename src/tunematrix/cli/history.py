@@ -153,6 +153,7 @@ def _export(records: History, path: Path) -> None:
 def _plain(thread: past.Thread, stretches: Sequence[past.Stretch]) -> dict[str, Any]:
     return {
         **thread._asdict(),
+        "flaky": [[one.before.run_id, one.after.run_id] for one in past.flakes(stretches)],
         "stretches": [
             {
                 "outcome": stretch.outcome,

@@ -9,18 +9,18 @@ from typing import Annotated
 
 import typer
 
+from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
-from tunematrix.errors import BadInput, NothingTested
-from tunematrix.paths import shipped_configs, shown, state
+from tunematrix.cli.recorded import in_files, newest, own_configs, present
+from tunematrix.errors import BadInput
+from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
 from tunematrix.report.rows import runs
 from tunematrix.report.summary import as_summary
 from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
-from tunematrix.results.record import Record
-from tunematrix.results.store import Store, keep, newest_run
-from tunematrix.results.tolerances import tabulate_all, write_tolerances
+from tunematrix.results.store import keep
 
 
 @app.command(cls=Verb)
@@ -90,7 +90,7 @@ def report(
         _write_page(html, files or (), names)
         return
     # Records of files are shown anywhere, also outside the project that they were made in.
-    records = _in_files(files) if files else [record for name in names for record in _newest(name)]
+    records = in_files(files) if files else [record for name in names for record in newest(name)]
     if save is not None:
         print(f"{len(records)} records are in {keep(records, save)}")
     elif markdown is not None:
@@ -104,6 +104,22 @@ def report(
         print(json.dumps([record.to_json() for record in records], indent=2))
     else:
         show(terminal.report(records, whole=whole))
+
+
+def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | None]) -> None:
+    """Write a page about files of records, or about all that some environments have recorded."""
+    # Every verb imports this module, and one option needs these.
+    from tunematrix.report.html.page import write_page
+    from tunematrix.report.html.sources import lines_of, recorded
+
+    if files:
+        sources = [lines_of(file) for file in present(files)]
+    else:
+        projects = [read_project(Path.cwd(), name) for name in environments]
+        sources = [source for one in projects for source in recorded(one.folder, state(one.root))]
+    count = write_page(page, sources)
+    if page != STANDARD_OUTPUT:
+        print(f"{count} cells and relations are in {shown(page)}")
 
 
 @app.command(cls=Verb)
@@ -123,12 +139,8 @@ def tolerances(
     Example: tunematrix tolerances -e cpu
     """
     project = read_project(Path.cwd(), environment)
-    records = _in_files(files) if files else _newest(project.environment.name)
-    folder, root = project.groups.roots[-1].resolve(), project.root.resolve()
-    is_shipped = folder == shipped_configs().resolve() != root / "configs"
-    if is_shipped or not folder.is_relative_to(root):
-        message = "the project has no config folder of its own; name one in tunematrix_configs"
-        raise BadInput(message)
+    records = in_files(files) if files else newest(project.environment.name)
+    folder = own_configs(project)
     tables = tabulate_all(records, folder)
     for table in tables:
         path = write_tolerances(table, folder, project.environment.name)
@@ -136,48 +148,6 @@ def tolerances(
             print(f"{len(table.spread)} relations are in {shown(path)}")
     if as_json:
         print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
-
-
-def _newest(environment: str | None) -> list[Record]:
-    """Read the records of an environment's newest run."""
-    project = read_project(Path.cwd(), environment)
-    path = project.folder / "results.jsonl"
-    records = list(newest_run(Store(path).read()))
-    if not records:
-        raise NothingTested(f"{path} has no record yet; run nox -s {project.environment.name}")
-    return records
-
-
-def _in_files(files: Sequence[Path]) -> list[Record]:
-    """Read all that some files hold."""
-    records = [record for file in _present(files) for record in Store(file).read()]
-    if not records:
-        raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
-    return records
-
-
-def _present(files: Sequence[Path]) -> Sequence[Path]:
-    """Return some files, all of which are there."""
-    if absent := [str(file) for file in files if not file.is_file()]:
-        message = f"there is no file {', '.join(absent)}; give files of records"
-        raise BadInput(message)
-    return files
-
-
-def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | None]) -> None:
-    """Write a page about files of records, or about all that some environments have recorded."""
-    # Every verb imports this module, and one option needs these.
-    from tunematrix.report.html.page import write_page
-    from tunematrix.report.html.sources import lines_of, recorded
-
-    if files:
-        sources = [lines_of(file) for file in _present(files)]
-    else:
-        projects = [read_project(Path.cwd(), name) for name in environments]
-        sources = [source for one in projects for source in recorded(one.folder, state(one.root))]
-    count = write_page(page, sources)
-    if page != STANDARD_OUTPUT:
-        print(f"{count} cells and relations are in {shown(page)}")
 
 
 def _write_table(page: Path, table: str) -> None:

@@ -34,7 +34,16 @@ def page() -> str:
     """Return the whole page as Markdown."""
     # A group of commands, whose class differs between releases of typer.
     group: Any = typer.main.get_command(app)
-    return "\n".join([_HEAD, *(_section(name, verb) for name, verb in group.commands.items())])
+    return "\n".join([_HEAD, *(_section(name, verb) for name, verb in _verbs(group))])
+
+
+def _verbs(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each verb with its name, those of a group such as `baseline` with that before it."""
+    for name, verb in group.commands.items():
+        if hasattr(verb, "commands"):
+            yield from _verbs(verb, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", verb
 
 
 def exit_codes() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tunematrix.paths import files_below
+from tunematrix.paths import CACHES, files_below, is_cache
 
 Stamp: TypeAlias = tuple[int, int]
 """When a file was changed (ns), and its size (bytes)."""
@@ -17,11 +17,6 @@ Stamp: TypeAlias = tuple[int, int]
 MOST_FILES = 20_000
 """A folder with more files is left to Git alone."""
 _GIT_SECONDS = 30
-# What Python, its tools and the driver itself keep beside code.
-_CACHES = frozenset({
-    ".git", ".hg", ".tunematrix", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache",
-    ".nox", ".tox", ".venv", "venv", "node_modules", ".ipynb_checkpoints", ".idea", ".vscode",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def _status(folder: Path, besides: Path) -> dict[str, tuple[str, Stamp | None]] 
     found = {}
     for entry in said.split("\0"):
         state, path = entry[:2], Path(top, entry[3:])
-        if entry and not _is_cache(path.relative_to(top)) and not path.is_relative_to(besides):
+        if entry and not is_cache(path.relative_to(top)) and not path.is_relative_to(besides):
             found[str(path)] = (state, _stamp(path))
     return found
 
@@ -89,16 +84,12 @@ def _said(command: list[str]) -> str:
 
 def _files(folder: Path, besides: Path) -> dict[str, Stamp] | None:
     found: dict[str, Stamp] = {}
-    for path in files_below(folder, (*_CACHES, "*.egg-info"), lambda below: below == besides):
+    for path in files_below(folder, (*CACHES, "*.egg-info"), lambda below: below == besides):
         if path.suffix != ".pyc" and (stamp := _stamp(path)) is not None:
             found[str(path)] = stamp
         if len(found) > MOST_FILES:
             return None
     return found
-
-
-def _is_cache(path: Path) -> bool:
-    return bool(_CACHES & set(path.parts)) or path.suffix == ".pyc"
 
 
 def _stamp(path: Path) -> Stamp | None:

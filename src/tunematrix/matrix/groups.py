@@ -24,7 +24,7 @@ from tunematrix.spec.explain import findings
 from tunematrix.spec.problems import Problem, Route, refuse
 from tunematrix.spec.yaml_tree import Tree, Value, read_tree
 
-_NOT_AXES = {"regressions", "specs", "tolerances"}
+_NOT_AXES = {"baselines", "regressions", "specs", "tolerances"}
 OPEN = "???"
 """Stands for a value that has to be given before a cell can run."""
 

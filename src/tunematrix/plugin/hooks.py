@@ -85,6 +85,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run each cell N times, with the seeds 0 to N-1",
     )
+    strict = "fail cells with a figure that leaves the band of its baseline, instead of warning"
+    option("--strict-baseline", action="store_true", help=strict)
     option(
         "--shard",
         type=_shard,

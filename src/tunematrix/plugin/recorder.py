@@ -14,6 +14,7 @@ from tunematrix.paths import shown, state
 from tunematrix.plugin.suite import Suite
 from tunematrix.report import ending, junit, terminal
 from tunematrix.report.changes import compared
+from tunematrix.report.drift import notes
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.workflow.records import excluded
@@ -106,6 +107,8 @@ class Recorder:
             terminalreporter.section(f"tunematrix {self.suite.context.environment.name}")
             if locked := self.suite.locked:
                 terminalreporter.write_line(self._compared(locked))
+            for line in self._notes():
+                terminalreporter.write_line(line, yellow=True)
             screen = terminalreporter._tw
             width, colour = screen.fullwidth, screen.hasmarkup
             left_out = self.suite.left_out
@@ -171,6 +174,13 @@ class Recorder:
         except TunematrixError as error:
             return f"none: {error}"
         return shown(page)
+
+    def _notes(self) -> list[str]:
+        """Say what left its band, or flipped; old records there break nothing here."""
+        try:
+            return list(notes(self.records, self.suite.store, self.suite.context.baselines))
+        except BadInput as error:
+            return [f"nothing to compare with: {error}"]
 
     def _clear(self, cells: Iterable[str]) -> None:
         """Remove the tensors of cells that nothing will compare any more."""

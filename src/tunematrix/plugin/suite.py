@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tunematrix.baselines.kept import read_baselines
 from tunematrix.checks.vocabulary import refuse_unknown_checks
 from tunematrix.command.debugging import debug_specs
 from tunematrix.command.specs import completed, refuse_unseeded
@@ -81,6 +82,11 @@ class Suite:
             keep_output=self.config.getoption("tunematrix_keep_output"),
             say=self.say,
             trainers=self.trainers,
+            baselines=read_baselines(
+                self.project.groups.roots,
+                self.project.environment.name,
+                strict=self.config.getoption("tunematrix_strict_baseline"),
+            ),
         )
 
     @cached_property
@@ -205,6 +211,7 @@ class Suite:
         way: str = option.tunematrix_isolation
         options = [] if way == "auto" else [f"--isolation={way}"]
         # A session of Nox requires what it always does.
+        options += ["--strict-baseline"] if self.context.baselines.strict else []
         options += [] if session else [f"--require={name}" for name in option.tunematrix_require]
         spec = record.spec
         if not spec.startswith(f"{SHIPPED}/"):

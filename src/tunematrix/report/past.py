@@ -5,13 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tunematrix.report.rows import hardware_of
-from tunematrix.results.record import Outcome, Record
+from tunematrix.results.record import Outcome, Record, hardware_of
 
 FIGURES = ("seconds", "process_peak_mb")
 """Metrics of which two runs of a suite are told how they differ."""
+JUDGED: frozenset[Outcome] = frozenset({"passed", "failed", "error"})
+"""Outcomes between which a cell can flip by chance."""
 
 
 class Thread(NamedTuple):
@@ -51,6 +53,14 @@ class Stretch:
     def last(self) -> Record:
         """The newest record."""
         return self.records[-1]
+
+
+@dataclass(frozen=True)
+class Flake:
+    """A cell that ended otherwise in the next run, though nothing that is on record had changed."""
+
+    before: Record
+    after: Record
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,23 @@ def last_passed(stretches: Sequence[Stretch]) -> Record | None:
     return next(passed, None)
 
 
+def flake(before: Record, after: Record) -> Flake | None:
+    """Return two records of one thread as a flake, if only chance can have told them apart."""
+    outcomes = {before.outcome, after.outcome}
+    known = all(record.versions and record.spec_digest for record in (before, after))
+    flipped = len(outcomes) == 2 and "passed" in outcomes and outcomes <= JUDGED
+    if not (flipped and known) or any(_differences(before, after)):
+        return None
+    return Flake(before, after)
+
+
+def flakes(stretches: Sequence[Stretch]) -> tuple[Flake, ...]:
+    """Return all of one thread, oldest first."""
+    pairs = pairwise(stretches)
+    found = (flake(old.last, new.records[0]) for old, new in pairs)
+    return tuple(one for one in found if one is not None)
+
+
 def compared(before: Sequence[Record], after: Sequence[Record]) -> RunComparison:
     """Hold one run against another: what determined them, how cells ended, and their figures."""
     old, new = ({record.cell_id: record for record in side} for side in (before, after))
@@ -137,6 +164,8 @@ def _differences(before: Record, after: Record) -> Iterator[Moved]:
         if old and new:
             yield from differing(old, new)
     yield from differing(before.overrides, after.overrides)
+    if before.faults != after.faults:
+        yield Moved("faults", *(", ".join(one.faults) or "–" for one in (before, after)))
     old_spec, new_spec = before.spec_digest, after.spec_digest
     if old_spec and new_spec and old_spec != new_spec:
         yield Moved("its spec", old_spec[:8], new_spec[:8])

@@ -9,18 +9,20 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tunematrix.report.past import (
+    Flake,
     Moved,
     Ratio,
     RunComparison,
     Stretch,
     Thread,
     differing,
+    flakes,
     last_passed,
 )
-from tunematrix.report.rows import NAMED, SEVERITY, SYMBOLS, hardware_of, moment_of
+from tunematrix.report.rows import NAMED, SEVERITY, SYMBOLS, moment_of
 from tunematrix.report.terminal import COLOURS, in_figures
 from tunematrix.report.text import indented, one_line, printable
-from tunematrix.results.record import Outcome
+from tunematrix.results.record import Outcome, hardware_of
 from tunematrix.results.run_line import RunLine
 
 MOST_DIFFERENCES = 12
@@ -57,7 +59,7 @@ def story(parted: Mapping[Thread, Sequence[Stretch]]) -> Group:
         for stretch in stretches:
             since = (Padding(one, (0, 0, 0, _INDENT)) for one in _since(stretch.since))
             shown += [*since, _stretch(stretch)]
-        shown += _passed_last(stretches)
+        shown += [*_flaky(flakes(stretches)), *_passed_last(stretches)]
     return Group(*shown)
 
 
@@ -122,6 +124,15 @@ def _stretch(stretch: Stretch) -> RenderableType:
     if last.reason:
         text.append(f"\n{printable(last.reason)}", "not bold not dim default")
     return Padding(text, (0, 0, 0, _INDENT))
+
+
+def _flaky(found: Sequence[Flake]) -> Iterator[RenderableType]:
+    """Yield that a cell is flaky, where it flipped with nothing changed."""
+    if found:
+        times = "once" if len(found) == 1 else f"{len(found)} times"
+        last = f"last between {_when(found[-1].before.run_id)} and {_when(found[-1].after.run_id)}"
+        text = f"flaky: its outcome flipped {times} though nothing recorded had changed, {last}"
+        yield Padding(Text(text, "bold yellow"), (0, 0, 0, _INDENT))
 
 
 def _passed_last(stretches: Sequence[Stretch]) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.results.record import Option, Outcome, Record, shown_option
+from tunematrix.results.record import Option, Outcome, Record, hardware_of, shown_option
 from tunematrix.spec.relation import is_relations
 
 SYMBOLS: dict[Outcome, str] = {
@@ -124,12 +124,6 @@ class Run:
     def named_versions(self) -> Mapping[str, str]:
         """The versions that a reader looks for first."""
         return {name: self.versions[name] for name in NAMED if name in self.versions}
-
-
-def hardware_of(machine: Mapping[str, Any]) -> str:
-    """Return what computed: the GPU, or the processor."""
-    names = (machine.get(key) for key in ("gpu", "hardware", "architecture"))
-    return str(next(filter(None, names), "unknown hardware"))
 
 
 def moment_of(run_id: str) -> str:

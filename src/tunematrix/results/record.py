@@ -158,6 +158,12 @@ def backend_of(axes: Mapping[str, Option]) -> str:
     return shown_option(axes.get("backend", ""))
 
 
+def hardware_of(machine: Mapping[str, Any]) -> str:
+    """Return what computed: the GPU, or the processor."""
+    names = (machine.get(key) for key in ("gpu", "hardware", "architecture"))
+    return str(next(filter(None, names), "unknown hardware"))
+
+
 @cache
 def machine() -> Mapping[str, Any]:
     """Describe this host without its name."""

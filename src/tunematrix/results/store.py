@@ -6,20 +6,29 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.results import v1
 from tunematrix.results.record import SCHEMA_VERSION, Record
 from tunematrix.spec.problems import dotted
 
+_TAIL_BYTES = 8_000_000
+"""About a thousand records."""
 MOST_SAID = 3
 """Fields of a malformed record that a message names."""
+
+
+class _NameOnly(BaseModel):
+    """What names a record; the rest of its line isn't looked at."""
+
+    cell_id: str = ""
+    run_id: str = ""
 
 
 class Store:
@@ -63,6 +72,47 @@ class Store:
             parsed(line, f"{self.path}:{number}") for number, line in enumerate(self.lines(), 1)
         )
 
+    def earlier(
+        self, cells: Collection[str], run_id: str, most: int = 1
+    ) -> dict[str, tuple[Record, ...]]:
+        """Return the newest records that cells have of other runs, oldest first.
+
+        Only the end of a long file is looked at, since this is asked at the end of every run.
+
+        Args:
+            cells: their ids. run_id: the run whose records are left out. most: of each cell.
+
+        Raises:
+            BadInput: as `read` does.
+        """
+        found: dict[str, list[Record]] = {cell: [] for cell in cells}
+        full = 0
+        for line in reversed(self._last_lines()):
+            if full == len(found):
+                break
+            head = _head(line)
+            mine = found.get(head.cell_id)
+            if mine is None or len(mine) == most or head.run_id == run_id:
+                continue
+            mine.append(parsed(line, f"{self.path}, near its end"))
+            full += len(mine) == most
+        return {cell: tuple(reversed(records)) for cell, records in found.items() if records}
+
+    def _last_lines(self) -> list[bytes]:
+        """Return the whole lines among the last megabytes."""
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                start = max(0, size - _TAIL_BYTES)
+                file.seek(start)
+                # No more than that: a device, in the place of a file, has no end.
+                lines = file.read(size - start).split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return lines[1:] if start else lines
+
     def lines(self) -> Iterator[bytes]:
         """Yield all whole lines, oldest first; none where there is no file.
 
@@ -77,8 +127,18 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            message = f"{self.path}: can't be read: {error.strerror}; give a file of records"
-            raise BadInput(message) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> BadInput:
+        return BadInput(f"{self.path}: can't be read: {error.strerror}; give a file of records")
+
+
+def _head(line: bytes) -> _NameOnly:
+    """Return what names a record; what is none, `parsed` refuses if it is wanted."""
+    try:
+        return _NameOnly.model_validate_json(line)
+    except ValidationError:
+        return _NameOnly()
 
 
 def parsed(line: bytes, place: str) -> Record:

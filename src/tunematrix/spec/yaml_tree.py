@@ -92,10 +92,14 @@ def texts(value: object, route: Route = ()) -> Iterator[tuple[Route, str]]:
             yield from texts(entry, (*route, index))
 
 
-def read_tree(path: Path) -> Tree:
-    """Read a YAML file whose top is a mapping; what is wrong is in the result's `problems`."""
+def read_tree(path: Path, most: int = MAX_BYTES) -> Tree:
+    """Read a YAML file whose top is a mapping; what is wrong is in the result's `problems`.
+
+    Args:
+        path: of the file. most: bytes that it may have; what people write has few.
+    """
     try:
-        text = _read_text(path)
+        text = _read_text(path, most)
         if strange := list(_strange_features(path, text)):
             return Tree(path, {}, {}, tuple(strange))
         return _construct(path, text)
@@ -113,7 +117,7 @@ class _UnreadableError(Exception):
         self.problem = Problem(path, None, (), text)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, most: int) -> str:
     """Return the text of a regular file of bounded size (a named pipe would hang here)."""
     if path.is_dir():
         raise _UnreadableError(path, "is a folder, not a file; rename it or name the files in it")
@@ -121,14 +125,14 @@ def _read_text(path: Path) -> str:
         raise _UnreadableError(path, "is not a regular file; give a YAML file")
     try:
         with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+            content = stream.read(most + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise _UnreadableError(
             path, f"can't be read ({reason}); check path and permissions"
         ) from None
-    if len(content) > MAX_BYTES:
-        raise _UnreadableError(path, f"is larger than {MAX_BYTES // 1024} KiB; split it")
+    if len(content) > most:
+        raise _UnreadableError(path, f"is larger than {most // 1024} KiB; split it")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from tunematrix.baselines.kept import FOLDER, Baselines
 from tunematrix.command.devices import lack_of_gpus
 from tunematrix.command.executor import Commands
 from tunematrix.command.specs import settings_of
@@ -28,6 +30,7 @@ from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.requirements import first_lack
 from tunematrix.paths import shown, state
+from tunematrix.results.code_state import code_state
 from tunematrix.run.executor import Executor
 from tunematrix.run.local.executors import Choice, LocalExecutor
 
@@ -48,6 +51,7 @@ class RunContext:
         say: takes one line of progress for the user.
         elsewhere: where cells run; this machine if none is given.
         trainers: those of the project, by name.
+        baselines: what cells that pass are held against.
     """
 
     environment: Environment
@@ -60,6 +64,7 @@ class RunContext:
     say: Callable[[str], None]
     elsewhere: Executor | None = None
     trainers: Mapping[str, Trainer] = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=Baselines)
     _prepared: dict[str, MachineProblem | None] = field(default_factory=dict, init=False)
     _here: Executor | None = field(default=None, init=False)
     _commands: Executor = field(default_factory=Commands, init=False)
@@ -122,6 +127,12 @@ class RunContext:
         """Where generated checkpoints and compiled kernels are kept between runs."""
         return state(self.root) / "cache"
 
+    @cached_property
+    def code(self) -> Mapping[str, str]:
+        """Which code the cells are of, as Git knows it; see `code_state`."""
+        recorded = [root / FOLDER for root in self.groups.roots]
+        return code_state(self.root, [state(self.root), *recorded])
+
     def run_dir(self, cell_id: str) -> RunDir:
         """Return where a cell of this run runs, or has run."""
         return RunDir(self.run_folder / folder_name(cell_id))
@@ -183,6 +194,7 @@ class RunContext:
         """Make the folder of this run, and keep others from removing it while the run lasts."""
         with self._opening:
             if self._claim is None:
+                _ = self.code  # as it is before anything runs
                 self.run_folder.mkdir(parents=True, exist_ok=True)
                 self._claim = os.open(self.run_folder, os.O_RDONLY)
                 fcntl.flock(self._claim, fcntl.LOCK_SH)  # several processes may share a run

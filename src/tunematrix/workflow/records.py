@@ -17,7 +17,7 @@ from tunematrix.workflow.context import RunContext
 def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Record:
     """Return a record of a cell or a relation, with what follows from the plan filled in."""
     source = cell.spec.source.path
-    fields.setdefault("machine", machine())
+    fields["machine"] = {**fields.get("machine", machine()), **context.code}
     fields["reason"] = masked(fields.get("reason", ""), secrets_in(os.environ))
     return Record(
         run_id=context.run_id,

@@ -6,6 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
+from tunematrix.baselines.tolerances import (
+    LEAST_SEEDS,
+    Tolerances,
+    hardware_class,
+    read_tolerances,
+    threads,
+)
 from tunematrix.checks.differences import Side
 from tunematrix.checks.registry import TOLERANCES
 from tunematrix.checks.relations import UNRECORDED, agree, undeclared
@@ -20,13 +27,6 @@ from tunematrix.matrix.relations import Arm, Related
 from tunematrix.paths import locked
 from tunematrix.results.outcome import Expected, settle
 from tunematrix.results.record import Outcome, Record
-from tunematrix.results.tolerances import (
-    LEAST_SEEDS,
-    Tolerances,
-    hardware_class,
-    read_tolerances,
-    threads,
-)
 from tunematrix.spec.relation import SAME, Planted
 from tunematrix.workflow.cells import known_failures, run_cell
 from tunematrix.workflow.context import RunContext

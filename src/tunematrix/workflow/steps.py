@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+from tunematrix.baselines.holding import against
 from tunematrix.checks.judge import judge as judge_evidence
 from tunematrix.errors import Unavailable
 from tunematrix.evidence import collect as collect_evidence
@@ -116,6 +117,12 @@ def record(passage: Passage, context: RunContext) -> Passage:
     return replace(passage, record=kept)
 
 
+def hold(passage: Passage, context: RunContext) -> Passage:
+    """Hold its figures against what they were in honest runs."""
+    assert passage.record is not None
+    return replace(passage, record=against(passage.record, context.baselines))
+
+
 READY: tuple[Step, ...] = (find_place, compose, find_devices, prepare)
 """Until nothing but the run itself is missing."""
 
@@ -125,5 +132,5 @@ EVIDENCE: tuple[Step, ...] = (*READY, make_folder, execute, collect)
 VERDICTS: tuple[Step, ...] = (*EVIDENCE, judge)
 """Until the checks have spoken."""
 
-CELL: tuple[Step, ...] = (*VERDICTS, record)
+CELL: tuple[Step, ...] = (*VERDICTS, record, hold)
 """The whole way of a cell."""

@@ -292,3 +292,28 @@ def test_records_are_kept_under_the_name_of_their_machine(tmp_path: Path) -> Non
         keep(run, tmp_path / "file")
     with pytest.raises(BadInput, match="several runs"):
         keep([_record(), _record(run_id="another")], tmp_path)
+
+
+def test_earlier_records_of_some_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest of other runs, oldest first; of a long file only the end is looked at."""
+    store = Store(tmp_path / "results.jsonl")
+    assert store.earlier({"a"}, "5") == {}
+    for run in range(6):
+        for cell in ("a", "b", "b[c]"):
+            store.append(Record(str(run), cell, "a.yaml", "cpu", {}, "passed"))
+    found = store.earlier({"a", "b", "z"}, "5", 2)
+    assert {cell: [one.run_id for one in past] for cell, past in found.items()} == {
+        "a": ["3", "4"],
+        "b": ["3", "4"],
+    }
+    assert [one.run_id for one in store.earlier({"b[c]"}, "nothing")["b[c]"]] == ["5"]
+    size = store.path.stat().st_size
+    monkeypatch.setattr("tunematrix.results.store._TAIL_BYTES", size // 6)
+    assert [one.run_id for one in store.earlier({"b[c]"}, "nothing", 9)["b[c]"]] == ["5"]
+    store.path.write_bytes(store.path.read_bytes() + b"[1]\n{}\n{torn")
+    assert [one.run_id for one in store.earlier({"b[c]"}, "nothing")["b[c]"]] == ["5"]
+
+
+def test_a_device_in_the_place_of_records() -> None:
+    """Nothing of it is read, since it would never end."""
+    assert Store(Path("/dev/zero")).earlier({"a"}, "1") == {}

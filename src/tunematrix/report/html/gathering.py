@@ -15,9 +15,9 @@ from typing import TypeAlias
 from tunematrix.errors import BadInput
 from tunematrix.evidence.figures import LONGEST_TAIL
 from tunematrix.report.html.payload import FIGURES, PastPoint
-from tunematrix.report.rows import Run, hardware_of, moment_of, runs
+from tunematrix.report.rows import Run, moment_of, runs
 from tunematrix.results.head import RecordHead, head_of
-from tunematrix.results.record import Outcome, Record
+from tunematrix.results.record import Outcome, Record, hardware_of
 from tunematrix.results.store import parsed
 
 Lines: TypeAlias = Callable[[], Iterable[tuple[bytes, str]]]

@@ -7,24 +7,20 @@ it is made by a command and read by people.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from tunematrix.baselines.files import minor, read_file, slug, write_file
 from tunematrix.checks.arithmetic import severity
 from tunematrix.checks.relations import FACTOR, SIGHT
 from tunematrix.configuration.section import NonEmpty, Section
 from tunematrix.errors import BadInput, NothingTested
 from tunematrix.results.record import Record
-from tunematrix.spec.explain import explained
-from tunematrix.spec.problems import refuse
 from tunematrix.spec.relation import SAME, is_relations
-from tunematrix.spec.yaml_tree import read_tree
 
 FOLDER = "tolerances"
 LEAST_SEEDS = 20
@@ -59,7 +55,7 @@ class Tolerances(Section):
         moved = [
             f"{name} {self.versions[name]} → {versions[name]}"
             for name in both
-            if _minor(self.versions[name]) != _minor(versions[name])
+            if minor(self.versions[name]) != minor(versions[name])
         ]
         moved += [f"threads {self.threads} → {threads}"] if threads != self.threads else []
         return ", ".join(moved)
@@ -68,8 +64,7 @@ class Tolerances(Section):
 def hardware_class(record: Record) -> str:
     """Return the class of the hardware that a record was made on: its GPU, or its architecture."""
     computes = record.machine.get("gpu") or record.machine.get("architecture") or ""
-    words = f"{record.backend} {computes}".lower()
-    return re.sub(r"[^a-z0-9_]+", "-", words).strip("-")
+    return slug(f"{record.backend} {computes}")
 
 
 def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
@@ -79,7 +74,7 @@ def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
         BadInput: a table is malformed; the text says file and line.
     """
     files = [root / FOLDER / f"{hardware}.yaml" for root in roots]
-    tables = [_read(file) for file in files if file.is_file()]
+    tables = [read_file(file, Tolerances) for file in files if file.is_file()]
     if not tables:
         return None
     spread = {name: row for table in tables for name, row in table.spread.items()}
@@ -144,32 +139,19 @@ def tabulate(runs: Mapping[str, Sequence[Record]], known: Tolerances | None) -> 
 
 def write_tolerances(table: Tolerances, folder: Path, environment: str) -> Path:
     """Write a table where relations look for it, and return its file."""
-    path = folder / FOLDER / f"{table.hardware}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain: dict[str, Any] = table.model_dump(mode="json")
     plain["spread"] = {
         name: {check: _short(figure) for check, figure in row.items()}
         for name, row in table.spread.items()
     }
     head = _HEAD.format(factor=FACTOR, environment=environment)
-    path.write_text(head + yaml.safe_dump(plain, sort_keys=False, width=100), encoding="utf-8")
-    return path
+    return write_file(folder / FOLDER / f"{table.hardware}.yaml", head, plain)
 
 
 def threads(record: Record) -> int:
     """Return how many threads a cell of this record's machine computed with."""
     count = record.machine.get("threads")
     return count if isinstance(count, int) else 1
-
-
-def _read(path: Path) -> Tolerances:
-    tree = read_tree(path)
-    refuse(tree.problems)
-    try:
-        return Tolerances.model_validate(tree.data)
-    except ValidationError as error:
-        refuse(explained(tree, Tolerances, error))
-        raise
 
 
 def _spread(group: Sequence[Record]) -> dict[str, float]:
@@ -202,10 +184,6 @@ def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
 
 def _was_tried(record: Record) -> bool:
     return bool(record.checks) or record.outcome != "unavailable"
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
 
 
 def _short(figure: float) -> float:

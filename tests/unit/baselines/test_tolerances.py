@@ -9,12 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunematrix.checks.bound import AtMost, Exactly
-from tunematrix.checks.verdict import Verdict
-from tunematrix.errors import BadInput, NothingTested
-from tunematrix.matrix.cells import display_id
-from tunematrix.results.record import Record
-from tunematrix.results.tolerances import (
+from tunematrix.baselines.tolerances import (
     LEAST_SEEDS,
     Tolerances,
     hardware_class,
@@ -22,6 +17,11 @@ from tunematrix.results.tolerances import (
     tabulate_all,
     write_tolerances,
 )
+from tunematrix.checks.bound import AtMost, Exactly
+from tunematrix.checks.verdict import Verdict
+from tunematrix.errors import BadInput, NothingTested
+from tunematrix.matrix.cells import display_id
+from tunematrix.results.record import Record
 
 VERSIONS = {"torch": "2.13.0", "mlx": "0.32.4", "numpy": "2.3.0"}
 MACHINE = {"architecture": "x86_64", "threads": 2}

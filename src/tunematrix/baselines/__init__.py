@@ -1,0 +1,1 @@
+"""What honest runs are known to give: bands of cells' figures, and tolerances of relations."""
