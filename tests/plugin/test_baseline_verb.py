@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.plugin.test_command import SPEC, commit, install
+from tests.plugin.test_report_html import shown
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project, Verb
@@ -65,6 +66,11 @@ def test_the_whole_way(drifting: Project, verb: Verb) -> None:
     assert "process_peak_mb" in lines[1] and "MB, band " in lines[1]
     checks = {one["name"]: one for one in drifting.records[-1]["checks"]}
     assert checks["baseline_heldout_loss"]["outcome"] == "warned"
+    written = drifting.root / ".tunematrix/plain/report.html"
+    verb(drifting, "report", "-e", "plain", "--html", "page.html")
+    for page in (written, drifting.root / "page.html"):
+        (cell,) = (one for one in shown(page)["cells"] if one["id"] == "a[plain-tiny-int4]")
+        assert {"heldout_loss", "process_peak_mb"} <= set(cell["bands"])
 
     margin = ("--margin", "0.05", "-e", "plain")
     code, text = verb(drifting, "baseline", "diff", *margin)

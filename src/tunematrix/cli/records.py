@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tunematrix.baselines.holding import band_of
+from tunematrix.baselines.kept import Baselines, read_baselines
 from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
 from tunematrix.cli.recorded import in_files, newest, own_configs, present
@@ -20,6 +22,7 @@ from tunematrix.report.rows import runs
 from tunematrix.report.summary import as_summary
 from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
+from tunematrix.results.record import Record
 from tunematrix.results.store import keep
 
 
@@ -112,12 +115,19 @@ def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | 
     from tunematrix.report.html.page import write_page
     from tunematrix.report.html.sources import lines_of, recorded
 
-    if files:
-        sources = [lines_of(file) for file in present(files)]
-    else:
-        projects = [read_project(Path.cwd(), name) for name in environments]
-        sources = [source for one in projects for source in recorded(one.folder, state(one.root))]
-    count = write_page(page, sources)
+    # Records of files are shown anywhere, so no project's baselines need apply to them.
+    projects = [] if files else [read_project(Path.cwd(), name) for name in environments]
+    sources = [lines_of(file) for file in present(files)]
+    sources += [source for one in projects for source in recorded(one.folder, state(one.root))]
+    known = {
+        one.environment.name: read_baselines(one.groups.roots, one.environment.name)
+        for one in projects
+    }
+
+    def bands(record: Record) -> Mapping[str, tuple[float, float]]:
+        return band_of(record, known.get(record.environment, Baselines()))
+
+    count = write_page(page, sources, bands=bands)
     if page != STANDARD_OUTPUT:
         print(f"{count} cells and relations are in {shown(page)}")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from _pytest.junitxml import xml_key
 
+from tunematrix.baselines.holding import band_of
 from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
 from tunematrix.paths import shown, state
 from tunematrix.plugin.suite import Suite
@@ -170,7 +172,8 @@ class Recorder:
             return again.get(record.cell_id) or self.suite.again(record, "")
 
         try:
-            write_page(page, recorded(context.folder, state(self.suite.root)), repeat)
+            bands = partial(band_of, baselines=context.baselines)
+            write_page(page, recorded(context.folder, state(self.suite.root)), repeat, bands)
         except TunematrixError as error:
             return f"none: {error}"
         return shown(page)
