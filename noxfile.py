@@ -149,6 +149,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def pictures(session: nox.Session) -> None:
+    """Take the pictures of docs/report.md anew, in a browser that is on PATH."""
+    build(session, "-e", ".", "playwright", lock=DEV)
+    folder = {"TUNEMATRIX_PICTURES": str(ROOT / "docs/images")}
+    session.run("python", "-m", "pytest", "tests/browser/test_pictures.py", env=folder)
+
+
+@nox.session(default=False)
 def toyworld(session: nox.Session) -> None:
     """Train the toy world's base model again, and record what checks compare it with."""
     run_in(session, rows_of("cpu", "mlx"), "-m", "tunematrix.stack.toyworld.train_base")
