@@ -45,6 +45,7 @@ ELSEWHERE = (
     Elsewhere(r".*\bnox -s cuda", "needs a GPU", "tests/plugin/test_sessions.py"),
     Elsewhere(r"nox( -s (tests|docs).*)?", "is what CI runs", ".ci/run"),
     Elsewhere(r"nox -s locks?", "resolves all versions", "tests/unit/environments/test_locks.py"),
+    Elsewhere(r"nox -s pictures", "needs a browser", "tests/browser/test_pictures.py"),
     Elsewhere(r"nox -s bench", "measures for minutes", "tests/bench/bench.py"),
     Elsewhere(r"(nox -s|tunematrix) faults.*", "tries 190 faults", "tests/unit/proof/faults"),
     Elsewhere(
