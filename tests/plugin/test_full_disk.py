@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tunematrix.results.record import Record
+from tunematrix.results.store import Store
+
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
@@ -66,3 +69,17 @@ def test_a_file_in_the_way_of_a_folder(
     assert run.code == code
     assert text in run.text
     assert "INTERNALERROR" not in run.text
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("view", [[], ["--markdown", "-"]])
+def test_no_space_for_what_is_shown(project: Project, view: list[str], unbuffered: str) -> None:
+    """Whether it is noticed at once or only as the buffer is emptied: no traceback, and code 6."""
+    Store(project.root / "some.jsonl").append(Record("r", "a[x]", "a.yaml", "plain", {}, "passed"))
+    words = " ".join([sys.executable, "-m", "tunematrix", "report", "some.jsonl", *view])
+    run = project.run(["sh", "-c", f"{words} >/dev/full"], PYTHONUNBUFFERED=unbuffered)
+    assert run.code == 6
+    message = "can't write all there is to say: No space left on device; make room and try again"
+    assert run.text == f"error: {message}\n"
+    gone = project.run(["sh", "-c", f"{words} | true"], PYTHONUNBUFFERED=unbuffered)
+    assert (gone.code, gone.text) == (0, "")

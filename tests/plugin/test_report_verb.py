@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -133,3 +134,36 @@ def test_a_terminal_that_knows_no_symbols(project: Project) -> None:
     run = project.tunematrix(*command)
     assert run.code == 0, run.text
     assert r"cells: \u2713 1 passed" in run.text
+
+
+def test_several_views_at_once(project: Project, verb: Verb) -> None:
+    """All but one of them would go missing, so none is written."""
+    recorded(project, "plain", "passed")
+    options = {"--html": "a.html", "--markdown": "-", "--tensorboard": "b", "--save": "c"}
+    for first, second in itertools.combinations(options, 2):
+        given = [first, options[first], second, options[second]]
+        code, text = verb(project, "report", "-e", "plain", *given)
+        assert code == 4
+        assert f"{first}" in text and f"{second}" in text and "one at a time" in text
+    assert verb(project, "report", "-e", "plain", "--json", "--html", "a.html")[0] == 4
+    assert not [name for name in ("a.html", "b", "c") if (project.root / name).exists()]
+
+
+def test_a_record_in_two_files_counts_once(project: Project, verb: Verb) -> None:
+    """A file that is given twice, or its copy, which doesn't know where the evidence lies."""
+    file = recorded(project, "plain", "passed", "passed", "unsupported")
+    code, text = verb(project, "report", file, file)
+    assert code == 0
+    assert "cells: ✓ 2 passed   · 1 unsupported\n" in text
+
+
+def test_a_message_moves_no_cursor(project: Project, verb: Verb) -> None:
+    """Also where it quotes a file of somebody else."""
+    file = recorded(project, "plain", "passed")
+    text = (project.root / file).read_text().replace('"overrides"', r'"\u001b[2J\u009b31m"')
+    (project.root / file).write_text(text)
+    for arguments in (["report", file], ["report", file, "--html", "a.html"]):
+        code, said = verb(project, *arguments)
+        assert code == 4
+        assert r"\x1b[2J\x9b31m: Unexpected keyword argument" in said
+        assert not {"\x1b", "\x9b"} & set(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ from tunematrix.errors import ExitCode, Interrupted, TunematrixError
 from tunematrix.paths import pytest_file, pytest_settings
 from tunematrix.project import Project
 from tunematrix.report.terminal import render
+from tunematrix.report.text import written_out
 
 
 class Verb(TyperCommand):
@@ -54,6 +56,7 @@ PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 TYPERS_USAGE_ERROR = 2
 TYPERS_INTERRUPT = 130
+TYPERS_CLOSED_PIPE = 1
 
 EnvironmentOption = Annotated[
     str | None,
@@ -80,19 +83,46 @@ def main() -> None:
     if os.environ.get("NO_COLOR"):
         rich_utils.COLOR_SYSTEM = None
     try:
+        code = _run()
+        # Python would do it later, and end with a code of its own where it can't.
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        code = _unwritten(error)
+    sys.exit(code)
+
+
+def _run() -> str | int | None:
+    """Run a verb, and return what the process ends with."""
+    try:
         app()
     except Interrupted as end:
-        print(end, file=sys.stderr)
-        sys.exit(end.exit_code)
+        print(written_out(str(end)), file=sys.stderr)
+        return end.exit_code
     except TunematrixError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        # It may quote a file that somebody else has written.
+        print(f"error: {written_out(str(error))}", file=sys.stderr)
+        return error.exit_code
     except SystemExit as end:
         if end.code == TYPERS_INTERRUPT:
             print("interrupted; the cells that had finished are recorded", file=sys.stderr)
-            sys.exit(ExitCode.INTERRUPTED)
+            return ExitCode.INTERRUPTED
         # Typer ends with 2 after bad options; in pytest 2 means interrupted.
-        sys.exit(ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code)
+        return ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code
+    return ExitCode.PASSED
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that there is no room; a reader that has seen enough, such as `head`, needs no word."""
+    # What couldn't be written would be tried again, and complained of, as Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return TYPERS_CLOSED_PIPE
+    message = f"error: can't write all there is to say: {error.strerror}; make room and try again"
+    print(message, file=sys.stderr)
+    return ExitCode.MACHINE
 
 
 def screen() -> Console:

@@ -9,7 +9,7 @@ from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import shipped_configs
 from tunematrix.project import Project, read_project
 from tunematrix.results.record import Record
-from tunematrix.results.store import Store, newest_run
+from tunematrix.results.store import Store, newest_run, once
 
 
 def newest(environment: str | None) -> list[Record]:
@@ -27,13 +27,13 @@ def newest(environment: str | None) -> list[Record]:
 
 
 def in_files(files: Sequence[Path]) -> list[Record]:
-    """Read all that some files hold.
+    """Read all that some files hold; what stands in several of them, once.
 
     Raises:
         BadInput: one of them isn't there, or holds no records.
         NothingTested: there is nothing in them.
     """
-    records = [record for file in present(files) for record in Store(file).read()]
+    records = list(once(Store(file).read() for file in present(files)))
     if not records:
         raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
     return records

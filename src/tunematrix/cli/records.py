@@ -86,6 +86,14 @@ def report(
     Example: tunematrix report -e cpu --all
     """
     names: Sequence[str | None] = environment or [None]
+    _only_one(
+        html=html,
+        save=save,
+        markdown=markdown,
+        tensorboard=tensorboard,
+        readme=readme,
+        json=as_json or None,
+    )
     if readme is not None and not files:
         message = "--readme needs files of records, such as docs/verified/*.jsonl"
         raise BadInput(message)
@@ -158,6 +166,17 @@ def tolerances(
             print(f"{len(table.spread)} relations are in {shown(path)}")
     if as_json:
         print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
+
+
+def _only_one(**asked_for: object) -> None:
+    """Make sure that one view is asked for, or none, which is that of the terminal.
+
+    Raises:
+        BadInput: there are several, of which all but one would go missing.
+    """
+    if len(given := [f"--{name}" for name, value in asked_for.items() if value is not None]) > 1:
+        message = f"{' and '.join(given)} are views, one at a time; run report once for each"
+        raise BadInput(message)
 
 
 def _write_table(page: Path, table: str) -> None:

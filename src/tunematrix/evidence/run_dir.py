@@ -117,4 +117,4 @@ def folder_name(cell_id: str) -> str:
     The digest keeps apart ids that differ only in case or in the characters replaced.
     """
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", cell_id).strip("-.")[:_LONGEST_SLUG]
-    return f"{slug}-{hashlib.sha256(cell_id.encode()).hexdigest()[:12]}"
+    return f"{slug}-{hashlib.sha256(cell_id.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"

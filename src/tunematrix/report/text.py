@@ -17,10 +17,14 @@ def printable(text: str) -> str:
     A text of many thousand characters is cut.
     """
     left = len(text) - _LONGEST
-    kept = text if left <= 0 else f"{text[:_LONGEST]} … and {left} characters more"
-    if kept.isprintable():
-        return kept
-    return "".join(character if _is_seen(character) else _escaped(character) for character in kept)
+    return written_out(text if left <= 0 else f"{text[:_LONGEST]} … and {left} characters more")
+
+
+def written_out(text: str) -> str:
+    """Return all of a text, with control characters written out as `printable` does."""
+    if text.isprintable():
+        return text
+    return "".join(character if _is_seen(character) else _escaped(character) for character in text)
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tunematrix.errors import BadInput
 from tunematrix.results.record import SCHEMA_VERSION, Outcome
 from tunematrix.results.store import parsed
 
@@ -44,8 +43,9 @@ def head_of(line: bytes, place: str) -> RecordHead:
         head = _HEAD.validate_json(line)
     except ValidationError:
         head = None
-    if head is None or not 1 <= head.schema_version <= SCHEMA_VERSION:
-        parsed(line, place)  # which says what is wrong with it
-        message = f"{place}: not a record; remove the line, or give another file"
-        raise BadInput(message)
-    return head
+    if head is not None and 1 <= head.schema_version <= SCHEMA_VERSION:
+        return head
+    # Odd ones, such as one behind a byte order mark, are told by reading all of it.
+    record = parsed(line, place)
+    fields = {name: getattr(record, name) for name in RecordHead.model_fields}
+    return RecordHead.model_construct(**fields)

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ from tunematrix.results import v1
 from tunematrix.results.record import SCHEMA_VERSION, Record
 from tunematrix.spec.problems import dotted
 
+LONGEST_NAME = 200
+"""Characters of a file's name; most systems take 255."""
 _TAIL_BYTES = 8_000_000
 """About a thousand records."""
 MOST_SAID = 3
@@ -202,6 +205,23 @@ def newest_run(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(record for record in everything if record.run_id == everything[-1].run_id)
 
 
+def once(files: Iterable[Iterable[Record]]) -> Iterator[Record]:
+    """Yield the records of some files, without those that an earlier file has as well.
+
+    Which folder the evidence lay in may differ: a copy of a record doesn't have it.
+    """
+    known: set[bytes] = set()
+    for file in files:
+        # A figure may be nan, which is unlike itself; its text isn't.
+        texts = ((repr(replace(record, run_dir="")), record) for record in file)
+        each = [
+            (blake2b(text.encode("utf-8", "backslashreplace")).digest(), record)
+            for text, record in texts
+        ]
+        yield from (record for digest, record in each if digest not in known)
+        known.update(digest for digest, _ in each)
+
+
 def keep(records: Sequence[Record], folder: Path) -> Path:
     """Write the records of one run into a file of their own, and return it.
 
@@ -220,7 +240,7 @@ def keep(records: Sequence[Record], folder: Path) -> Path:
     host = (machine.get("system", ""), machine.get("architecture", ""))
     words = (records[0].environment, *host, hardware)
     name = re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower()).strip("-")
-    path = folder / f"{name}.jsonl"
+    path = folder / f"{name[:LONGEST_NAME]}.jsonl"
     unfinished = path.with_suffix(".unfinished")
     try:
         unfinished.unlink(missing_ok=True)

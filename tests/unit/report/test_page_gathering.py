@@ -186,3 +186,11 @@ def test_figures_that_are_none() -> None:
 
 def _all(sources: Iterable[Lines]) -> Iterable[tuple[bytes, str]]:
     return (line for source in sources for line in source())
+
+
+def test_a_figure_larger_than_any_float_of_an_earlier_run() -> None:
+    """It isn't shown; reading it ends nothing."""
+    huge = json.dumps(made(OLD).to_json()).replace("1.5", "1" + "0" * 400).encode()
+    whole = lines(made(MIDDLE), made(NEW))
+    (thread,) = gather([lambda: [(huge, "here:0")], whole]).threads
+    assert [point.figures for point in thread.past["a[x]"]] == [{}, {"seconds": 1.5}]

@@ -64,7 +64,9 @@ def test_the_axes_are_there(tmp_path: Path) -> None:
         assert word in content
 
 
-@pytest.mark.parametrize("name", ["../../up", "/etc/passwd", "a\x00b", "x" * 500, "é", "", "CON"])
+@pytest.mark.parametrize(
+    "name", ["../../up", "/etc/passwd", "a\x00b", "x" * 500, "é", "\udcff", "", "CON"]
+)
 def test_hostile_names(tmp_path: Path, name: str) -> None:
     """Whatever a cell, its run and its axes are called, its file lies below the folder."""
     record = replace(CELL, cell_id=name, run_id=name, environment=name, axes={name: name})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunematrix.report.text import indented, markdown, one_line, printable
+from tunematrix.report.text import indented, markdown, one_line, printable, written_out
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,10 @@ def test_markdown_shows_a_text_as_it_is() -> None:
     """Also inside a cell of a table."""
     assert markdown("x86_64, a | b") == "x86_64, a &#124; b"
     assert markdown("<b>\n[x](y)`*&\\") == "&#60;b&#62; &#91;x&#93;(y)&#96;&#42;&#38;&#92;"
+
+
+def test_all_of_a_long_text_with_control_characters_written_out() -> None:
+    """A message that lists hundreds of mistakes isn't cut."""
+    shown = written_out("\x1b[2J" + "mistake\n" * 1000)
+    assert shown.startswith(r"\x1b[2J")
+    assert shown.count("mistake\n") == 1000

@@ -219,3 +219,13 @@ def test_killed_while_it_pours(place: Path, tmp_path: Path) -> None:
     with History(place) as past:
         assert past.pour(files) == Poured(0, sum(ends))
         assert set(past.lines()) == {line for file in files for line in Store(file).lines()}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_obstacle(place: Path, tmp_path: Path, encoding: str) -> None:
+    """A record that other views take is taken here, and given back."""
+    file = tmp_path / "given.jsonl"
+    file.write_text(json.dumps(record().to_json()) + "\n", encoding=encoding)
+    with History(place) as past:
+        assert past.pour([file, file]) == Poured(1, 1)
+        assert past.cells("a[cpu]") == (record(),)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.results.record import SCHEMA_VERSION, Record
-from tunematrix.results.store import Store, keep, newest_run
+from tunematrix.results.store import Store, keep, newest_run, once
 
 
 def _record(cell_id: str = "a[cpu]", run_id: str = "r1") -> Record:
@@ -317,3 +318,21 @@ def test_earlier_records_of_some_cells(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_device_in_the_place_of_records() -> None:
     """Nothing of it is read, since it would never end."""
     assert Store(Path("/dev/zero")).earlier({"a"}, "1") == {}
+
+
+def test_what_stands_in_several_files_comes_once() -> None:
+    """Told by all that is in it but the folder of its evidence; nan is like itself there."""
+    ran = [replace(_record(f"a[{number}]"), metrics={"loss": math.nan}) for number in range(20)]
+    copies = [replace(record, run_dir="") for record in ran]
+    assert tuple(once([ran])) == tuple(ran)
+    assert tuple(once([ran, copies, ran])) == tuple(ran)
+    others = [replace(record, machine={"hardware": "other"}) for record in ran]
+    assert len(tuple(once([ran, others]))) == 40
+    # Of one file all counts: what a run has recorded twice it has run twice.
+    assert len(tuple(once([[*ran, *ran]]))) == 40
+
+
+def test_hardware_of_any_length_gives_a_file_name(tmp_path: Path) -> None:
+    """Somebody else's record can't ask for a name that no system takes."""
+    record = replace(_record(), machine={"hardware": "x" * 5_000}, versions={"torch": "2"})
+    assert len(keep([record], tmp_path).name) < 255

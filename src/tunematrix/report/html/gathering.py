@@ -6,13 +6,11 @@ few runs that are shown. So a hundred thousand records need little time and memo
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from sys import intern
 from typing import TypeAlias
 
-from tunematrix.errors import BadInput
 from tunematrix.evidence.figures import LONGEST_TAIL
 from tunematrix.report.html.payload import FIGURES, PastPoint
 from tunematrix.report.rows import Run, moment_of, runs
@@ -25,6 +23,7 @@ Lines: TypeAlias = Callable[[], Iterable[tuple[bytes, str]]]
 Name: TypeAlias = tuple[str, str]
 """A run: its environment and its id."""
 
+LARGEST = sys.float_info.max
 MOST_PAST = 30
 """Earlier runs that a cell shows."""
 MOST_CELLS = 5_000
@@ -97,9 +96,9 @@ def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
     found: dict[Name, _Heads] = {}
     for number, source in enumerate(sources):
         for position, (line, place) in enumerate(source()):
-            head = _head(line, place)
+            head = head_of(line, place)
             run = found.setdefault((head.environment, head.run_id), _Heads())
-            cell = intern(head.cell_id)
+            cell = sys.intern(head.cell_id)
             run.places[cell] = (number, position)
             run.points[cell] = (head.outcome, _figures(head))
             # Whatever never ran knows its machine by half.
@@ -108,20 +107,11 @@ def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
     return found
 
 
-def _head(line: bytes, place: str) -> RecordHead:
-    """Return the head of a line, also of those odd ones that are told by reading all of it."""
-    try:
-        return head_of(line, place)
-    except BadInput:
-        record = parsed(line, place)
-        fields = {name: getattr(record, name) for name in RecordHead.model_fields}
-        return RecordHead.model_construct(**fields)
-
-
 def _figures(head: RecordHead) -> tuple[float | None, ...]:
     values = (head.metrics.get(figure.name) for figure in FIGURES)
+    # A whole number may be larger than any float, which `isfinite` can't be asked about.
     return tuple(
-        value if isinstance(value, int | float) and math.isfinite(value) else None
+        value if isinstance(value, int | float) and abs(value) <= LARGEST else None
         for value in values
     )
 

@@ -64,6 +64,6 @@ function cellRow(cell, columns, history, now) {
       cell.reason && h("p", { class: "reason" }, cell.reason)),
     columns.axes.map((axis) => h("td", { class: "option" }, cell.options[axis] ?? ABSENT)),
     columns.figures.map((one) =>
-      h("td", { class: "number", "data-label": one.label, "data-unit": one.unit }, bare(one, cell.figures[one.name]))),
+      h("td", { class: "number", "data-label": one.label, "data-unit": one.name in cell.figures && one.unit }, bare(one, cell.figures[one.name]))),
     history && h("td", { class: "past" }, cell.past.length > 0 && sparkline(cell, now.figure)));
 }
