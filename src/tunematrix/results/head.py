@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -27,7 +27,44 @@ class RecordHead(BaseModel):
     machine: dict[str, Any] = {}
 
 
+class _CheckLine(BaseModel):
+    """A check as schemas 2 and later write it; what its bound says isn't looked at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    outcome: Literal["passed", "failed", "warned"]
+    measured: float | str | None
+    bound: dict[str, Any] | str | None
+    unit: str
+    message: str
+
+
+class _WholeLine(RecordHead):
+    """All fields of a record as the present schema writes them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    spec: str
+    axes: dict[str, str | list[str]]
+    reason: str
+    link: str
+    checks: list[_CheckLine]
+    run_dir: str
+    base_id: str
+    spec_digest: str
+    backend: str
+    overrides: dict[str, Any]
+    seed: int | None
+    planted: str
+    step: str | None
+    faults: list[str]
+    losses: list[tuple[int, float | str]] = []
+    stderr: str = ""
+
+
 _HEAD = TypeAdapter(RecordHead)
+_WHOLE = TypeAdapter(_WholeLine)
 
 
 def head_of(line: bytes, place: str) -> RecordHead:
@@ -39,11 +76,24 @@ def head_of(line: bytes, place: str) -> RecordHead:
     Raises:
         BadInput: it is none, or one of a newer schema.
     """
+    return _read(_HEAD, line, place, oldest=1)
+
+
+def checked_head_of(line: bytes, place: str) -> RecordHead:
+    """Do the same for a line that is kept: the rest of it has to be a record's, too.
+
+    Raises:
+        BadInput: see `head_of`.
+    """
+    return _read(_WHOLE, line, place, oldest=2)
+
+
+def _read(adapter: TypeAdapter[Any], line: bytes, place: str, oldest: int) -> RecordHead:
     try:
-        head = _HEAD.validate_json(line)
+        head: RecordHead | None = adapter.validate_json(line)
     except ValidationError:
         head = None
-    if head is not None and 1 <= head.schema_version <= SCHEMA_VERSION:
+    if head is not None and oldest <= head.schema_version <= SCHEMA_VERSION:
         return head
     # Odd ones, such as one behind a byte order mark, are told by reading all of it.
     record = parsed(line, place)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tunematrix.errors import BadInput, MachineProblem
-from tunematrix.results.head import head_of
+from tunematrix.results.head import checked_head_of
 from tunematrix.results.record import Record
 from tunematrix.results.run_line import OutcomeCount, RunLine, parted
 from tunematrix.results.store import Store, parsed
@@ -159,10 +159,14 @@ class History:
     def _records(self, query: str, values: Sequence[str]) -> tuple[Record, ...]:
         with self._told():
             rows = self._base.execute(query, values).fetchall()
-        return tuple(parsed(line, f"{self.path}, row {row}") for line, row in rows)
+        try:
+            return tuple(parsed(line, f"row {row}") for line, row in rows)
+        except BadInput as error:
+            message = f"{self.path}: {error}; it can be made anew from its files: history --add"
+            raise BadInput(message) from error
 
     def _insert(self, line: bytes, place: str) -> None:
-        head = head_of(line, place)
+        head = checked_head_of(line, place)
         host = {name: head.machine[name] for name in _HOST if name in head.machine}
         facts = json.dumps([host, head.versions], sort_keys=True)
         machine = _digest(facts)
@@ -223,7 +227,7 @@ class History:
                 message = f"{self.path}: {error}; likely the disk is full, the folder can't be "
                 message += "written, or another program holds the file. Nothing in it is lost"
                 raise MachineProblem(message) from error
-            message = f"{self.path} is no history ({error}); name another file, or remove it"
+            message = f"{self.path} is no history ({error}); name another file"
             raise BadInput(message) from error
         except OSError as error:
             message = f"can't keep a history in {self.path}: {error.strerror}; name another file"

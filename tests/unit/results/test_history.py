@@ -229,3 +229,27 @@ def test_a_byte_order_mark_is_no_obstacle(place: Path, tmp_path: Path, encoding:
     with History(place) as past:
         assert past.pour([file, file]) == Poured(1, 1)
         assert past.cells("a[cpu]") == (record(),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"colour": "red"},
+        {"reason": 3},
+        {"checks": [{"name": "exit"}]},
+        {"checks": "none"},
+        {"losses": [["one", 2.0]]},
+        {"seed": "first"},
+    ],
+)
+def test_a_line_that_only_begins_like_a_record(
+    place: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """What is kept can be read again: all of a line is looked at before it is taken."""
+    file = file_of(tmp_path / "a.jsonl", record("a[cpu]"))
+    odd = {**json.loads(file.read_text()), **change}
+    file.write_text(json.dumps(odd) + "\n")
+    with History(place) as past:
+        with pytest.raises(BadInput, match=r"a\.jsonl:1: not a record \("):
+            past.pour([file])
+        assert past.ids() == ()
