@@ -51,7 +51,7 @@ def built(lock: Path, python: Seen, virtualenv: Path, say: Callable[[str], None]
 def _install(lock: Path, python: Seen, program: Path) -> list[str]:
     """Install a lock; return a line about packages that it didn't name and that it needs."""
     advice = _advice(lock, python)
-    target = ("--quiet", f"--python={program}", "--compile-bytecode")
+    target = ("--quiet", f"--python={program}")
     if lock.name == UV_LOCK:
         # The project itself stays out: building it could write to its folder.
         only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")

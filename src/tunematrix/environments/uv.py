@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 from tunematrix.environments import sources
@@ -60,8 +59,9 @@ def last_words(text: str) -> str:
     return "\n".join(lines[-LINES:]) or "the installer said nothing"
 
 
-@cache
 def _settings() -> tuple[Mapping[str, str], tuple[str, ...]]:
     settings = sources.pip_settings()
     alone = ("--no-index",) if sources.without_index(settings) else ()
-    return sources.as_uv(settings, os.environ), alone
+    told = sources.as_uv(settings, os.environ)
+    del told["UV_COMPILE_BYTECODE"]  # what is installed here keeps its bytecode elsewhere
+    return told, alone

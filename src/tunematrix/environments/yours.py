@@ -136,7 +136,7 @@ def _refuse(order: Yours, seen: Seen) -> None:
         advice = "name the Python that you train with, or another environment with -e"
         if order.lock is not None:
             advice = "name a lock that has it; of uv.lock, the default groups count"
-        raise BadInput(f"{text} ({len(have)} packages are there); {advice}")
+        raise BadInput(f"{text} (of packages, there are {len(have)}); {advice}")
     if misfits := inherited.unfit(order.origin.requirements([]), have):
         lines = [
             f"tunematrix needs {bound}, and {have[n]} is there" for n, bound in misfits.items()
@@ -183,10 +183,12 @@ def _build(order: Yours, seen: Seen) -> None:
 def _missing(order: Yours, seen: Seen, python: Path) -> list[str]:
     """Return what the suite needs and the set lacks, in versions that fit the set."""
     needs = order.origin.requirements([])
+    if not inherited.account(needs, order.added, seen.folders).problems:
+        return []  # so that a whole set needs no package index
     file = order.virtualenv / "tunematrix-constraints.txt"
     lines = [f"{name}=={version}" for name, version in seen.packages.items() if _is_valid(version)]
     file.write_text("\n".join(lines), encoding="utf-8")
-    quiet = ("--quiet", "--no-header", "--no-annotate", "--no-config")
+    quiet = ("--quiet", "--no-header", "--no-annotate")
     command = ("pip", "compile", *quiet, f"--python={python}", f"--constraint={file}", "-")
     found = uv.ask(*command, given="\n".join(needs), advice=_MISFIT)
     pins = locks.pinned(found)
@@ -205,8 +207,7 @@ def _is_valid(version: str) -> bool:
 def _check(order: Yours, seen: Seen) -> None:
     """Check that all that the suite needs is there, of the user's or apart."""
     needs = order.origin.requirements([])
-    folders = [*seen.folders]
-    if problems := inherited.account(needs, order.added, folders).problems:
+    if problems := inherited.account(needs, order.added, seen.folders).problems:
         text = "\n  ".join(["What the suite needs doesn't fit together:", *problems])
         raise BadInput(f"{text}\n  Change that package in a copy of your environment")
 
