@@ -8,6 +8,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunematrix.environments import uv
+from tunematrix.errors import MachineProblem
+
 # Builds an editable wheel without any library, which hatchling would have to be fetched for.
 BACKEND = """
 import pathlib, zipfile
@@ -22,6 +25,14 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         wheel.writestr(f"{info}/RECORD", "")
     return "tunematrix-0.1.0-py3-none-any.whl"
 """  # noqa: E501
+
+
+def has_uv() -> bool:
+    """Whether uv can be asked at all."""
+    try:
+        return bool(uv.program())
+    except MachineProblem:
+        return False
 
 
 def wheel(

@@ -15,6 +15,8 @@ from tunematrix.environments.table import YOURS, Environment, find_environment, 
 from tunematrix.environments.yours import Ready, Yours, prepare, yours
 from tunematrix.errors import BadInput
 
+pytestmark = pytest.mark.skipif(not packing.has_uv(), reason="uv is not here; nox[uv] brings it")
+
 ROW = Environment("cpu-yours", "", ("cpu",), variant=YOURS)
 NEEDS = ("alpha>=1", "pytest>=8")
 SEEN = (
