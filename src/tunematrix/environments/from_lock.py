@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunematrix.environments import locks, uv
-from tunematrix.environments.seen import Seen, look_at
+from tunematrix.environments.interpreter import Interpreter, look_at
 from tunematrix.errors import BadInput
 from tunematrix.paths import shown
 
@@ -17,7 +17,7 @@ UV_LOCK = "uv.lock"
 """What uv calls the lock of a project."""
 
 
-def built(lock: Path, python: Seen, virtualenv: Path, say: Callable[[str], None]) -> Path:
+def built(lock: Path, python: Interpreter, virtualenv: Path, say: Callable[[str], None]) -> Path:
     """Return the Python of a virtualenv that holds what a lock names, built if need be.
 
     Args:
@@ -48,7 +48,7 @@ def built(lock: Path, python: Seen, virtualenv: Path, say: Callable[[str], None]
     return found
 
 
-def _install(lock: Path, python: Seen, program: Path) -> list[str]:
+def _install(lock: Path, python: Interpreter, program: Path) -> list[str]:
     """Install a lock; return a line about packages that it didn't name and that it needs."""
     advice = _advice(lock, python)
     target = ("--quiet", f"--python={program}")
@@ -72,7 +72,7 @@ def _install(lock: Path, python: Seen, program: Path) -> list[str]:
     return [f"Not pinned in {shown(lock)}, so uv chose: {', '.join(free)}"] if free else []
 
 
-def _advice(lock: Path, python: Seen) -> str:
+def _advice(lock: Path, python: Interpreter) -> str:
     version = "{}.{}".format(*python.version)
     return f"""{shown(lock)} was to be installed for Python {version} here. Likely causes:
   it was made for another Python (name that with --python) or for another platform; its versions

@@ -23,7 +23,7 @@ from tunematrix.environments import from_lock, inherited, locks, uv
 from tunematrix.environments.building import one_at_a_time
 from tunematrix.environments.origin import Origin
 from tunematrix.environments.running import OFFLINE, PYTEST
-from tunematrix.environments.seen import Seen, look_at
+from tunematrix.environments.interpreter import Interpreter, look_at
 from tunematrix.environments.table import Environment, shipped_rows
 from tunematrix.errors import BadInput
 from tunematrix.paths import made, shown
@@ -127,7 +127,7 @@ def prepare(order: Yours, say: Callable[[str], None], warn: Callable[[str], None
     return _ready(order, seen)
 
 
-def _refuse(order: Yours, seen: Seen) -> None:
+def _refuse(order: Yours, seen: Interpreter) -> None:
     """Refuse a set in which nothing can be trained, or in which the suite itself can't run."""
     place, have = shown(order.lock or order.python), seen.packages
     wanted = [name for name in ENGINES if name in order.extras]
@@ -145,7 +145,7 @@ def _refuse(order: Yours, seen: Seen) -> None:
         raise BadInput(f"{text}\n  {_MISFIT}")
 
 
-def _fingerprint(order: Yours, seen: Seen) -> str:
+def _fingerprint(order: Yours, seen: Interpreter) -> str:
     """Return a digest of all that decides what is added."""
     where = str(order.origin.checkout) if order.origin.checkout else _packed(order).name
     needs = order.origin.requirements([])
@@ -157,7 +157,7 @@ def _packed(order: Yours) -> Path:
     return order.origin.repacked(made(order.folder / "wheel")).parent
 
 
-def _build(order: Yours, seen: Seen) -> None:
+def _build(order: Yours, seen: Interpreter) -> None:
     """Make the virtualenv, with tunematrix in it, and the folder beside it."""
     for half in (order.virtualenv, order.added):
         shutil.rmtree(half, ignore_errors=True)
@@ -180,7 +180,7 @@ def _build(order: Yours, seen: Seen) -> None:
     (packages / _PTH).write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-def _missing(order: Yours, seen: Seen, python: Path) -> list[str]:
+def _missing(order: Yours, seen: Interpreter, python: Path) -> list[str]:
     """Return what the suite needs and the set lacks, in versions that fit the set."""
     needs = order.origin.requirements([])
     if not inherited.account(needs, order.added, seen.folders).problems:
@@ -204,7 +204,7 @@ def _is_valid(version: str) -> bool:
     return True
 
 
-def _check(order: Yours, seen: Seen) -> None:
+def _check(order: Yours, seen: Interpreter) -> None:
     """Check that all that the suite needs is there, of the user's or apart."""
     needs = order.origin.requirements([])
     if problems := inherited.account(needs, order.added, seen.folders).problems:
@@ -212,7 +212,7 @@ def _check(order: Yours, seen: Seen) -> None:
         raise BadInput(f"{text}\n  Change that package in a copy of your environment")
 
 
-def _account(order: Yours, seen: Seen) -> list[str]:
+def _account(order: Yours, seen: Interpreter) -> list[str]:
     """Say which versions are tested, and what was added beside them."""
     have = seen.packages
     named = ", ".join(f"{name} {have[name]}" for name in TOLD if name in have)
@@ -224,7 +224,7 @@ def _account(order: Yours, seen: Seen) -> list[str]:
     ]
 
 
-def _ready(order: Yours, seen: Seen) -> Ready:
+def _ready(order: Yours, seen: Interpreter) -> Ready:
     bin_folder = str(seen.python.absolute().parent)  # commands of the set, such as ninja
     variables: dict[str, str | None] = {
         name: os.environ.get(name, OFFLINE[name]) for name in OFFLINE

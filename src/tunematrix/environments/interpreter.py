@@ -34,7 +34,7 @@ print(json.dumps(told))
 
 
 @dataclass(frozen=True)
-class Seen:
+class Interpreter:
     """A Python as it was found.
 
     Attributes:
@@ -57,7 +57,7 @@ class Seen:
         return inherited.found_in(self.folders)
 
 
-def look_at(python: Path) -> Seen:
+def look_at(python: Path) -> Interpreter:
     """Ask a Python what it is and where its packages lie.
 
     Raises:
@@ -92,4 +92,4 @@ def look_at(python: Path) -> Seen:
     if version < LEAST:
         text = f"{shown(python)} is Python {version[0]}.{version[1]}, and tunematrix needs 3.11"
         raise BadInput(f"{text} or later; make the virtualenv with a newer one")
-    return Seen(python, version, told["base"], tuple(told["folders"]), tuple(told["sites"]))
+    return Interpreter(python, version, told["base"], tuple(told["folders"]), tuple(told["sites"]))
