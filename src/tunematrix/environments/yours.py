@@ -21,9 +21,9 @@ from packaging.version import InvalidVersion, Version
 
 from tunematrix.environments import from_lock, inherited, locks, uv
 from tunematrix.environments.building import one_at_a_time
+from tunematrix.environments.interpreter import Interpreter, look_at
 from tunematrix.environments.origin import Origin
 from tunematrix.environments.running import OFFLINE, PYTEST
-from tunematrix.environments.interpreter import Interpreter, look_at
 from tunematrix.environments.table import Environment, shipped_rows
 from tunematrix.errors import BadInput
 from tunematrix.paths import made, shown
