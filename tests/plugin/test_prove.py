@@ -41,7 +41,7 @@ def files(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 def shared() -> dict[str, tuple[int, int]]:
     """Every file of these tests' own libraries, but bytecode, which other tests write as well."""
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for top, folders, names in os.walk(HERE):
         folders[:] = [name for name in folders if name != "__pycache__"]
         stats = {name: Path(top, name).lstat() for name in names}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from tunematrix.environments import locks, uv
 from tunematrix.environments.interpreter import Interpreter, look_at
@@ -15,6 +19,7 @@ from tunematrix.paths import shown
 
 UV_LOCK = "uv.lock"
 """What uv calls the lock of a project."""
+_INCLUDED = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]+(\S+)")
 
 
 def built(lock: Path, python: Interpreter, virtualenv: Path, say: Callable[[str], None]) -> Path:
@@ -29,11 +34,7 @@ def built(lock: Path, python: Interpreter, virtualenv: Path, say: Callable[[str]
         BadInput: the lock can't be read, doesn't resolve, or isn't for this platform or Python.
         MachineProblem: there is no uv.
     """
-    try:
-        text = lock.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{shown(lock)}: can't be read: {error}"
-        raise BadInput(f"{message}; name a requirements.txt, uv.lock or pylock.toml") from None
+    text = "\n".join(_lines(lock))
     found, stamp = virtualenv / "bin" / "python", virtualenv / "tunematrix-build"
     parts = [text, str(lock.absolute()), python.base, python.version]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -67,9 +68,37 @@ def _install(lock: Path, python: Interpreter, program: Path) -> list[str]:
     # Of requirements, nobody has promised that they are whole: uv resolves them.
     uv.ask("pip", "install", *target, "-r", lock, advice=advice)
     there = look_at(program).packages
-    asked = locks.pinned(lock.read_text(encoding="utf-8"))
+    asked = set(_pinned(_lines(lock)))
     free = [f"{name} {version}" for name, version in there.items() if name not in asked]
     return [f"Not pinned in {shown(lock)}, so uv chose: {', '.join(free)}"] if free else []
+
+
+def _lines(lock: Path) -> Iterator[str]:
+    """Yield the lines of a lock, and of other files of requirements that it names.
+
+    Raises:
+        BadInput: one of them can't be read.
+    """
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{shown(lock)}: can't be read: {error}"
+        raise BadInput(f"{message}; name a requirements.txt, uv.lock or pylock.toml") from None
+    for line in text.splitlines():
+        yield line
+        if more := _INCLUDED.match(line):
+            yield from _lines(lock.parent / more[1])
+
+
+def _pinned(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the names of requirements that leave no choice."""
+    for line in lines:
+        # Without comments, hashes, and the sign that the next line goes on.
+        text = re.split(r"\s#|\s--|\s*\\$", line)[0].strip()
+        with suppress(InvalidRequirement):
+            wanted = Requirement(text)
+            if wanted.url or any(one.operator in ("==", "===") for one in wanted.specifier):
+                yield locks.normalized(wanted.name)
 
 
 def _advice(lock: Path, python: Interpreter) -> str:

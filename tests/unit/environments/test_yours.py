@@ -163,6 +163,29 @@ def test_a_lock(user: User) -> None:
     assert any("so uv chose: gamma 2.0" in line for line in user.said)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch==2.13.0\ngamma==1.0\n",
+        "Torch == 2.13.0  # why\ngamma===1.0 ; python_version > '3'\n",
+        "-r more.txt\ntorch==2.13.0\n",
+        "--requirement=more.txt\ntorch==2.13.0\n",
+        "torch\ngamma\n-c all.txt\n",
+        "torch==2.13.0\ngamma @ {wheel}\n",
+    ],
+)
+def test_ways_to_pin(user: User, text: str) -> None:
+    """Whichever way a lock names versions, none of it counts as left open."""
+    user.wheel("torch", "2.13.0", "gamma")
+    address = (user.folder / "wheels" / "gamma-1.0-py3-none-any.whl").as_uri()
+    (user.folder / "more.txt").write_text("gamma==1.0\n", encoding="utf-8")
+    (user.folder / "all.txt").write_text("gamma==1.0\ntorch==2.13.0\n", encoding="utf-8")
+    lock = user.folder / "requirements.txt"
+    lock.write_text(text.format(wheel=address), encoding="utf-8")
+    user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=lock))
+    assert not [line for line in user.said if line.startswith("Not pinned")]
+
+
 PYLOCK = """lock-version = "1.0"
 created-by = "someone"
 requires-python = ">=3.99"
