@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -53,13 +54,18 @@ def prove(
     if not row.is_yours and row.variant != YOURS:
         row = find_environment(f"{row.base}-{YOURS}", project.environments)
     if python or lock:
-        row = replace(row, interpreter=_absolute(python), lock=_absolute(lock))
+        row = replace(row, interpreter=_absolute(_found(python)), lock=_absolute(lock))
     folder = (state(project.root) / row.name).resolve()
     say = partial(print, file=sys.stderr, flush=True)
     ready = prepare(yours(row, folder), say, lambda text: say(f"warning: {text}"))
     command = [str(ready.python), *ready.options, place(project), *context.args]
     changed = {**os.environ, **ready.variables}
     os.execve(ready.python, command, {k: v for k, v in changed.items() if v is not None})
+
+
+def _found(python: str) -> str:
+    """Return where a Python lies that may be named as in a shell: python3.13."""
+    return shutil.which(python) or python
 
 
 def _absolute(path: str) -> str:

@@ -93,6 +93,7 @@ SHIPPED = "shipped"
 # A row has the fields of Environment, its `host` those of Probe; these are not written there.
 _NOT_WRITTEN = ("name", "variant")
 _PATHS = ("constraints", "interpreter", "lock")
+_INSTALLED = ("packages", "project_extras", "constraints")
 # Texts that are read further, each with its form and an example.
 _FORMS = {
     "python": (r">=3\.\d+,<3\.\d+", ">=3.11,<3.15"),
@@ -211,6 +212,10 @@ def _row_problems(
     if base in names and variant in VARIANTS:
         yield f"{route}: is what the {variant} variant of {base} is called; choose another name"
     yield from _problems(route, row, Environment)
+    if "interpreter" in row or "lock" in row:
+        for key in _INSTALLED:
+            if key in row:
+                yield f"{route}.{key}: nothing is installed beside what you have; remove it"
     if not {**shipped, **row}.get("backends"):
         yield f"{route}.backends: names no backend, so nothing could run; add one"
 

@@ -111,6 +111,17 @@ def test_what_is_lacking_comes_apart(user: User) -> None:
         user.prepare(order)
 
 
+def test_a_module_of_another_distribution(user: User) -> None:
+    """What the user's set imports under a name stays so, though its distribution is lacking."""
+    python = user.python(("torch", "2.13.0"), ("gamma", "1.0"))
+    (packages,) = (user.folder / "venv").glob("lib/python3.*/site-packages")
+    (packages / "alpha.py").write_text("__version__ = 'a fork'\n", encoding="utf-8")
+    ready = user.prepare(user.order(python))
+    command = [ready.python, "-c", "import alpha, pytest; print(alpha.__version__)"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout == "a fork\n"
+
+
 def test_a_whole_set_needs_nothing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all is there, no index is asked; a virtualenv may be read-only."""
     monkeypatch.setenv("PIP_FIND_LINKS", str(user.folder / "empty"))
@@ -255,5 +266,8 @@ def test_a_row_of_the_table(tmp_path: Path) -> None:
     assert yours(rows["venv"], tmp_path).python == Path("/v/bin/python")
     found = find_environment("cpu-yours", rows)
     assert (found.base, found.variant, found.requires) == ("cpu", "yours", ())
+    (tmp_path / "pyproject.toml").write_text(f"{table}packages = ['more']\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"venv\.packages: nothing is installed"):
+        read_environments(tmp_path, [])
     with pytest.raises(BadInput, match="nobody-yours is not an environment"):
         find_environment("nobody-yours", rows)
