@@ -6,11 +6,17 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunematrix.environments import uv
+from tunematrix.environments.origin import Origin
+from tunematrix.environments.table import YOURS, Environment
+from tunematrix.environments.yours import Ready, Yours, prepare
 from tunematrix.errors import MachineProblem
 
+ROW = Environment("cpu-yours", "", ("cpu",), variant=YOURS)
+NEEDS = ("alpha>=1", "pytest>=8")
 # Builds an editable wheel without any library, which hatchling would have to be fetched for.
 BACKEND = """
 import pathlib, zipfile
@@ -77,3 +83,42 @@ def checkout(folder: Path, *needs: str) -> Path:
         encoding="utf-8",
     )
     return package
+
+
+@dataclass
+class User:
+    """Somebody with a virtualenv, and a folder of wheels in place of an index.
+
+    Attributes:
+        folder: all of it. said: what was said. warned: warnings.
+    """
+
+    folder: Path
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+    def wheel(self, name: str, version: str, *needs: str) -> Path:
+        """Put a wheel into the index."""
+        return wheel(self.folder / "wheels", name, version, needs)
+
+    def python(self, *wheels: tuple[str, str]) -> Path:
+        """Make the virtualenv that the user trains with; return its Python."""
+        packed = [wheel(self.folder / "own", *one) for one in wheels]
+        return virtualenv(self.folder / "venv", *packed)
+
+    def order(self, python: Path, needs: Sequence[str] = NEEDS, lock: Path | None = None) -> Yours:
+        """Order a run by a tunematrix that needs something."""
+        root = self.folder / "checkout"
+        known = root.exists()
+        package = root / "src" / "tunematrix" if known else checkout(root, *needs)
+        return Yours(ROW, self.folder / "state", python, lock, Origin(package))
+
+    def prepare(self, order: Yours) -> Ready:
+        """Prepare it, and listen."""
+        return prepare(order, self.said.append, self.warned.append)
+
+    def files(self) -> dict[str, tuple[int, int, bytes]]:
+        """Every file of the virtualenv: its size, when it was written, and what is in it."""
+        paths = [path for path in (self.folder / "venv").rglob("*") if not path.is_dir()]
+        stats = {str(path): path.lstat() for path in paths}
+        return {p: (s.st_size, s.st_mtime_ns, Path(p).read_bytes()) for p, s in stats.items()}

@@ -3,82 +3,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from tests.unit.environments import packing
+from tests.unit.environments.packing import User
 
-from tunematrix.environments.origin import Origin
-from tunematrix.environments.table import YOURS, Environment, find_environment, read_environments
-from tunematrix.environments.yours import Ready, Yours, prepare, yours
+from tunematrix.environments.table import find_environment, read_environments
+from tunematrix.environments.yours import yours
 from tunematrix.errors import BadInput
 
 pytestmark = pytest.mark.skipif(not packing.has_uv(), reason="uv is not here; nox[uv] brings it")
 
-ROW = Environment("cpu-yours", "", ("cpu",), variant=YOURS)
-NEEDS = ("alpha>=1", "pytest>=8")
-SEEN = (
-    "import alpha, gamma, json, pytest, sys; print(json.dumps([alpha.__version__, gamma.__file__, \
-pytest.__version__, sys.pycache_prefix]))"
-)
-
-
-@dataclass
-class User:
-    """Somebody with a virtualenv, and a folder of wheels in place of an index.
-
-    Attributes:
-        folder: all of it. said: what was said. warned: warnings.
-    """
-
-    folder: Path
-    said: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
-
-    def wheel(self, name: str, version: str, *needs: str) -> Path:
-        """Put a wheel into the index."""
-        return packing.wheel(self.folder / "wheels", name, version, needs)
-
-    def python(self, *wheels: tuple[str, str]) -> Path:
-        """Make the virtualenv that the user trains with; return its Python."""
-        packed = [packing.wheel(self.folder / "own", *one) for one in wheels]
-        return packing.virtualenv(self.folder / "venv", *packed)
-
-    def order(self, python: Path, needs: Sequence[str] = NEEDS, lock: Path | None = None) -> Yours:
-        """Order a run by a tunematrix that needs something."""
-        root = self.folder / "checkout"
-        known = root.exists()
-        package = root / "src" / "tunematrix" if known else packing.checkout(root, *needs)
-        return Yours(ROW, self.folder / "state", python, lock, Origin(package))
-
-    def prepare(self, order: Yours) -> Ready:
-        """Prepare it, and listen."""
-        return prepare(order, self.said.append, self.warned.append)
-
-    def files(self) -> dict[str, tuple[int, int, bytes]]:
-        """Every file of the virtualenv: its size, when it was written, and what is in it."""
-        paths = [path for path in (self.folder / "venv").rglob("*") if not path.is_dir()]
-        stats = {str(path): path.lstat() for path in paths}
-        return {p: (s.st_size, s.st_mtime_ns, Path(p).read_bytes()) for p, s in stats.items()}
-
-
-@pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
-    """A user whose index has what the suite needs."""
-    for name in ("PIP_CONFIG_FILE", "UV_FIND_LINKS", "UV_INDEX", "UV_DEFAULT_INDEX"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))  # wheels of one name differ here
-    found = User(tmp_path)
-    found.wheel("alpha", "1.0", "gamma>=1")
-    found.wheel("alpha", "2.0", "gamma>=2")
-    found.wheel("gamma", "1.0")
-    found.wheel("gamma", "2.0")
-    found.wheel("pytest", "9.0")
-    return found
+FOUND = "[alpha.__version__, gamma.__file__, pytest.__version__, sys.pycache_prefix]"
+SEEN = f"import alpha, gamma, json, pytest, sys; print(json.dumps({FOUND}))"
 
 
 def test_what_is_lacking_comes_apart(user: User) -> None:
@@ -117,7 +55,7 @@ def test_a_module_of_another_distribution(user: User) -> None:
     (packages,) = (user.folder / "venv").glob("lib/python3.*/site-packages")
     (packages / "alpha.py").write_text("__version__ = 'a fork'\n", encoding="utf-8")
     ready = user.prepare(user.order(python))
-    command = [ready.python, "-c", "import alpha, pytest; print(alpha.__version__)"]
+    command = [str(ready.python), "-c", "import alpha, pytest; print(alpha.__version__)"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout == "a fork\n"
 
@@ -155,81 +93,6 @@ def test_what_cannot_be(user: User, had: tuple[tuple[str, str], ...], words: lis
         user.prepare(user.order(user.python(*had)))
     for word in words:
         assert word in str(told.value)
-
-
-def test_a_lock(user: User) -> None:
-    """It gives a set of its own, just what it names; once."""
-    user.wheel("torch", "2.13.0", "gamma")
-    lock = user.folder / "requirements.txt"
-    lock.write_text("torch==2.13.0\ngamma==1.0\n", encoding="utf-8")
-    order = user.order(packing.virtualenv(user.folder / "venv"), lock=lock)
-    user.prepare(order)
-    assert [line for line in user.said if line.startswith("Your versions (2 packages")]
-    assert not [line for line in user.said if line.startswith("Not pinned")]
-    user.said.clear()
-    user.prepare(order)
-    assert not [line for line in user.said if line.startswith("Installing")]
-    lock.write_text("torch==2.13.0\n", encoding="utf-8")
-    user.prepare(order)
-    assert any("so uv chose: gamma 2.0" in line for line in user.said)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "torch==2.13.0\ngamma==1.0\n",
-        "Torch == 2.13.0  # why\ngamma===1.0 ; python_version > '3'\n",
-        "-r more.txt\ntorch==2.13.0\n",
-        "--requirement=more.txt\ntorch==2.13.0\n",
-        "torch\ngamma\n-c all.txt\n",
-        "torch==2.13.0\ngamma @ {wheel}\n",
-    ],
-)
-def test_ways_to_pin(user: User, text: str) -> None:
-    """Whichever way a lock names versions, none of it counts as left open."""
-    user.wheel("torch", "2.13.0", "gamma")
-    address = (user.folder / "wheels" / "gamma-1.0-py3-none-any.whl").as_uri()
-    (user.folder / "more.txt").write_text("gamma==1.0\n", encoding="utf-8")
-    (user.folder / "all.txt").write_text("gamma==1.0\ntorch==2.13.0\n", encoding="utf-8")
-    lock = user.folder / "requirements.txt"
-    lock.write_text(text.format(wheel=address), encoding="utf-8")
-    user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=lock))
-    assert not [line for line in user.said if line.startswith("Not pinned")]
-
-
-PYLOCK = """lock-version = "1.0"
-created-by = "someone"
-requires-python = ">=3.99"
-packages = []
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("requirements.txt", "gamma==9\n", "gamma==9"),
-        ("requirements.txt", "alpha==2.0\ngamma==1.0\n", "gamma>=2"),
-        ("requirements.txt", f"gamma==1.0 --hash=sha256:{'0' * 64}\n", "ash"),
-        ("requirements.txt", "--index-url http://127.0.0.1:9/\nnowhere==1\n", "nowhere"),
-        ("requirements.txt", "this is [no lock\n", "parse"),
-        ("requirements.txt", "gamma==1.0\n", "has no torch"),
-        ("pylock.toml", PYLOCK, ">=3.99"),
-        ("pylock.toml", "packages = 7\n", "pylock.toml"),
-        ("uv.lock", "nonsense", "uv.lock"),
-    ],
-)
-def test_a_wrong_lock(
-    user: User, name: str, text: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """uv's reason, then which lock and which Python, and what to do."""
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    lock = user.folder / name
-    lock.write_text(text, encoding="utf-8")
-    python = packing.virtualenv(user.folder / "venv")
-    with pytest.raises(BadInput) as told:
-        user.prepare(user.order(python, lock=lock))
-    assert words in str(told.value)
-    assert name in str(told.value)
 
 
 @pytest.mark.parametrize(
