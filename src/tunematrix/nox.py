@@ -25,9 +25,11 @@ from tunematrix.environments.building import NOT_INSTALLED, Order, one_at_a_time
 from tunematrix.environments.contents import contents
 from tunematrix.environments.host import Machine, command_refusal, refusal, this_machine
 from tunematrix.environments.origin import Origin
+from tunematrix.environments.running import OFFLINE, PYTEST
 from tunematrix.environments.table import Environment, read_environments
-from tunematrix.errors import BadInput
-from tunematrix.paths import project_root, pytest_settings
+from tunematrix.environments.yours import prepare, yours
+from tunematrix.errors import BadInput, TunematrixError
+from tunematrix.paths import project_root, pytest_settings, state
 
 INHERITS = os.environ.get("TUNEMATRIX_INHERIT", "") not in ("", "0")
 """Whether environments are built over the packages of the Python that runs Nox."""
@@ -36,24 +38,6 @@ BACKEND = "virtualenv" if INHERITS else "uv|virtualenv"
 """What makes virtualenvs; uv doesn't see inherited packages, and would install them again."""
 
 VERSIONS = {"locked": "", "lowest": "; oldest supported versions", "latest": "; newest versions"}
-# Unless the caller has set them, as in `HF_HUB_OFFLINE=0 nox -s cpu`.
-OFFLINE = {
-    "HF_DATASETS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "WANDB_MODE": "disabled",
-}
-# The suite is run as it is anywhere, whatever the project wants for its own tests: no coverage, no
-# plug-in that isn't installed here; hydra_pytest is one of fixtures that nobody waits for.
-PYTEST = (
-    "--override-ini=addopts=",
-    "--override-ini=required_plugins=",
-    "--override-ini=testpaths=",
-    "-p",
-    "no:hydra_pytest",
-    "--live",
-)
 
 
 def environments() -> Mapping[str, Environment]:
@@ -70,7 +54,10 @@ def environments() -> Mapping[str, Environment]:
     os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")  # another Python: another virtualenv
     machine = this_machine(row.host for row in rows.values())
     for row in rows.values():
-        _define(row, machine, specs)
+        if row.is_yours:
+            _define_yours(row, specs)
+        else:
+            _define(row, machine, specs)
     return rows
 
 
@@ -151,6 +138,30 @@ def _define(row: Environment, machine: Machine, specs: Sequence[str]) -> None:
     """
     backend = "none" if refused else BACKEND
     nox.session(name=row.name, default=False, venv_backend=backend, reuse_venv=True)(prove)
+
+
+def _define_yours(row: Environment, specs: Sequence[str]) -> None:
+    """Make a session of an environment whose versions the user has."""
+
+    def prove(session: nox.Session) -> None:
+        folder = (state(project_root(Path.cwd())) / row.name).resolve()
+        try:
+            ready = prepare(yours(row, folder), session.log, session.warn)
+        except TunematrixError as problem:
+            session.error(str(problem))
+        command = [str(ready.python), *ready.options, *session.posargs]
+        env = ready.variables
+        session.run(*command, env=env, external=True, interrupt_timeout=60, terminate_timeout=15)
+
+    prove.__doc__ = f"""Test {row.description or f"the versions of {row.lock or row.interpreter}"}.
+
+    Runs specs over the user's versions, which stay as they are: {", ".join(specs)}. What the suite
+    needs besides is put into a folder apart. What follows -- goes to pytest.
+    Records, JUnit XML and a folder for each cell are left in .tunematrix/{row.name}/.
+
+    Example: nox -s {row.name} -- -m smoke
+    """
+    nox.session(name=row.name, default=False, venv_backend="none")(prove)
 
 
 def _install(session: nox.Session, order: Order) -> None:

@@ -37,6 +37,7 @@ _RESOLUTION: Mapping[Variant, tuple[str, ...]] = {
     "locked": (),
     "lowest": ("--upgrade", "--resolution=lowest-direct"),
     "latest": ("--upgrade",),
+    "yours": (),  # not built so
 }
 
 

@@ -16,10 +16,13 @@ from tunematrix.paths import project_root, pyproject, shipped_constraints, shown
 DEFAULT = "cpu"
 """The environment that is meant where none is named, if there is one of that name."""
 
-Variant: TypeAlias = Literal["locked", "lowest", "latest"]
+Variant: TypeAlias = Literal["locked", "lowest", "latest", "yours"]
 
 VARIANTS: tuple[Variant, ...] = ("lowest", "latest")
 """Each environment has these beside its locked self, as cpu has cpu-lowest and cpu-latest."""
+
+YOURS: Variant = "yours"
+"""A variant with versions that a user has; `tunematrix prove` alone runs it, as cpu-yours."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,11 @@ class Environment:
         torch_index: PyTorch's own package index for the backend; empty where PyPI's build will do.
         runs_on: labels of GitHub's runners for it; empty for a runner of one's own with its name.
         host: what a machine must have for it.
-        variant: which versions it takes: the lock's, the lowest that pyproject.toml allows, or
-            the latest there are.
+        interpreter: path of a Python that the user has: the suite runs over its packages as they
+            are. lock: path of a lock of the user's, whose packages alone make up such a set. Both
+            as `constraints`; empty for an environment that is built here.
+        variant: which versions it takes: the lock's, the lowest that pyproject.toml allows, the
+            latest there are, or those that a user has.
     """
 
     name: str
@@ -58,7 +64,14 @@ class Environment:
     torch_index: str = ""
     runs_on: tuple[str, ...] = ()
     host: Probe = field(default_factory=Probe)
+    interpreter: str = ""
+    lock: str = ""
     variant: Variant = "locked"
+
+    @property
+    def is_yours(self) -> bool:
+        """Whether its row names versions that a user has, which nobody else chooses."""
+        return bool(self.interpreter or self.lock)
 
     @property
     def base(self) -> str:
@@ -79,6 +92,8 @@ SHIPPED = "shipped"
 
 # A row has the fields of Environment, its `host` those of Probe; these are not written there.
 _NOT_WRITTEN = ("name", "variant")
+_PATHS = ("constraints", "interpreter", "lock")
+_INSTALLED = ("packages", "project_extras", "constraints")
 # Texts that are read further, each with its form and an example.
 _FORMS = {
     "python": (r">=3\.\d+,<3\.\d+", ">=3.11,<3.15"),
@@ -110,7 +125,7 @@ def read_environments(start: Path, roots: Sequence[Path]) -> Mapping[str, Enviro
     if problems:
         raise BadInput("\n".join(f"{shown(file)}: {text}" for text in problems))
     read = [_environment(name, row) for name, row in rows.items()]
-    found = {each.name: each for locked in read for each in (locked, *_variants(locked))}
+    found = {each.name: each for one in read for each in (one, *_variants(one))}
     every = (*shipped.values(), *rows.values())
     had = {backend for row in every for backend in row["backends"]}
     files = [path for root in roots for path in sorted((root / "backend").glob("*.yaml"))]
@@ -132,6 +147,8 @@ def shipped_rows() -> dict[str, Any]:
 def find_environment(name: str | None, environments: Mapping[str, Environment]) -> Environment:
     """Return an environment by its name; where none is named, cpu, or the only one.
 
+    Every environment has one more variant than are listed: cpu-yours, with a user's versions.
+
     Raises:
         BadInput: there is none of that name, or several to choose from.
     """
@@ -140,6 +157,9 @@ def find_environment(name: str | None, environments: Mapping[str, Environment]) 
         if DEFAULT not in locked and len(locked) > 1:
             raise BadInput(f"there are the environments {', '.join(locked)}; name one with -e")
         name = locked[0] if len(locked) == 1 else DEFAULT
+    base, _, suffix = name.rpartition("-")
+    if suffix == YOURS and base in environments and name not in environments:
+        return replace(environments[base], name=name, variant=YOURS, requires=())
     if name not in environments:
         advice = did_you_mean(name, environments)
         raise BadInput(f"{name} is not an environment; {advice}")
@@ -159,14 +179,15 @@ def _own_table(file: Path) -> dict[str, Any]:
 
 
 def _merged(shipped: Mapping[str, Any], row: object, folder: Path) -> Mapping[str, Any]:
-    """Return a row over the shipped one of its name; its lock is found beside its table."""
+    """Return a row over the shipped one of its name; its paths begin where its table lies."""
     if not isinstance(row, dict):
         return shipped
     merged = {**shipped, **row}
     if isinstance(merged.get("host"), dict):
         merged["host"] = {**shipped.get("host", {}), **merged["host"]}
-    if isinstance(lock := row.get("constraints"), str) and lock:
-        merged["constraints"] = str(folder / lock)
+    for key in _PATHS:
+        if isinstance(path := row.get(key), str) and path:
+            merged[key] = str(folder / Path(path).expanduser())
     return merged
 
 
@@ -191,6 +212,10 @@ def _row_problems(
     if base in names and variant in VARIANTS:
         yield f"{route}: is what the {variant} variant of {base} is called; choose another name"
     yield from _problems(route, row, Environment)
+    if "interpreter" in row or "lock" in row:
+        for key in _INSTALLED:
+            if key in row:
+                yield f"{route}.{key}: nothing is installed beside what you have; remove it"
     if not {**shipped, **row}.get("backends"):
         yield f"{route}.backends: names no backend, so nothing could run; add one"
 
@@ -237,5 +262,7 @@ def _frozen(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variants(locked: Environment) -> Iterator[Environment]:
+    if locked.is_yours:
+        return
     for variant in VARIANTS:
         yield replace(locked, name=f"{locked.name}-{variant}", variant=variant)

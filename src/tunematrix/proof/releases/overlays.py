@@ -19,14 +19,13 @@ from pathlib import Path
 
 from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
+from tunematrix.environments.uv import last_words
 from tunematrix.errors import MachineProblem
 from tunematrix.paths import locked
 from tunematrix.proof.releases.table import Pins
 
 LEADING = ("transformers", "trl", "peft", "torchao", "hqq")
 """Distributions whose releases tell rows apart, the weightiest first."""
-LINES = 12
-"""Of what an installer says last, which are shown."""
 
 
 class NotInstalled(MachineProblem):
@@ -76,7 +75,7 @@ def _install(pins: Pins, folder: Path) -> None:
     environment = {**os.environ, **sources.as_uv(settings, os.environ)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if ended.returncode != 0:
-        raise NotInstalled(_last_words(ended.stderr or ended.stdout))
+        raise NotInstalled(last_words(ended.stderr or ended.stdout))
     there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
     if absent := [name for name in pins if normalized(name) not in there]:
         raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")
@@ -101,11 +100,6 @@ def _with_pip() -> str | None:
         if python.exists() and not subprocess.run(command, capture_output=True).returncode:
             return str(python)
     return None
-
-
-def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-LINES:]) or "the installer said nothing"
 
 
 def paths(folder: Path | None, environment: Mapping[str, str]) -> dict[str, str]:

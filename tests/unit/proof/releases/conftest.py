@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.unit.environments import packing
 
 Wheel = Callable[..., None]
 
 
 def make_wheel(folder: Path, version: str, text: str) -> None:
     """Write a wheel of the library `wobble`, whose one module is `text`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    info = f"wobble-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"wobble-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("wobble.py", text)
-        wheel.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: wobble\nVersion: {version}\n"
-        )
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
+    packing.wheel(folder, "wobble", version, text=text)
 
 
 @pytest.fixture

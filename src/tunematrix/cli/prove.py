@@ -1,0 +1,73 @@
+"""The verb `prove`: the suite over the versions that a user has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunematrix.cli.app import PASSES_ON, EnvironmentOption, Verb, app, place
+from tunematrix.environments.table import YOURS, find_environment
+from tunematrix.environments.yours import prepare, yours
+from tunematrix.errors import BadInput
+from tunematrix.paths import state
+from tunematrix.project import read_project
+
+
+@app.command(
+    cls=Verb,
+    options_metavar="[OPTIONS] [PYTEST_ARGUMENT]...",
+    context_settings=PASSES_ON,
+)
+def prove(
+    context: typer.Context,
+    python: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="Python with your versions; of a lock: to install for."),
+    ] = "",
+    lock: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Your requirements.txt, uv.lock or pylock.toml."),
+    ] = "",
+    environment: EnvironmentOption = None,
+) -> None:
+    """Run the suite over the versions that you have, and change none.
+
+    What the suite needs besides is put into a folder apart. Records are in
+    .tunematrix/cpu-yours/, or of the backend that -e names. Other arguments
+    go to pytest: -m smoke, -k hqq, spec files.
+
+    Example: tunematrix prove --python ~/train/.venv/bin/python -m smoke
+    Example: tunematrix prove --lock uv.lock -e cuda
+    """
+    project = read_project(Path.cwd(), environment)
+    row = project.environment
+    if not (python or lock or row.is_yours):
+        text = "name your versions: --python PATH of a Python that has them, or --lock FILE"
+        raise BadInput(f"{text}; -e takes a row of pyproject.toml that names either, too")
+    if not row.is_yours and row.variant != YOURS:
+        row = find_environment(f"{row.base}-{YOURS}", project.environments)
+    if python or lock:
+        row = replace(row, interpreter=_absolute(_found(python)), lock=_absolute(lock))
+    folder = (state(project.root) / row.name).resolve()
+    say = partial(print, file=sys.stderr, flush=True)
+    ready = prepare(yours(row, folder), say, lambda text: say(f"warning: {text}"))
+    command = [str(ready.python), *ready.options, place(project), *context.args]
+    changed = {**os.environ, **ready.variables}
+    os.execve(ready.python, command, {k: v for k, v in changed.items() if v is not None})
+
+
+def _found(python: str) -> str:
+    """Return where a Python lies that may be named as in a shell: python3.13."""
+    return shutil.which(python) or python
+
+
+def _absolute(path: str) -> str:
+    """Return a path as it is called from any folder; links stay, since a virtualenv's is one."""
+    return str(Path(path).expanduser().absolute()) if path else ""

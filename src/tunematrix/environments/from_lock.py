@@ -1,0 +1,109 @@
+"""A user's lock → a virtualenv of ours with exactly its versions; uv does the work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from tunematrix.environments import locks, uv
+from tunematrix.environments.interpreter import Interpreter, look_at
+from tunematrix.errors import BadInput
+from tunematrix.paths import shown
+
+UV_LOCK = "uv.lock"
+"""What uv calls the lock of a project."""
+_INCLUDED = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]+(\S+)")
+
+
+def built(lock: Path, python: Interpreter, virtualenv: Path, say: Callable[[str], None]) -> Path:
+    """Return the Python of a virtualenv that holds what a lock names, built if need be.
+
+    Args:
+        lock: requirements.txt, uv.lock, or a pylock.toml.
+        python: what it is built with. virtualenv: its folder.
+        say: takes a line of progress.
+
+    Raises:
+        BadInput: the lock can't be read, doesn't resolve, or isn't for this platform or Python.
+        MachineProblem: there is no uv.
+    """
+    text = "\n".join(_lines(lock))
+    found, stamp = virtualenv / "bin" / "python", virtualenv / "tunematrix-build"
+    parts = [text, str(lock.absolute()), python.base, python.version]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+        return found
+    say(f"Installing what {shown(lock)} names into {shown(virtualenv)}")
+    shutil.rmtree(virtualenv, ignore_errors=True)
+    uv.ask("venv", "--quiet", f"--python={python.base}", virtualenv, advice=_advice(lock, python))
+    for line in _install(lock, python, found):
+        say(line)
+    stamp.write_text(digest, encoding="utf-8")
+    return found
+
+
+def _install(lock: Path, python: Interpreter, program: Path) -> list[str]:
+    """Install a lock; return a line about packages that it didn't name and that it needs."""
+    advice = _advice(lock, python)
+    target = ("--quiet", f"--python={program}")
+    if lock.name == UV_LOCK:
+        # The project itself stays out: building it could write to its folder.
+        only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
+        exported = program.parents[1] / "exported.txt"
+        project = f"--project={lock.absolute().parent}"
+        command = ("export", *only, project, f"--python={program}")
+        exported.write_text(uv.ask(*command, advice=advice), encoding="utf-8")
+        uv.ask("pip", "sync", *target, exported, advice=advice)
+        return []
+    if lock.suffix == ".toml":
+        uv.ask("pip", "sync", *target, lock, advice=advice)
+        return []
+    # Of requirements, nobody has promised that they are whole: uv resolves them.
+    uv.ask("pip", "install", *target, "-r", lock, advice=advice)
+    there = look_at(program).packages
+    asked = set(_pinned(_lines(lock)))
+    free = [f"{name} {version}" for name, version in there.items() if name not in asked]
+    return [f"Not pinned in {shown(lock)}, so uv chose: {', '.join(free)}"] if free else []
+
+
+def _lines(lock: Path) -> Iterator[str]:
+    """Yield the lines of a lock, and of other files of requirements that it names.
+
+    Raises:
+        BadInput: one of them can't be read.
+    """
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{shown(lock)}: can't be read: {error}"
+        raise BadInput(f"{message}; name a requirements.txt, uv.lock or pylock.toml") from None
+    for line in text.splitlines():
+        yield line
+        if more := _INCLUDED.match(line):
+            yield from _lines(lock.parent / more[1])
+
+
+def _pinned(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the names of requirements that leave no choice."""
+    for line in lines:
+        # Without comments, hashes, and the sign that the next line goes on.
+        text = re.split(r"\s#|\s--|\s*\\$", line)[0].strip()
+        with suppress(InvalidRequirement):
+            wanted = Requirement(text)
+            if wanted.url or any(one.operator in ("==", "===") for one in wanted.specifier):
+                yield locks.normalized(wanted.name)
+
+
+def _advice(lock: Path, python: Interpreter) -> str:
+    version = "{}.{}".format(*python.version)
+    return f"""{shown(lock)} was to be installed for Python {version} here. Likely causes:
+  it was made for another Python (name that with --python) or for another platform; its versions
+  don't fit together; or a package index that it needs can't be reached (UV_INDEX names another).
+  If you have a virtualenv that works, prove that: tunematrix prove --python PATH"""

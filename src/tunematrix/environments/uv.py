@@ -1,0 +1,67 @@
+"""uv, asked to do one thing: its output, or its own last words as the reason why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunematrix.environments import sources
+from tunematrix.errors import BadInput, MachineProblem
+
+LINES = 12
+"""Of what an installer says last, which are shown."""
+
+
+def program() -> str:
+    """Return where uv lies: beside the Python at work, or on PATH.
+
+    Raises:
+        MachineProblem: there is none.
+    """
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    if found := shutil.which("uv", path=places):
+        return found
+    text = "uv is needed and isn't there: it resolves and installs what is added to your versions"
+    raise MachineProblem(f"{text}; python -m pip install uv")
+
+
+def ask(*arguments: str | Path, advice: str, given: str = "") -> str:
+    """Let uv do something, with pip's settings of where packages come from; return its output.
+
+    Args:
+        arguments: of uv. advice: what to do if it can't, after its reason. given: its input.
+
+    Raises:
+        BadInput: uv says that it can't.
+        MachineProblem: there is no uv.
+    """
+    told, settings = _settings()
+    options = settings if arguments[0] == "pip" else ()
+    command = [program(), *map(str, arguments), *options]
+    # Nothing of the virtualenv that this runs in may be taken for the one that is meant.
+    env = {k: v for k, v in {**os.environ, **told}.items() if k != "VIRTUAL_ENV"}
+    ended = subprocess.run(
+        command, input=given, capture_output=True, text=True, env=env, check=False
+    )
+    if ended.returncode:
+        reason = last_words(ended.stderr or ended.stdout).replace("\n", "\n  ")
+        raise BadInput(f"uv {arguments[0]} {arguments[1]} failed:\n  {reason}\n  {advice}")
+    return ended.stdout
+
+
+def last_words(text: str) -> str:
+    """Return the end of what an installer said."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-LINES:]) or "the installer said nothing"
+
+
+def _settings() -> tuple[Mapping[str, str], tuple[str, ...]]:
+    settings = sources.pip_settings()
+    alone = ("--no-index",) if sources.without_index(settings) else ()
+    told = sources.as_uv(settings, os.environ)
+    del told["UV_COMPILE_BYTECODE"]  # what is installed here keeps its bytecode elsewhere
+    return told, alone

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from tests.unit.environments import packing
+from tests.unit.environments.packing import User
+
+from tunematrix.environments import uv
+from tunematrix.environments.interpreter import look_at
+from tunematrix.errors import BadInput
+
+pytestmark = pytest.mark.skipif(not packing.has_uv(), reason="uv is not here; nox[uv] brings it")
+
+
+def test_a_lock(user: User) -> None:
+    """It gives a set of its own, just what it names; once."""
+    user.wheel("torch", "2.13.0", "gamma")
+    lock = user.folder / "requirements.txt"
+    lock.write_text("torch==2.13.0\ngamma==1.0\n", encoding="utf-8")
+    order = user.order(packing.virtualenv(user.folder / "venv"), lock=lock)
+    user.prepare(order)
+    assert [line for line in user.said if line.startswith("Your versions (2 packages")]
+    assert not [line for line in user.said if line.startswith("Not pinned")]
+    user.said.clear()
+    user.prepare(order)
+    assert not [line for line in user.said if line.startswith("Installing")]
+    lock.write_text("torch==2.13.0\n", encoding="utf-8")
+    user.prepare(order)
+    assert any("so uv chose: gamma 2.0" in line for line in user.said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch==2.13.0\ngamma==1.0\n",
+        "Torch == 2.13.0  # why\ngamma===1.0 ; python_version > '3'\n",
+        "-r more.txt\ntorch==2.13.0\n",
+        "--requirement=more.txt\ntorch==2.13.0\n",
+        "torch\ngamma\n-c all.txt\n",
+        "torch==2.13.0\ngamma @ {wheel}\n",
+    ],
+)
+def test_ways_to_pin(user: User, text: str) -> None:
+    """Whichever way a lock names versions, none of it counts as left open."""
+    user.wheel("torch", "2.13.0", "gamma")
+    address = (user.folder / "wheels" / "gamma-1.0-py3-none-any.whl").as_uri()
+    (user.folder / "more.txt").write_text("gamma==1.0\n", encoding="utf-8")
+    (user.folder / "all.txt").write_text("gamma==1.0\ntorch==2.13.0\n", encoding="utf-8")
+    lock = user.folder / "requirements.txt"
+    lock.write_text(text.format(wheel=address), encoding="utf-8")
+    user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=lock))
+    assert not [line for line in user.said if line.startswith("Not pinned")]
+
+
+@pytest.mark.parametrize("kind", ["requirements.txt", "pylock.toml", "uv.lock"])
+def test_kinds_of_locks(user: User, kind: str) -> None:
+    """With hashes, each gives its set, and stays as it is; the project itself is no part of it."""
+    user.wheel("torch", "2.13.0", "gamma")
+    project = user.folder / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["torch"]\n[dependency-groups]\ndev = ["gamma<2"]\n',
+        encoding="utf-8",
+    )
+    wheels = f"--find-links={user.folder / 'wheels'}"
+    made = {
+        "uv.lock": ["lock", wheels],
+        "pylock.toml": ["export", wheels, "--no-emit-project", "--output-file=pylock.toml"],
+        "requirements.txt": [
+            "export",
+            wheels,
+            "--no-emit-project",
+            "--output-file=requirements.txt",
+        ],
+    }
+    command = [uv.program(), *made[kind], "--no-index", "--quiet", f"--directory={project}"]
+    subprocess.run(command, check=True)
+    before = {path: path.read_bytes() for path in project.iterdir()}
+    user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=project / kind))
+    there = look_at(user.folder / "state" / "set" / "bin" / "python").packages
+    assert there == {"torch": "2.13.0", "gamma": "1.0"}
+    assert not [line for line in user.said if line.startswith("Not pinned")]
+    assert {path: path.read_bytes() for path in project.iterdir()} == before
+
+
+PYLOCK = """lock-version = "1.0"
+created-by = "someone"
+requires-python = ">=3.99"
+packages = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("requirements.txt", "gamma==9\n", "gamma==9"),
+        ("requirements.txt", "alpha==2.0\ngamma==1.0\n", "gamma>=2"),
+        ("requirements.txt", f"gamma==1.0 --hash=sha256:{'0' * 64}\n", "ash"),
+        ("requirements.txt", "--index-url http://127.0.0.1:9/\nnowhere==1\n", "nowhere"),
+        ("requirements.txt", "this is [no lock\n", "parse"),
+        ("requirements.txt", "gamma==1.0\n", "has no torch"),
+        ("pylock.toml", PYLOCK, ">=3.99"),
+        ("pylock.toml", "packages = 7\n", "pylock.toml"),
+        ("uv.lock", "nonsense", "uv.lock"),
+    ],
+)
+def test_a_wrong_lock(
+    user: User, name: str, text: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv's reason, then which lock and which Python, and what to do."""
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    lock = user.folder / name
+    lock.write_text(text, encoding="utf-8")
+    python = packing.virtualenv(user.folder / "venv")
+    with pytest.raises(BadInput) as told:
+        user.prepare(user.order(python, lock=lock))
+    assert words in str(told.value)
+    assert name in str(told.value)
