@@ -45,6 +45,11 @@ ELSEWHERE = (
     Elsewhere(r".*\bnox -s cuda", "needs a GPU", "tests/plugin/test_sessions.py"),
     Elsewhere(r"nox( -s (tests|docs).*)?", "is what CI runs", ".ci/run"),
     Elsewhere(r"nox -s locks?", "resolves all versions", "tests/unit/environments/test_locks.py"),
+    Elsewhere(
+        r"tunematrix prove .*",
+        "trains over versions of the reader's own",
+        "tests/plugin/test_prove.py",
+    ),
     Elsewhere(r"nox -s pictures", "needs a browser", "tests/browser/test_pictures.py"),
     Elsewhere(r"nox -s bench", "measures for minutes", "tests/bench/bench.py"),
     Elsewhere(r"(nox -s|tunematrix) faults.*", "tries 190 faults", "tests/unit/proof/faults"),
@@ -216,7 +221,7 @@ def unknown(text: str, sessions: Container[str]) -> list[str]:
 
 def test_sessions_and_verbs_that_pages_name_are_there() -> None:
     """Also those in the middle of a sentence, and in tables."""
-    sessions = {*_sessions(), "NAME", "old", "deterministic"}  # of the reader's own
+    sessions = {*_sessions(), "NAME", "old", "mine", "deterministic"}  # of the reader's own
     text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
     assert unknown(text, sessions) == []
     assert unknown("`nox -s cpuu`, `tunematrix plans FILE`", sessions) == ["cpuu", "plans"]

@@ -27,7 +27,7 @@ class RecordHead(BaseModel):
     machine: dict[str, Any] = {}
 
 
-class _CheckLine(BaseModel):
+class _CheckHead(BaseModel):
     """A check as schemas 2 and later write it; what its bound says isn't looked at."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -49,7 +49,7 @@ class _WholeLine(RecordHead):
     axes: dict[str, str | list[str]]
     reason: str
     link: str
-    checks: list[_CheckLine]
+    checks: list[_CheckHead]
     run_dir: str
     base_id: str
     spec_digest: str
