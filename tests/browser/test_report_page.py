@@ -208,7 +208,7 @@ def test_two_runs_side_by_side(opened: Opened, payload: Page) -> None:
     first = payload.comparisons[0]
     assert first.before_run is None and first.same == 40
     text = page.locator("main").inner_text()
-    assert f"40 cells and relations ended alike, {325 - 40} otherwise." in text
+    assert f"40 cells and relations ended alike, and {325 - 40} did not." in text
     (row,) = page.locator(".flips tr", has_text="failed").all()
     assert row.inner_text().split()[0] == FAILED
     assert page.locator(".flips tr", has_text="not run").count() == 325 - 41

@@ -19,7 +19,7 @@ from tunematrix.report.past import (
     flakes,
     last_passed,
 )
-from tunematrix.report.rows import NAMED, SEVERITY, SYMBOLS, moment_of
+from tunematrix.report.rows import NAMED, SEVERITY, SYMBOLS, in_words, moment_of
 from tunematrix.report.terminal import COLOURS, in_figures
 from tunematrix.report.text import indented, one_line, printable
 from tunematrix.results.record import Outcome, hardware_of
@@ -119,7 +119,7 @@ def _stretch(stretch: Stretch) -> RenderableType:
     first, last, count = stretch.records[0], stretch.last, len(stretch.records)
     began, ended = _when(first.run_id), _when(last.run_id)
     times = began if count == 1 else f"{count} times, {began} to {ended}"
-    text = Text(stretch.outcome.replace("_", " "), COLOURS[stretch.outcome])
+    text = Text(in_words(stretch.outcome), COLOURS[stretch.outcome])
     text.append(f"   {times}", "not bold not dim default")
     if last.reason:
         text.append(f"\n{printable(last.reason)}", "not bold not dim default")

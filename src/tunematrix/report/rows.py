@@ -30,11 +30,20 @@ SEVERITY: tuple[Outcome, ...] = (
 )
 """A square of the matrix holds several cells and shows its worst."""
 
+_COUNTABLE: tuple[Outcome, ...] = ("error", "known_failure")
+"""Outcomes that are nouns, so that several have an s."""
+
 BAD: tuple[Outcome, ...] = ("error", "failed")
 NAMED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "mlx", "mlx-lm")
 """The versions that a reader looks for first; records hold all of them."""
 ABSENT = "-"
 """Stands for an axis that a record doesn't have."""
+
+
+def in_words(outcome: Outcome, count: int = 1) -> str:
+    """Return an outcome as people say it, of so many cells: passed, known failures."""
+    several = "s" if count > 1 and outcome in _COUNTABLE else ""
+    return f"{outcome.replace('_', ' ')}{several}"
 
 
 class Place(NamedTuple):

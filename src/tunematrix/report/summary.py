@@ -18,6 +18,7 @@ from tunematrix.report.rows import (
     Run,
     Square,
     counts,
+    in_words,
     matrix,
     reasons,
     runs,
@@ -32,7 +33,7 @@ takes as the summary of a step."""
 LEAST = 8_000
 """Characters that a section is worth: of more runs than there is room for, the rest is named."""
 EXPLAINED: tuple[Outcome, ...] = ("unavailable", "known_failure", "unsupported")
-LEGEND = ", ".join(f"{SYMBOLS[outcome]} {outcome.replace('_', ' ')}" for outcome in SEVERITY)
+LEGEND = ", ".join(f"{SYMBOLS[outcome]} {in_words(outcome)}" for outcome in SEVERITY)
 LONGEST_NAME = 200
 """Characters of what stands in a line; a command in a block of code is never cut."""
 LONGEST_REPORT = 3_000
@@ -151,7 +152,8 @@ def _tail(run: Run) -> Iterator[str]:
                 "\n  ".join(filter(None, (one_line(why), one_line(link), one_line(", ".join(ids)))))
                 for (_, why, link), ids in whys.items()
             ]
-            words = f"{SYMBOLS[outcome]} {counts(run.records)[outcome]} {outcome.replace('_', ' ')}"
+            count = counts(run.records)[outcome]
+            words = f"{SYMBOLS[outcome]} {count} {in_words(outcome, count)}"
             yield _folded(words, fenced("\n".join(lines)))
 
 
@@ -189,7 +191,7 @@ def _square(square: Square | None) -> str:
 
 def _in_words(records: Sequence[Record]) -> str:
     found = counts(records).items()
-    return ", ".join(f"{SYMBOLS[one]} {count} {one.replace('_', ' ')}" for one, count in found)
+    return ", ".join(f"{SYMBOLS[one]} {count} {in_words(one, count)}" for one, count in found)
 
 
 def _folded(title: str, text: str) -> str:

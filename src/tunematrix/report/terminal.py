@@ -23,6 +23,7 @@ from tunematrix.report.rows import (
     agreements,
     claimed_gap,
     counts,
+    in_words,
     matrix,
     reasons,
     runs,
@@ -105,8 +106,7 @@ def in_figures(outcomes: Mapping[Outcome, int]) -> Text:
     """Return outcomes as `✓ 3 passed   ✗ 1 failed`."""
     text = Text()
     for outcome, count in outcomes.items():
-        plural = "s" if count > 1 and outcome in ("error", "known_failure") else ""
-        words = f"{SYMBOLS[outcome]} {count} {outcome.replace('_', ' ')}{plural}"
+        words = f"{SYMBOLS[outcome]} {count} {in_words(outcome, count)}"
         text.append("   " if text else "")
         text.append(words, COLOURS[outcome])
     return text
@@ -250,7 +250,7 @@ def _reasons(run: Run, outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
 
 def why_not(outcome: Outcome, why: str, count: int) -> Text:
     """Return why some cells came to an outcome: `? unavailable ×2: there is no GPU`."""
-    words = f"{SYMBOLS[outcome]} {outcome.replace('_', ' ')} ×{count}: {one_line(why)}"
+    words = f"{SYMBOLS[outcome]} {in_words(outcome)} ×{count}: {one_line(why)}"
     return Text(words, COLOURS[outcome])
 
 

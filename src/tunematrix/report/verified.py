@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from tunematrix.errors import BadInput
-from tunematrix.report.rows import Run, counts
+from tunematrix.report.rows import Run, counts, in_words
 from tunematrix.report.text import markdown
 from tunematrix.results.record import Outcome, Record, shown_option
 
@@ -69,4 +69,4 @@ def _named(environment: str) -> str:
 
 
 def _in_words(outcomes: Mapping[Outcome, int]) -> str:
-    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in outcomes.items())
+    return ", ".join(f"{n} {in_words(outcome, n)}" for outcome, n in outcomes.items())

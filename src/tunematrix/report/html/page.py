@@ -26,7 +26,7 @@ from tunematrix.report.html.comparing import comparisons, parity
 from tunematrix.report.html.gathering import Gathered, Lines, gather
 from tunematrix.report.html.payload import FIGURES, Page, ShownOutcome
 from tunematrix.report.html.showing import Again, Bands, axes_of, no_bands, shown_cell, shown_run
-from tunematrix.report.rows import SEVERITY, SYMBOLS
+from tunematrix.report.rows import SEVERITY, SYMBOLS, in_words
 from tunematrix.report.text import one_line
 from tunematrix.report.writing import write_whole
 from tunematrix.results.record import Record
@@ -85,7 +85,7 @@ def page_of(found: Gathered, again: Again = run_again, bands: Bands = no_bands) 
     return Page(
         title=f"tunematrix: {', '.join(names)}",
         made=f"{strftime('%Y-%m-%d %H:%M')} by tunematrix {version('tunematrix')}",
-        outcomes=tuple(ShownOutcome(o, SYMBOLS[o], o.replace("_", " ")) for o in SEVERITY),
+        outcomes=tuple(ShownOutcome(o, SYMBOLS[o], in_words(o), in_words(o, 2)) for o in SEVERITY),
         axes=_axes(record for run in newest for record in run.records),
         figures=FIGURES,
         runs=tuple(shown_run(thread.newest, thread.earlier) for thread in found.threads),

@@ -144,11 +144,12 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class ShownOutcome:
-    """An outcome, its symbol and its name in words."""
+    """An outcome, its symbol, and its name in words: of one cell, and of several."""
 
     name: Outcome
     symbol: str
     words: str
+    several: str
 
 
 @dataclass(frozen=True)

@@ -139,10 +139,10 @@ function shares(parts, width) {
     }));
 }
 
-/** A ratio as a bar to the left or the right of 1; the outer ends are a quarter and four times. */
-function ratioBar(ratio) {
+/** A bar to the left or the right of the middle, from -1 to 1 of its half. */
+function ratioBar(share) {
   const [width, height] = [120, 12];
-  const reach = Math.max(-1, Math.min(1, Math.log(ratio) / Math.log(4))) * (width / 2 - 2);
+  const reach = share * (width / 2 - 2);
   return draw("svg", { class: "ratio", width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": true },
     draw("rect", { class: "bar", x: width / 2 + Math.min(0, reach), y: 2, width: Math.abs(reach), height: height - 4 }),
     draw("line", { class: "end", x1: width / 2, x2: width / 2, y1: 0, y2: height }));

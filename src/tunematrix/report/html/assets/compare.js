@@ -1,6 +1,8 @@
 // Two runs, side by side: what differs, what ended otherwise, and how figures have moved.
 
 const MOST_ROWS = 400;
+/** A bar of full length is this far from 1 at least, so that a run like the other looks like it. */
+const LEAST_RATIO = 1.1;
 
 function compareView(now) {
   const pair = PAGE.comparisons[now.pair];
@@ -24,7 +26,7 @@ function compareView(now) {
 
 function pairChoice(now) {
   if (PAGE.comparisons.length < 2) return null;
-  return h("label", { class: "field" }, h("span", {}, "runs"),
+  return h("label", { class: "field pair" }, h("span", {}, "runs"),
     h("select", { name: "pair", onchange: (event) => go({ pair: event.target.value }) },
       PAGE.comparisons.map((one, number) =>
         h("option", { value: number, selected: number === now.pair }, `${one.before} → ${one.after}`))));
@@ -43,7 +45,7 @@ function flips(pair) {
   const moved = pair.cells.filter((cell) => cell.outcomes[0] !== cell.outcomes[1]);
   const outcome = (name) => name === null ? h("span", { class: "quiet" }, "not run") : mark(name);
   return section("Outcomes",
-    h("p", {}, `${fixed(pair.same, 0)} cells and relations ended alike, ${fixed(moved.length, 0)} otherwise.`),
+    h("p", {}, `${fixed(pair.same, 0)} cells and relations ended alike${moved.length ? `, and ${fixed(moved.length, 0)} did not` : ""}.`),
     moved.length > 0 && table("plain flips", null, moved.map((cell) => h("tr", {},
       h("th", { scope: "row", class: "id" }, named(pair, cell.id), cell.reason && h("p", { class: "reason" }, cell.reason)),
       h("td", {}, outcome(cell.outcomes[0])), h("td", { class: "quiet" }, "→"), h("td", {}, outcome(cell.outcomes[1]))))));
@@ -60,13 +62,14 @@ function ratios(pair, now) {
   if (!rows.length) {
     return section(now.figure.label, h("p", { class: "quiet" }, "No cell that passed in both has this figure."));
   }
+  const most = Math.max(Math.log(LEAST_RATIO), Math.abs(Math.log(rows[0].ratio)));
   const head = [column("cell"), ["before", "after", "ratio"].map((name) => column(name, "number")), h("td", {})];
   return section(`${now.figure.label}, after over before`,
     h("p", {}, `Median ${fixed(median(rows.map((row) => row.ratio)), 2)} of ${plural(rows.length, "cell")} that passed in both.`),
     table("plain ratios", head, rows.slice(0, MOST_ROWS).map((row) => h("tr", {},
       h("th", { scope: "row", class: "id" }, named(pair, row.id)),
       row.pair.map((value) => h("td", { class: "number" }, withUnit(now.figure, value))),
-      h("td", { class: "number" }, fixed(row.ratio, 2)), h("td", {}, ratioBar(row.ratio))))));
+      h("td", { class: "number" }, fixed(row.ratio, 2)), h("td", {}, ratioBar(Math.log(row.ratio) / most))))));
 }
 
 function median(values) {

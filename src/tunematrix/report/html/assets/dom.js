@@ -76,7 +76,7 @@ function tally(cells, words = true) {
   return OUTCOMES.filter((one) => found.has(one.name)).map((one) =>
     h("span", { class: "mark", "data-outcome": one.name, title: one.words },
       h("span", { class: "symbol" }, one.symbol),
-      `${words ? "\u2009" : ""}${fixed(found.get(one.name), 0)}${words ? ` ${one.words}` : ""}`));
+      `${words ? "\u2009" : ""}${fixed(found.get(one.name), 0)}${words ? ` ${found.get(one.name) === 1 ? one.words : one.several}` : ""}`));
 }
 
 function counted(cells) {
