@@ -38,9 +38,9 @@ THIS = f"cpu/{NEWEST}/{FAILED}"
 Opened = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """A browser without a window."""
+    """A browser without a window; it ends before other tests look at what runs below them."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:

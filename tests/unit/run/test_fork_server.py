@@ -36,9 +36,14 @@ def make_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """A closed driver leaves no process but multiprocessing's own bookkeeper."""
+    before = _running()
     yield
-    running = [child for child in psutil.Process().children(recursive=True) if is_alive(child)]
-    assert [child for child in running if "resource_tracker" not in str(child.cmdline())] == []
+    left = _running() - before
+    assert [child for child in left if "resource_tracker" not in str(child.cmdline())] == []
+
+
+def _running() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children(recursive=True) if is_alive(child)}
 
 
 def test_a_canary_that_lives_keeps_forking(make_cell: MakeCell) -> None:
