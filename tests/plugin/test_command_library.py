@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ max_grad_norm: 1.0
 library: _multiarray_umath
 """
 TRAINER = """
-import json, subprocess, sys, time
+import ctypes, json, mmap, subprocess, sys, time
 from pathlib import Path
 
 way, output = sys.argv[1:]
@@ -28,6 +31,11 @@ if way in ("main", "late"):
     import numpy
 if way == "child":
     subprocess.run([sys.executable, "-c", "import numpy, time; time.sleep(0.5)"], check=True)
+if way == "maps":
+    kept = open(sys.argv[0].replace("train.py", "kept/_multiarray_umath.so"), "rb")
+    mapped = mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ)
+if way == "below":
+    ctypes.CDLL(str(Path("_multiarray_umath/other.so").resolve()))
 if way == "mentions":
     open(sys.argv[0].replace("train.py", "kept/_multiarray_umath.so")).read()
 lines = [{"step": step, "loss": 3.0 / step, "learning_rate": 0.1} for step in range(1, 9)]
@@ -41,6 +49,8 @@ WAYS = {
     "child": "passed",
     "another": "failed",
     "mentions": "failed",
+    "maps": "failed",
+    "below": "failed",
 }
 
 
@@ -55,6 +65,10 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     project.write("conf/backend/plain.yaml", BACKEND)
     project.write("toy/train.py", TRAINER)
     project.write("toy/kept/_multiarray_umath.so", "not loaded, but read")
+    # Some other library's code, in a folder that is called as the library.
+    code = next(Path(psutil.__file__).parent.glob("_psutil_*.so"))
+    (project.root / "toy/_multiarray_umath").mkdir()
+    shutil.copy(code, project.root / "toy/_multiarray_umath/other.so")
     for way in WAYS:
         fields = f"test_id: {way}\nproject_dir: toy\nconfig: {way}\ngpu_requirement: 0\n"
         project.write(f"specs/{way}.yaml", fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class SharedLibrary:
 
     def __init__(self, name: str) -> None:
         self.loaded = False
-        self._mark = f"/{name}"
+        self._name = name
         self._next = 0.0
 
     @classmethod
@@ -39,16 +39,24 @@ class SharedLibrary:
         """Look once, if it is time to."""
         if self.loaded or time.monotonic() < self._next:
             return
-        self.loaded = any(self._mark in _files(process.pid) for process in living)
+        self.loaded = any(
+            Path(file).name.startswith(self._name)
+            for process in living
+            for file in _code_in(process.pid)
+        )
         self._next = time.monotonic() + _SECONDS
 
 
-def _files(pid: int) -> str:
-    """Return the files that a process has in its memory; none of a process that has ended."""
+def _code_in(pid: int) -> Iterator[str]:
+    """Yield the files whose code a process has in its memory; none of a process that has ended."""
     if sys.platform == "linux":
         with suppress(OSError):
-            return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-        return ""
+            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+            # Address, permissions, offset, device, inode and, of a file, its path.
+            entries = (line.split(maxsplit=5) for line in maps.splitlines())
+            yield from (one[5] for one in entries if len(one) == 6 and "x" in one[1])
+        return
     # Not yet run: macOS shows them in no file.
     command = ["/usr/sbin/lsof", "-a", "-d", "txt", "-F", "n", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    yield from (line[1:] for line in told.splitlines() if line.startswith("n"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tunematrix.results.record import SCHEMA_VERSION, Outcome
+from tunematrix.results.record import SCHEMA_VERSION, CheckLine, Outcome
 from tunematrix.results.store import parsed
 
 
@@ -27,19 +27,6 @@ class RecordHead(BaseModel):
     machine: dict[str, Any] = {}
 
 
-class _CheckHead(BaseModel):
-    """A check as schemas 2 and later write it; what its bound says isn't looked at."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    outcome: Literal["passed", "failed", "warned"]
-    measured: float | str | None
-    bound: dict[str, Any] | str | None
-    unit: str
-    message: str
-
-
 class _WholeLine(RecordHead):
     """All fields of a record as the present schema writes them."""
 
@@ -49,7 +36,7 @@ class _WholeLine(RecordHead):
     axes: dict[str, str | list[str]]
     reason: str
     link: str
-    checks: list[_CheckHead]
+    checks: list[CheckLine]
     run_dir: str
     base_id: str
     spec_digest: str

@@ -25,7 +25,7 @@ Option: TypeAlias = str | tuple[str, ...]
 """The option of an axis; several where the arms of a relation differ in it."""
 
 
-class _CheckLine(BaseModel):
+class CheckLine(BaseModel):
     """The types that a check has in JSON; a bound looks after its own."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class _CheckLine(BaseModel):
 
 def _read_verdict(data: object) -> Verdict:
     """Rebuild a check; its figure comes back as it was: a count whole, nan and inf as figures."""
-    _CheckLine.model_validate(data)
+    CheckLine.model_validate(data)
     assert isinstance(data, Mapping)
     try:
         verdict = Verdict.from_json(data)

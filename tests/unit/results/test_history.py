@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.paths import python_path
 from tunematrix.results import history
+from tunematrix.results.head import _WHOLE
 from tunematrix.results.history import History, Poured
 from tunematrix.results.record import SCHEMA_VERSION, Record
 from tunematrix.results.store import Store
@@ -253,3 +254,8 @@ def test_a_line_that_only_begins_like_a_record(
         with pytest.raises(BadInput, match=r"a\.jsonl:1: not a record \("):
             past.pour([file])
         assert past.ids() == ()
+
+
+def test_all_fields_of_a_record_are_looked_at() -> None:
+    """One that were not would make each line be read twice."""
+    assert set(_WHOLE.json_schema()["properties"]) == {field.name for field in fields(Record)}
