@@ -40,7 +40,8 @@ def seen(new_project: NewProject) -> Watched:
     project.option("quantizer", "refused", "capabilities: {recipe: {}}\n")
     project.spec("a", "refuse", "markers: [smoke]\n")
     project.spec("b", "succeed", quantizers="[plain, tiny-int4, refused]")
-    project.spec("c", "avoid", "markers: [memory]\n", quantizers="[plain, tiny-int4]")
+    speed = "throughput: {min_tokens_per_second: 1}\n"
+    project.spec("c", "avoid", speed, quantizers="[plain, tiny-int4]")
     return run(project)
 
 

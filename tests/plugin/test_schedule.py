@@ -69,19 +69,12 @@ def test_nothing_begins_beside_one_that_is_alone() -> None:
     ("text", "alone"),
     [
         ({}, False),
-        ({"memory": {"stored_mb": {"max": 1}}}, False),
-        ({"memory": {"process_peak_mb": {"max": 1}}}, True),
-        ({"memory": {"allocator_peak_mb": {"max": 1}}}, True),
+        ({"memory": {"process_peak_mb": {"max": 1}}, "markers": ["memory"]}, False),
         ({"throughput": {"min_tokens_per_second": 1}}, True),
-        ({"markers": ["memory"]}, True),
-        ({"relation": {"ratio": {"stored_mb": {"b": {"max": 2}}}}}, False),
-        ({"relation": {"ratio": {"process_peak_mb": {"b": {"max": 2}}}}}, True),
     ],
 )
 def test_who_measures_alone(text: dict[str, Any], alone: bool) -> None:
-    """What is bounded says so: peaks and speed are disturbed by others, stored bytes aren't."""
-    if "relation" in text:
-        text = {"relation": {"arms": {"a": {}, "b": {}}, **text["relation"]}}
+    """What is bounded says so: speed is disturbed by others, a process's own memory isn't."""
     assert measures_alone(Spec.model_validate({"test_id": "a", "recipe": "sft", **text})) is alone
 
 
@@ -134,12 +127,15 @@ def test_cells_run_side_by_side(project: Project) -> None:
     assert len(project.records) == 2
 
 
+SPEED = "throughput: {min_tokens_per_second: 1}\n"
+
+
 def test_one_after_the_other(project: Project) -> None:
-    """`-n 0`, and cells that measure alone whatever `-n` says."""
+    """`-n 0`, and cells whose speed is measured, whatever `-n` says."""
     project.spec("a", "avoid", quantizers="[plain, tiny-int4]")
     assert project.pytest(*XDIST, "0").code == 0
-    project.spec("a", "avoid", "markers: [memory]\n", quantizers="[plain, tiny-int4]")
-    project.spec("b", "avoid", "markers: [memory]\n")
+    project.spec("a", "avoid", SPEED, quantizers="[plain, tiny-int4]")
+    project.spec("b", "avoid", SPEED)
     project.spec("c", "meet", quantizers="[plain, tiny-int4]")
     run = project.pytest(*XDIST, "4")
     assert run.code == 0, run.text
