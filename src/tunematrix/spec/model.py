@@ -32,12 +32,23 @@ from tunematrix.spec.values import Files, Link, Marker, Options, Plain, PlainOrL
 from tunematrix.spec.yaml_tree import nearest_line
 
 
-def holds(when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str]) -> bool:
-    """Return whether options (axis to option) are among those that `when` names, on all axes."""
+def holds(
+    when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str | tuple[str, ...]]
+) -> bool:
+    """Return whether options are among those that `when` names, on all axes.
+
+    Args:
+        when: axis to the option or options that will do.
+        axes: axis to option; of a relation to several, one of which is enough.
+    """
     return all(
-        axes.get(axis) in ((wanted,) if isinstance(wanted, str) else wanted)
+        not {*_as_names(wanted)}.isdisjoint(_as_names(axes.get(axis, ())))
         for axis, wanted in when.items()
     )
+
+
+def _as_names(option: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (option,) if isinstance(option, str) else option
 
 
 class KnownFailure(Section):

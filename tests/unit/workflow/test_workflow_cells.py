@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tunematrix.configuration.releases import ReleaseTable
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Arm, Related
 from tunematrix.results.outcome import Expected
@@ -11,6 +12,7 @@ from tunematrix.spec import Spec
 from tunematrix.workflow.cells import declared_failures, known_failures
 
 LINK = "https://example.org"
+NOTHING = ReleaseTable()
 
 
 def _cell(axes: Mapping[str, str]) -> Cell:
@@ -33,11 +35,11 @@ def test_known_failures_of_a_cell() -> None:
         }
     )
     cell = Cell("a[cpu]", spec, {"quantizer": "hqq-int8", "method": "lora"}, {})
-    assert known_failures(cell) == (
+    assert known_failures(cell, NOTHING) == (
         Expected("ValueError", None, "r1", link),
         Expected(None, "reload", "r2", link),
     )
-    assert known_failures(_cell({"quantizer": "none"})) == ()
+    assert known_failures(_cell({"quantizer": "none"}), NOTHING) == ()
 
 
 def test_declared_failures_of_an_exclusion() -> None:
@@ -78,9 +80,44 @@ def test_known_failures_of_a_relation() -> None:
         {"method": ("lora", "dora")},
         tuple(Arm(name, cell, "trained") for name, cell in cells.items()),
     )
-    assert [one.check for one in known_failures(related)] == [
+    assert [one.check for one in known_failures(related, NOTHING)] == [
         "same_gradients_mean",
         "ratio_stored_mb",
     ]
-    assert [one.check for one in known_failures(cells["y"])] == ["moved"]
-    assert known_failures(cells["x"]) == ()
+    assert [one.check for one in known_failures(cells["y"], NOTHING)] == ["moved"]
+    assert known_failures(cells["x"], NOTHING) == ()
+
+
+def _old(**fault: object) -> ReleaseTable:
+    """What is known of the releases that are installed: one fault."""
+    entry = {"releases": {"trl": "<0.20"}, "reason": "as it was", "link": LINK, **fault}
+    return ReleaseTable.model_validate({"faults": [entry]})
+
+
+def test_faults_of_releases() -> None:
+    """Of the cells that the entry names, and none of them has to show."""
+    cell = _cell({"method": "lora"})
+    may = Expected(None, "moved", "as it was", LINK, must=False)
+    assert known_failures(cell, _old(checks=["moved"])) == (may,)
+    assert known_failures(cell, _old(checks=["moved"], when={"method": ["full", "lora"]})) == (may,)
+    assert known_failures(cell, _old(checks=["moved"], when={"spec": "a"})) == (may,)
+    for other in ({"method": "full"}, {"spec": "b"}, {"method": "lora", "data": "chat"}):
+        assert known_failures(cell, _old(checks=["moved"], when=other)) == ()
+    assert known_failures(cell, _old(checks=["same_gradients"])) == ()
+    (raising,) = known_failures(cell, _old(raises="KeyError"))
+    assert (raising.raises, raising.check, raising.must) == ("KeyError", None, False)
+
+
+def test_what_a_spec_knows_of_today_may_not_be_so_in_old_releases() -> None:
+    """An entry that names the same check takes the edge off it, and off no other."""
+    entries = [
+        {"when": {"method": "lora"}, "check": check, "reason": "today", "link": LINK}
+        for check in ("moved", "reload")
+    ]
+    spec = Spec.model_validate({"test_id": "a", "recipe": "sft", "known_failures": entries})
+    found = known_failures(Cell("a[x]", spec, {"method": "lora"}, {}), _old(checks=["moved"]))
+    assert [(one.check, one.must) for one in found] == [
+        ("moved", False),
+        ("reload", True),
+        ("moved", False),
+    ]
