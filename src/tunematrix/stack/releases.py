@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -146,6 +147,38 @@ def merge_safely(model: Any) -> None:
     """
     can = "safe_merge" in inspect.signature(model.base_model.merge_adapter).parameters
     model.merge_adapter(**({"safe_merge": True} if can else {}))
+
+
+def current_accelerator() -> torch.device | None:
+    """Return the accelerator that PyTorch finds and that is there; None without one."""
+    if not torch.accelerator.is_available():
+        return None
+    return torch.accelerator.current_accelerator()
+
+
+def allocator(device: str) -> ModuleType:
+    """Return the module that counts and frees an accelerator's memory.
+
+    Args:
+        device: PyTorch's name of its kind, which older releases count apart.
+    """
+    is_one = hasattr(torch.accelerator, "memory_allocated")
+    found: ModuleType = torch.accelerator if is_one else getattr(torch, device)
+    return found
+
+
+def own_device(config: type, device: str) -> dict[str, bool]:
+    """Return what makes torchrun's agent show each rank one device alone; the CPU is shared.
+
+    Raises:
+        ValueError: this release can't, and the device isn't the CPU.
+    """
+    if "virtual_local_rank" in {field.name for field in fields(config)}:
+        return {"virtual_local_rank": device != "cpu"}
+    if device == "cpu":
+        return {}
+    message = f"torch {version('torch')} can't show each process a {device} device of its own"
+    raise ValueError(message)
 
 
 def configuration_class(name: str) -> Callable[..., PretrainedConfig]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
-from tunematrix.configuration.releases import FaultOfReleases, ReleaseTable
+from tunematrix.configuration.releases import FaultOfReleases, Installed, ReleaseTable, covers
 from tunematrix.errors import TunematrixError, Unavailable
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Related
+from tunematrix.matrix.releases import version_here
 from tunematrix.paths import shown
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
@@ -45,29 +45,32 @@ def get_ready(cell: Cell, context: RunContext) -> None:
             carry(Passage(cell), context, steps.READY)
 
 
-def known_failures(point: Cell | Related, releases: ReleaseTable) -> tuple[Expected, ...]:
+def known_failures(
+    point: Cell | Related, here: ReleaseTable, installed: Installed = version_here
+) -> tuple[Expected, ...]:
     """Return the failures that are known of a cell, or of a relation by its arms.
 
     Args:
         point: the cell or the relation.
-        releases: what is known of those that are installed; it also takes the edge off what the
-            spec declares of today's, which may not be so in these.
+        here: what is known of the releases that are installed.
+        installed: which those are.
     """
     is_relation = isinstance(point, Related)
     cells = [arm.cell for arm in point.arms] if isinstance(point, Related) else [point]
     may = [
         expected
-        for fault in releases.faults
+        for fault in here.faults
         if any(holds(fault.when, cell.place) for cell in cells)
         for expected in _may_fail(fault, is_relation=is_relation)
     ]
     must = [
         Expected(entry.raises, entry.check, entry.reason, entry.link)
         for entry in point.spec.known_failures
-        if entry.is_of_relation == is_relation and any(entry.matches(cell.axes) for cell in cells)
+        if entry.is_of_relation == is_relation
+        and any(entry.matches(cell.axes) for cell in cells)
+        and covers(entry.releases, installed)
     ]
-    eased = {one.check for one in may if one.check}
-    return (*(replace(one, must=one.check not in eased) for one in must), *may)
+    return (*must, *may)
 
 
 def _may_fail(fault: FaultOfReleases, *, is_relation: bool) -> Iterator[Expected]:

@@ -29,6 +29,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tunematrix.errors import RanksEnded
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.stack.backends.common import Unusable
+from tunematrix.stack.releases import own_device
 
 COLLECTIVES: Mapping[str, str] = {"cpu": "gloo", "cuda": "nccl"}
 """What ranks communicate with, by device."""
@@ -112,7 +113,7 @@ def _config(run_dir: RunDir, meeting: Path, processes: int, device: str) -> Laun
         max_restarts=0,
         monitor_interval=TICK,
         start_method=_start_method(),
-        virtual_local_rank=device != "cpu",
+        **own_device(LaunchConfig, device),
         shutdown_timeout=END_SECONDS,
     )
 
