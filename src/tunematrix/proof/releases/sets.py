@@ -21,6 +21,8 @@ from tunematrix.paths import shown
 from tunematrix.report.rows import counts, in_words, runs
 from tunematrix.report.text import markdown
 from tunematrix.results.record import Outcome, Record
+from tunematrix.spec.explain import findings
+from tunematrix.spec.problems import dotted
 
 SETS, PINS = "constraints/sets.toml", "constraints/sets"
 """Where sets are named, and the folder of their pins, in a checkout."""
@@ -94,8 +96,11 @@ def read_sets(root: Path) -> Sets:
     file = root / SETS
     try:
         found = ReleaseSets.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{shown(file)}: {error}") from None
+    except ValidationError as error:
+        wrong = [f"{dotted(one.route)}: {one.text}" for one in findings(ReleaseSets, error)]
+        raise BadInput("\n  ".join([f"{shown(file)}:", *wrong])) from None
+    except (OSError, ValueError) as error:  # no file, or no TOML
+        raise BadInput(f"{shown(file)}: {error}; correct it") from None
     sets = Sets(root, found.sets, found.requirements)
     for name in sets.named:
         if not sets.pins(name).is_file():
@@ -127,7 +132,9 @@ def read_kept(root: Path) -> dict[str, SetOutcomes]:
     try:
         return TypeAdapter(dict[str, SetOutcomes]).validate_json(file.read_bytes())
     except ValidationError as error:
-        raise BadInput(f"{shown(file)}: {error}; run nox -s release-sets again") from None
+        wrong = error.errors(include_url=False)[0]["msg"]
+        advice = "remove it, and run nox -s release-sets"
+        raise BadInput(f"{shown(file)} is not as it was written: {wrong}; {advice}") from None
 
 
 def keep(root: Path, name: str, outcomes: SetOutcomes) -> None:
