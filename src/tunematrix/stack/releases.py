@@ -1,4 +1,4 @@
-"""What releases of transformers and TRL call things: our words in, those of what is installed out.
+"""What releases of torch, transformers and TRL call things: our words in, those of each out.
 
 Old releases are run to see whether the checks notice their faults. Nothing here asks for a version:
 a signature, a field or an attribute says what a release can do. What it can't is refused by name.
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -151,9 +152,12 @@ def merge_safely(model: Any) -> None:
 
 def current_accelerator() -> torch.device | None:
     """Return the accelerator that PyTorch finds and that is there; None without one."""
+    if not hasattr(torch, "accelerator"):
+        return torch.device("cuda") if torch.cuda.is_available() else None
     if not torch.accelerator.is_available():
         return None
-    return torch.accelerator.current_accelerator()
+    found: torch.device | None = torch.accelerator.current_accelerator()
+    return found
 
 
 def allocator(device: str) -> ModuleType:
@@ -162,9 +166,18 @@ def allocator(device: str) -> ModuleType:
     Args:
         device: PyTorch's name of its kind, which older releases count apart.
     """
-    is_one = hasattr(torch.accelerator, "memory_allocated")
-    found: ModuleType = torch.accelerator if is_one else getattr(torch, device)
+    common = getattr(torch, "accelerator", None)
+    has_all = hasattr(common, "memory_allocated")
+    found: ModuleType = getattr(torch, "accelerator" if has_all else device)
     return found
+
+
+def sharding() -> ModuleType:
+    """Return the module that has FSDP2's `fully_shard` and `FSDPModule`."""
+    public = import_module("torch.distributed.fsdp")
+    if hasattr(public, "fully_shard"):
+        return public
+    return import_module("torch.distributed._composable.fsdp")
 
 
 def own_device(config: type, device: str) -> dict[str, bool]:
