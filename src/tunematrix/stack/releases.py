@@ -28,7 +28,8 @@ IDLE = {"completion_only_loss": (None, False), "assistant_only_loss": (False,)}
 TEXT = "text"
 """The column of a dataset with texts, which older releases have to be told."""
 IGNORED = -100
-_COMPLETIONS = "_tunematrix_completions"
+_COMPLETIONS, _COUNTED = "_tunematrix_completions", "_tunematrix_counted"
+"""Where a model keeps how long each completion is, or which positions of a batch are of one."""
 
 
 @cache
@@ -83,13 +84,23 @@ def take_optimizer(trainer: Any, optimizer: tuple[type, dict[str, Any]]) -> None
 
 
 def tell_completions(trainer: Any, model: nn.Module) -> None:
-    """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts."""
-    original = getattr(trainer, "concatenated_inputs", None)
-    if original is None:
+    """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts.
+
+    Until TRL 0.28 it joins chosen and rejected rows itself; until 1.11 its batches have a mask.
+    """
+    joined = getattr(trainer, "concatenated_inputs", None)
+    if joined is None:
+        compute = trainer.compute_loss
+
+        def compute_loss(of: Any, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+            vars(model)[_COUNTED] = batch.get("completion_mask")
+            return compute(of, batch, *args, **kwargs)
+
+        trainer.compute_loss = compute_loss
         return
 
     def concatenate(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        batch: dict[str, Any] = original(*args, **kwargs)
+        batch: dict[str, Any] = joined(*args, **kwargs)
         labels = batch.get("concatenated_labels")
         counted = batch["completion_attention_mask"] if labels is None else labels != IGNORED
         vars(model)[_COMPLETIONS] = counted.sum(dim=1)
@@ -106,14 +117,26 @@ def inputs_of(
     What counts is then at the end of a row, where a completion stands: (rows, columns).
     """
     given = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
-    sizes: torch.Tensor | None = vars(model).get(_COMPLETIONS)
-    if given.get("labels") is not None or sizes is None:
+    if given.get("labels") is not None:
         return given
-    mask = given["attention_mask"]
+    counts = _counted(vars(model), given)
+    if counts is None:
+        return given
+    return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
+
+
+def _counted(told: Mapping[str, Any], given: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return which positions of a batch count; None where nobody has told."""
+    marks: torch.Tensor | None = told.get(_COUNTED)
+    if marks is not None and marks.shape == given["input_ids"].shape:
+        return marks == 1
+    sizes: torch.Tensor | None = told.get(_COMPLETIONS)
+    if sizes is None:
+        return None
+    mask: torch.Tensor = given["attention_mask"]
     # Counted from the last real position of each row, that one being 1.
     place = mask.flip(1).cumsum(1).flip(1)
-    counts = (mask == 1) & (place <= sizes.to(place.device).unsqueeze(1))
-    return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
+    return (mask == 1) & (place <= sizes.to(place.device).unsqueeze(1))
 
 
 def clipping_limit(limit: float) -> float:
