@@ -134,8 +134,8 @@ def release_sets(session: nox.Session) -> None:
     """Run the suite over releases that people have: the newest at the end of each quarter.
 
     Names of sets after -- choose among them, and other arguments go to pytest:
-    `nox -s release-sets -- 2025-12-31 -m smoke`. What each came to is put into docs/releases.md;
-    with arguments of pytest, nothing is. A virtualenv of a set takes up to 8 GB.
+    `nox -s release-sets -- 2025-12-31 -m smoke`. What each came to, whole or with -m smoke, is put
+    into docs/releases.md. A virtualenv of a set takes up to 8 GB.
     """
     build(session, "-e", ".", "nox[uv]", lock=DEV)
     session.run("python", "-m", "tunematrix.proof.releases.set_runs", "run", *session.posargs)

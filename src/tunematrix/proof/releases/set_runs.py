@@ -1,6 +1,6 @@
 """Runs the suite over sets of releases: `python -m tunematrix.proof.releases.set_runs run [SET …]`.
 
-What does not name a set goes to pytest. `page FILE` writes the table into a page. For a checkout:
+From the first option on, arguments go to pytest. `page FILE` writes the table into a page. For a checkout:
 `nox -s release-sets` does both.
 """
 
@@ -9,14 +9,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from tunematrix.environments import uv
 from tunematrix.environments.interpreter import look_at
 from tunematrix.errors import BadInput, ExitCode, TunematrixError
 from tunematrix.paths import STATE, shown, state
-from tunematrix.proof.releases.sets import Sets, keep, outcomes_of, read_kept, read_sets, table
+from tunematrix.proof.releases.sets import (
+    Part,
+    Sets,
+    keep,
+    outcomes_of,
+    read_kept,
+    read_sets,
+    table,
+)
 from tunematrix.report.verified import placed
 from tunematrix.results.store import Store, newest_run
 
@@ -25,25 +34,32 @@ PLACE = "release sets"
 """Names the table's place in the page."""
 ENVIRONMENT = "cpu-yours"
 """What `tunematrix prove` calls its environment."""
+KEPT: Mapping[tuple[str, ...], Part] = {(): "all", ("-m", "smoke"): "smoke"}
+"""Arguments of pytest whose outcomes are kept; what others leave out, nobody could tell."""
 
 
 def run_all(root: Path, arguments: Sequence[str]) -> int:
     """Run the suite over each set, one after the other; return the worst exit code.
 
     Args:
-        root: of the checkout. arguments: names of sets, then of pytest.
+        root: of the checkout. arguments: names of sets, then options of pytest.
 
     Raises:
-        BadInput: a set can't be built.
+        BadInput: there is no such set, or it can't be built.
     """
     sets = read_sets(root)
-    names = [one for one in arguments if one in sets.named]
-    others = [one for one in arguments if one not in sets.named]
+    names, others = split(arguments)
     codes = [_run(sets, name, others) for name in sets.chosen(names)]
-    if not others:
+    if tuple(others) in KEPT:
         write_page(root, root / PAGE)
     print(table(sets, read_kept(root)))
     return max(codes)
+
+
+def split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names of sets, which come first, and what is for pytest."""
+    names = [*takewhile(lambda one: not one.startswith("-"), arguments)]
+    return names, arguments[len(names) :]
 
 
 def _run(sets: Sets, name: str, arguments: Sequence[str]) -> int:
@@ -54,9 +70,10 @@ def _run(sets: Sets, name: str, arguments: Sequence[str]) -> int:
     ended = subprocess.run(
         command, cwd=sets.root, env={**os.environ, STATE: str(folder)}, check=False
     )
-    if ended.returncode in (ExitCode.PASSED, ExitCode.FAILED) and not arguments:
+    part = KEPT.get(tuple(arguments))
+    if part and ended.returncode in (ExitCode.PASSED, ExitCode.FAILED):
         records = newest_run(Store(folder / ENVIRONMENT / "results.jsonl").read())
-        keep(sets.root, name, outcomes_of(records, look_at(python).packages))
+        keep(sets.root, name, outcomes_of(records, look_at(python).packages, part))
     return ended.returncode
 
 

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -28,6 +28,8 @@ SETS, PINS = "constraints/sets.toml", "constraints/sets"
 """Where sets are named, and the folder of their pins, in a checkout."""
 KEPT = "docs/verified/sets.json"
 """What the newest run over each set came to."""
+Part: TypeAlias = Literal["all", "smoke"]
+"""A part of the suite whose outcomes are kept."""
 TOLD = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "torchao", "hqq")
 """Distributions whose releases the table names."""
 
@@ -47,12 +49,19 @@ class ReleaseSets(Section):
 
 
 class SetOutcomes(BaseModel):
-    """What a run over a set came to."""
+    """What a run over a set came to.
+
+    Attributes:
+        part: which part of the suite ran: all of it, or its smoke tier.
+        versions: distribution to version, of those that the table names.
+        cells: how many had which outcome; relations: the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     date: str
     python: str
+    part: Part
     versions: Mapping[str, str]
     cells: Mapping[Outcome, int]
     relations: Mapping[Outcome, int]
@@ -108,12 +117,13 @@ def read_sets(root: Path) -> Sets:
     return sets
 
 
-def outcomes_of(records: Sequence[Record], versions: Mapping[str, str]) -> SetOutcomes:
+def outcomes_of(records: Sequence[Record], versions: Mapping[str, str], part: Part) -> SetOutcomes:
     """Return what the records of one run came to; `versions` are those of its set."""
     (run,) = runs(records)
     return SetOutcomes(
         date=run.date,
         python=str(run.machine.get("python", "")),
+        part=part,
         versions={name: versions[name] for name in TOLD if name in versions},
         cells=counts(run.cells),
         relations=counts(run.relations),
@@ -149,16 +159,18 @@ def keep(root: Path, name: str, outcomes: SetOutcomes) -> None:
 
 def table(sets: Sets, kept: Mapping[str, SetOutcomes]) -> str:
     """Return sets × outcomes as Markdown, in the order of the sets."""
-    lines = ["| set | Python | releases | cells | relations | date |", "|---|---|---|---|---|---|"]
+    columns = ("set", "Python", "releases", "ran", "cells", "relations", "date")
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for name, one in sets.named.items():
         head = f"| `{name}`: {markdown(one.about)}"
         if name not in kept:
-            lines.append(f"{head} | {one.python} | – | not yet run | – | – |")
+            lines.append(f"{head} | {one.python} | – | not yet | – | – | – |")
             continue
         run = kept[name]
         versions = ", ".join(f"{what} {version}" for what, version in run.versions.items())
         cells, relations = _in_words(run.cells), _in_words(run.relations)
-        lines.append(f"{head} | {run.python} | {versions} | {cells} | {relations} | {run.date} |")
+        figures = f"{run.part} | {cells} | {relations} | {run.date}"
+        lines.append(f"{head} | {run.python} | {versions} | {figures} |")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tunematrix.errors import BadInput
-from tunematrix.proof.releases.set_runs import PLACE, write_page
+from tunematrix.proof.releases.set_runs import PLACE, run_all, split, write_page
 from tunematrix.proof.releases.sets import (
     KEPT,
     PINS,
@@ -34,6 +34,7 @@ python = "3.13"
 RAN = SetOutcomes(
     date="2026-11-29",
     python="3.11.7",
+    part="all",
     versions={"torch": "2.6.0", "trl": "0.16.0"},
     cells={"passed": 200, "known_failure": 2},
     relations={"passed": 60},
@@ -62,6 +63,14 @@ def test_the_sets_of_this_checkout() -> None:
         assert {*sets.requirements} <= {one.name for one in pinned}, name
     files = {file.stem for file in (ROOT / PINS).iterdir()}
     assert files == {*sets.named}
+
+
+def test_arguments(checkout: Path) -> None:
+    """Sets come first; a misspelt one is refused before anything is built."""
+    assert split(["old", "new", "-m", "smoke"]) == (["old", "new"], ["-m", "smoke"])
+    assert split(["-k", "old"]) == ([], ["-k", "old"])
+    with pytest.raises(BadInput, match="no set is called nwe; did you mean new"):
+        run_all(checkout, ["nwe", "-m", "smoke"])
 
 
 def test_chosen_sets(checkout: Path) -> None:
@@ -109,10 +118,11 @@ def test_what_a_run_came_to() -> None:
         )
 
     records = [record("a", "passed"), record("b", "failed"), record("c", "passed", "a", "b")]
-    found = outcomes_of(records, {"torch": "2.6.0", "idna": "3"})
-    assert (found.date, found.python, found.versions) == (
+    found = outcomes_of(records, {"torch": "2.6.0", "idna": "3"}, "smoke")
+    assert (found.date, found.python, found.part, found.versions) == (
         "2026-11-29",
         "3.11.7",
+        "smoke",
         {"torch": "2.6.0"},
     )
     assert found.cells == {"passed": 1, "failed": 1}
@@ -139,8 +149,8 @@ def test_the_table(checkout: Path) -> None:
     lines = table(read_sets(checkout), {"old": RAN}).splitlines()[2:]
     assert lines == [
         "| `old`: as of &#124; old | 3.11.7 | torch 2.6.0, trl 0.16.0 "
-        "| 200 passed, 2 known failures | 60 passed | 2026-11-29 |",
-        "| `new`: newest | 3.13 | – | not yet run | – | – |",
+        "| all | 200 passed, 2 known failures | 60 passed | 2026-11-29 |",
+        "| `new`: newest | 3.13 | – | not yet | – | – | – |",
     ]
 
 
