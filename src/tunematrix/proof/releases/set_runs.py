@@ -1,7 +1,7 @@
 """Runs the suite over sets of releases: `python -m tunematrix.proof.releases.set_runs run [SET …]`.
 
-From the first option on, arguments go to pytest. `page FILE` writes the table into a page. For a checkout:
-`nox -s release-sets` does both.
+From the first option on, arguments go to pytest. `page FILE` writes the table into a page. For a
+checkout: `nox -s release-sets` does both.
 """
 
 from __future__ import annotations
