@@ -203,16 +203,21 @@ def sharding() -> ModuleType:
     return import_module("torch.distributed._composable.fsdp")
 
 
+def fitting(settings: type, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `wanted` that a class of settings has; older ones do without the others."""
+    known = {field.name for field in fields(settings)}
+    return {name: value for name, value in wanted.items() if name in known}
+
+
 def own_device(config: type, device: str) -> dict[str, bool]:
     """Return what makes torchrun's agent show each rank one device alone; the CPU is shared.
 
     Raises:
         ValueError: this release can't, and the device isn't the CPU.
     """
-    if "virtual_local_rank" in {field.name for field in fields(config)}:
-        return {"virtual_local_rank": device != "cpu"}
-    if device == "cpu":
-        return {}
+    found: dict[str, bool] = fitting(config, {"virtual_local_rank": device != "cpu"})
+    if found or device == "cpu":
+        return found
     message = f"torch {version('torch')} can't show each process a {device} device of its own"
     raise ValueError(message)
 

@@ -29,7 +29,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tunematrix.errors import RanksEnded
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.stack.backends.common import Unusable
-from tunematrix.stack.releases import own_device
+from tunematrix.stack.releases import fitting, own_device
 
 COLLECTIVES: Mapping[str, str] = {"cpu": "gloo", "cuda": "nccl"}
 """What ranks communicate with, by device."""
@@ -56,7 +56,9 @@ class RankLogs(LogsSpecs):
         stderrs = {rank: str(folder.stderr) for rank, folder in folders.items()}
         # What a rank raises is among its events.
         errors = dict.fromkeys(folders, os.devnull)
-        return LogsDest(stdouts, stderrs, stdouts, stderrs, errors, os.devnull, os.devnull)
+        none = {"filtered_stdout": os.devnull, "filtered_stderr": os.devnull}
+        known = fitting(LogsDest, none)
+        return LogsDest(stdouts, stderrs, stdouts, stderrs, errors, **known)
 
     @property
     def root_log_dir(self) -> str:
@@ -114,7 +116,7 @@ def _config(run_dir: RunDir, meeting: Path, processes: int, device: str) -> Laun
         monitor_interval=TICK,
         start_method=_start_method(),
         **own_device(LaunchConfig, device),
-        shutdown_timeout=END_SECONDS,
+        **fitting(LaunchConfig, {"shutdown_timeout": END_SECONDS}),
     )
 
 
