@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     Strict,
@@ -19,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tunematrix.checks.vocabulary import unknown_check
+from tunematrix.configuration.releases import Distribution, FaultOfReleases, Version
 from tunematrix.configuration.section import Names, NonEmpty, Section
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
@@ -38,21 +37,8 @@ FILE = "regressions/table.yaml"
 NONE = "none"
 """Stands where no release is fixed."""
 
-Version = Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
-Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Pins = Mapping[Distribution, Version]
 """Distribution to its one version."""
-
-
-def _specifier(text: str) -> str:
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
-        raise PydanticCustomError("not_a_range", 'is no range, such as ">=4.46,<5.10"') from None
-    return text
-
-
-Specifier = Annotated[str, AfterValidator(_specifier)]
 
 
 class Symptom(Section):
@@ -89,26 +75,10 @@ class Row(Section):
     expected: Symptom
 
 
-class Known(Section):
-    """A fault of many releases, which rows about others meet on the side that is good for them."""
-
-    link: Link
-    releases: Annotated[Mapping[Distribution, Specifier], Field(min_length=1)]
-    checks: Annotated[Names, Field(min_length=1)]
-
-    def covers(self, versions: Mapping[str, str]) -> bool:
-        """Return whether a cell that imported `versions` has the fault."""
-        return all(
-            name in versions and SpecifierSet(wanted).contains(versions[name], prereleases=True)
-            for name, wanted in self.releases.items()
-        )
-
-
 class Table(Section):
-    """Rows, bundles of pins that several of them share, and what is known of long ranges."""
+    """Rows, and bundles of pins that several of them share."""
 
     bundles: Mapping[NonEmpty, Pins] = {}
-    known: Annotated[tuple[Known, ...], Strict(False)] = ()
     rows: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
 
 
@@ -120,12 +90,14 @@ class Point:
         node: as pytest takes it: an absolute path, `::`, an id.
         id: of the cell or the relation; arms: ids of the cells that a relation compares.
         excused: names of the checks that its spec knows to fail, in today's releases.
+        place: axis to option or options, and the name of its spec beside them.
     """
 
     node: str
     id: str
     arms: tuple[str, ...] = ()
     excused: frozenset[str] = frozenset()
+    place: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +109,7 @@ class Regression:
         faulty: all pins of that side, bundles included; none: the environment as it is.
         fixed: those of the other side; None where no release is fixed.
         cells: what must fail; control: what must pass beside it.
-        known: faults that either side may have besides.
+        known: faults of releases that either side may have besides.
     """
 
     row: Row
@@ -145,7 +117,7 @@ class Regression:
     fixed: Pins | None
     cells: tuple[Point, ...]
     control: tuple[Point, ...]
-    known: tuple[Known, ...] = ()
+    known: tuple[FaultOfReleases, ...] = ()
 
 
 def read_regressions(
@@ -166,7 +138,7 @@ def read_regressions(
         folders = ", ".join(shown(root) for root in groups.roots)
         raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
     tables = [_read(file) for file in files]
-    known = tuple(one for _, table in tables for one in table.known)
+    known = tuple(one for file in groups.releases for one in file.table.faults)
     refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
     tree, table = tables[-1]
     refuse(_problems(tree, table))
@@ -232,10 +204,6 @@ def _check_problems(tree: Tree, table: Table) -> Iterator[Problem]:
     for index, row in enumerate(table.rows):
         if row.expected.check and (text := unknown_check(row.expected.check)):
             yield tree.problem(("rows", index, "expected", "check"), text)
-    for index, known in enumerate(table.known):
-        for place, name in enumerate(known.checks):
-            if text := unknown_check(name):
-                yield tree.problem(("known", index, "checks", place), text)
 
 
 def _points(
@@ -270,7 +238,7 @@ def _points(
 def _of_cell(path: Path, cell: Cell) -> Point:
     known = (one for one in cell.spec.known_failures if one.matches(cell.axes))
     excused = frozenset(one.check for one in known if one.check and not one.is_of_relation)
-    return Point(f"{path}::{cell.id}", cell.id, excused=excused)
+    return Point(f"{path}::{cell.id}", cell.id, excused=excused, place=cell.place)
 
 
 def _of_relation(path: Path, related: Related) -> Point:
@@ -280,4 +248,5 @@ def _of_relation(path: Path, related: Related) -> Point:
         for one in related.spec.known_failures
         if one.check and one.is_of_relation and any(one.matches(arm.axes) for arm in arms)
     )
-    return Point(f"{path}::{related.id}", related.id, tuple(arm.id for arm in arms), excused)
+    names = tuple(arm.id for arm in arms)
+    return Point(f"{path}::{related.id}", related.id, names, excused, related.place)

@@ -160,6 +160,7 @@ class ReleaseRunner:
             problem="" if ended else record.reason,
             excused=point.excused,
             versions=record.versions,
+            place=point.place,
         )
 
     def _raised(self, record: Record) -> Raised | None:
