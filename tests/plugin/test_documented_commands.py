@@ -207,7 +207,8 @@ def _sessions() -> set[str]:
     text = (ROOT / "noxfile.py").read_text(encoding="utf-8")
     tables = [ROOT, *(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))]
     environments = {name for root in tables for name in read_environments(root, [])}
-    own = {*re.findall(r"^def (\w+)\(session", text, re.MULTILINE), "locks"}
+    own = {*re.findall(r"^def (\w+)\(session", text, re.MULTILINE)}
+    own |= {*re.findall(r"^@nox\.session\(name=\"([\w-]+)\"", text, re.MULTILINE)}
     return (
         environments | own | set(re.findall(r"^define_measure\(\s*\"(\w+)\"", text, re.MULTILINE))
     )

@@ -75,6 +75,39 @@ def test_a_misspelt_check_is_refused(new_project: NewProject) -> None:
     assert "no check is called stdrr; did you mean stderr" in run.text
 
 
+RELEASES = f"""
+faults:
+  - {{releases: {{pytest: "<999"}}, when: {{quantizer: plain}}, checks: [stderr], reason: as it was,
+     link: '{LINK}'}}
+  - {{releases: {{pytest: "<1"}}, raises: ValueError, reason: long gone, link: '{LINK}'}}
+limits:
+  - {{releases: {{pytest: "<999"}}, when: {{spec: works, quantizer: other}},
+     reason: it can't, link: '{LINK}'}}
+"""
+
+
+def test_what_is_known_of_installed_releases(new_project: NewProject) -> None:
+    """A fault may show and need not; what they can't do isn't run; other releases don't count."""
+    project = new_project()
+    project.write("conf/releases.yaml", RELEASES)
+    project.option("quantizer", "other")
+    project.spec("shows", "print_a_traceback")
+    project.spec("raises", "refuse")
+    project.spec("works", "succeed", quantizers="[plain, other]")
+    assert project.pytest().code == 1
+    assert project.outcomes == {
+        "shows[plain-plain]": "known_failure",
+        "raises[plain-plain]": "failed",
+        "works[plain-plain]": "passed",
+        "works[plain-other]": "unsupported",
+    }
+    shows, other = project.record["shows[plain-plain]"], project.record["works[plain-other]"]
+    assert (shows["reason"], shows["link"]) == ("as it was", LINK)
+    assert other["reason"].startswith("it can't (pytest ")
+    probed = project.pytest("-m", "probe")
+    assert probed.code == 1 and "expected to fail (any failure) and passed" in probed.text
+
+
 def test_the_junit_file_that_was_named_is_the_only_one(ran: tuple[Project, Run]) -> None:
     """What the user asks for goes before the default."""
     assert not (ran[0].root / ".tunematrix/plain/junit.xml").exists()
