@@ -22,16 +22,16 @@ from tunematrix.checks.vocabulary import unknown_check
 from tunematrix.configuration.section import Names, NonEmpty, Section
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import plan
-from tunematrix.matrix.relations import Related
 from tunematrix.paths import shown
 from tunematrix.spec.explain import explained
 from tunematrix.spec.loader import load_specs
 from tunematrix.spec.problems import Problem, refuse
 from tunematrix.spec.values import Link
 from tunematrix.spec.yaml_tree import Tree, read_tree
+from tunematrix.versions.overlays import Pins
+from tunematrix.versions.points import Point, points_of
 
 FILE = "regressions/table.yaml"
 """Below a config folder."""
@@ -40,8 +40,8 @@ NONE = "none"
 
 Version = Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
 Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Pins = Mapping[Distribution, Version]
-"""Distribution to its one version."""
+Releases = Mapping[Distribution, Version]
+"""Distribution to its one version, as a table has them."""
 
 
 def _specifier(text: str) -> str:
@@ -82,8 +82,10 @@ class Row(Section):
     link: Link
     shows: NonEmpty
     bundles: Names = ()
-    faulty: Pins
-    fixed: Annotated[Pins | None, BeforeValidator(lambda given: None if given == NONE else given)]
+    faulty: Releases
+    fixed: Annotated[
+        Releases | None, BeforeValidator(lambda given: None if given == NONE else given)
+    ]
     cells: Annotated[Names, Field(min_length=1)]
     control: Names = ()
     expected: Symptom
@@ -107,25 +109,9 @@ class Known(Section):
 class Table(Section):
     """Rows, bundles of pins that several of them share, and what is known of long ranges."""
 
-    bundles: Mapping[NonEmpty, Pins] = {}
+    bundles: Mapping[NonEmpty, Releases] = {}
     known: Annotated[tuple[Known, ...], Strict(False)] = ()
     rows: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A cell or a relation that a row names.
-
-    Attributes:
-        node: as pytest takes it: an absolute path, `::`, an id.
-        id: of the cell or the relation; arms: ids of the cells that a relation compares.
-        excused: names of the checks that its spec knows to fail, in today's releases.
-    """
-
-    node: str
-    id: str
-    arms: tuple[str, ...] = ()
-    excused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -253,8 +239,7 @@ def _points(
     for file in dict.fromkeys(node.partition("::")[0] for node in named):
         path = (tree.path.parent / file).resolve()
         planned = plan(load_specs([path]), groups, environment)
-        there = {cell.id: _of_cell(path, cell) for cell in planned.cells}
-        there |= {one.id: _of_relation(path, one) for one in planned.relations}
+        there = points_of(planned)
         for node, route in named.items():
             if node.startswith(f"{file}::"):
                 name = node.partition("::")[2]
@@ -265,19 +250,3 @@ def _points(
                     problems.append(tree.problem(route, text))
     refuse(problems)
     return found
-
-
-def _of_cell(path: Path, cell: Cell) -> Point:
-    known = (one for one in cell.spec.known_failures if one.matches(cell.axes))
-    excused = frozenset(one.check for one in known if one.check and not one.is_of_relation)
-    return Point(f"{path}::{cell.id}", cell.id, excused=excused)
-
-
-def _of_relation(path: Path, related: Related) -> Point:
-    arms = [arm.cell for arm in related.arms]
-    excused = frozenset(
-        one.check
-        for one in related.spec.known_failures
-        if one.check and one.is_of_relation and any(one.matches(arm.axes) for arm in arms)
-    )
-    return Point(f"{path}::{related.id}", related.id, tuple(arm.id for arm in arms), excused)

@@ -13,7 +13,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
 from tunematrix.environments.uv import last_words
 from tunematrix.errors import MachineProblem
-from tunematrix.paths import locked
-from tunematrix.proof.releases.table import Pins
+from tunematrix.paths import locked, shown
+from tunematrix.versions.room import NO_SPACE, in_use, is_full
 
+Pins = Mapping[str, str]
+"""Distribution to its one version."""
 LEADING = ("transformers", "trl", "peft", "torchao", "hqq")
 """Distributions whose releases tell rows apart, the weightiest first."""
 
@@ -52,6 +55,17 @@ def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
     return folder
 
 
+@contextmanager
+def lent(pins: Pins, cache: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Yield the folder with these pins, which nobody removes meanwhile; as `overlay`."""
+    while True:
+        folder = overlay(pins, cache, say)
+        with in_use(folder):
+            if folder.exists():  # it may have been removed between the two
+                yield folder
+                return
+
+
 def digest(pins: Pins) -> str:
     """Return a short name for what an overlay holds, on this Python and this kind of machine."""
     ordered = sorted((normalized(name), version) for name, version in pins.items())
@@ -75,7 +89,11 @@ def _install(pins: Pins, folder: Path) -> None:
     environment = {**os.environ, **sources.as_uv(settings, os.environ)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if ended.returncode != 0:
-        raise NotInstalled(last_words(ended.stderr or ended.stdout))
+        reason = last_words(ended.stderr or ended.stdout)
+        if is_full(folder.parent, reason):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise MachineProblem(f"{shown(folder.parent)}: {NO_SPACE}:\n  {reason}")
+        raise NotInstalled(reason)
     there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
     if absent := [name for name in pins if normalized(name) not in there]:
         raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")
