@@ -36,7 +36,15 @@ _ADVICE = "Name other versions, or another day; docs/bisect.md says how a set ca
 
 
 class NoSuchSet(BadInput):
-    """No set of packages is as it was asked for; the text has the resolver's own reason."""
+    """No set of packages is as it was asked for; the text has the resolver's own reason.
+
+    Attributes:
+        reason: that alone, in a line.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -48,14 +56,14 @@ class Wanted:
         before: the moment by which all of it was published, as 2025-06-30T23:59:59Z; None for any.
         preferred: a set whose versions are kept wherever they fit; None for the newest.
         upgraded: names of packages that are to be the newest though others are kept.
-        roots: names of what is tested; None for those of the environment.
+        roots: names of what has to be there, beside what the environment's sets consist of.
     """
 
     bounds: Mapping[str, str] = field(default_factory=dict)
     before: str | None = None
     preferred: PackageSet | None = None
     upgraded: Sequence[str] = ()
-    roots: Sequence[str] | None = None
+    roots: Sequence[str] = ()
 
 
 def resolved(asked: Asked, below: Beneath, text: str) -> PackageSet:
@@ -76,7 +84,8 @@ def resolved(asked: Asked, below: Beneath, text: str) -> PackageSet:
             return solve(Wanted(before=moment(end)), below, text)
         case ByPins(pins):
             bounds = {name: f"=={version}" for name, version in pins.items()}
-            return solve(Wanted(bounds=bounds, preferred=below.packages), below, text)
+            wanted = Wanted(bounds=bounds, preferred=below.packages, roots=tuple(pins))
+            return solve(wanted, below, text)
         case ByLock(path):
             return below.laid_over(_without_torch_parts(_locked(path), below), text)
         case ByPython(path):
@@ -95,18 +104,19 @@ def solve(wanted: Wanted, below: Beneath, text: str) -> PackageSet:
         NoSuchSet: there is none. MachineProblem: there is no uv, or no index can be reached.
     """
     have = below.packages.versions
-    roots = below.roots if wanted.roots is None else wanted.roots
+    roots = dict.fromkeys((*below.roots, *wanted.roots))
     free = {n: b for n, b in wanted.bounds.items() if n not in below.fixed}
     if moved := [n for n in wanted.bounds if n in below.fixed and _moves(n, wanted, below)]:
         names = ", ".join(moved)
-        raise NoSuchSet(f"tunematrix itself runs on {names}, which stays as it is; name others")
+        text = f"tunematrix itself runs on {names}, which stays as it is"
+        raise NoSuchSet(f"{text}; name others", text)
     fixed = {name: have[name] for name in below.fixed if name in have and name != "tunematrix"}
     if TORCH in have and TORCH not in free:
         fixed[TORCH] = have[TORCH]
-    lines = [*(name for name in roots if name not in free), *(n + b for n, b in free.items())]
+    held = [_as_pins(fixed), *(name + bound for name, bound in free.items())]
     with tempfile.TemporaryDirectory() as scratch:
         constraints, chosen = Path(scratch, "fixed.txt"), Path(scratch, "chosen.txt")
-        constraints.write_text(_as_pins(fixed), encoding="utf-8")
+        constraints.write_text("\n".join(held), encoding="utf-8")
         if wanted.preferred is not None:
             chosen.write_text(_as_pins(wanted.preferred.versions), encoding="utf-8")
         options = ["--no-header", "--no-annotate", "--quiet", f"--python={sys.executable}"]
@@ -115,7 +125,7 @@ def solve(wanted: Wanted, below: Beneath, text: str) -> PackageSet:
         if wanted.before is not None:
             options += [f"--exclude-newer={wanted.before}"]
             options += [f"--exclude-newer-package={name}={_LATER}" for name in fixed]
-        _ask(*options, given="\n".join(lines), what=text)
+        _ask(*options, given="\n".join(roots), what=text)
         found = _read_pins(chosen.read_text(encoding="utf-8"))
     return below.laid_over(found, text)
 
@@ -129,7 +139,8 @@ def _ask(*options: str, given: str, what: str) -> None:
         if "No solution found" not in told and "Failed to fetch" in told:
             text = f"{what}: an index of packages can't be reached:\n  {told}"
             raise MachineProblem(text) from None
-        raise NoSuchSet(f"{what}: {told}") from None
+        reasons = told.removesuffix(_ADVICE).strip().splitlines()
+        raise NoSuchSet(f"{what}: {told}", reasons[-1].strip()) from None
 
 
 def _sources() -> Mapping[str, str]:

@@ -147,15 +147,7 @@ def read_regressions(
     Raises:
         BadInput: something in them is wrong, or no row is called so; the text says where.
     """
-    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
-    if not files:
-        folders = ", ".join(shown(root) for root in groups.roots)
-        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
-    tables = [_read(file) for file in files]
-    known = tuple(one for _, table in tables for one in table.known)
-    refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
-    tree, table = tables[-1]
-    refuse(_problems(tree, table))
+    tree, table, known = _tables(groups)
     names = [row.id for row in table.rows]
     for name in wanted:
         if name not in names:
@@ -173,6 +165,32 @@ def read_regressions(
         )
         for row in chosen.values()
     )
+
+
+def read_rows(groups: Groups) -> tuple[tuple[Row, Pins, Pins | None], ...]:
+    """Read the rows of the table, each with all pins of its faulty and of its fixed side.
+
+    Raises:
+        BadInput: something in it is wrong; the text says where.
+    """
+    _, table, _ = _tables(groups)
+    return tuple(
+        (row, _pins(table, row, row.faulty), row.fixed and _pins(table, row, row.fixed))
+        for row in table.rows
+    )
+
+
+def _tables(groups: Groups) -> tuple[Tree, Table, tuple[Known, ...]]:
+    """Read the project's table, or else the shipped one, and what all of them say is known."""
+    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
+    if not files:
+        folders = ", ".join(shown(root) for root in groups.roots)
+        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
+    tables = [_read(file) for file in files]
+    refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
+    tree, table = tables[-1]
+    refuse(_problems(tree, table))
+    return tree, table, tuple(one for _, table in tables for one in table.known)
 
 
 def _read(file: Path) -> tuple[Tree, Table]:

@@ -1,0 +1,303 @@
+"""A good and a bad set of packages → the release that flipped a cell or a relation.
+
+The recipe: both ends are reproduced; then what an installer would have chosen at the moments of
+releases in between is tried, halving them; of the packages that differ in the last step each is
+tried alone, and then together as far as it takes; last the releases of those in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from packaging.version import Version
+
+from tunematrix.errors import BadInput, StepFailed
+from tunematrix.versions.asked import AsItIs, ByPins
+from tunematrix.versions.between import (
+    Candidate,
+    End,
+    at_moments,
+    at_version,
+    differing,
+    moments,
+    when,
+    within,
+)
+from tunematrix.versions.index import Index
+from tunematrix.versions.judging import SetJudge, Shown
+from tunematrix.versions.overlays import LEADING
+from tunematrix.versions.resolving import NoSuchSet
+from tunematrix.versions.search import Side, narrow, probes, smallest
+from tunematrix.versions.sets import PackageSet
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A package, one of whose releases flipped what was tried.
+
+    Attributes:
+        name: of it.
+        last_good, first_bad: its versions; None for a set without it.
+        published: when each of the two was, in this order; None where no index says.
+        untestable: versions between them that couldn't be tried.
+    """
+
+    name: str
+    last_good: str | None
+    first_bad: str | None
+    published: tuple[datetime | None, datetime | None] = (None, None)
+    untestable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """What was found.
+
+    Attributes:
+        culprits: what flipped it: one package, or several that had to move together.
+        carried: other packages that moved with them, since they ask for it.
+        good, bad: the sets on both sides of the change, which differ in those alone.
+        signature: how the bad one ends.
+        mended: whether the bad side is the older one, so that a release mended it.
+        releases: how many sets lay between the ends, ends included.
+        runs: how many runs it took; seconds: that those took.
+        untestable: how sets were told that couldn't be judged, and why.
+    """
+
+    culprits: tuple[Culprit, ...]
+    carried: tuple[str, ...]
+    good: PackageSet
+    bad: PackageSet
+    signature: Shown
+    mended: bool
+    releases: int
+    runs: int
+    seconds: float
+    untestable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Bisecting:
+    """One bisection under way: from its older end to its newer one.
+
+    Attributes:
+        older, newer: the ends. mended: whether the older one is bad.
+        judge: tells good from bad. index: knows the releases.
+        releases: how many sets there were to choose from, ends included.
+    """
+
+    older: End
+    newer: End
+    mended: bool
+    judge: SetJudge
+    index: Index
+    releases: int = 2
+
+    def side(self, candidate: Candidate) -> Side | None:
+        """Return which end a candidate is like; None where that can't be told."""
+        try:
+            packages = candidate.resolve()
+        except NoSuchSet as error:
+            self.judge.skip(candidate.told, error.reason)
+            return None
+        bad = self.judge.is_bad(packages)
+        return None if bad is None else "near" if bad == self.mended else "far"
+
+    def by_moment(self) -> tuple[PackageSet, PackageSet]:
+        """Return the two sets between which it changes, in the order of releases' moments."""
+        near, far, below = self.older.packages, self.newer.packages, self.judge.bench.below
+        times = moments(self.older, self.newer, self.index)
+        if not times:
+            self.judge.bench.say("no index says when these were released: trying packages apart")
+            return near, far
+        between = at_moments(times, self.older, self.newer, below)
+        self.releases = len(between) + 2
+        first, last = f"{times[0]:%Y-%m-%d}", f"{times[-1]:%Y-%m-%d}"
+        self.judge.bench.say(f"{len(times)} moments of releases from {first} to {last}")
+        found = narrow(self.releases, lambda i: self.side(between[i - 1]), self._tell)
+        if found.near > 0:
+            near = between[found.near - 1].resolve()
+        if found.far < self.releases - 1:
+            far = between[found.far - 1].resolve()
+        return near, far
+
+    def by_package(self, near: PackageSet, far: PackageSet) -> list[str]:
+        """Return the names of the packages that are enough to come from one set to the other."""
+        there = [name for name in differing(near, far) if name in far.versions]
+        names = sorted(there, key=lambda name: (_rank(name, self.judge.bench.below.roots), name))
+        if len(names) > 1:
+            self.judge.left = 0
+            self.judge.bench.say(f"{len(names)} packages differ there: {', '.join(names)}")
+
+        def is_enough(some: Sequence[str]) -> bool:
+            return self.side(self._moved(some, near, far)) == "far"
+
+        found = smallest(names, is_enough)
+        if len(found) == 1 and len(names) > 1:
+            # What it brought with it may be enough without it.
+            for name in differing(near, self._moved(found, near, far).resolve()):
+                if name not in found and name in far.versions and is_enough([name]):
+                    return [name]
+        return found
+
+    def by_version(
+        self, name: str, names: Sequence[str], near: PackageSet, far: PackageSet, over: PackageSet
+    ) -> tuple[Culprit, PackageSet, PackageSet]:
+        """Find the release of a package that is enough, and the sets before and with it.
+
+        Args:
+            name: of the package. names: those that have to move with it, itself included.
+            near, far: the sets that it changes between. over: what else a set consists of.
+        """
+        releases = within(name, near, far, self.index)
+        ends = {near.versions.get(name), far.versions.get(name)}
+        own = [str(one.version) for one in releases if str(one.version) not in ends]
+        if _descends(name, near, far):
+            own.reverse()
+        others = {n: far.versions[n] for n in names if n != name}
+        below = self.judge.bench.below
+        between = [at_version(name, version, over, others, below) for version in own]
+        self.releases = max(self.releases, len(between) + 2)
+        found = narrow(len(between) + 2, lambda i: self.side(between[i - 1]), self._tell)
+        before = near if found.near == 0 else between[found.near - 1].resolve()
+        after = far if found.far > len(between) else between[found.far - 1].resolve()
+        pair = before.versions.get(name), after.versions.get(name)
+        dates = {str(one.version): one.published for one in releases}
+        untestable = tuple(own[i - 1] for i in found.untestable)
+        if self.mended:
+            pair = pair[1], pair[0]
+        published = dates.get(pair[0] or ""), dates.get(pair[1] or "")
+        return Culprit(name, *pair, published, untestable), before, after
+
+    def _moved(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> Candidate:
+        first, *others = names
+        below = self.judge.bench.below
+        moving = {name: far.versions[name] for name in others}
+        return at_version(first, far.versions[first], near, moving, below)
+
+    def _tell(self, left: int) -> None:
+        self.judge.left = left
+
+
+def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
+    """Find the release that flipped a cell or a relation.
+
+    Raises:
+        BadInput: the ends don't differ, the good one is bad, or what is tried is flaky.
+        StepFailed: it is flaky on the way.
+        MachineProblem: an index can't be reached, or there is no space left.
+    """
+    if not differing(good.packages, bad.packages):
+        text = f"{good.packages.asked} and {bad.packages.asked} are the same packages"
+        raise BadInput(f"{text}, so nothing lies between them; name other ends")
+    reproduced(good, bad, judge)
+    mended = _is_older(bad, good, index)
+    way = Bisecting(*((bad, good) if mended else (good, bad)), mended, judge, index)
+    near, far = way.older.packages, way.newer.packages
+    if name := _single(good, bad):
+        names, over = [name], judge.bench.below.packages
+    else:
+        near, far = way.by_moment()
+        names, over = way.by_package(near, far), near
+    culprits = []
+    for name in names:
+        culprit, before, after = way.by_version(name, names, near, far, over)
+        culprits.append(culprit)
+    if len(names) == 1:
+        near, far = before, after
+    first, last = (far, near) if mended else (near, far)
+    _confirm(first, way)
+    carried = tuple(name for name in differing(near, far) if name not in names)
+    return Bisection(
+        tuple(culprits), carried, first, last, judge.last_of(last), mended, way.releases, judge.runs,
+        judge.seconds, judge.untestable,
+    )  # fmt: skip
+
+
+def reproduced(good: End, bad: End, judge: SetJudge) -> None:
+    """See that both ends are what they are said to be, and remember how the bad one ends.
+
+    Raises:
+        BadInput: they aren't, or what is tried is flaky.
+    """
+    name = judge.point.id
+    of_bad = judge.end("bad end", bad.packages, max(2, judge.repeat))
+    answers = [judge.answer(one) for one in of_bad]
+    if True not in answers:
+        what = "can't be told there" if None in answers else "is good there"
+        text = f"{name} {what}: {of_bad[-1]}, with {bad.packages.asked}"
+        raise BadInput(f"the bad end isn't bad: {text}; name another with --bad")
+    if judge.repeat == 1 and len({*answers}) > 1:
+        raise BadInput(_flaky(name, of_bad, bad.packages))
+    shown = of_bad[answers.index(True)]
+    of_good = judge.end("good end", good.packages, judge.repeat)
+    answers = [judge.answer(one) for one in of_good]
+    if True in answers:
+        both = "both ends are alike" if of_good[-1] == shown else "the good end is bad"
+        text = f"{both}: {name} is {of_good[-1]}, with {good.packages.asked}"
+        raise BadInput(f"{text}; name another with --good, or one check that decides with --check")
+    if None in answers:
+        text = f"the good end can't be told: {name} is {of_good[-1]}, with {good.packages.asked}"
+        raise BadInput(f"{text}; name another with --good")
+    judge.bad = shown.signature
+    if shown.signature and len(shown.signature.checks) > 1 and not judge.check:
+        judge.bench.say("several checks fail there; --check NAME follows one of them alone")
+
+
+def _confirm(good: PackageSet, way: Bisecting) -> None:
+    """Run the last good set once more, where the number of runs that was promised allows it."""
+    judge = way.judge
+    if judge.repeat > 1 or judge.runs >= probes(way.releases + 1) + 3:
+        return
+    judge.left = 1
+    seen = judge.end("last good set, once more", good, 2)
+    if any(judge.answer(one) for one in seen):
+        raise StepFailed(_flaky(judge.point.id, seen, good))
+
+
+def _flaky(name: str, seen: Sequence[Shown], packages: PackageSet) -> str:
+    ends = ", then ".join(map(str, seen))
+    text = f"{name} is flaky: with the same packages ({packages.asked}) it ends as {ends}"
+    return f"{text}; --repeat 5 tries each set five times, and one failure makes it bad"
+
+
+def _single(good: End, bad: End) -> str | None:
+    """Return the one package that both ends name; None where they name more, or other things."""
+    names: set[str] = set()
+    for end in (good, bad):
+        match end.asked:
+            case ByPins(pins):
+                names |= {*pins}
+            case AsItIs():
+                pass
+            case _:
+                return None
+    return names.pop() if len(names) == 1 else None
+
+
+def _is_older(one: End, other: End, index: Index) -> bool:
+    """Whether an end comes before another: by when its packages were released, or by versions."""
+    names = differing(one.packages, other.packages)
+    name = _single(one, other)
+    if name is None:
+        index.ask_for(names)
+        moments_ = when(one, names, index), when(other, names, index)
+        if moments_[0] is not None and moments_[1] is not None:
+            return moments_[0] < moments_[1]
+    rising = [n for n in ([name] if name else names) if _descends(n, other.packages, one.packages)]
+    return len(rising) * 2 > (1 if name else len(names))
+
+
+def _descends(name: str, near: PackageSet, far: PackageSet) -> bool:
+    """Whether the version of a package becomes a lower one from one set to another."""
+    pair = near.versions.get(name), far.versions.get(name)
+    return all(pair) and Version(str(pair[0])) > Version(str(pair[1]))
+
+
+def _rank(name: str, roots: Sequence[str]) -> int:
+    """Return how likely a package is to blame: the smaller the likelier."""
+    if name in LEADING:
+        return LEADING.index(name)
+    return len(LEADING) if name in roots else len(LEADING) + 1
