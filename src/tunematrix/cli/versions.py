@@ -13,17 +13,18 @@ import typer
 from tunematrix.checks.vocabulary import unknown_check
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
-from tunematrix.project import read_project
+from tunematrix.project import Project, read_project
 from tunematrix.proof.releases.known import links_of
+from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End
 from tunematrix.versions.bisecting import Bisection
 from tunematrix.versions.bisecting import bisect as find
-from tunematrix.versions.index import Index
 from tunematrix.versions.judging import SetJudge
 from tunematrix.versions.points import Point, find_points
 from tunematrix.versions.resolving import resolved
 from tunematrix.versions.sets import beneath
+from tunematrix.versions.signature import GOOD
 from tunematrix.versions.trials import Bench
 from tunematrix.versions.view import as_text, command, to_json
 
@@ -67,12 +68,12 @@ def bisect(
     below = beneath(project.environment)
     bench = Bench(project, below, (place(project),), say)
     ends = []
-    for option, text in (("--good", good or _last_good(point, bench)), ("--bad", bad)):
+    for option, text in (("--good", good or _last_good(point, project)), ("--bad", bad)):
         text = text or project.environment.name
         asked = read_asked(text, project.environment.name)
         say(f"{option[2:]} end: {text}")
         ends.append(End(asked, resolved(asked, below, text)))
-    found = find(ends[0], ends[1], SetJudge(bench, point, check, repeat), Index())
+    found = find(ends[0], ends[1], SetJudge(bench, point, check, repeat), bench.index)
     commands = [command(packages, bench, point.node) for packages in (found.good, found.bad)]
     links = _links(found, bench)
     if as_json:
@@ -81,8 +82,18 @@ def bisect(
         print(as_text(found, point.id, commands, links))
 
 
-def _last_good(point: Point, bench: Bench) -> str:
-    raise BadInput(f"{point.id} has no record that passed with other versions; name a set: --good")
+def _last_good(point: Point, project: Project) -> str:
+    """Return the set with which a point passed last, as its newest record that did has it.
+
+    Raises:
+        BadInput: it has none.
+    """
+    for record in reversed(Store(project.folder / "results.jsonl").read()):
+        if record.cell_id == point.id and record.outcome in GOOD and record.versions:
+            pins = {n: v for n, v in record.versions.items() if n != "tunematrix"}
+            return ",".join(f"{name}=={version}" for name, version in sorted(pins.items()))
+    text = f"{point.id} has no record here that passed, so that nothing tells where it works"
+    raise BadInput(f"{text}; name a set with --good, such as a day: --good 2026-01-31")
 
 
 def _links(found: Bisection, bench: Bench) -> list[str]:

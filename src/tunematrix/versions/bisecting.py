@@ -14,7 +14,7 @@ from datetime import datetime
 from packaging.version import Version
 
 from tunematrix.errors import BadInput, StepFailed
-from tunematrix.versions.asked import AsItIs, ByPins
+from tunematrix.versions.asked import AsItIs, Asked, ByPins
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -31,6 +31,9 @@ from tunematrix.versions.overlays import LEADING
 from tunematrix.versions.resolving import NoSuchSet
 from tunematrix.versions.search import Side, narrow, probes, smallest
 from tunematrix.versions.sets import PackageSet
+
+FEW = 3
+"""Packages that both ends may name at most for the days of releases to be left out."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Bisection:
         signature: how the bad one ends.
         mended: whether the bad side is the older one, so that a release mended it.
         releases: how many sets lay between the ends, ends included.
-        runs: how many runs it took; seconds: that those took.
+        tried: how many runs of sets it took; runs: how many of them weren't known before.
+        seconds: that those took.
         untestable: how sets were told that couldn't be judged, and why.
     """
 
@@ -73,6 +77,7 @@ class Bisection:
     signature: Shown
     mended: bool
     releases: int
+    tried: int
     runs: int
     seconds: float
     untestable: Mapping[str, str] = field(default_factory=dict)
@@ -123,10 +128,10 @@ class Bisecting:
             far = between[found.far - 1].resolve()
         return near, far
 
-    def by_package(self, near: PackageSet, far: PackageSet) -> list[str]:
-        """Return the names of the packages that are enough to come from one set to the other."""
-        there = [name for name in differing(near, far) if name in far.versions]
-        names = sorted(there, key=lambda name: (_rank(name, self.judge.bench.below.roots), name))
+    def by_package(self, choice: Sequence[str], near: PackageSet, far: PackageSet) -> Sequence[str]:
+        """Return those of some packages that are enough to come from one set to the other."""
+        moving = {*choice} & {*differing(near, far)} & {*far.versions}
+        names = sorted(moving, key=lambda name: (_rank(name, self.judge.bench.below.roots), name))
         if len(names) > 1:
             self.judge.left = 0
             self.judge.bench.say(f"{len(names)} packages differ there: {', '.join(names)}")
@@ -196,11 +201,13 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     mended = _is_older(bad, good, index)
     way = Bisecting(*((bad, good) if mended else (good, bad)), mended, judge, index)
     near, far = way.older.packages, way.newer.packages
-    if name := _single(good, bad):
-        names, over = [name], judge.bench.below.packages
+    over = judge.bench.below.packages
+    named = named_by(good.asked, bad.asked)
+    if 0 < len(named) <= FEW:
+        names = way.by_package(named, near, far)
     else:
         near, far = way.by_moment()
-        names, over = way.by_package(near, far), near
+        names, over = way.by_package(differing(near, far), near, far), near
     culprits = []
     for name in names:
         culprit, before, after = way.by_version(name, names, near, far, over)
@@ -211,9 +218,18 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     _confirm(first, way)
     carried = tuple(name for name in differing(near, far) if name not in names)
     return Bisection(
-        tuple(culprits), carried, first, last, judge.last_of(last), mended, way.releases, judge.runs,
-        judge.seconds, judge.untestable,
-    )  # fmt: skip
+        tuple(culprits),
+        carried,
+        first,
+        last,
+        judge.last_of(last),
+        mended,
+        way.releases,
+        judge.tried,
+        judge.runs,
+        judge.seconds,
+        judge.untestable,
+    )
 
 
 def reproduced(good: End, bad: End, judge: SetJudge) -> None:
@@ -249,7 +265,7 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
 def _confirm(good: PackageSet, way: Bisecting) -> None:
     """Run the last good set once more, where the number of runs that was promised allows it."""
     judge = way.judge
-    if judge.repeat > 1 or judge.runs >= probes(way.releases + 1) + 3:
+    if judge.repeat > 1 or judge.tried >= probes(way.releases + 1) + 3:
         return
     judge.left = 1
     seen = judge.end("last good set, once more", good, 2)
@@ -263,31 +279,32 @@ def _flaky(name: str, seen: Sequence[Shown], packages: PackageSet) -> str:
     return f"{text}; --repeat 5 tries each set five times, and one failure makes it bad"
 
 
-def _single(good: End, bad: End) -> str | None:
-    """Return the one package that both ends name; None where they name more, or other things."""
+def named_by(*asked: Asked) -> list[str]:
+    """Return the packages that both ends name, where they name some and nothing else."""
     names: set[str] = set()
-    for end in (good, bad):
-        match end.asked:
+    for one in asked:
+        match one:
             case ByPins(pins):
                 names |= {*pins}
             case AsItIs():
                 pass
             case _:
-                return None
-    return names.pop() if len(names) == 1 else None
+                return []
+    return sorted(names)
 
 
 def _is_older(one: End, other: End, index: Index) -> bool:
     """Whether an end comes before another: by when its packages were released, or by versions."""
-    names = differing(one.packages, other.packages)
-    name = _single(one, other)
-    if name is None:
+    names = named_by(one.asked, other.asked)
+    if not names:
+        names = differing(one.packages, other.packages)
         index.ask_for(names)
-        moments_ = when(one, names, index), when(other, names, index)
-        if moments_[0] is not None and moments_[1] is not None:
-            return moments_[0] < moments_[1]
-    rising = [n for n in ([name] if name else names) if _descends(n, other.packages, one.packages)]
-    return len(rising) * 2 > (1 if name else len(names))
+        first, second = when(one, names, index), when(other, names, index)
+        if first is not None and second is not None:
+            return first < second
+    rising = sum(_descends(name, other.packages, one.packages) for name in names)
+    falling = sum(_descends(name, one.packages, other.packages) for name in names)
+    return rising >= falling
 
 
 def _descends(name: str, near: PackageSet, far: PackageSet) -> bool:

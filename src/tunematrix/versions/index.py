@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import platform
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -31,6 +33,7 @@ from tunematrix.evidence.secrets import masked, secrets_in
 
 PYPI = "https://pypi.org/simple"
 _JSON = "application/vnd.pypi.simple.v1+json"
+_LINK = re.compile(r"""href=["']([^"']+)""")
 _SECONDS = 60
 _AT_ONCE = 8
 
@@ -41,10 +44,12 @@ class Release:
 
     Attributes:
         version: of it. published: when its first file was; None where the index doesn't say.
+        size: bytes of its largest wheel; 0 where nothing tells.
     """
 
     version: Version
-    published: datetime | None
+    published: datetime | None = None
+    size: int = 0
 
 
 @dataclass
@@ -81,23 +86,64 @@ class Index:
             self._known |= dict(zip(waiting, found, strict=True))
 
 
+def download_size(pins: Mapping[str, str], index: Index) -> int:
+    """Return how many bytes some pins are to download, as far as the indexes tell."""
+    index.ask_for(pins)
+    return sum(
+        release.size
+        for name, version in pins.items()
+        for release in index.releases(name)
+        if str(release.version) == version
+    )
+
+
 def _releases(name: str, settings: Mapping[str, str]) -> tuple[Release, ...]:
-    """Ask all indexes for a package; the first that has a release counts for it."""
+    """Ask all indexes for a package, then folders; the first that has a release counts for it."""
     found: dict[Version, Release] = {}
-    for address in _addresses(settings):
-        for release in read_releases(_answer(address, name, settings)):
+    told = {**os.environ, **sources.as_uv(settings, os.environ)}
+    answers = [_answer(address, name, settings) for address in _addresses(settings, told)]
+    answers += [_in_folder(folder, name) for folder in _folders(settings, told)]
+    for answer in answers:
+        for release in read_releases(answer):
             found.setdefault(release.version, release)
     return tuple(found[version] for version in sorted(found))
 
 
-def _addresses(settings: Mapping[str, str]) -> list[str]:
+def _addresses(settings: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
+    """Return the addresses of indexes on a network."""
+    return [one for one in _indexes(settings, told) if one.startswith("http")]
+
+
+def _indexes(settings: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
     if sources.without_index(settings):
         return []
-    told = sources.as_uv(settings, os.environ)
-    default = told.get("UV_DEFAULT_INDEX") or os.environ.get("UV_DEFAULT_INDEX", PYPI)
-    more = told.get("UV_INDEX", os.environ.get("UV_INDEX", "")).split()
+    more = told.get("UV_INDEX", "").split()
+    # uv's may have a name before them: NAME=https://…
     addresses = [one.partition("=")[2] if "=" in one.partition("//")[0] else one for one in more]
-    return [one.rstrip("/") for one in [*addresses, default] if one.startswith("http")]
+    return [one.rstrip("/") for one in [*addresses, told.get("UV_DEFAULT_INDEX", PYPI)]]
+
+
+def _folders(settings: Mapping[str, str], told: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
+    """Yield the folders with wheels, and those that have one for each package in turn."""
+    for place in told.get("UV_FIND_LINKS", "").split(","):
+        if place and "://" not in place.removeprefix("file://"):
+            yield Path(place.removeprefix("file://")), False
+    for address in _indexes(settings, told):
+        if address.startswith("file://"):
+            yield Path(address.removeprefix("file://")), True
+
+
+def _in_folder(folder: tuple[Path, bool], name: str) -> Mapping[str, Any]:
+    """Return what lies in a folder of a package, as an index would answer; it has no dates."""
+    place, of_packages = folder
+    if of_packages:
+        page = place / name / "index.html"
+        links = _LINK.findall(page.read_text(encoding="utf-8")) if page.is_file() else []
+        names = [unquote(link).partition("#")[0].rpartition("/")[2] for link in links]
+    else:
+        names = [path.name for path in place.glob("*")] if place.is_dir() else []
+    parsed = ((one, _parsed(one)) for one in names)
+    return {"files": [{"filename": one} for one, known in parsed if known and known[0] == name]}
 
 
 def _answer(address: str, name: str, settings: Mapping[str, str]) -> Mapping[str, Any]:
@@ -128,24 +174,26 @@ def _answer(address: str, name: str, settings: Mapping[str, str]) -> Mapping[str
 
 def read_releases(answer: Mapping[str, Any]) -> Iterator[Release]:
     """Yield the releases in the answer of an index (the standard's Simple API, as JSON)."""
-    published: dict[Version, datetime | None] = {}
+    found: dict[Version, Release] = {}
     for file in answer.get("files", ()):
-        version = _version(file["filename"])
-        if version is None or version.is_prerelease or file.get("yanked") or not _fits(file):
+        parsed = _parsed(file["filename"])
+        if parsed is None or parsed[1].is_prerelease or file.get("yanked") or not _fits(file):
             continue
+        version = parsed[1]
         when = file.get("upload-time")
         moment = datetime.fromisoformat(when) if when else None
-        earlier = published.get(version)
-        published[version] = min(moment, earlier) if moment and earlier else moment or earlier
-    for version, moment in published.items():
-        yield Release(version, moment)
+        known = found.get(version, Release(version))
+        first = min(filter(None, (moment, known.published)), default=None)
+        found[version] = Release(version, first, max(known.size, file.get("size") or 0))
+    yield from found.values()
 
 
-def _version(filename: str) -> Version | None:
+def _parsed(filename: str) -> tuple[str, Version] | None:
+    """Return the normalized name and the version in a file's name; None where it has none."""
     try:
         if filename.endswith(".whl"):
-            return parse_wheel_filename(filename)[1]
-        return parse_sdist_filename(filename)[1]
+            return parse_wheel_filename(filename)[:2]
+        return parse_sdist_filename(filename)
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
         return None
 

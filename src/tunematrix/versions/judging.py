@@ -41,8 +41,7 @@ class SetJudge:
         check: name of the one check that decides; empty for all that the point says.
         repeat: how often each set is tried; one failure among them is enough.
         bad: how the bad end ends, once that is known; what ends otherwise can't be told.
-        runs: how many runs of sets there were, those that were known before left out.
-        seconds: that they took. left: how many may follow at most, the next one included.
+        runs: how many runs of sets there were, those that were known before left out. seconds: that these took. left: how many may follow at most, the next one included.
         untestable: how sets were told that are neither good nor bad, and why.
     """
 
@@ -55,6 +54,12 @@ class SetJudge:
     seconds: float = 0.0
     untestable: dict[str, str] = field(default_factory=dict)
     left: int = 0
+    _times: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> int:
+        """How many runs of sets it takes, those that were known before among them."""
+        return sum(self._times.values())
 
     def is_bad(self, packages: PackageSet) -> bool | None:
         """Return whether a point is bad with a set; None where that can't be told."""
@@ -92,6 +97,7 @@ class SetJudge:
         start, known = time.monotonic(), self.bench.known(packages, [self.point])
         trial = self.bench.run(packages, [self.point], times)
         more = _count(trial, self.point) - _count(known, self.point)
+        self._times[packages.digest] = max(times, self._times.get(packages.digest, 0))
         if trial.ran and (more or trial.problem):
             self.runs += max(more, 1)
             self.seconds += time.monotonic() - start
@@ -116,7 +122,7 @@ class SetJudge:
         each = self.seconds / self.runs if self.runs else 0.0
         minutes = f", about {math.ceil(self.left * each / 60)} min" if self.left and each else ""
         ahead = f" (at most {self.left} left{minutes})" if self.left else ""
-        self.bench.say(f"probe {self.runs + 1}{ahead}: {told}")
+        self.bench.say(f"probe {self.tried + 1}{ahead}: {told}")
 
 
 def _count(trial: Trial, point: Point) -> int:

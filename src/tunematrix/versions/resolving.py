@@ -25,9 +25,8 @@ from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.paths import shown
 from tunematrix.versions.asked import AsItIs, Asked, ByLock, ByPins, ByPython, OnDay
-from tunematrix.versions.sets import Beneath, PackageSet
+from tunematrix.versions.sets import TORCH, Beneath, PackageSet
 
-TORCH = "torch"
 _OF_TORCH = ("nvidia-", "cuda-", "triton")
 """How the packages begin that a build of PyTorch for NVIDIA's GPUs brings, and no other needs."""
 _LATER = "2100-01-01T00:00:00Z"

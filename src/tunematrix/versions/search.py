@@ -12,6 +12,10 @@ Side = Literal["near", "far"]
 Thing = TypeVar("Thing")
 
 
+FEW_ALONE = 4
+"""Things that are tried each alone."""
+
+
 @dataclass(frozen=True)
 class Bracket:
     """Two candidates that differ, with nothing between them that can be told apart.
@@ -83,30 +87,29 @@ def _halves(near: int, far: int) -> Iterator[int]:
 def smallest(things: Sequence[Thing], judge: Callable[[Sequence[Thing]], bool]) -> list[Thing]:
     """Return a smallest part of some things that is enough: none of it can be left out.
 
-    First each alone is tried, in the order given; then delta debugging (Zeller's ddmin) narrows.
+    Of a few, each is tried alone, in the order given. Of many, or where none alone is enough, the
+    shortest beginning of the list that is enough is found by halving: its last thing is needed;
+    and so on, until those that are needed are enough.
 
     Args:
         things: all of them together are enough.
         judge: whether some of them are enough.
     """
-    if len(things) > 1:
+    if 1 < len(things) <= FEW_ALONE:
         for one in things:
             if judge([one]):
                 return [one]
-    return _ddmin(list(things), judge)
-
-
-def _ddmin(things: list[Thing], judge: Callable[[Sequence[Thing]], bool]) -> list[Thing]:
-    parts = 2
-    while len(things) > 2:  # each alone isn't enough
-        pieces = [things[i::parts] for i in range(parts)]
-        rests = [[one for one in things if one not in piece] for piece in pieces]
-        smaller = [piece for piece in pieces if len(piece) > 1] + (rests if parts > 2 else [])
-        enough = next((some for some in smaller if judge(some)), None)
-        if enough is not None:
-            things, parts = enough, max(parts - 1, 2) if enough in rests else 2
-        elif parts < len(things):
-            parts = min(len(things), parts * 2)
-        else:
+    needed, rest = list[Thing](), list(things)
+    while not needed or not judge(needed):
+        too_few, enough = 0, len(rest)
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            if judge([*needed, *rest[:middle]]):
+                enough = middle
+            else:
+                too_few = middle
+        needed.append(rest[enough - 1])
+        rest = rest[: enough - 1]
+        if not rest:
             break
-    return things
+    return needed

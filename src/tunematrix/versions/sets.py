@@ -19,6 +19,7 @@ from tunematrix.environments.origin import Origin
 from tunematrix.environments.table import Environment
 from tunematrix.environments.yours import yours
 
+TORCH = "torch"
 AS_IT_IS = "the environment as it is"
 """How a set is told that changes nothing."""
 

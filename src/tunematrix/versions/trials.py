@@ -24,14 +24,17 @@ from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.versions import overlays, room
+from tunematrix.versions.index import Index, download_size
 from tunematrix.versions.overlays import NotInstalled
 from tunematrix.versions.points import Point
-from tunematrix.versions.sets import Beneath, PackageSet
+from tunematrix.versions.sets import TORCH, Beneath, PackageSet
 
 RAN = (0, 1)
 """pytest's exit codes of a run whose records tell all."""
 PATIENCE = 30
 """Seconds that an interrupted run has to write its records."""
+STATE_OF_CODE = ("commit", "changes")
+"""Facts of a record about the code that it was made with."""
 LOG = "pytest.log"
 """What a run printed, in its folder."""
 
@@ -70,12 +73,14 @@ class Bench:
         project: whose cells. below: the environment that sets are laid over.
         options: what tells pytest which project this is.
         say: takes a line of progress.
+        index: knows what a set is to download.
     """
 
     project: Project
     below: Beneath
     options: Sequence[str]
     say: Callable[[str], None]
+    index: Index = field(default_factory=Index)
 
     @property
     def folder(self) -> Path:
@@ -101,7 +106,7 @@ class Bench:
         found = defaultdict[str, list[Record]](list)
         for record in Store(place / self.project.environment.name / "results.jsonl").read():
             is_of_spec = specs.get(record.cell_id, record.spec_digest) == record.spec_digest
-            is_of_code = all(record.machine.get(k) == v for k, v in self.code.items())
+            is_of_code = all(record.machine.get(k) == self.code.get(k) for k in STATE_OF_CODE)
             if (record.cell_id in specs or record.cell_id in arms) and is_of_spec and is_of_code:
                 found[record.cell_id].append(record)
         records = {name: tuple(runs) for name, runs in found.items()}
@@ -153,6 +158,9 @@ class Bench:
             yield None
             return
         is_new = not (self.overlays / overlays.digest(pins)).exists()
+        if is_new and TORCH in pins:
+            size = download_size(pins, self.index) / room.GB
+            self.say(f"another PyTorch: {size:.1f} GB to download, some twice that on the disk")
         with overlays.lent(pins, self.overlays, self.say) as overlay:
             if is_new:
                 self.say(str(room.bounded(self.overlays, room.limit(self.project.root))))

@@ -45,7 +45,9 @@ def _lines(
     for side, command in zip(("good", "bad"), commands, strict=True):
         yield f"    {side}: {command}"
     sets = f"{found.releases} sets to choose from"
-    yield f"{found.runs} runs, {found.seconds:.0f} s; {sets}"
+    known = found.tried - found.runs
+    before = f", {known} of them known before" if known else ""
+    yield f"{found.tried} runs{before}, {found.seconds:.0f} s; {sets}"
     if found.untestable:
         yield f"{len(found.untestable)} couldn't be told:"
         yield from (f"  {told}: {why}" for told, why in found.untestable.items())
@@ -104,7 +106,8 @@ def to_json(found: Bisection, item: str, commands: Sequence[str], links: Sequenc
         "links": list(links),
         "commands": dict(zip(("good", "bad"), commands, strict=True)),
         "sets": found.releases,
-        "runs": found.runs,
+        "runs": found.tried,
+        "known_before": found.tried - found.runs,
         "seconds": round(found.seconds, 1),
         "untestable": dict(found.untestable),
     }
