@@ -41,7 +41,9 @@ class SetJudge:
         check: name of the one check that decides; empty for all that the point says.
         repeat: how often each set is tried; one failure among them is enough.
         bad: how the bad end ends, once that is known; what ends otherwise can't be told.
-        runs: how many runs of sets there were, those that were known before left out. seconds: that these took. left: how many may follow at most, the next one included.
+        runs: how many runs of sets there were, those that were known before left out.
+        seconds: that these took.
+        left: how many may follow at most, the next one included.
         untestable: how sets were told that are neither good nor bad, and why.
     """
 
