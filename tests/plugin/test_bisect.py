@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ITEM = "quiet[plain-plain]"
+RECORDS = ".tunematrix/versions/*/plain/results.jsonl"
 GOOD = "def load():\n    pass\n"
 WORDY = "import sys\ndef load():\n    print('wobbling', file=sys.stderr)\n"
 BENT = "raise ImportError('no name')\n"
@@ -72,7 +76,13 @@ def _found(run: Run) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(project: Project) -> tuple[dict[str, Any], Run]:
-    """What it finds between the first and the last release of wobble 1."""
+    """What it finds between the first and the last release of wobble 1, once interrupted."""
+    command = [sys.executable, "-m", "tunematrix", "bisect", ITEM, "--environment=plain"]
+    with project.started([*command, "--good=wobble==1.0", "--bad=wobble==1.7"]) as process:
+        project.wait_for(lambda: len([*project.root.glob(RECORDS)]) > 1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 2 and "recorded" in said
     run = _bisect(project, "wobble==1.0", "wobble==1.7", "--json")
     assert run.code == 0, run.text
     return _found(run), run
@@ -85,6 +95,11 @@ def test_the_release_is_found(found: tuple[dict[str, Any], Run]) -> None:
     assert found[0]["signature"] == "failed: stderr"
     assert found[0]["runs"] == 3 + 3 + 1  # one more for what can't be tested
     assert found[0]["mended"] is False
+
+
+def test_it_went_on_where_it_was(found: tuple[dict[str, Any], Run]) -> None:
+    """What had been run before the interruption wasn't run again."""
+    assert found[0]["known_before"] >= 2
 
 
 def test_what_cannot_be_tested(found: tuple[dict[str, Any], Run]) -> None:

@@ -59,7 +59,7 @@ def bisect(
     """
     project = read_project(Path.cwd(), environment)
     if check and (problem := unknown_check(check)):
-        raise BadInput(f"--check {problem}")
+        raise BadInput(f"--check: {problem}")
     (point, *others) = find_points([item], project)
     if others:
         text = f"{item} holds {len(others) + 1} cells and relations, and one is bisected"

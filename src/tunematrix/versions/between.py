@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -45,10 +46,10 @@ def differing(one: PackageSet, other: PackageSet) -> list[str]:
     return sorted(n for n in names if one.versions.get(n) != other.versions.get(n))
 
 
-def moments(older: End, newer: End, index: Index) -> list[datetime]:
-    """Return when something was released that could have come into a set between two, ascending.
+def moments(older: End, newer: End, index: Index) -> dict[datetime, list[str]]:
+    """Return when something was released that could have come into a set between two, and what.
 
-    Empty where the indexes don't say when anything was published.
+    Ascending; empty where the indexes don't say when anything was published.
 
     Raises:
         MachineProblem: an index can't be reached.
@@ -56,15 +57,12 @@ def moments(older: End, newer: End, index: Index) -> list[datetime]:
     names = differing(older.packages, newer.packages)
     index.ask_for(names)
     since, until = (when(end, names, index) for end in (older, newer))
-    if since is None or until is None:
-        return []
-    found = {
-        release.published
-        for name in names
-        for release in within(name, older.packages, newer.packages, index)
-        if release.published is not None and since < release.published < until
-    }
-    return sorted(found)
+    found = defaultdict[datetime, list[str]](list)
+    for name in names:
+        for release in within(name, older.packages, newer.packages, index):
+            if release.published and since and until and since < release.published < until:
+                found[release.published].append(f"{name} {release.version}")
+    return dict(sorted(found.items()))
 
 
 def when(end: End, names: Iterable[str], index: Index) -> datetime | None:
@@ -94,14 +92,14 @@ def within(name: str, one: PackageSet, other: PackageSet, index: Index) -> list[
 
 
 def at_moments(
-    times: Sequence[datetime], older: End, newer: End, below: Beneath
+    times: Mapping[datetime, Sequence[str]], older: End, newer: End, below: Beneath
 ) -> list[Candidate]:
-    """Return what an installer would have chosen at each time, between the versions of two sets."""
+    """Return what an installer would have chosen at each moment, between two sets' versions."""
     names = differing(older.packages, newer.packages)
     bounds = {n: b for n in names if (b := _bound(n, older.packages, newer.packages))}
 
     def at(time: datetime) -> Candidate:
-        text = f"{time:%Y-%m-%d %H:%M}"
+        text = f"{time:%Y-%m-%d %H:%M} ({', '.join(times[time])})"
         wanted = Wanted(bounds=bounds, before=moment(time))
         return Candidate(text, lambda: solve(wanted, below, text))
 

@@ -11,10 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from packaging.version import Version
-
 from tunematrix.errors import BadInput, StepFailed
-from tunematrix.versions.asked import AsItIs, Asked, ByPins
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -22,18 +19,15 @@ from tunematrix.versions.between import (
     at_version,
     differing,
     moments,
-    when,
     within,
 )
+from tunematrix.versions.ends import FEW, confirm, descends, is_older, named_by, reproduced
 from tunematrix.versions.index import Index
 from tunematrix.versions.judging import SetJudge, Shown
 from tunematrix.versions.overlays import LEADING
 from tunematrix.versions.resolving import NoSuchSet
-from tunematrix.versions.search import Side, narrow, probes, smallest
+from tunematrix.versions.search import Side, narrow, smallest
 from tunematrix.versions.sets import PackageSet
-
-FEW = 3
-"""Packages that both ends may name at most for the days of releases to be left out."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ class Bisecting:
             return near, far
         between = at_moments(times, self.older, self.newer, below)
         self.releases = len(between) + 2
-        first, last = f"{times[0]:%Y-%m-%d}", f"{times[-1]:%Y-%m-%d}"
+        first, last = f"{min(times):%Y-%m-%d}", f"{max(times):%Y-%m-%d}"
         self.judge.bench.say(f"{len(times)} moments of releases from {first} to {last}")
         found = narrow(self.releases, lambda i: self.side(between[i - 1]), self._tell)
         if found.near > 0:
@@ -132,6 +126,9 @@ class Bisecting:
         """Return those of some packages that are enough to come from one set to the other."""
         moving = {*choice} & {*differing(near, far)} & {*far.versions}
         names = sorted(moving, key=lambda name: (_rank(name, self.judge.bench.below.roots), name))
+        if not names:
+            text = f"{', '.join(differing(near, far))}: only gone from {far.asked}"
+            raise StepFailed(f"what differs there can't be moved apart ({text})")
         if len(names) > 1:
             self.judge.left = 0
             self.judge.bench.say(f"{len(names)} packages differ there: {', '.join(names)}")
@@ -159,7 +156,7 @@ class Bisecting:
         releases = within(name, near, far, self.index)
         ends = {near.versions.get(name), far.versions.get(name)}
         own = [str(one.version) for one in releases if str(one.version) not in ends]
-        if _descends(name, near, far):
+        if descends(name, near, far):
             own.reverse()
         others = {n: far.versions[n] for n in names if n != name}
         below = self.judge.bench.below
@@ -198,7 +195,7 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
         text = f"{good.packages.asked} and {bad.packages.asked} are the same packages"
         raise BadInput(f"{text}, so nothing lies between them; name other ends")
     reproduced(good, bad, judge)
-    mended = _is_older(bad, good, index)
+    mended = is_older(bad, good, index)
     way = Bisecting(*((bad, good) if mended else (good, bad)), mended, judge, index)
     near, far = way.older.packages, way.newer.packages
     over = judge.bench.below.packages
@@ -212,105 +209,23 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     for name in names:
         culprit, before, after = way.by_version(name, names, near, far, over)
         culprits.append(culprit)
-    if len(names) == 1:
-        near, far = before, after
+        near, far = (before, after) if name == names[-1] else (near, far)
     first, last = (far, near) if mended else (near, far)
-    _confirm(first, way)
+    confirm(first, judge, way.releases)
     carried = tuple(name for name in differing(near, far) if name not in names)
     return Bisection(
-        tuple(culprits),
-        carried,
-        first,
-        last,
-        judge.last_of(last),
-        mended,
-        way.releases,
-        judge.tried,
-        judge.runs,
-        judge.seconds,
-        judge.untestable,
+        culprits=tuple(culprits),
+        carried=carried,
+        good=first,
+        bad=last,
+        signature=judge.last_of(last),
+        mended=mended,
+        releases=way.releases,
+        tried=judge.tried,
+        runs=judge.runs,
+        seconds=judge.seconds,
+        untestable=judge.untestable,
     )
-
-
-def reproduced(good: End, bad: End, judge: SetJudge) -> None:
-    """See that both ends are what they are said to be, and remember how the bad one ends.
-
-    Raises:
-        BadInput: they aren't, or what is tried is flaky.
-    """
-    name = judge.point.id
-    of_bad = judge.end("bad end", bad.packages, max(2, judge.repeat))
-    answers = [judge.answer(one) for one in of_bad]
-    if True not in answers:
-        what = "can't be told there" if None in answers else "is good there"
-        text = f"{name} {what}: {of_bad[-1]}, with {bad.packages.asked}"
-        raise BadInput(f"the bad end isn't bad: {text}; name another with --bad")
-    if judge.repeat == 1 and len({*answers}) > 1:
-        raise BadInput(_flaky(name, of_bad, bad.packages))
-    shown = of_bad[answers.index(True)]
-    of_good = judge.end("good end", good.packages, judge.repeat)
-    answers = [judge.answer(one) for one in of_good]
-    if True in answers:
-        both = "both ends are alike" if of_good[-1] == shown else "the good end is bad"
-        text = f"{both}: {name} is {of_good[-1]}, with {good.packages.asked}"
-        raise BadInput(f"{text}; name another with --good, or one check that decides with --check")
-    if None in answers:
-        text = f"the good end can't be told: {name} is {of_good[-1]}, with {good.packages.asked}"
-        raise BadInput(f"{text}; name another with --good")
-    judge.bad = shown.signature
-    if shown.signature and len(shown.signature.checks) > 1 and not judge.check:
-        judge.bench.say("several checks fail there; --check NAME follows one of them alone")
-
-
-def _confirm(good: PackageSet, way: Bisecting) -> None:
-    """Run the last good set once more, where the number of runs that was promised allows it."""
-    judge = way.judge
-    if judge.repeat > 1 or judge.tried >= probes(way.releases + 1) + 3:
-        return
-    judge.left = 1
-    seen = judge.end("last good set, once more", good, 2)
-    if any(judge.answer(one) for one in seen):
-        raise StepFailed(_flaky(judge.point.id, seen, good))
-
-
-def _flaky(name: str, seen: Sequence[Shown], packages: PackageSet) -> str:
-    ends = ", then ".join(map(str, seen))
-    text = f"{name} is flaky: with the same packages ({packages.asked}) it ends as {ends}"
-    return f"{text}; --repeat 5 tries each set five times, and one failure makes it bad"
-
-
-def named_by(*asked: Asked) -> list[str]:
-    """Return the packages that both ends name, where they name some and nothing else."""
-    names: set[str] = set()
-    for one in asked:
-        match one:
-            case ByPins(pins):
-                names |= {*pins}
-            case AsItIs():
-                pass
-            case _:
-                return []
-    return sorted(names)
-
-
-def _is_older(one: End, other: End, index: Index) -> bool:
-    """Whether an end comes before another: by when its packages were released, or by versions."""
-    names = named_by(one.asked, other.asked)
-    if not names:
-        names = differing(one.packages, other.packages)
-        index.ask_for(names)
-        first, second = when(one, names, index), when(other, names, index)
-        if first is not None and second is not None:
-            return first < second
-    rising = sum(_descends(name, other.packages, one.packages) for name in names)
-    falling = sum(_descends(name, one.packages, other.packages) for name in names)
-    return rising >= falling
-
-
-def _descends(name: str, near: PackageSet, far: PackageSet) -> bool:
-    """Whether the version of a package becomes a lower one from one set to another."""
-    pair = near.versions.get(name), far.versions.get(name)
-    return all(pair) and Version(str(pair[0])) > Version(str(pair[1]))
 
 
 def _rank(name: str, roots: Sequence[str]) -> int:

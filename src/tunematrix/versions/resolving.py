@@ -34,6 +34,9 @@ _LATER = "2100-01-01T00:00:00Z"
 _ADVICE = "Name other versions, or another day; docs/bisect.md says how a set can be named"
 
 
+_REACH = "See that it can be reached, and that the settings of pip and uv name it rightly"
+
+
 class NoSuchSet(BadInput):
     """No set of packages is as it was asked for; the text has the resolver's own reason.
 
@@ -136,8 +139,8 @@ def _ask(*options: str, given: str, what: str) -> None:
     except BadInput as error:
         told = masked(str(error), secrets_in({**os.environ, **_sources()}))
         if "No solution found" not in told and "Failed to fetch" in told:
-            text = f"{what}: an index of packages can't be reached:\n  {told}"
-            raise MachineProblem(text) from None
+            text = f"{what}: an index of packages can't be reached: {told.removesuffix(_ADVICE)}"
+            raise MachineProblem(text + _REACH) from None
         reasons = told.removesuffix(_ADVICE).strip().splitlines()
         raise NoSuchSet(f"{what}: {told}", reasons[-1].strip()) from None
 
@@ -178,7 +181,7 @@ def _locked(lock: Path) -> dict[str, str]:
     Raises:
         BadInput: it can't be read, or names no version.
     """
-    advice = f"{shown(lock)} can't be read so; name a requirements.txt, uv.lock or pylock.toml"
+    advice = f"Correct {shown(lock)}, or name another requirements.txt, uv.lock or pylock.toml"
     if lock.name == UV_LOCK:
         only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
         text = uv.ask("export", *only, f"--project={lock.absolute().parent}", advice=advice)
