@@ -98,7 +98,7 @@ def _last_good(point: Point, project: Project) -> str:
 
 def _links(found: Bisection, bench: Bench) -> list[str]:
     have = bench.below.packages.versions
-    return [
+    links = (
         link
         for one in found.culprits
         if one.last_good and one.first_bad
@@ -110,4 +110,5 @@ def _links(found: Bisection, bench: Bench) -> list[str]:
             bench.project.groups,
             have,
         )
-    ]
+    )
+    return list(dict.fromkeys(links))

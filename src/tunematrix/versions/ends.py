@@ -10,7 +10,7 @@ from tunematrix.errors import BadInput, StepFailed
 from tunematrix.versions.asked import AsItIs, Asked, ByPins
 from tunematrix.versions.between import End, differing, when
 from tunematrix.versions.index import Index
-from tunematrix.versions.judging import SetJudge, Shown
+from tunematrix.versions.judging import Fault, SetJudge, Shown
 from tunematrix.versions.search import probes
 from tunematrix.versions.sets import PackageSet
 
@@ -36,15 +36,21 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
     shown = of_bad[answers.index(True)]
     of_good = judge.end("good end", good.packages, judge.repeat)
     answers = [judge.answer(one) for one in of_good]
-    if True in answers:
-        both = "both ends are alike" if of_good[-1] == shown else "the good end is bad"
-        text = f"{both}: {name} is {of_good[-1]}, with {good.packages.asked}"
-        raise BadInput(f"{text}; name another with --good, or one check that decides with --check")
     if None in answers:
         text = f"the good end can't be told: {name} is {of_good[-1]}, with {good.packages.asked}"
         raise BadInput(f"{text}; name another with --good")
-    judge.bad = shown.signature
-    if shown.signature and len(shown.signature.checks) > 1 and not judge.check:
+    worst = of_good[answers.index(True)] if True in answers else of_good[-1]
+    if shown.signature is None or worst.signature is None:
+        return
+    fault = Fault(shown.signature, worst.signature)
+    if True in answers and (judge.check or not fault.is_clear):
+        both = "both ends are alike" if worst == shown else "the good end is bad"
+        text = f"{both}: {name} is {worst}, with {good.packages.asked}"
+        raise BadInput(f"{text}; name another with --good")
+    judge.fault = fault
+    if True in answers:
+        judge.bench.say("the good end fails in another way; the bad end's own failure is followed")
+    if len(fault.checks) > 1 and not judge.check:
         judge.bench.say("several checks fail there; --check NAME follows one of them alone")
 
 

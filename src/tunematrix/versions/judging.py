@@ -32,6 +32,40 @@ class Shown:
         return str(self.signature) if self.signature else self.why
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong at the bad end and isn't at the good one.
+
+    Attributes:
+        bad, good: how the two end.
+    """
+
+    bad: Signature
+    good: Signature
+
+    @property
+    def checks(self) -> frozenset[str]:
+        """The checks that fail at the bad end alone; where several do, one of them is enough."""
+        return frozenset(self.bad.checks) - frozenset(self.good.checks)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the good end shows that it isn't there, though that may fail of something else."""
+        fails_otherwise = not self.good.raised and bool(self.checks or self.bad.raised)
+        return self.good.is_good or fails_otherwise
+
+    def is_in(self, seen: Signature) -> bool | None:
+        """Return whether this is what is wrong; None where it is like neither end."""
+        if seen in (self.bad, self.good):
+            return seen == self.bad
+        if seen.raised and seen.raised == self.bad.raised:
+            return True
+        if not self.bad.raised and not self.checks.isdisjoint(seen.checks):
+            return True
+        is_as_good = bool(seen.checks) and {*seen.checks} <= {*self.good.checks}
+        return False if is_as_good and not seen.raised else None
+
+
 @dataclass
 class SetJudge:
     """Runs a point with sets of packages, and tells good from bad.
@@ -40,7 +74,7 @@ class SetJudge:
         bench: where. point: what is run.
         check: name of the one check that decides; empty for all that the point says.
         repeat: how often each set is tried; one failure among them is enough.
-        bad: how the bad end ends, once that is known; what ends otherwise can't be told.
+        fault: what is wrong at the bad end, once that is known.
         runs: how many runs of sets there were, those that were known before left out.
         seconds: that these took.
         left: how many may follow at most, the next one included.
@@ -51,7 +85,7 @@ class SetJudge:
     point: Point
     check: str = ""
     repeat: int = 1
-    bad: Signature | None = None
+    fault: Fault | None = None
     runs: int = 0
     seconds: float = 0.0
     untestable: dict[str, str] = field(default_factory=dict)
@@ -117,7 +151,7 @@ class SetJudge:
             return self.check in signature.checks if judged else None
         if signature.is_good:
             return False
-        return True if self.bad is None or is_same_fault(self.bad, signature) else None
+        return True if self.fault is None else self.fault.is_in(signature)
 
     def _tell(self, told: str) -> None:
         """Say which probe comes, how many may follow it, and how long they may take."""
@@ -136,15 +170,3 @@ def _first_words(trial: Trial) -> str:
     if trial.lacking:
         return f"can't be installed: {trial.lacking.splitlines()[-1]}"
     return trial.problem
-
-
-def is_same_fault(bad: Signature, seen: Signature) -> bool:
-    """Whether what was seen is of the faults of the bad end: one of its checks fails, or it raises.
-
-    So where several checks fail at the bad end, bad is whatever still fails one of them.
-    """
-    if bad.raised or seen.raised:
-        return bad.raised == seen.raised
-    if bad.checks or seen.checks:
-        return not {*bad.checks}.isdisjoint(seen.checks)
-    return bad == seen
