@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tunematrix.versions.points import Point
 from tunematrix.versions.sets import PackageSet
-from tunematrix.versions.signature import Signature, signatures
+from tunematrix.versions.signature import Signature, other_versions, signatures
 from tunematrix.versions.trials import Bench, Trial
 
 ENDED = ("passed", "failed", "known_failure")
@@ -50,7 +50,7 @@ class Fault:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the good end shows that it isn't there, though that may fail of something else."""
+        """Whether the good end shows that it is not there, though it may fail of other things."""
         fails_otherwise = not self.good.raised and bool(self.checks or self.bad.raised)
         return self.good.is_good or fails_otherwise
 
@@ -139,6 +139,9 @@ class SetJudge:
             self.seconds += time.monotonic() - start
         if trial.lacking or trial.problem:
             return (Shown(None, _first_words(trial)),)
+        newest = trial.newest(self.point.id)
+        if newest and (wrong := other_versions(newest, packages.versions)):
+            return (Shown(None, f"it ran with {wrong}"),)
         return tuple(Shown(one) for one in signatures(self.point, trial)[-times:])
 
     def answer(self, shown: Shown) -> bool | None:

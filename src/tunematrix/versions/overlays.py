@@ -35,6 +35,10 @@ class NotInstalled(MachineProblem):
     """An overlay can't be had; the text is the installer's own reason."""
 
 
+class IndexUnreachable(NotInstalled):
+    """An overlay can't be had now, since an index can't be reached: it may be later."""
+
+
 def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
     """Return the folder with these pins, which is made where there is none yet.
 
@@ -93,7 +97,7 @@ def _install(pins: Pins, folder: Path) -> None:
         if is_full(folder.parent, reason):
             shutil.rmtree(folder, ignore_errors=True)
             raise MachineProblem(f"{shown(folder.parent)}: {NO_SPACE}:\n  {reason}")
-        raise NotInstalled(reason)
+        raise (IndexUnreachable if "Failed to fetch" in reason else NotInstalled)(reason)
     there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
     if absent := [name for name in pins if normalized(name) not in there]:
         raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")

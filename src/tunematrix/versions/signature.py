@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunematrix.environments.locks import normalized
 from tunematrix.evidence.events import Raised
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir
@@ -55,6 +56,16 @@ def raised_in(record: Record, root: Path) -> Raised | None:
     file = RunDir(root / record.run_dir).events
     events = read_events(file) if file.exists() else ()
     return next((event for event in events if isinstance(event, Raised)), None)
+
+
+def other_versions(record: Record, pins: Mapping[str, str]) -> str:
+    """Name what a cell imported in place of a pinned release; empty where it did as it should."""
+    wanted = {normalized(name): version for name, version in pins.items()}
+    return ", ".join(
+        f"{name} {version} in place of {wanted[name]}"
+        for name, version in record.versions.items()
+        if version.partition("+")[0] != wanted.get(name, version).partition("+")[0]
+    )
 
 
 def _signature(point: Point, trial: Trial, number: int) -> Signature:

@@ -25,7 +25,7 @@ from tunematrix.results.store import Store
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.versions import overlays, room
 from tunematrix.versions.index import Index, download_size
-from tunematrix.versions.overlays import NotInstalled
+from tunematrix.versions.overlays import IndexUnreachable, NotInstalled
 from tunematrix.versions.points import Point
 from tunematrix.versions.sets import TORCH, Beneath, PackageSet
 
@@ -139,6 +139,8 @@ class Bench:
                 name = self.project.environment.name
                 options = (*self.options, f"--environment={name}")
                 code = pytest_run(self.project.root, options, overlay, place, waiting)
+        except IndexUnreachable:
+            raise  # that says nothing about the set
         except NotInstalled as error:
             return Trial(packages, lacking=str(error), root=self.project.root)
         known = self.known(packages, points)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunematrix.environments.locks import normalized
 from tunematrix.errors import ExitCode
 from tunematrix.paths import state
 from tunematrix.proof.releases.table import Regression
@@ -20,7 +19,7 @@ from tunematrix.results.store import Store
 from tunematrix.versions import overlays
 from tunematrix.versions.overlays import NotInstalled, Pins
 from tunematrix.versions.points import Point
-from tunematrix.versions.signature import raised_in
+from tunematrix.versions.signature import other_versions, raised_in
 from tunematrix.versions.trials import RAN, last_line, pytest_run
 
 SCHEMA_VERSION = 1
@@ -121,7 +120,7 @@ class ReleaseRunner:
             return Seen(point.id, ended=False, problem=problem or "it left no record")
         if record.outcome == "unavailable":
             return Seen(point.id, ended=False, problem=record.reason, unavailable=True)
-        if wrong := _other_versions(record, pins):
+        if wrong := other_versions(record, pins):
             return Seen(point.id, ended=False, problem=f"it ran with {wrong}")
         raised = raised_in(record, self.root)
         ended = record.outcome != "error" and not any(
@@ -237,16 +236,6 @@ def _decision(
         [fixed.seen[one.id] for one in regression.cells] if fixed else [],
         [faulty.seen[one.id] for one in regression.control],
         regression.known,
-    )
-
-
-def _other_versions(record: Record, pins: Pins) -> str:
-    """Name what a cell imported in place of a pinned release."""
-    wanted = {normalized(name): version for name, version in pins.items()}
-    return ", ".join(
-        f"{name} {version} in place of {wanted[name]}"
-        for name, version in record.versions.items()
-        if version.partition("+")[0] != wanted.get(name, version).partition("+")[0]
     )
 
 
