@@ -13,7 +13,7 @@ import typer
 from tunematrix.checks.vocabulary import unknown_check
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
-from tunematrix.project import Project, read_project
+from tunematrix.project import read_project
 from tunematrix.proof.releases.known import links_of
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
@@ -68,7 +68,7 @@ def bisect(
     below = beneath(project.environment)
     bench = Bench(project, below, (place(project),), say)
     ends = []
-    for option, text in (("--good", good or _last_good(point, project)), ("--bad", bad)):
+    for option, text in (("--good", good or _last_good(point, bench)), ("--bad", bad)):
         text = text or project.environment.name
         asked = read_asked(text, project.environment.name)
         say(f"{option[2:]} end: {text}")
@@ -82,17 +82,19 @@ def bisect(
         print(as_text(found, point.id, commands, links))
 
 
-def _last_good(point: Point, project: Project) -> str:
-    """Return the set with which a point passed last, as its newest record that did has it.
+def _last_good(point: Point, bench: Bench) -> str:
+    """Return the set with other versions than now with which a point passed last, by its records.
 
     Raises:
         BadInput: it has none.
     """
-    for record in reversed(Store(project.folder / "results.jsonl").read()):
-        if record.cell_id == point.id and record.outcome in GOOD and record.versions:
-            pins = {n: v for n, v in record.versions.items() if n != "tunematrix"}
-            return ",".join(f"{name}=={version}" for name, version in sorted(pins.items()))
-    text = f"{point.id} has no record here that passed, so that nothing tells where it works"
+    now, fixed = bench.below.packages.versions, bench.below.fixed
+    for record in reversed(Store(bench.project.folder / "results.jsonl").read()):
+        if record.cell_id == point.id and record.outcome in GOOD:
+            other = {n: v for n, v in record.versions.items() if now.get(n, v) != v}
+            if pins := {n: v for n, v in other.items() if n not in fixed}:
+                return ",".join(f"{name}=={version}" for name, version in sorted(pins.items()))
+    text = f"{point.id} has no record here that passed with other versions than now"
     raise BadInput(f"{text}; name a set with --good, such as a day: --good 2026-01-31")
 
 

@@ -139,8 +139,8 @@ class SetJudge:
             self.seconds += time.monotonic() - start
         if trial.lacking or trial.problem:
             return (Shown(None, _first_words(trial)),)
-        newest = trial.newest(self.point.id)
-        if newest and (wrong := other_versions(newest, packages.versions)):
+        newest, pins = trial.newest(self.point.id), packages.over(self.bench.below.packages)
+        if newest and (wrong := other_versions(newest, pins)):
             return (Shown(None, f"it ran with {wrong}"),)
         return tuple(Shown(one) for one in signatures(self.point, trial)[-times:])
 
