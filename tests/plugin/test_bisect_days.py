@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ITEM = "quiet[plain-plain]"
+RECORDS = ".tunematrix/versions/*/plain/results.jsonl"
 CODE = """
 import wibble
 RELEASE = {release}
@@ -70,3 +71,15 @@ def test_between_two_days(project: Project) -> None:
     assert [day[:10] for day in culprit["published"]] == ["2026-02-01", "2026-03-01"]
     assert "4 moments of releases from 2026-02-01 to 2026-04-01" in run.text
     assert found["runs"] <= 8
+
+
+def test_from_where_it_passed_last(project: Project) -> None:
+    """Without a good end, it is the versions that the newest record which passed was made with."""
+    made = [json.loads(line) for file in project.root.glob(RECORDS) for line in file.open()]
+    passed = next(record for record in made if record["outcome"] == "passed")
+    older = {**passed, "versions": {"wobble": "2", "wibble": "2"}}
+    project.write(".tunematrix/plain/results.jsonl", json.dumps(older) + "\n")
+    run = project.tunematrix("bisect", ITEM, "--bad=2026-04-15", "--environment=plain")
+    assert run.code == 0, run.text
+    assert "good end: wibble==2,wobble==2" in run.text
+    assert f"{ITEM} was broken by wobble 3" in run.text
