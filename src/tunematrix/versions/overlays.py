@@ -22,8 +22,8 @@ from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
 from tunematrix.environments.uv import last_words
 from tunematrix.errors import MachineProblem
-from tunematrix.paths import locked, shown
-from tunematrix.versions.room import NO_SPACE, in_use, is_full
+from tunematrix.paths import locked, shown, state
+from tunematrix.versions.room import NO_SPACE, bounded, in_use, is_full, limit
 
 Pins = Mapping[str, str]
 """Distribution to its one version."""
@@ -60,14 +60,32 @@ def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
 
 
 @contextmanager
-def lent(pins: Pins, cache: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Yield the folder with these pins, which nobody removes meanwhile; as `overlay`."""
+def lent(pins: Pins, root: Path, say: Callable[[str], None]) -> Iterator[Path | None]:
+    """Yield a project's folder with these pins, which nobody removes meanwhile; None for no pins.
+
+    Where it is new, others that weren't used for long may go, and what all take is said.
+
+    Raises:
+        NotInstalled: it can't be made. MachineProblem: there is no space for it.
+    """
+    if not pins:
+        yield None
+        return
+    cache = folder_of(root)
+    is_new = not (cache / digest(pins)).exists()
     while True:
         folder = overlay(pins, cache, say)
         with in_use(folder):
             if folder.exists():  # it may have been removed between the two
+                if is_new:
+                    say(str(bounded(cache, limit(root))))
                 yield folder
                 return
+
+
+def folder_of(root: Path) -> Path:
+    """Return where a project's overlays are kept."""
+    return state(root) / "overlays"
 
 
 def digest(pins: Pins) -> str:

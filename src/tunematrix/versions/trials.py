@@ -90,7 +90,7 @@ class Bench:
     @property
     def overlays(self) -> Path:
         """Where overlays are kept."""
-        return state(self.project.root) / "overlays"
+        return overlays.folder_of(self.project.root)
 
     @cached_property
     def code(self) -> Mapping[str, str]:
@@ -156,16 +156,10 @@ class Bench:
             NotInstalled: it can't be made. MachineProblem: there is no space for it.
         """
         pins = packages.over(self.below.packages)
-        if not pins:
-            yield None
-            return
-        is_new = not (self.overlays / overlays.digest(pins)).exists()
-        if is_new and TORCH in pins:
+        if TORCH in pins and not (self.overlays / overlays.digest(pins)).exists():
             size = download_size(pins, self.index) / room.GB
             self.say(f"another PyTorch: {size:.1f} GB to download, some twice that on the disk")
-        with overlays.lent(pins, self.overlays, self.say) as overlay:
-            if is_new:
-                self.say(str(room.bounded(self.overlays, room.limit(self.project.root))))
+        with overlays.lent(pins, self.project.root, self.say) as overlay:
             yield overlay
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,18 +86,10 @@ class ReleaseRunner:
     def run(self, pins: Pins, points: Sequence[Point]) -> ReleaseOutcomes:
         """Run cells with a set of releases."""
         try:
-            with self._lent(pins) as overlay:
+            with overlays.lent(pins, self.root, self.say) as overlay:
                 return self._run(overlay, pins, points)
         except NotInstalled as error:
             return ReleaseOutcomes(lacking=str(error))
-
-    @contextmanager
-    def _lent(self, pins: Pins) -> Iterator[Path | None]:
-        if not pins:
-            yield None
-            return
-        with overlays.lent(pins, state(self.root) / "overlays", self.say) as overlay:
-            yield overlay
 
     def _run(self, overlay: Path | None, pins: Pins, points: Sequence[Point]) -> ReleaseOutcomes:
         place = self.folder / (overlay.name if overlay else AS_IT_IS)
