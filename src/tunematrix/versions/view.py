@@ -54,9 +54,11 @@ def _lines(
 
 
 def _release(one: Culprit, found: Bisection) -> str:
-    """Name the release that made the difference: the newer of the two."""
-    version = one.last_good if found.mended else one.first_bad
-    return f"{one.name} {version or '(none)'}"
+    """Name the release that made the difference, or those of which one did: the newer side's."""
+    version = (one.last_good if found.mended else one.first_bad) or "(none)"
+    if one.untestable:
+        return f"{one.name}, one of {', '.join([*one.untestable, version])}"
+    return f"{one.name} {version}"
 
 
 def _ends(one: Culprit, *, mended: bool) -> list[str]:
