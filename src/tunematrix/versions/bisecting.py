@@ -144,6 +144,15 @@ class Bisecting:
                     return [name]
         return found
 
+    def without_others(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> PackageSet:
+        """Return the far set with only those packages moved that are enough, and what they need."""
+        if {*names} == {*differing(near, far)}:
+            return far
+        try:
+            return self._moved(names, near, far).resolve()
+        except NoSuchSet:  # the only ones that move, so that nobody tried them alone
+            return far
+
     def by_version(
         self, name: str, names: Sequence[str], near: PackageSet, far: PackageSet, over: PackageSet
     ) -> tuple[Culprit, PackageSet, PackageSet]:
@@ -205,6 +214,7 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     else:
         near, far = way.by_moment()
         names, over = way.by_package(differing(near, far), near, far), near
+        far = way.without_others(names, near, far)
     culprits = []
     for name in names:
         culprit, before, after = way.by_version(name, names, near, far, over)
