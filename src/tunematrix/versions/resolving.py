@@ -113,20 +113,23 @@ def solve(wanted: Wanted, below: Beneath, text: str) -> PackageSet:
         text = f"tunematrix itself runs on {names}, which stays as it is"
         raise NoSuchSet(f"{text}; name others", text)
     fixed = {name: have[name] for name in below.fixed if name in have and name != "tunematrix"}
+    undated = {*fixed}
+    kept = {} if wanted.preferred is None else dict(wanted.preferred.versions)
     if TORCH in have and TORCH not in free:
         fixed[TORCH] = have[TORCH]
+        undated |= {TORCH, *below.of_torch}
+        kept = {name: have[name] for name in below.of_torch} | kept
     held = [_as_pins(fixed), *(name + bound for name, bound in free.items())]
     with tempfile.TemporaryDirectory() as scratch:
         constraints, chosen = Path(scratch, "fixed.txt"), Path(scratch, "chosen.txt")
         constraints.write_text("\n".join(held), encoding="utf-8")
-        if wanted.preferred is not None:
-            chosen.write_text(_as_pins(wanted.preferred.versions), encoding="utf-8")
+        chosen.write_text(_as_pins(kept), encoding="utf-8")
         options = ["--no-header", "--no-annotate", "--quiet", f"--python={sys.executable}"]
         options += [f"--constraint={constraints}", f"--output-file={chosen}"]
         options += [f"--upgrade-package={name}" for name in wanted.upgraded]
         if wanted.before is not None:
             options += [f"--exclude-newer={wanted.before}"]
-            options += [f"--exclude-newer-package={name}={_LATER}" for name in fixed]
+            options += [f"--exclude-newer-package={name}={_LATER}" for name in sorted(undated)]
         _ask(*options, given="\n".join(roots), what=text)
         found = _read_pins(chosen.read_text(encoding="utf-8"))
     return below.laid_over(found, text)
@@ -141,8 +144,9 @@ def _ask(*options: str, given: str, what: str) -> None:
         if "No solution found" not in told and "Failed to fetch" in told:
             text = f"{what}: an index of packages can't be reached: {told.removesuffix(_ADVICE)}"
             raise MachineProblem(text + _REACH) from None
-        reasons = told.removesuffix(_ADVICE).strip().splitlines()
-        raise NoSuchSet(f"{what}: {told}", reasons[-1].strip()) from None
+        lines = [line.strip() for line in told.removesuffix(_ADVICE).strip().splitlines()]
+        reason = next((line for line in lines if line.startswith("cause: ")), lines[-1])
+        raise NoSuchSet(f"{what}: {told}", reason.removeprefix("cause: ")) from None
 
 
 def _sources() -> Mapping[str, str]:

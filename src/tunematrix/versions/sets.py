@@ -62,11 +62,13 @@ class Beneath:
         packages: all that is installed in it.
         fixed: names of those that no set changes: what tunematrix itself runs on.
         roots: names of those that are tested: what others there are follows from these.
+        of_torch: names of those that the installed PyTorch needs, which may be newer than a day.
     """
 
     packages: PackageSet
     fixed: frozenset[str]
     roots: tuple[str, ...]
+    of_torch: frozenset[str] = frozenset()
 
     def laid_over(self, versions: Mapping[str, str], asked: str) -> PackageSet:
         """Return the set of this environment with versions over it; what is fixed stays."""
@@ -83,7 +85,10 @@ def beneath(row: Environment) -> Beneath:
     kept = inherited.account(origin.requirements([]), nowhere, folders).kept
     wanted = [*origin.requirements(yours(row, Path()).extras), *row.packages]
     roots = [name for name in _names(wanted) if name in packages.versions and name not in kept]
-    return Beneath(packages, frozenset({*kept, "tunematrix"}), tuple(dict.fromkeys(roots)))
+    has_torch = TORCH in packages.versions
+    needed = inherited.account([TORCH], nowhere, folders).kept if has_torch else {}
+    fixed = frozenset({*kept, "tunematrix"})
+    return Beneath(packages, fixed, tuple(dict.fromkeys(roots)), frozenset(needed) - fixed)
 
 
 def _names(requirements: Iterable[str]) -> Iterable[str]:
