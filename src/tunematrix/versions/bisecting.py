@@ -136,13 +136,7 @@ class Bisecting:
         def is_enough(some: Sequence[str]) -> bool:
             return self.side(self._moved(some, near, far)) == "far"
 
-        found = smallest(names, is_enough)
-        if len(found) == 1 and len(names) > 1:
-            # What it brought with it may be enough without it.
-            for name in differing(near, self._moved(found, near, far).resolve()):
-                if name not in found and name in far.versions and is_enough([name]):
-                    return [name]
-        return found
+        return smallest(names, is_enough)
 
     def without_others(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> PackageSet:
         """Return the far set with only those packages moved that are enough, and what they need."""
