@@ -129,7 +129,7 @@ def test_two_that_must_move_together(project: Project) -> None:
     run = _bisect(project, "wobble==3.0,wibble==1.0", "wobble==3.1,wibble==3.0", "--json")
     assert run.code == 0, run.text
     found = [(one["name"], one["last_good"], one["first_bad"]) for one in _found(run)["culprits"]]
-    assert found == [("wobble", "3.0", "3.1"), ("wibble", "1.0", "2.0")]
+    assert found == [("wibble", "1.0", "2.0"), ("wobble", "3.0", "3.1")]
 
 
 @pytest.mark.usefixtures("found")

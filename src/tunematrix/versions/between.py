@@ -95,8 +95,7 @@ def at_moments(
     times: Mapping[datetime, Sequence[str]], older: End, newer: End, below: Beneath
 ) -> list[Candidate]:
     """Return what an installer would have chosen at each moment, between two sets' versions."""
-    names = differing(older.packages, newer.packages)
-    bounds = {n: b for n in names if (b := _bound(n, older.packages, newer.packages))}
+    bounds = ranges(older.packages, newer.packages)
 
     def at(time: datetime) -> Candidate:
         text = f"{time:%Y-%m-%d %H:%M} ({', '.join(times[time])})"
@@ -106,26 +105,25 @@ def at_moments(
     return [at(time) for time in times]
 
 
-def at_version(
-    name: str, version: str, over: PackageSet, others: Mapping[str, str], below: Beneath
+def at_versions(
+    pins: Mapping[str, str], over: PackageSet, bounds: Mapping[str, str], below: Beneath
 ) -> Candidate:
-    """Return the set that has a release of a package, and else another set's versions.
+    """Return the set that has some releases of packages, and else another set's versions.
 
     Args:
-        name: of the package. version: that it is to have; over: the set whose versions are kept
-            wherever they fit. others: packages that move too, and where to.
+        pins: the releases. over: the set whose versions are kept wherever they fit.
+        bounds: what others may come to, where they don't.
     """
-    pins = {**others, name: version}
     told = ", ".join(f"{n} {v}" for n, v in pins.items())
-    bounds = {n: f"=={v}" for n, v in pins.items()}
+    bounds = {**bounds, **{n: f"=={v}" for n, v in pins.items()}}
     wanted = Wanted(bounds=bounds, preferred=over, roots=tuple(pins))
     return Candidate(told, lambda: solve(wanted, below, told))
 
 
-def _bound(name: str, one: PackageSet, other: PackageSet) -> str:
-    """Return the range that a package moves in; empty where one set hasn't got it."""
-    ends = sorted(_versions(name, one, other))
-    return f">={ends[0]},<={ends[1]}" if len(ends) > 1 else ""
+def ranges(one: PackageSet, other: PackageSet) -> dict[str, str]:
+    """Return the ranges that packages move in from one set to another, of those in both."""
+    ends = {name: sorted(_versions(name, one, other)) for name in differing(one, other)}
+    return {name: f">={pair[0]},<={pair[1]}" for name, pair in ends.items() if len(pair) > 1}
 
 
 def _versions(name: str, *sets: PackageSet) -> list[Version]:

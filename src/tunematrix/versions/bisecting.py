@@ -16,9 +16,10 @@ from tunematrix.versions.between import (
     Candidate,
     End,
     at_moments,
-    at_version,
+    at_versions,
     differing,
     moments,
+    ranges,
     within,
 )
 from tunematrix.versions.ends import FEW, confirm, descends, is_older, named_by, reproduced
@@ -161,9 +162,10 @@ class Bisecting:
         own = [str(one.version) for one in releases if str(one.version) not in ends]
         if descends(name, near, far):
             own.reverse()
-        others = {n: far.versions[n] for n in names if n != name}
-        below = self.judge.bench.below
-        between = [at_version(name, version, over, others, below) for version in own]
+        pins, below = {n: far.versions[n] for n in names}, self.judge.bench.below
+        # Over the environment, what fits isn't bounded by two sets.
+        bounds = ranges(near, far) if over == near else {}
+        between = [at_versions({**pins, name: v}, over, bounds, below) for v in own]
         self.releases = max(self.releases, len(between) + 2)
         found = narrow(len(between) + 2, lambda i: self.side(between[i - 1]), self._tell)
         before = near if found.near == 0 else between[found.near - 1].resolve()
@@ -177,10 +179,8 @@ class Bisecting:
         return Culprit(name, *pair, published, untestable), before, after
 
     def _moved(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> Candidate:
-        first, *others = names
-        below = self.judge.bench.below
-        moving = {name: far.versions[name] for name in others}
-        return at_version(first, far.versions[first], near, moving, below)
+        pins = {name: far.versions[name] for name in names}
+        return at_versions(pins, near, ranges(near, far), self.judge.bench.below)
 
     def _tell(self, left: int) -> None:
         self.judge.left = left

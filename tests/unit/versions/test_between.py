@@ -7,7 +7,7 @@ import pytest
 from packaging.version import Version
 
 from tunematrix.versions.asked import AsItIs, Asked, ByLock, ByPins, OnDay
-from tunematrix.versions.between import End, differing, moments, within
+from tunematrix.versions.between import End, differing, moments, ranges, within
 from tunematrix.versions.ends import is_older, named_by
 from tunematrix.versions.index import Index, Release
 from tunematrix.versions.sets import PackageSet
@@ -94,3 +94,9 @@ def test_what_both_name() -> None:
     assert named_by(pins, AsItIs()) == ["wobble"]
     assert named_by(pins, OnDay(date(2026, 1, 1))) == []
     assert named_by(ByLock(Path("uv.lock")), pins) == []
+
+
+def test_ranges() -> None:
+    """What is in both sets moves between its two versions, in whatever order they come."""
+    one, other = PackageSet({"a": "2", "b": "1", "c": "1"}), PackageSet({"a": "1.5", "b": "1"})
+    assert ranges(one, other) == {"a": ">=1.5,<=2"}
