@@ -8,6 +8,7 @@ tried alone, and then together as far as it takes; last the releases of those in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -137,7 +138,22 @@ class Bisecting:
         def is_enough(some: Sequence[str]) -> bool:
             return self.side(self._moved(some, near, far)) == "far"
 
-        return smallest(names, is_enough)
+        found = smallest(names, is_enough)
+        if len(found) == 1 and len(names) > 1:
+            return [self._without_asker(found[0], near, far)]
+        return found
+
+    def _without_asker(self, name: str, near: PackageSet, far: PackageSet) -> str:
+        """Return the package that is enough alone of those that another brought, or the other."""
+        for brought in differing(near, self._moved([name], near, far).resolve()):
+            if brought == name or brought not in far.versions:
+                continue
+            candidate = self._moved([brought], near, far)
+            with suppress(NoSuchSet):
+                stays = candidate.resolve().versions.get(name) == near.versions.get(name)
+                if stays and self.side(candidate) == "far":
+                    return brought
+        return name
 
     def without_others(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> PackageSet:
         """Return the far set with only those packages moved that are enough, and what they need."""
