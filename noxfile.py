@@ -131,6 +131,18 @@ define_measure(
 )
 
 
+@nox.session(name="release-sets", default=False)
+def release_sets(session: nox.Session) -> None:
+    """Run the suite over releases that people have: the newest at the end of each quarter.
+
+    Names of sets after -- choose among them, and other arguments go to pytest:
+    `nox -s release-sets -- 2025-12-31 -m smoke`. What each came to, whole or with -m smoke, is put
+    into docs/releases.md. A virtualenv of a set takes up to 8 GB.
+    """
+    build(session, "-e", ".", "nox[uv]", lock=DEV)
+    session.run("python", "-m", "tunematrix.proof.releases.set_runs", "run", *session.posargs)
+
+
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Write what is generated in README.md and docs/, and build the site in .tunematrix/site/.
@@ -140,6 +152,7 @@ def docs(session: nox.Session) -> None:
     build(session, "-e", ".", "furo", "myst-parser", "sphinx", lock=DEV)
     files = sorted(str(file) for file in ROOT.glob("docs/verified/*.jsonl"))
     session.run("tunematrix", "report", *files, "--readme=README.md")
+    session.run("python", "-m", "tunematrix.proof.releases.set_runs", "page", "docs/releases.md")
     session.run("python", "-m", "tunematrix.report.checks_page", "docs/checks.md")
     session.run("python", "-m", "tunematrix.report.specs_page", "docs/specs.md")
     session.run("python", "-m", "tunematrix.configuration.reference", "docs/configuration.md")

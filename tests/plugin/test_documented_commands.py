@@ -61,6 +61,11 @@ ELSEWHERE = (
         "installs old releases",
         "tests/plugin/test_regressions.py",
     ),
+    Elsewhere(
+        r"nox -s release-sets.*",
+        "installs the releases of two years",
+        "tests/unit/proof/releases/test_release_sets.py",
+    ),
     Elsewhere(r"(nox -s|tunematrix) soak.*", "trains for hours", "tests/plugin/test_soak.py"),
     Elsewhere(
         r"nox -s (trl|points|litgpt|llama-factory|mlx-lm|script)|cd examples/trl",

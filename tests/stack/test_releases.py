@@ -117,10 +117,66 @@ def test_completions_that_a_trainer_keeps_to_itself(named: bool) -> None:
     assert given["labels"].tolist() == [[-100, -100, 2, -100], [-100, -100, 6, 7]]
 
 
+class MaskedPairs:
+    """As DPOTrainer was from TRL 0.29 on: its batches have a mask, which the model doesn't get."""
+
+    def compute_loss(self, model: nn.Module, batch: dict[str, Any], scale: float = 1.0) -> Any:
+        """Return something."""
+        return scale * batch["weight"]
+
+
+def test_completions_that_a_mask_tells() -> None:
+    """Of the batch that the loss is computed of, and of no other that comes later."""
+    model, trainer = nn.Linear(1, 1), MaskedPairs()
+    releases.tell_completions(trainer, model)
+    mask = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 1]])
+    assert trainer.compute_loss(model, {"completion_mask": mask, "weight": 3.0}, scale=2.0) == 6.0
+    ids = torch.arange(8).reshape(2, 4)
+    given = releases.inputs_of(model, (ids,), {})
+    assert given["labels"].tolist() == [[-100, 1, 2, -100], [-100, -100, 6, 7]]
+    assert "labels" not in releases.inputs_of(model, (ids[:1],), {})
+    trainer.compute_loss(model, {"weight": 1.0})
+    assert "labels" not in releases.inputs_of(model, (ids,), {})
+
+
+@dataclass
+class OldLaunch:
+    """As torchrun's LaunchConfig was before torch 2.10."""
+
+    nproc_per_node: int = 1
+
+
+@dataclass
+class NewLaunch(OldLaunch):
+    """As it is."""
+
+    virtual_local_rank: bool = False
+
+
+def test_a_device_for_each_process() -> None:
+    """Asked for by name where that is known; the CPU is shared, and nothing else may be."""
+    assert releases.own_device(NewLaunch, "cuda") == {"virtual_local_rank": True}
+    assert releases.own_device(NewLaunch, "cpu") == {"virtual_local_rank": False}
+    assert releases.own_device(OldLaunch, "cpu") == {}
+    with pytest.raises(ValueError, match=r"torch \S+ can't show each process a cuda device"):
+        releases.own_device(OldLaunch, "cuda")
+
+
+def test_what_torch_calls_by_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sharding and the allocator are found in this release, and where older ones had them."""
+    assert callable(releases.sharding().fully_shard) and releases.sharding().FSDPModule
+    assert releases.allocator("cuda").memory_allocated
+    monkeypatch.delattr(torch.accelerator, "memory_allocated")
+    assert releases.allocator("cuda") is torch.cuda
+    monkeypatch.delattr(torch, "accelerator")
+    assert releases.allocator("cuda") is torch.cuda
+    assert releases.current_accelerator() is None or torch.cuda.is_available()
+
+
 def test_labels_that_are_given() -> None:
     """They are taken as they are; where there are none, there is no training pass."""
     model = nn.Linear(1, 1)
-    releases.tell_completions(object(), model)
+    releases.tell_completions(MaskedPairs(), model)
     assert releases.inputs_of(model, (), {"labels": 1}) == {"labels": 1}
     assert releases.inputs_of(model, (2,), {}) == {"input_ids": 2}
 

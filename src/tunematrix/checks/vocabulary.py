@@ -8,6 +8,7 @@ from tunematrix.checks.registry import registry
 from tunematrix.configuration.options import RecipeOption
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.groups import Groups, Option
+from tunematrix.matrix.releases import ReleaseFile
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import Problem, Route, refuse
 from tunematrix.spec.yaml_tree import read_tree
@@ -21,6 +22,7 @@ def refuse_unknown_checks(groups: Groups, specs: Sequence[Spec] = ()) -> None:
     """
     options = [option for options in groups.axes.values() for option in options.values()]
     problems = [problem for option in options for problem in _option_problems(option)]
+    problems += [problem for file in groups.releases for problem in _release_problems(file)]
     refuse([*problems, *(problem for spec in specs for problem in _spec_problems(spec))])
 
 
@@ -34,6 +36,12 @@ def _spec_problems(spec: Spec) -> Iterator[Problem]:
     for index, entry in enumerate(spec.known_failures):
         if entry.check is not None and (text := unknown_check(entry.check)):
             yield spec.problem(("known_failures", index, "check"), text)
+
+
+def _release_problems(file: ReleaseFile) -> Iterator[Problem]:
+    for index, fault in enumerate(file.table.faults):
+        for route, text in _unknown(("faults", index, "checks"), fault.checks):
+            yield file.tree.problem(route, text)
 
 
 def _option_problems(option: Option) -> Iterator[Problem]:

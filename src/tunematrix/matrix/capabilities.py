@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunematrix.configuration.declarations import Answer, Declarations, Refusal
+from tunematrix.configuration.releases import LimitOfReleases
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.errors import did_you_mean
+from tunematrix.matrix.releases import FILE, version_here
 from tunematrix.spec.model import holds
 from tunematrix.spec.problems import Problem, Route
 from tunematrix.spec.yaml_tree import Tree
@@ -69,6 +71,19 @@ def first_no(
     for entry in declared.unsupported:
         if any(holds(entry.when, point) for point in points):
             return _as_no(entry, file)
+    return None
+
+
+def of_release(limits: Iterable[LimitOfReleases], place: Mapping[str, str]) -> No | None:
+    """Return the first thing that the installed releases can't do and that a cell asks for.
+
+    Args:
+        limits: of these releases. place: the cell's axes, and the name of its spec.
+    """
+    for one in limits:
+        if holds(one.when, place):
+            these = ", ".join(f"{name} {version_here(name)}" for name in one.releases)
+            return No(f"{one.reason} ({these})", one.link, one.raises, (), FILE)
     return None
 
 

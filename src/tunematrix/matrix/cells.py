@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from tunematrix.configuration.releases import SPEC
 from tunematrix.errors import did_you_mean
-from tunematrix.matrix.capabilities import No, first_no, is_at_home
+from tunematrix.matrix.capabilities import No, first_no, is_at_home, of_release
 from tunematrix.matrix.choices import Choice, Choices, choose
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.overrides import ARGUMENTS, changes, override_problems
@@ -56,6 +57,11 @@ class Cell:
     def id(self) -> str:
         """What it is called: its base id, then its seed and what is planted in it."""
         return display_id(self.base_id, self.seed, self.planted)
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """Its axes, and the name of its spec beside them."""
+        return {**self.axes, SPEC: self.spec.test_id}
 
     def sabotaged(self, planted: str, fault: str) -> Cell:
         """Return this cell with a sabotage (MODULE:NAME) that its id shows as `planted`."""
@@ -144,7 +150,7 @@ def points(
         if backend not in backends or not _are_at_home(telling, backend):
             continue
         cell = _cell(resolved.spec, groups, (*labels, arm) if arm else labels, picked)
-        no = _first_no(cell, telling)
+        no = _first_no(cell, telling) or of_release(groups.known_here.limits, cell.place)
         yield labels, cell if no is None else Exclusion(cell, **vars(no))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,17 @@ from pydantic import ValidationError
 
 from tunematrix.configuration import OPTION_MODELS, AddedOption, Configuration, Declarations
 from tunematrix.configuration.options import BackendOption, RecipeOption
+from tunematrix.configuration.releases import ReleaseTable
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.capabilities import declaration_problems, with_answer
 from tunematrix.matrix.plugins import PluginFolder
+from tunematrix.matrix.releases import (
+    ReleaseFile,
+    narrowed,
+    read_release_files,
+    release_problems,
+    version_here,
+)
 from tunematrix.paths import shown
 from tunematrix.spec.explain import findings
 from tunematrix.spec.problems import Problem, Route, refuse
@@ -63,6 +72,7 @@ class Groups:
         defaults: axis to the option that is used when none is named.
         plain: the tree of cell.yaml without its defaults list.
         added: axes that a user's folder has added.
+        releases: what is known of releases of the libraries, by file.
     """
 
     roots: tuple[Path, ...]
@@ -70,6 +80,12 @@ class Groups:
     defaults: Mapping[str, str]
     plain: Mapping[str, Value]
     added: frozenset[str]
+    releases: tuple[ReleaseFile, ...] = ()
+
+    @cached_property
+    def known_here(self) -> ReleaseTable:
+        """What is known of the releases that are installed in this Python."""
+        return narrowed(self.releases, version_here)
 
     def backend(self, name: str) -> BackendOption:
         """Return what a backend declares."""
@@ -102,6 +118,8 @@ def read_groups(roots: Sequence[Path], plugins: Sequence[PluginFolder] = ()) -> 
     axes: dict[str, dict[str, Option]] = {entry.axis: {} for entry in entries}
     problems = [problem for root in roots for problem in _read_options(root, axes)]
     problems += [problem for plugin in plugins for problem in _read_plugin(plugin, axes)]
+    releases = read_release_files(roots)
+    problems += release_problems(releases, axes)
     refuse([*problems, *_entry_problems(entries, axes)])
     for option in [option for options in axes.values() for option in options.values()]:
         if not option.path.is_relative_to(roots[0]):
@@ -112,6 +130,7 @@ def read_groups(roots: Sequence[Path], plugins: Sequence[PluginFolder] = ()) -> 
         defaults={entry.axis: entry.option for entry in entries},
         plain={key: value for key, value in cells[0].data.items() if key != "defaults"},
         added=frozenset(entry.axis for entry in entries if entry.tree is not cells[0]),
+        releases=releases,
     )
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tunematrix.configuration.releases import SPEC
 from tunematrix.matrix.cells import (
     Cell,
     Exclusion,
@@ -73,6 +74,11 @@ class Related:
         """What the spec says of its arms."""
         assert self.spec.relation is not None
         return self.spec.relation
+
+    @property
+    def place(self) -> Mapping[str, str | tuple[str, ...]]:
+        """Its axes, and the name of its spec beside them."""
+        return {**self.axes, SPEC: self.spec.test_id}
 
     def with_planted(self, difference: Planted) -> Related:
         """Return this relation with a difference in one arm."""

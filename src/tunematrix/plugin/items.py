@@ -43,6 +43,7 @@ class SpecFile(pytest.File):
         plan = suite.plans.get(self.path)
         if plan is None:
             return
+        known = suite.context.known_here
         for cell in plan.cells:
             yield CellItem.from_parent(self, name=cell.id, cell=cell)
         for exclusion in plan.exclusions if suite.arguments.asks_for("probe") else ():
@@ -53,7 +54,7 @@ class SpecFile(pytest.File):
         for related in plan.relations:
             yield RelationItem.from_parent(self, name=related.id, related=related)
             # One that fails anyhow would notice anything.
-            tried = suite.arguments.asks_for("planted") and not known_failures(related)
+            tried = suite.arguments.asks_for("planted") and not known_failures(related, known)
             for planted in related.relation.planted if tried else ():
                 sabotaged = related.with_planted(planted)
                 yield RelationItem.from_parent(
@@ -118,7 +119,7 @@ class CellItem(SpecItem):
     def __init__(self, *, cell: Cell, **kwargs: Any) -> None:
         super().__init__(subject=cell, **kwargs)
         self.cell = cell
-        self.expected = known_failures(cell)
+        self.expected = known_failures(cell, self.config.stash[KEY].context.known_here)
 
     def make_record(self) -> Record:
         """Run the cell, unless it is an arm of a relation that has been run already."""
@@ -151,7 +152,7 @@ class RelationItem(SpecItem):
         context = self.config.stash[KEY].context
         if self.honest is not None:
             return run_planted(self.related, self.honest, context)
-        return run_relation(self.related, context, known_failures(self.related))
+        return run_relation(self.related, context, known_failures(self.related, context.known_here))
 
 
 def with_arms(items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tunematrix.checks.verdict import Verdict
 from tunematrix.evidence.events import Raised
@@ -19,36 +20,76 @@ class Expected:
         raises: class name of the exception the recipe must raise, or None.
         check: name of the check that must fail, or None; any failure will do if both are None.
         reason: why it fails; link: where that is tracked.
+        must: whether it has to happen; a fault of a release that is out never goes away, and
+            doesn't show everywhere.
     """
 
     raises: str | None
     check: str | None
     reason: str
     link: str
+    must: bool = True
+
+    @property
+    def shows_in(self) -> str:
+        """The check that fails of it; of an exception, that of the exit."""
+        return self.check or "exit"
+
+
+class Settlement(NamedTuple):
+    """What became of a cell or a relation.
+
+    Attributes:
+        outcome: in one word. reason: in a sentence; empty where it passed.
+        link: where the failure is tracked, if it is known.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    link: str = ""
 
 
 def settle(
     verdicts: Sequence[Verdict], evidence: Evidence | None, expected: Sequence[Expected]
-) -> tuple[Outcome, str]:
+) -> Settlement:
     """Return the outcome and its reason; a relation has no evidence of its own.
 
-    A known failure takes every expectation, and no failure that none of them names.
+    A known failure takes every expectation that must hold, and no failure that none names.
     """
     if evidence is not None and evidence.exit.problem is not None:
-        return "error", evidence.exit.problem
+        return Settlement("error", evidence.exit.problem)
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
+    owed = [one for one in expected if one.must]
+    if not failed and not owed:
+        return Settlement("passed")
     if not expected:
-        return ("failed", reason(failed)) if failed else ("passed", "")
-    names = " and ".join(_named(one) for one in expected)
+        return Settlement("failed", reason(failed))
     if not failed:
-        return "failed", f"expected to fail ({names}) and passed: remove the expectation"
-    excused = {one.check or "exit" for one in expected}
-    as_named = {verdict.name for verdict in failed} == excused and all(
-        _raised(one.raises, evidence) for one in expected if one.check is None
-    )
-    if as_named or any(one.check is None and one.raises is None for one in expected):
-        return "known_failure", "; ".join(dict.fromkeys(one.reason for one in expected))
-    return "failed", f"expected {names} and nothing else, got {reason(failed)}"
+        names = " and ".join(map(_named, owed))
+        text = f"expected to fail ({names}) and passed: remove the expectation"
+        return Settlement("failed", text)
+    if happened := _happened({verdict.name for verdict in failed}, evidence, expected):
+        text = "; ".join(dict.fromkeys(one.reason for one in happened))
+        return Settlement("known_failure", text, happened[0].link)
+    names = " and ".join(map(_named, expected))
+    return Settlement("failed", f"expected {names} and nothing else, got {reason(failed)}")
+
+
+def _happened(
+    failed: Set[str], evidence: Evidence | None, expected: Sequence[Expected]
+) -> Sequence[Expected]:
+    """Return the expectations that what failed bears out; none if they don't explain it all."""
+    if anything := [one for one in expected if one.check is None and one.raises is None]:
+        return anything
+    seen = [
+        one
+        for one in expected
+        if one.shows_in in failed and (one.check or _raised(one.raises, evidence))
+    ]
+    # Where a release's fault ends the cell, what would have come later can't be asked for.
+    ended = any(one.check is None and not one.must for one in seen)
+    missing = [one for one in expected if one.must and one not in seen and not ended]
+    return seen if {one.shows_in for one in seen} == failed and not missing else ()
 
 
 def reason(failed: Sequence[Verdict]) -> str:

@@ -7,9 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from tunematrix.configuration.releases import Distribution, Specifier
 from tunematrix.configuration.section import NonEmpty, OneOrMore, Section, unique
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import Inference
@@ -32,12 +42,23 @@ from tunematrix.spec.values import Files, Link, Marker, Options, Plain, PlainOrL
 from tunematrix.spec.yaml_tree import nearest_line
 
 
-def holds(when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str]) -> bool:
-    """Return whether options (axis to option) are among those that `when` names, on all axes."""
+def holds(
+    when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str | tuple[str, ...]]
+) -> bool:
+    """Return whether options are among those that `when` names, on all axes.
+
+    Args:
+        when: axis to the option or options that will do.
+        axes: axis to option; of a relation to several, one of which is enough.
+    """
     return all(
-        axes.get(axis) in ((wanted,) if isinstance(wanted, str) else wanted)
+        not {*_as_names(wanted)}.isdisjoint(_as_names(axes.get(axis, ())))
         for axis, wanted in when.items()
     )
+
+
+def _as_names(option: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (option,) if isinstance(option, str) else option
 
 
 class KnownFailure(Section):
@@ -58,6 +79,16 @@ class KnownFailure(Section):
     check: NonEmpty | None = Field(None, description="Name of the check that fails.")
     reason: NonEmpty = Field(description="Why it fails; shown in the report.")
     link: Link = Field(description="Page where the bug is tracked.")
+    releases: Mapping[Distribution, Specifier] = Field(
+        {},
+        description="Distribution to the range of its releases that have the bug; with others, the "
+        "cell has to pass. Default: all.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what isn't said: a spec without ranges keeps the digest that it always had."""
+        return {key: value for key, value in write(self).items() if key != "releases" or value}
 
     @model_validator(mode="after")
     def _expects_one_thing(self) -> Self:

@@ -1,4 +1,4 @@
-"""What releases of transformers and TRL call things: our words in, those of what is installed out.
+"""What releases of torch, transformers and TRL call things: our words in, those of each out.
 
 Old releases are run to see whether the checks notice their faults. Nothing here asks for a version:
 a signature, a field or an attribute says what a release can do. What it can't is refused by name.
@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ IDLE = {"completion_only_loss": (None, False), "assistant_only_loss": (False,)}
 TEXT = "text"
 """The column of a dataset with texts, which older releases have to be told."""
 IGNORED = -100
-_COMPLETIONS = "_tunematrix_completions"
+_COMPLETIONS, _COUNTED = "_tunematrix_completions", "_tunematrix_counted"
+"""Where a model keeps how long each completion is, or which positions of a batch are of one."""
 
 
 @cache
@@ -81,13 +84,23 @@ def take_optimizer(trainer: Any, optimizer: tuple[type, dict[str, Any]]) -> None
 
 
 def tell_completions(trainer: Any, model: nn.Module) -> None:
-    """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts."""
-    original = getattr(trainer, "concatenated_inputs", None)
-    if original is None:
+    """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts.
+
+    Until TRL 0.28 it joins chosen and rejected rows itself; until 1.11 its batches have a mask.
+    """
+    joined = getattr(trainer, "concatenated_inputs", None)
+    if joined is None:
+        compute = trainer.compute_loss
+
+        def compute_loss(of: Any, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+            vars(model)[_COUNTED] = batch.get("completion_mask")
+            return compute(of, batch, *args, **kwargs)
+
+        trainer.compute_loss = compute_loss
         return
 
     def concatenate(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        batch: dict[str, Any] = original(*args, **kwargs)
+        batch: dict[str, Any] = joined(*args, **kwargs)
         labels = batch.get("concatenated_labels")
         counted = batch["completion_attention_mask"] if labels is None else labels != IGNORED
         vars(model)[_COMPLETIONS] = counted.sum(dim=1)
@@ -104,14 +117,26 @@ def inputs_of(
     What counts is then at the end of a row, where a completion stands: (rows, columns).
     """
     given = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
-    sizes: torch.Tensor | None = vars(model).get(_COMPLETIONS)
-    if given.get("labels") is not None or sizes is None:
+    if given.get("labels") is not None:
         return given
-    mask = given["attention_mask"]
+    counts = _counted(vars(model), given)
+    if counts is None:
+        return given
+    return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
+
+
+def _counted(told: Mapping[str, Any], given: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return which positions of a batch count; None where nobody has told."""
+    marks: torch.Tensor | None = told.get(_COUNTED)
+    if marks is not None and marks.shape == given["input_ids"].shape:
+        return marks == 1
+    sizes: torch.Tensor | None = told.get(_COMPLETIONS)
+    if sizes is None:
+        return None
+    mask: torch.Tensor = given["attention_mask"]
     # Counted from the last real position of each row, that one being 1.
     place = mask.flip(1).cumsum(1).flip(1)
-    counts = (mask == 1) & (place <= sizes.to(place.device).unsqueeze(1))
-    return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
+    return (mask == 1) & (place <= sizes.to(place.device).unsqueeze(1))
 
 
 def clipping_limit(limit: float) -> float:
@@ -146,6 +171,55 @@ def merge_safely(model: Any) -> None:
     """
     can = "safe_merge" in inspect.signature(model.base_model.merge_adapter).parameters
     model.merge_adapter(**({"safe_merge": True} if can else {}))
+
+
+def current_accelerator() -> torch.device | None:
+    """Return the accelerator that PyTorch finds and that is there; None without one."""
+    if not hasattr(torch, "accelerator"):
+        return torch.device("cuda") if torch.cuda.is_available() else None
+    if not torch.accelerator.is_available():
+        return None
+    found: torch.device | None = torch.accelerator.current_accelerator()
+    return found
+
+
+def allocator(device: str) -> ModuleType:
+    """Return the module that counts and frees an accelerator's memory.
+
+    Args:
+        device: PyTorch's name of its kind, which older releases count apart.
+    """
+    common = getattr(torch, "accelerator", None)
+    has_all = hasattr(common, "memory_allocated")
+    found: ModuleType = getattr(torch, "accelerator" if has_all else device)
+    return found
+
+
+def sharding() -> ModuleType:
+    """Return the module that has FSDP2's `fully_shard` and `FSDPModule`."""
+    public = import_module("torch.distributed.fsdp")
+    if hasattr(public, "fully_shard"):
+        return public
+    return import_module("torch.distributed._composable.fsdp")
+
+
+def fitting(settings: type, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `wanted` that a class of settings has; older ones do without the others."""
+    known = {field.name for field in fields(settings)}
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+def own_device(config: type, device: str) -> dict[str, bool]:
+    """Return what makes torchrun's agent show each rank one device alone; the CPU is shared.
+
+    Raises:
+        ValueError: this release can't, and the device isn't the CPU.
+    """
+    found: dict[str, bool] = fitting(config, {"virtual_local_rank": device != "cpu"})
+    if found or device == "cpu":
+        return found
+    message = f"torch {version('torch')} can't show each process a {device} device of its own"
+    raise ValueError(message)
 
 
 def configuration_class(name: str) -> Callable[..., PretrainedConfig]:

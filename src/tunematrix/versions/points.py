@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunematrix.command.specs import completed
@@ -26,6 +26,7 @@ class Point:
         id: of the cell or the relation; arms: ids of the cells that a relation compares.
         excused: names of the checks that its spec knows to fail, in today's releases.
         spec: digest of the spec that judges it.
+        place: axis to option or options, and the name of its spec beside them.
     """
 
     node: str
@@ -33,6 +34,7 @@ class Point:
     arms: tuple[str, ...] = ()
     excused: frozenset[str] = frozenset()
     spec: str = ""
+    place: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
 def points_of(plan: Plan) -> dict[str, Point]:
@@ -78,7 +80,7 @@ def _of_cell(cell: Cell) -> Point:
     known = (one for one in cell.spec.known_failures if one.matches(cell.axes))
     excused = frozenset(one.check for one in known if one.check and not one.is_of_relation)
     node = f"{cell.spec.source.path}::{cell.id}"
-    return Point(node, cell.id, excused=excused, spec=spec_digest(cell.spec))
+    return Point(node, cell.id, excused=excused, spec=spec_digest(cell.spec), place=cell.place)
 
 
 def _of_relation(related: Related) -> Point:
@@ -89,4 +91,4 @@ def _of_relation(related: Related) -> Point:
         if one.check and one.is_of_relation and any(one.matches(arm.axes) for arm in arms)
     )
     node, digest = f"{related.spec.source.path}::{related.id}", spec_digest(related.spec)
-    return Point(node, related.id, tuple(arm.id for arm in arms), excused, digest)
+    return Point(node, related.id, tuple(arm.id for arm in arms), excused, digest, related.place)

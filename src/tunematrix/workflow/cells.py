@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from tunematrix.configuration.releases import FaultOfReleases, Installed, ReleaseTable, covers
 from tunematrix.errors import TunematrixError, Unavailable
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Related
+from tunematrix.matrix.releases import version_here
 from tunematrix.paths import shown
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
+from tunematrix.spec.model import holds
+from tunematrix.spec.relation import is_relations
 from tunematrix.workflow import steps
 from tunematrix.workflow.context import RunContext
 from tunematrix.workflow.passage import Passage, carry
@@ -41,15 +45,42 @@ def get_ready(cell: Cell, context: RunContext) -> None:
             carry(Passage(cell), context, steps.READY)
 
 
-def known_failures(point: Cell | Related) -> tuple[Expected, ...]:
-    """Return the failures that its spec declares for a cell, or for a relation by its arms."""
-    of_relation = isinstance(point, Related)
+def known_failures(
+    point: Cell | Related, here: ReleaseTable, installed: Installed = version_here
+) -> tuple[Expected, ...]:
+    """Return the failures that are known of a cell, or of a relation by its arms.
+
+    Args:
+        point: the cell or the relation.
+        here: what is known of the releases that are installed.
+        installed: which those are.
+    """
+    is_relation = isinstance(point, Related)
     cells = [arm.cell for arm in point.arms] if isinstance(point, Related) else [point]
-    return tuple(
+    may = [
+        expected
+        for fault in here.faults
+        if any(holds(fault.when, cell.place) for cell in cells)
+        for expected in _may_fail(fault, is_relation=is_relation)
+    ]
+    must = [
         Expected(entry.raises, entry.check, entry.reason, entry.link)
         for entry in point.spec.known_failures
-        if entry.is_of_relation == of_relation and any(entry.matches(cell.axes) for cell in cells)
-    )
+        if entry.is_of_relation == is_relation
+        and any(entry.matches(cell.axes) for cell in cells)
+        and covers(entry.releases, installed)
+    ]
+    return (*must, *may)
+
+
+def _may_fail(fault: FaultOfReleases, *, is_relation: bool) -> Iterator[Expected]:
+    """Yield how cells, or relations, may fail of a fault."""
+    named = (fault.reason, fault.link)
+    for check in fault.checks:
+        if is_relations(check) == is_relation:
+            yield Expected(None, check, *named, must=False)
+    if fault.raises and not is_relation:
+        yield Expected(fault.raises, None, *named, must=False)
 
 
 def declared_failures(exclusion: Exclusion) -> tuple[Expected, ...]:

@@ -18,6 +18,7 @@ from tunematrix.command.devices import lack_of_gpus
 from tunematrix.command.executor import Commands
 from tunematrix.command.specs import settings_of
 from tunematrix.configuration import Configuration
+from tunematrix.configuration.releases import ReleaseTable
 from tunematrix.configuration.trainer import Trainer
 from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, Obstacle, Unavailable
@@ -132,6 +133,11 @@ class RunContext:
         """Which code the cells are of, as Git knows it; see `code_state`."""
         recorded = [root / FOLDER for root in self.groups.roots]
         return code_state(self.root, [state(self.root), *recorded])
+
+    @property
+    def known_here(self) -> ReleaseTable:
+        """What is known of the releases that cells run with."""
+        return self.groups.known_here
 
     def run_dir(self, cell_id: str) -> RunDir:
         """Return where a cell of this run runs, or has run."""

@@ -25,8 +25,8 @@ from tunematrix.evidence.tensors import read_tensors
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.relations import Arm, Related
 from tunematrix.paths import locked
-from tunematrix.results.outcome import Expected, settle
-from tunematrix.results.record import Outcome, Record
+from tunematrix.results.outcome import Expected, Settlement, settle
+from tunematrix.results.record import Record
 from tunematrix.spec.relation import SAME, Planted
 from tunematrix.workflow.cells import known_failures, run_cell
 from tunematrix.workflow.context import RunContext
@@ -44,7 +44,7 @@ def run_arm(cell: Cell, context: RunContext) -> Record:
         if context.run_dir(cell.id).path.exists():
             text = "the arm was started and didn't finish; see its own failure"
             return unjudged(cell, context, text)
-        record = run_cell(cell, context, known_failures(cell))
+        record = run_cell(cell, context, known_failures(cell, context.known_here))
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(record.to_json()), encoding="utf-8")
         draft.replace(path)
@@ -128,25 +128,24 @@ def _settled(
     verdicts: tuple[Verdict, ...],
 ) -> Record:
     if related.difference is not None:
-        outcome, reason = _noticed(related.difference, verdicts)
+        settled = _noticed(related.difference, verdicts)
     else:
-        outcome, reason = settle(verdicts, None, expected)
+        settled = settle(verdicts, None, expected)
         if wrong := next((one for one in records if one.outcome == "failed"), None):
-            own = reason or "what it compares agrees"
-            outcome, reason = "failed", f"{own}; arm {wrong.cell_id} failed: {wrong.reason}"
+            own = settled.reason or "what it compares agrees"
+            text = f"{own}; arm {wrong.cell_id} failed: {wrong.reason}"
+            settled = Settlement("failed", text)
     return record_of(
         related,
         context,
-        outcome=outcome,
-        reason=reason,
-        link=expected[0].link if outcome == "known_failure" else "",
+        **settled._asdict(),
         checks=verdicts,
         versions=records[0].versions,
         machine=records[0].machine,
     )
 
 
-def _noticed(planted: Planted, verdicts: Sequence[Verdict]) -> tuple[Outcome, str]:
+def _noticed(planted: Planted, verdicts: Sequence[Verdict]) -> Settlement:
     """Return the outcome of a planted difference; one that can't be measured is none."""
     failed = [check for check in verdicts if check.outcome == "failed"]
     measured = [
@@ -155,9 +154,11 @@ def _noticed(planted: Planted, verdicts: Sequence[Verdict]) -> tuple[Outcome, st
         if isinstance(check.measured, float) and math.isfinite(check.measured)
     ]
     if measured:
-        return "passed", f"noticed: {measured[0].name}: {measured[0].message}"
+        text = f"noticed: {measured[0].name}: {measured[0].message}"
+        return Settlement("passed", text)
     unnoticed = f"{planted.fault} in arm {planted.arm} went unnoticed"
-    return "failed", f"{unnoticed}: {failed[0].message}" if failed else unnoticed
+    text = f"{unnoticed}: {failed[0].message}" if failed else unnoticed
+    return Settlement("failed", text)
 
 
 def _side(arm: Arm, record: Record, context: RunContext) -> Side:

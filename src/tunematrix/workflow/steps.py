@@ -94,9 +94,9 @@ def record(passage: Passage, context: RunContext) -> Passage:
     """Settle the outcome, and keep of the cell what is worth keeping."""
     run_dir, evidence, verdicts = passage.run_dir, passage.evidence, passage.verdicts
     assert run_dir is not None and evidence is not None
-    outcome, reason = settle(verdicts, evidence, passage.expected)
+    outcome, reason, link = settle(verdicts, evidence, passage.expected)
     if outcome in ("failed", "known_failure") and (refused := evidence.one(Refused)):
-        outcome, reason = "unavailable", str(refused.obstacle)
+        outcome, reason, link = "unavailable", str(refused.obstacle), ""
     if outcome in ("passed", "known_failure") and not context.keep_output:
         shutil.rmtree(run_dir.output, ignore_errors=True)
     kept = record_of(
@@ -104,7 +104,7 @@ def record(passage: Passage, context: RunContext) -> Passage:
         context,
         outcome=outcome,
         reason=reason,
-        link=passage.expected[0].link if outcome == "known_failure" else "",
+        link=link,
         checks=verdicts,
         metrics=figures.metrics(evidence),
         durations=figures.durations(evidence),

@@ -18,7 +18,7 @@ MEMORY = Expected("RuntimeError", None, "no room", LINK)
 
 
 def _settle(run: Run, *expected: Expected) -> tuple[str, str]:
-    return settle(judge(run.evidence, run.claim), run.evidence, expected)
+    return settle(judge(run.evidence, run.claim), run.evidence, expected)[:2]
 
 
 @pytest.fixture
@@ -132,6 +132,44 @@ def test_an_exit_without_an_exception(run: Run) -> None:
 def test_an_expected_exception_excuses_no_leftovers(raising: Run) -> None:
     """A process left running beside it is another failure."""
     assert _settle(raising.ending(leftovers=("serve",)), MEMORY)[0] == "failed"
+
+
+OLD = "https://example.org/old"
+MAY_LOGITS = Expected(None, "logit_error", "as old releases do", OLD, must=False)
+MAY_RELOAD = Expected(None, "reload", "as old releases do", OLD, must=False)
+MAY_RAISE = Expected("RuntimeError", None, "as old releases do", OLD, must=False)
+
+
+def test_what_may_fail_need_not(run: Run, lossy: Run) -> None:
+    """A fault of old releases shows in some cells, and is their known failure there."""
+    assert _settle(run, MAY_LOGITS, MAY_RAISE) == ("passed", "")
+    assert _settle(lossy, MAY_RELOAD, MAY_LOGITS) == ("known_failure", "as old releases do")
+    assert _settle(lossy, MAY_RELOAD, MAY_RAISE)[0] == "failed"
+
+
+def test_what_may_fail_excuses_no_other(lossy: Run, raising: Run) -> None:
+    """A second failure beside it is news, and so is another exception."""
+    both = lossy.edited(Reload, max_difference=7.4)
+    assert _settle(both, MAY_LOGITS)[0] == "failed"
+    assert _settle(both, MAY_LOGITS, MAY_RELOAD)[0] == "known_failure"
+    assert _settle(raising, MAY_LOGITS)[0] == "failed"
+    assert _settle(raising, Expected("KeyError", None, "r", OLD, must=False))[0] == "failed"
+
+
+def test_what_must_fail_still_must(run: Run, lossy: Run, raising: Run) -> None:
+    """Unless a release's fault ended the cell before that could show."""
+    assert _settle(run, LOGITS, MAY_RELOAD)[0] == "failed"
+    assert _settle(lossy, RELOAD, MAY_LOGITS)[0] == "failed"
+    assert _settle(lossy, LOGITS, MAY_RELOAD) == ("known_failure", "loses too much")
+    assert _settle(raising, LOGITS, MAY_RAISE) == ("known_failure", "as old releases do")
+
+
+def test_the_link_is_of_what_happened(lossy: Run) -> None:
+    """And not of the first thing that might have."""
+    verdicts = judge(lossy.evidence, lossy.claim)
+    assert settle(verdicts, lossy.evidence, [MAY_RAISE, LOGITS]).link == LINK
+    assert settle(verdicts, lossy.evidence, [MAY_RELOAD, MAY_LOGITS]).link == OLD
+    assert settle(verdicts, lossy.evidence, [RELOAD]).link == ""
 
 
 @pytest.mark.parametrize("expected", [(), (LOGITS,), (MEMORY,)])

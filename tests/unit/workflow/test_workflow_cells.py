@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tunematrix.configuration.releases import ReleaseTable
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Arm, Related
 from tunematrix.results.outcome import Expected
@@ -11,6 +12,7 @@ from tunematrix.spec import Spec
 from tunematrix.workflow.cells import declared_failures, known_failures
 
 LINK = "https://example.org"
+NOTHING = ReleaseTable()
 
 
 def _cell(axes: Mapping[str, str]) -> Cell:
@@ -33,11 +35,11 @@ def test_known_failures_of_a_cell() -> None:
         }
     )
     cell = Cell("a[cpu]", spec, {"quantizer": "hqq-int8", "method": "lora"}, {})
-    assert known_failures(cell) == (
+    assert known_failures(cell, NOTHING) == (
         Expected("ValueError", None, "r1", link),
         Expected(None, "reload", "r2", link),
     )
-    assert known_failures(_cell({"quantizer": "none"})) == ()
+    assert known_failures(_cell({"quantizer": "none"}), NOTHING) == ()
 
 
 def test_declared_failures_of_an_exclusion() -> None:
@@ -78,9 +80,47 @@ def test_known_failures_of_a_relation() -> None:
         {"method": ("lora", "dora")},
         tuple(Arm(name, cell, "trained") for name, cell in cells.items()),
     )
-    assert [one.check for one in known_failures(related)] == [
+    assert [one.check for one in known_failures(related, NOTHING)] == [
         "same_gradients_mean",
         "ratio_stored_mb",
     ]
-    assert [one.check for one in known_failures(cells["y"])] == ["moved"]
-    assert known_failures(cells["x"]) == ()
+    assert [one.check for one in known_failures(cells["y"], NOTHING)] == ["moved"]
+    assert known_failures(cells["x"], NOTHING) == ()
+
+
+def _old(**fault: object) -> ReleaseTable:
+    """What is known of the releases that are installed: one fault."""
+    entry = {"releases": {"trl": "<0.20"}, "reason": "as it was", "link": LINK, **fault}
+    return ReleaseTable.model_validate({"faults": [entry]})
+
+
+def test_faults_of_releases() -> None:
+    """Of the cells that the entry names, and none of them has to show."""
+    cell = _cell({"method": "lora"})
+    may = Expected(None, "moved", "as it was", LINK, must=False)
+    assert known_failures(cell, _old(checks=["moved"])) == (may,)
+    assert known_failures(cell, _old(checks=["moved"], when={"method": ["full", "lora"]})) == (may,)
+    assert known_failures(cell, _old(checks=["moved"], when={"spec": "a"})) == (may,)
+    for other in ({"method": "full"}, {"spec": "b"}, {"method": "lora", "data": "chat"}):
+        assert known_failures(cell, _old(checks=["moved"], when=other)) == ()
+    assert known_failures(cell, _old(checks=["same_gradients"])) == ()
+    (raising,) = known_failures(cell, _old(raises="KeyError"))
+    assert (raising.raises, raising.check, raising.must) == ("KeyError", None, False)
+
+
+def test_known_failures_of_some_releases() -> None:
+    """With others, and where the distribution isn't there, the cell has to pass."""
+    entry = {"when": {"method": "lora"}, "check": "moved", "reason": "today", "link": LINK}
+    ranged = {**entry, "releases": {"transformers": ">=5,<5.20"}}
+    spec = Spec.model_validate({"test_id": "a", "recipe": "sft", "known_failures": [ranged]})
+    cell = Cell("a[x]", spec, {"method": "lora"}, {})
+    for version, count in (("5.10.1", 1), ("4.57.3", 0), ("5.20.0", 0), (None, 0)):
+        assert len(known_failures(cell, NOTHING, {"transformers": version}.get)) == count
+
+
+def test_a_spec_without_ranges_keeps_its_digest() -> None:
+    """What was recorded of it before can be compared with it."""
+    entry = {"when": {"method": "lora"}, "check": "moved", "reason": "today", "link": LINK}
+    spec = Spec.model_validate({"test_id": "a", "recipe": "sft", "known_failures": [entry]})
+    (written,) = spec.model_dump(mode="json")["known_failures"]
+    assert written == {**entry, "raises": None}

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     Strict,
@@ -19,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tunematrix.checks.vocabulary import unknown_check
+from tunematrix.configuration.releases import Distribution, FaultOfReleases, Version
 from tunematrix.configuration.section import Names, NonEmpty, Section
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
@@ -38,21 +37,8 @@ FILE = "regressions/table.yaml"
 NONE = "none"
 """Stands where no release is fixed."""
 
-Version = Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+!_-]*$")]
-Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Releases = Mapping[Distribution, Version]
 """Distribution to its one version, as a table has them."""
-
-
-def _specifier(text: str) -> str:
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
-        raise PydanticCustomError("not_a_range", 'is no range, such as ">=4.46,<5.10"') from None
-    return text
-
-
-Specifier = Annotated[str, AfterValidator(_specifier)]
 
 
 class Symptom(Section):
@@ -91,26 +77,10 @@ class Row(Section):
     expected: Symptom
 
 
-class Known(Section):
-    """A fault of many releases, which rows about others meet on the side that is good for them."""
-
-    link: Link
-    releases: Annotated[Mapping[Distribution, Specifier], Field(min_length=1)]
-    checks: Annotated[Names, Field(min_length=1)]
-
-    def covers(self, versions: Mapping[str, str]) -> bool:
-        """Return whether a cell that imported `versions` has the fault."""
-        return all(
-            name in versions and SpecifierSet(wanted).contains(versions[name], prereleases=True)
-            for name, wanted in self.releases.items()
-        )
-
-
 class Table(Section):
-    """Rows, bundles of pins that several of them share, and what is known of long ranges."""
+    """Rows, and bundles of pins that several of them share."""
 
     bundles: Mapping[NonEmpty, Releases] = {}
-    known: Annotated[tuple[Known, ...], Strict(False)] = ()
     rows: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
 
 
@@ -123,7 +93,7 @@ class Regression:
         faulty: all pins of that side, bundles included; none: the environment as it is.
         fixed: those of the other side; None where no release is fixed.
         cells: what must fail; control: what must pass beside it.
-        known: faults that either side may have besides.
+        known: faults of releases that either side may have besides.
     """
 
     row: Row
@@ -131,7 +101,7 @@ class Regression:
     fixed: Pins | None
     cells: tuple[Point, ...]
     control: tuple[Point, ...]
-    known: tuple[Known, ...] = ()
+    known: tuple[FaultOfReleases, ...] = ()
 
 
 def read_regressions(
@@ -147,7 +117,8 @@ def read_regressions(
     Raises:
         BadInput: something in them is wrong, or no row is called so; the text says where.
     """
-    tree, table, known = _tables(groups)
+    tree, table = _table(groups)
+    known = tuple(one for file in groups.releases for one in file.table.faults)
     names = [row.id for row in table.rows]
     for name in wanted:
         if name not in names:
@@ -173,15 +144,15 @@ def read_rows(groups: Groups) -> tuple[tuple[Row, Pins, Pins | None], ...]:
     Raises:
         BadInput: something in it is wrong; the text says where.
     """
-    _, table, _ = _tables(groups)
+    _, table = _table(groups)
     return tuple(
         (row, _pins(table, row, row.faulty), row.fixed and _pins(table, row, row.fixed))
         for row in table.rows
     )
 
 
-def _tables(groups: Groups) -> tuple[Tree, Table, tuple[Known, ...]]:
-    """Read the project's table, or else the shipped one, and what all of them say is known."""
+def _table(groups: Groups) -> tuple[Tree, Table]:
+    """Read the project's table, or else the shipped one."""
     files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
     if not files:
         folders = ", ".join(shown(root) for root in groups.roots)
@@ -190,7 +161,7 @@ def _tables(groups: Groups) -> tuple[Tree, Table, tuple[Known, ...]]:
     refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
     tree, table = tables[-1]
     refuse(_problems(tree, table))
-    return tree, table, tuple(one for _, table in tables for one in table.known)
+    return tree, table
 
 
 def _read(file: Path) -> tuple[Tree, Table]:
@@ -236,10 +207,6 @@ def _check_problems(tree: Tree, table: Table) -> Iterator[Problem]:
     for index, row in enumerate(table.rows):
         if row.expected.check and (text := unknown_check(row.expected.check)):
             yield tree.problem(("rows", index, "expected", "check"), text)
-    for index, known in enumerate(table.known):
-        for place, name in enumerate(known.checks):
-            if text := unknown_check(name):
-                yield tree.problem(("known", index, "checks", place), text)
 
 
 def _points(

@@ -130,6 +130,7 @@ class ReleaseRunner:
             problem="" if ended else record.reason,
             excused=point.excused,
             versions=record.versions,
+            place=point.place,
         )
 
 

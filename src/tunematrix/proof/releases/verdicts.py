@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.proof.releases.table import Known, Symptom
+from tunematrix.configuration.releases import FaultOfReleases, covers
+from tunematrix.proof.releases.table import Symptom
+from tunematrix.spec.model import holds
 
 Observed = Literal["detected", "missed", "false alarm", "broken", "unavailable"]
 
@@ -24,6 +26,7 @@ class Seen:
         problem: why it didn't end, or wasn't judged.
         unavailable: whether something that it needs is missing here.
         versions: of what it imported, by distribution.
+        place: its axes, and the name of its spec.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Seen:
     excused: frozenset[str] = frozenset()
     unavailable: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    place: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def decide(
     faulty: Sequence[Seen],
     fixed: Sequence[Seen],
     control: Sequence[Seen] = (),
-    known: Sequence[Known] = (),
+    known: Sequence[FaultOfReleases] = (),
 ) -> Decision:
     """Decide over a regression.
 
@@ -105,9 +109,14 @@ def _loud(expected: Symptom, seen: Seen) -> Decision:
     return Decision("broken", f"faulty side: {seen.id}: not {expected}: {seen.problem}")
 
 
-def _excused(seen: Seen, known: Sequence[Known], expected: Symptom) -> frozenset[str]:
+def _excused(seen: Seen, known: Sequence[FaultOfReleases], expected: Symptom) -> frozenset[str]:
     """Return the checks that may fail where the fault isn't: never the one that has to see it."""
-    others = {name for one in known if one.covers(seen.versions) for name in one.checks}
+    others = {
+        name
+        for one in known
+        if covers(one.releases, seen.versions.get) and holds(one.when, seen.place)
+        for name in one.checks
+    }
     return seen.excused | (others - {expected.check or ""})
 
 

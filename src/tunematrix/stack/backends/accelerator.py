@@ -11,6 +11,7 @@ import torch
 from transformers import set_seed
 
 from tunematrix.stack.backends.common import SIDE, Peak, Unusable
+from tunematrix.stack.releases import allocator, current_accelerator
 
 
 class Accelerator:
@@ -60,16 +61,17 @@ class Accelerator:
         """Follow the allocator meanwhile; what it yields has the peak once that is over."""
         peak = Peak()
         gc.collect()
-        torch.accelerator.empty_cache()
-        torch.accelerator.reset_peak_memory_stats()
-        start = torch.accelerator.memory_allocated()
+        memory = allocator(self.device)
+        memory.empty_cache()
+        memory.reset_peak_memory_stats()
+        start = memory.memory_allocated()
         yield peak
         torch.accelerator.synchronize()
-        peak.bytes = torch.accelerator.max_memory_allocated() - start
+        peak.bytes = memory.max_memory_allocated() - start
 
     def _claim(self) -> None:
         """Compute once on the device: that it is listed proves nothing."""
-        current = torch.accelerator.current_accelerator(check_available=True)
+        current = current_accelerator()
         if current is None or current.type != self.device:
             found = "no accelerator" if current is None else f"{current.type} alone"
             raise Unusable(

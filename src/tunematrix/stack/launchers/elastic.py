@@ -29,6 +29,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tunematrix.errors import RanksEnded
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.stack.backends.common import Unusable
+from tunematrix.stack.releases import fitting, own_device
 
 COLLECTIVES: Mapping[str, str] = {"cpu": "gloo", "cuda": "nccl"}
 """What ranks communicate with, by device."""
@@ -55,7 +56,9 @@ class RankLogs(LogsSpecs):
         stderrs = {rank: str(folder.stderr) for rank, folder in folders.items()}
         # What a rank raises is among its events.
         errors = dict.fromkeys(folders, os.devnull)
-        return LogsDest(stdouts, stderrs, stdouts, stderrs, errors, os.devnull, os.devnull)
+        none = {"filtered_stdout": os.devnull, "filtered_stderr": os.devnull}
+        known = fitting(LogsDest, none)
+        return LogsDest(stdouts, stderrs, stdouts, stderrs, errors, **known)
 
     @property
     def root_log_dir(self) -> str:
@@ -112,8 +115,8 @@ def _config(run_dir: RunDir, meeting: Path, processes: int, device: str) -> Laun
         max_restarts=0,
         monitor_interval=TICK,
         start_method=_start_method(),
-        virtual_local_rank=device != "cpu",
-        shutdown_timeout=END_SECONDS,
+        **own_device(LaunchConfig, device),
+        **fitting(LaunchConfig, {"shutdown_timeout": END_SECONDS}),
     )
 
 

@@ -114,7 +114,8 @@ class ThroughTransformers(InMemory):
     def merge(self, attached: PeftModel, folder: Path, placement: Placement) -> nn.Module:
         """Merge an adapter in, save a checkpoint, and load that."""
         attached.merge_and_unload(safe_merge=True).save_pretrained(folder)
-        return from_pretrained(folder, placement).to(placement.device)
+        # Loaded where it is to be: what is quantized can't be moved, in older releases.
+        return from_pretrained(folder, placement, device_map=placement.device)
 
 
 def from_pretrained(path: Path, placement: Placement, **settings: Any) -> PreTrainedModel:

@@ -10,8 +10,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora.torchao import TorchaoLoraLinear
 from torch import nn
-from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
-from torchao.quantization.granularity import PerGroup
+from torchao import quantization
 from transformers import PreTrainedModel, TorchAoConfig
 
 from tunematrix.stack.quantizers.common import InMemory, Placement, from_pretrained, own_tensors
@@ -42,7 +41,7 @@ class TorchAo(InMemory):
     def quantize(self, model: nn.Module, linears: Sequence[str]) -> None:
         """Replace the weights of the layers named in `linears`."""
         wanted = frozenset(linears)
-        quantize_(model, self._config(), filter_fn=lambda _, name: name in wanted)
+        quantization.quantize_(model, self._config(), filter_fn=lambda _, name: name in wanted)
 
     def dequantized(self, layer: nn.Module) -> torch.Tensor:
         """Let torchao's weight tensor dequantize itself."""
@@ -60,10 +59,11 @@ class TorchAo(InMemory):
             if isinstance(layer, TorchaoLoraLinear):
                 layer.get_apply_tensor_subclass = self._config
 
-    def _config(self) -> Int8WeightOnlyConfig | IntxWeightOnlyConfig:
+    def _config(self) -> Any:
         if self.bits == 8:
-            return Int8WeightOnlyConfig()
-        return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(self.group_size))
+            return quantization.Int8WeightOnlyConfig()
+        groups = quantization.PerGroup(self.group_size)
+        return quantization.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=groups)
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield what is inside torchao's weight tensor."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.proof.releases.table import Known, Symptom
+from tunematrix.configuration.releases import FaultOfReleases
+from tunematrix.proof.releases.table import Symptom
 from tunematrix.proof.releases.verdicts import Seen, decide
 
 
@@ -85,11 +87,13 @@ def test_no_cell() -> None:
     assert decide(SILENT, [], []).observed == "broken"
 
 
-KNOWN = Known.model_validate(
+KNOWN = FaultOfReleases.model_validate(
     {
         "link": "https://example.org/1",
         "releases": {"transformers": ">=4.46,<5.10"},
         "checks": ["first_loss", "labels"],
+        "when": {"method": "lora"},
+        "reason": "a loss that is too low",
     }
 )
 
@@ -107,11 +111,14 @@ KNOWN = Known.model_validate(
 def test_a_fault_that_is_known_of_these_releases(version: str | None, observed: str) -> None:
     """It may show on the good side of a row about another."""
     versions = {"transformers": version} if version else {}
-    fixed = Seen("cell", True, OTHER.failed, versions=versions)
+    fixed = Seen("cell", True, OTHER.failed, versions=versions, place={"method": "lora"})
     assert decide(SILENT, [WRONG], [fixed], known=[KNOWN]).observed == observed
+    elsewhere = replace(fixed, place={"method": "full"})
+    assert decide(SILENT, [WRONG], [elsewhere], known=[KNOWN]).observed == "false alarm"
 
 
 def test_the_expected_check_is_never_excused() -> None:
     """What has to see the fault has to pass without it."""
-    fixed = Seen("cell", True, WRONG.failed, versions={"transformers": "4.50.3"})
+    versions = {"transformers": "4.50.3"}
+    fixed = Seen("cell", True, WRONG.failed, versions=versions, place={"method": "lora"})
     assert decide(SILENT, [WRONG], [fixed], known=[KNOWN]).observed == "false alarm"

@@ -9,14 +9,13 @@ import copy
 
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tunematrix.evidence.events import Rank
 from tunematrix.stack.engines.torch.meters import parameters
 from tunematrix.stack.engines.torch.meters.batches import BatchMeter
 from tunematrix.stack.engines.torch.shards import own, whole
-from tunematrix.stack.releases import decoder_layers
+from tunematrix.stack.releases import decoder_layers, sharding
 
 
 def are_many() -> bool:
@@ -47,8 +46,8 @@ def sharded(model: nn.Module) -> nn.Module:
     """Return a copy whose parameters are spread over all processes, a decoder layer at a time."""
     copied: nn.Module = copy.deepcopy(model)
     for layer in decoder_layers(copied):
-        fully_shard(layer)
-    fully_shard(copied)
+        sharding().fully_shard(layer)
+    sharding().fully_shard(copied)
     return copied
 
 
@@ -65,7 +64,7 @@ def gather(trained: nn.Module, model: nn.Module) -> None:
 
 def averaging(model: nn.Module) -> nn.Module:
     """Return what makes every process step by the mean of all gradients."""
-    if not are_many() or isinstance(model, FSDPModule):
+    if not are_many() or isinstance(model, sharding().FSDPModule):
         return model
     return DistributedDataParallel(model)
 

@@ -19,6 +19,7 @@ from torch.optim.optimizer import Optimizer
 from tunematrix.evidence.tensors import Array, TensorKey
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.shards import whole
+from tunematrix.stack.releases import current_accelerator
 from tunematrix.stack.yardsticks.names import canonical
 
 Keep: TypeAlias = Callable[[TensorKey, Array], None]
@@ -67,9 +68,7 @@ def generators() -> dict[str, NDArray[np.uint8]]:
         "numpy": _bytes(_numpy_state()),
         "torch": torch.get_rng_state().numpy(),
     }
-    if torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator()
-        assert device is not None
+    if device := current_accelerator():
         module = torch.get_device_module(device)
         states[device.type] = module.get_rng_state().cpu().numpy()
     return states
