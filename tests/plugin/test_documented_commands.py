@@ -50,6 +50,9 @@ ELSEWHERE = (
         "trains over versions of the reader's own",
         "tests/plugin/test_prove.py",
     ),
+    Elsewhere(
+        r"tunematrix bisect .*", "trains over many sets of versions", "tests/plugin/test_bisect.py"
+    ),
     Elsewhere(r"nox -s pictures", "needs a browser", "tests/browser/test_pictures.py"),
     Elsewhere(r"nox -s bench", "measures for minutes", "tests/bench/bench.py"),
     Elsewhere(r"(nox -s|tunematrix) faults.*", "tries 190 faults", "tests/unit/proof/faults"),

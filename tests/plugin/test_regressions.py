@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit.proof.releases.conftest import make_wheel
+from tests.unit.versions.conftest import make_wheel
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project, Run

@@ -31,7 +31,6 @@ from tunematrix.proof.faults.catalogue import (
 from tunematrix.proof.releases import view as past
 from tunematrix.proof.releases.table import read_regressions
 from tunematrix.proof.releases.trials import (
-    PATIENCE,
     ReleaseRunner,
     exit_code,
     to_json,
@@ -40,6 +39,7 @@ from tunematrix.proof.releases.trials import (
 )
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
+from tunematrix.versions.trials import PATIENCE
 
 PANEL = "Measure the suite itself"
 """Title under which `--help` lists these verbs."""

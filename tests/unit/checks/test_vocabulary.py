@@ -15,8 +15,8 @@ from tunematrix.checks.vocabulary import refuse_unknown_checks, unknown_check
 from tunematrix.errors import BadInput
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
-from tunematrix.proof.releases.overlays import overlay
 from tunematrix.spec import load_specs
+from tunematrix.versions.overlays import overlay
 
 NO = "reason: it can't, link: 'https://example.org'"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -21,24 +21,24 @@ from tunematrix.configuration.releases import Distribution, FaultOfReleases, Ver
 from tunematrix.configuration.section import Names, NonEmpty, Section
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import plan
-from tunematrix.matrix.relations import Related
 from tunematrix.paths import shown
 from tunematrix.spec.explain import explained
 from tunematrix.spec.loader import load_specs
 from tunematrix.spec.problems import Problem, refuse
 from tunematrix.spec.values import Link
 from tunematrix.spec.yaml_tree import Tree, read_tree
+from tunematrix.versions.overlays import Pins
+from tunematrix.versions.points import Point, points_of
 
 FILE = "regressions/table.yaml"
 """Below a config folder."""
 NONE = "none"
 """Stands where no release is fixed."""
 
-Pins = Mapping[Distribution, Version]
-"""Distribution to its one version."""
+Releases = Mapping[Distribution, Version]
+"""Distribution to its one version, as a table has them."""
 
 
 class Symptom(Section):
@@ -68,8 +68,10 @@ class Row(Section):
     link: Link
     shows: NonEmpty
     bundles: Names = ()
-    faulty: Pins
-    fixed: Annotated[Pins | None, BeforeValidator(lambda given: None if given == NONE else given)]
+    faulty: Releases
+    fixed: Annotated[
+        Releases | None, BeforeValidator(lambda given: None if given == NONE else given)
+    ]
     cells: Annotated[Names, Field(min_length=1)]
     control: Names = ()
     expected: Symptom
@@ -78,26 +80,8 @@ class Row(Section):
 class Table(Section):
     """Rows, and bundles of pins that several of them share."""
 
-    bundles: Mapping[NonEmpty, Pins] = {}
+    bundles: Mapping[NonEmpty, Releases] = {}
     rows: Annotated[tuple[Row, ...], Strict(False), Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A cell or a relation that a row names.
-
-    Attributes:
-        node: as pytest takes it: an absolute path, `::`, an id.
-        id: of the cell or the relation; arms: ids of the cells that a relation compares.
-        excused: names of the checks that its spec knows to fail, in today's releases.
-        place: axis to option or options, and the name of its spec beside them.
-    """
-
-    node: str
-    id: str
-    arms: tuple[str, ...] = ()
-    excused: frozenset[str] = frozenset()
-    place: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,15 +117,8 @@ def read_regressions(
     Raises:
         BadInput: something in them is wrong, or no row is called so; the text says where.
     """
-    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
-    if not files:
-        folders = ", ".join(shown(root) for root in groups.roots)
-        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
-    tables = [_read(file) for file in files]
+    tree, table = _table(groups)
     known = tuple(one for file in groups.releases for one in file.table.faults)
-    refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
-    tree, table = tables[-1]
-    refuse(_problems(tree, table))
     names = [row.id for row in table.rows]
     for name in wanted:
         if name not in names:
@@ -159,6 +136,32 @@ def read_regressions(
         )
         for row in chosen.values()
     )
+
+
+def read_rows(groups: Groups) -> tuple[tuple[Row, Pins, Pins | None], ...]:
+    """Read the rows of the table, each with all pins of its faulty and of its fixed side.
+
+    Raises:
+        BadInput: something in it is wrong; the text says where.
+    """
+    _, table = _table(groups)
+    return tuple(
+        (row, _pins(table, row, row.faulty), row.fixed and _pins(table, row, row.fixed))
+        for row in table.rows
+    )
+
+
+def _table(groups: Groups) -> tuple[Tree, Table]:
+    """Read the project's table, or else the shipped one."""
+    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
+    if not files:
+        folders = ", ".join(shown(root) for root in groups.roots)
+        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
+    tables = [_read(file) for file in files]
+    refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
+    tree, table = tables[-1]
+    refuse(_problems(tree, table))
+    return tree, table
 
 
 def _read(file: Path) -> tuple[Tree, Table]:
@@ -221,8 +224,7 @@ def _points(
     for file in dict.fromkeys(node.partition("::")[0] for node in named):
         path = (tree.path.parent / file).resolve()
         planned = plan(load_specs([path]), groups, environment)
-        there = {cell.id: _of_cell(path, cell) for cell in planned.cells}
-        there |= {one.id: _of_relation(path, one) for one in planned.relations}
+        there = points_of(planned)
         for node, route in named.items():
             if node.startswith(f"{file}::"):
                 name = node.partition("::")[2]
@@ -233,20 +235,3 @@ def _points(
                     problems.append(tree.problem(route, text))
     refuse(problems)
     return found
-
-
-def _of_cell(path: Path, cell: Cell) -> Point:
-    known = (one for one in cell.spec.known_failures if one.matches(cell.axes))
-    excused = frozenset(one.check for one in known if one.check and not one.is_of_relation)
-    return Point(f"{path}::{cell.id}", cell.id, excused=excused, place=cell.place)
-
-
-def _of_relation(path: Path, related: Related) -> Point:
-    arms = [arm.cell for arm in related.arms]
-    excused = frozenset(
-        one.check
-        for one in related.spec.known_failures
-        if one.check and one.is_of_relation and any(one.matches(arm.axes) for arm in arms)
-    )
-    names = tuple(arm.id for arm in arms)
-    return Point(f"{path}::{related.id}", related.id, names, excused, related.place)

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunematrix.environments.locks import normalized
 from tunematrix.errors import ExitCode
-from tunematrix.evidence.events import Raised
-from tunematrix.evidence.log import read_events
-from tunematrix.evidence.run_dir import RunDir
-from tunematrix.paths import STATE, state
-from tunematrix.proof.releases import overlays
-from tunematrix.proof.releases.overlays import NotInstalled
-from tunematrix.proof.releases.table import Pins, Point, Regression
+from tunematrix.paths import state
+from tunematrix.proof.releases.table import Regression
 from tunematrix.proof.releases.verdicts import Decision, Observed, Seen, decide
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
-from tunematrix.run.local.process_tree import die_with_parent
+from tunematrix.versions import overlays
+from tunematrix.versions.overlays import NotInstalled, Pins
+from tunematrix.versions.points import Point
+from tunematrix.versions.signature import other_versions, raised_in
+from tunematrix.versions.trials import RAN, last_line, pytest_run
 
 SCHEMA_VERSION = 1
 AS_IT_IS = "as-it-is"
 """Names the environment without an overlay."""
-RAN = (0, 1)
-"""pytest's exit codes of a run whose records tell all."""
-PATIENCE = 30
-"""Seconds that an interrupted run has to write its records."""
 
 
 @dataclass(frozen=True)
@@ -95,44 +86,23 @@ class ReleaseRunner:
     def run(self, pins: Pins, points: Sequence[Point]) -> ReleaseOutcomes:
         """Run cells with a set of releases."""
         try:
-            cache = state(self.root) / "overlays"
-            overlay = overlays.overlay(pins, cache, self.say) if pins else None
+            with overlays.lent(pins, self.root, self.say) as overlay:
+                return self._run(overlay, pins, points)
         except NotInstalled as error:
             return ReleaseOutcomes(lacking=str(error))
+
+    def _run(self, overlay: Path | None, pins: Pins, points: Sequence[Point]) -> ReleaseOutcomes:
         place = self.folder / (overlay.name if overlay else AS_IT_IS)
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        code = self._pytest(overlay, place, points)
+        options = (*self.options, f"--environment={self.environment}")
+        code = pytest_run(self.root, options, overlay, place, points)
         records = Store(place / self.environment / "results.jsonl").read()
         by_id = {record.cell_id: record for record in records}
-        problem = "" if code in RAN else f"pytest ended with {code}: {_last_line(place)}"
+        problem = "" if code in RAN else f"pytest ended with {code}: {last_line(place)}"
         seen = {one.id: self._seen(one, by_id, pins, problem) for one in points}
         seconds = {name: record.durations.get("total", 0.0) for name, record in by_id.items()}
         return ReleaseOutcomes(seen, seconds)
-
-    def _pytest(self, overlay: Path | None, place: Path, points: Sequence[Point]) -> int:
-        nodes = [point.node for point in points]
-        ours = ["-v", "-p", "no:cacheprovider", f"--environment={self.environment}"]
-        command = [sys.executable, "-m", "pytest", *self.options, *ours, *nodes]
-        environment = {**os.environ, **overlays.paths(overlay, os.environ), STATE: str(place)}
-        # An item's failure would be repeated by the command of another session.
-        environment.pop("NOX_CURRENT_SESSION", None)
-        with (place / "pytest.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,  # or a killed driver would leave it running
-            )
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                process.wait(PATIENCE)
-                raise
-            finally:
-                process.kill()
 
     def _seen(self, point: Point, records: Mapping[str, Record], pins: Pins, problem: str) -> Seen:
         """Read what a cell left behind, or a relation and its arms."""
@@ -141,9 +111,9 @@ class ReleaseRunner:
             return Seen(point.id, ended=False, problem=problem or "it left no record")
         if record.outcome == "unavailable":
             return Seen(point.id, ended=False, problem=record.reason, unavailable=True)
-        if wrong := _other_versions(record, pins):
+        if wrong := other_versions(record, pins):
             return Seen(point.id, ended=False, problem=f"it ran with {wrong}")
-        raised = self._raised(record)
+        raised = raised_in(record, self.root)
         ended = record.outcome != "error" and not any(
             check.name == "exit" for check in record.failed_checks
         )
@@ -162,13 +132,6 @@ class ReleaseRunner:
             versions=record.versions,
             place=point.place,
         )
-
-    def _raised(self, record: Record) -> Raised | None:
-        if not record.run_dir:
-            return None
-        file = RunDir(self.root / record.run_dir).events
-        events = read_events(file) if file.exists() else ()
-        return next((event for event in events if isinstance(event, Raised)), None)
 
 
 def try_out(
@@ -268,16 +231,6 @@ def _decision(
     )
 
 
-def _other_versions(record: Record, pins: Pins) -> str:
-    """Name what a cell imported in place of a pinned release."""
-    wanted = {normalized(name): version for name, version in pins.items()}
-    return ", ".join(
-        f"{name} {version} in place of {wanted[name]}"
-        for name, version in record.versions.items()
-        if version.partition("+")[0] != wanted.get(name, version).partition("+")[0]
-    )
-
-
 def _summary(side: ReleaseOutcomes) -> str:
     if side.lacking:
         return f"can't be installed: {side.lacking.splitlines()[-1]}"
@@ -291,9 +244,3 @@ def _summary(side: ReleaseOutcomes) -> str:
 def _short(line: str) -> str:
     first = line.partition("\n")[0]
     return first if len(first) <= 160 else f"{first[:159]}…"
-
-
-def _last_line(place: Path) -> str:
-    text = (place / "pytest.log").read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"

@@ -9,9 +9,9 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from tunematrix.proof.releases.overlays import LEADING
 from tunematrix.proof.releases.trials import RegressionFinding
 from tunematrix.proof.releases.verdicts import Observed
+from tunematrix.versions.overlays import LEADING
 
 SYMBOLS: Mapping[Observed, str] = {
     "detected": "✓",

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.proof.releases.conftest import Wheel
+from tests.unit.versions.conftest import Wheel
 
-from tunematrix.proof.releases.overlays import NotInstalled, digest, overlay, paths, told
+from tunematrix.versions.overlays import NotInstalled, digest, overlay, paths, told
 
 ONE = {"wobble": "1.0"}
 

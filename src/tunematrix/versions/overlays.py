@@ -13,7 +13,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -21,15 +22,21 @@ from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
 from tunematrix.environments.uv import last_words
 from tunematrix.errors import MachineProblem
-from tunematrix.paths import locked
-from tunematrix.proof.releases.table import Pins
+from tunematrix.paths import locked, shown, state
+from tunematrix.versions.room import NO_SPACE, bounded, in_use, is_full, limit
 
+Pins = Mapping[str, str]
+"""Distribution to its one version."""
 LEADING = ("transformers", "trl", "peft", "torchao", "hqq")
 """Distributions whose releases tell rows apart, the weightiest first."""
 
 
 class NotInstalled(MachineProblem):
     """An overlay can't be had; the text is the installer's own reason."""
+
+
+class IndexUnreachable(NotInstalled):
+    """An overlay can't be had now, since an index can't be reached: it may be later."""
 
 
 def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
@@ -50,6 +57,35 @@ def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
             _install(pins, draft)
             draft.rename(folder)
     return folder
+
+
+@contextmanager
+def lent(pins: Pins, root: Path, say: Callable[[str], None]) -> Iterator[Path | None]:
+    """Yield a project's folder with these pins, which nobody removes meanwhile; None for no pins.
+
+    Where it is new, others that weren't used for long may go, and what all take is said.
+
+    Raises:
+        NotInstalled: it can't be made. MachineProblem: there is no space for it.
+    """
+    if not pins:
+        yield None
+        return
+    cache = folder_of(root)
+    is_new = not (cache / digest(pins)).exists()
+    while True:
+        folder = overlay(pins, cache, say)
+        with in_use(folder):
+            if folder.exists():  # it may have been removed between the two
+                if is_new:
+                    say(str(bounded(cache, limit(root))))
+                yield folder
+                return
+
+
+def folder_of(root: Path) -> Path:
+    """Return where a project's overlays are kept."""
+    return state(root) / "overlays"
 
 
 def digest(pins: Pins) -> str:
@@ -75,7 +111,11 @@ def _install(pins: Pins, folder: Path) -> None:
     environment = {**os.environ, **sources.as_uv(settings, os.environ)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if ended.returncode != 0:
-        raise NotInstalled(last_words(ended.stderr or ended.stdout))
+        reason = last_words(ended.stderr or ended.stdout)
+        if is_full(folder.parent, reason):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise MachineProblem(f"{shown(folder.parent)}: {NO_SPACE}:\n  {reason}")
+        raise (IndexUnreachable if "Failed to fetch" in reason else NotInstalled)(reason)
     there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
     if absent := [name for name in pins if normalized(name) not in there]:
         raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")

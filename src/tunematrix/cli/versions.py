@@ -1,0 +1,116 @@
+"""Verbs over sets of package versions: bisect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunematrix.checks.vocabulary import unknown_check
+from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
+from tunematrix.errors import BadInput
+from tunematrix.project import read_project
+from tunematrix.proof.releases.known import links_of
+from tunematrix.results.store import Store
+from tunematrix.versions.asked import read_asked
+from tunematrix.versions.between import End
+from tunematrix.versions.bisecting import Bisection
+from tunematrix.versions.bisecting import bisect as find
+from tunematrix.versions.judging import SetJudge
+from tunematrix.versions.points import Point, find_points
+from tunematrix.versions.resolving import resolved
+from tunematrix.versions.sets import beneath
+from tunematrix.versions.signature import GOOD
+from tunematrix.versions.trials import Bench
+from tunematrix.versions.view import as_text, command, to_json
+
+
+@app.command(cls=Verb)
+def bisect(
+    item: Annotated[
+        str, typer.Argument(metavar="ITEM", help="Cell or relation, as plan lists it; FILE::ID.")
+    ],
+    good: Annotated[
+        str, typer.Option(metavar="SET", help="Where it works; default: where it last passed.")
+    ] = "",
+    bad: Annotated[
+        str, typer.Option(metavar="SET", help="Where it fails; default: the environment.")
+    ] = "",
+    check: Annotated[
+        str, typer.Option(metavar="NAME", help="Only this check decides what is bad.")
+    ] = "",
+    repeat: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of each set; one failure makes it bad.")
+    ] = 1,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the package release that broke a cell, or that mended it.
+
+    A SET is a day (2025-06-30), a lock, PACKAGE==VERSION,… over the
+    environment, a Python, or the environment's name. What is known is not
+    run again: an interrupted search goes on where it was.
+
+    Example: tunematrix bisect "lora[cpu-lora-none]" --good 2026-01-31
+    """
+    project = read_project(Path.cwd(), environment)
+    if check and (problem := unknown_check(check)):
+        raise BadInput(f"--check: {problem}")
+    (point, *others) = find_points([item], project)
+    if others:
+        text = f"{item} holds {len(others) + 1} cells and relations, and one is bisected"
+        raise BadInput(f"{text}; name one of them, such as {point.node}")
+    say = partial(print, file=sys.stderr, flush=True)
+    below = beneath(project.environment)
+    bench = Bench(project, below, (place(project),), say)
+    ends = []
+    for option, text in (("--good", good or _last_good(point, bench)), ("--bad", bad)):
+        text = text or project.environment.name
+        asked = read_asked(text, project.environment.name)
+        say(f"{option[2:]} end: {text}")
+        ends.append(End(asked, resolved(asked, below, text)))
+    found = find(ends[0], ends[1], SetJudge(bench, point, check, repeat), bench.index)
+    commands = [command(packages, bench, point.node) for packages in (found.good, found.bad)]
+    links = _links(found, bench)
+    if as_json:
+        print(json.dumps(to_json(found, point.id, commands, links), indent=2))
+    else:
+        print(as_text(found, point.id, commands, links))
+
+
+def _last_good(point: Point, bench: Bench) -> str:
+    """Return the set with other versions than now with which a point passed last, by its records.
+
+    Raises:
+        BadInput: it has none.
+    """
+    now, fixed = bench.below.packages.versions, bench.below.fixed
+    for record in reversed(Store(bench.project.folder / "results.jsonl").read()):
+        if record.cell_id == point.id and record.outcome in GOOD:
+            other = {n: v for n, v in record.versions.items() if now.get(n, v) != v}
+            if pins := {n: v for n, v in other.items() if n not in fixed}:
+                return ",".join(f"{name}=={version}" for name, version in sorted(pins.items()))
+    text = f"{point.id} has no record here that passed with other versions than now"
+    raise BadInput(f"{text}; name a set with --good, such as a day: --good 2026-01-31")
+
+
+def _links(found: Bisection, bench: Bench) -> list[str]:
+    have = bench.below.packages.versions
+    links = (
+        link
+        for one in found.culprits
+        if one.last_good and one.first_bad
+        for link in links_of(
+            one.name,
+            one.last_good,
+            one.first_bad,
+            str(found.signature),
+            bench.project.groups,
+            have,
+        )
+    )
+    return list(dict.fromkeys(links))
