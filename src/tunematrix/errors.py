@@ -31,7 +31,11 @@ class ExitCode(enum.IntEnum):
         return made
 
     PASSED = 0, "everything that ran passed, and something ran"
-    FAILED = 1, "a cell failed; or doctor found that the named environment doesn't work"
+    FAILED = (
+        1,
+        "a cell failed; or doctor found that the named environment doesn't work; or an upgrade "
+        "isn't safe",
+    )
     INTERRUPTED = 2, "interrupted; finished cells are recorded"
     INTERNAL = 3, "an internal error: please report it"
     BAD_INPUT = (

@@ -51,6 +51,9 @@ ELSEWHERE = (
         "tests/plugin/test_prove.py",
     ),
     Elsewhere(
+        r"tunematrix upgrade( .*)?", "trains with other releases", "tests/plugin/test_upgrade.py"
+    ),
+    Elsewhere(
         r"tunematrix bisect .*", "trains over many sets of versions", "tests/plugin/test_bisect.py"
     ),
     Elsewhere(r"nox -s pictures", "needs a browser", "tests/browser/test_pictures.py"),

@@ -25,6 +25,10 @@ class HeldFigure:
     least: float
     repeats: bool = False
 
+    def reach(self, known: float) -> float:
+        """Return how far a figure may be from a known one of the same cell and seed, in `unit`."""
+        return max((SAME_SEED if self.repeats else self.share) * abs(known), self.least)
+
 
 HELD: Mapping[str, HeldFigure] = {
     "heldout_loss": HeldFigure("nats/token", 0.002, 1e-4, repeats=True),

@@ -12,6 +12,7 @@ from tunematrix.cli import (
     start,
     steps,
     suite,
+    upgrade,
     versions,
 )
 from tunematrix.cli.app import app, main
@@ -30,5 +31,6 @@ __all__ = [
     "start",
     "steps",
     "suite",
+    "upgrade",
     "versions",
 ]

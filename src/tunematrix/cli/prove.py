@@ -8,16 +8,16 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from tunematrix.cli.app import PASSES_ON, EnvironmentOption, Verb, app, place
-from tunematrix.environments.table import YOURS, find_environment
-from tunematrix.environments.yours import prepare, yours
+from tunematrix.environments.table import YOURS, Environment, find_environment
+from tunematrix.environments.yours import Ready, prepare, yours
 from tunematrix.errors import BadInput
 from tunematrix.paths import state
-from tunematrix.project import read_project
+from tunematrix.project import Project, read_project
 
 
 @app.command(
@@ -47,6 +47,21 @@ def prove(
     Example: tunematrix prove --lock uv.lock -e cuda
     """
     project = read_project(Path.cwd(), environment)
+    row = row_of(project, python, lock)
+    ready = prepare_row(project, row)
+    command = [str(ready.python), *ready.options, place(project), *context.args]
+    become(ready, command)
+
+
+def row_of(project: Project, python: str, lock: str) -> Environment:
+    """Return the row of the environment table that somebody's own versions are run as.
+
+    Args:
+        project: with the environment that was named. python, lock: where the versions are.
+
+    Raises:
+        BadInput: neither is given, and the environment names none.
+    """
     row = project.environment
     if not (python or lock or row.is_yours):
         text = "name your versions: --python PATH of a Python that has them, or --lock FILE"
@@ -55,10 +70,22 @@ def prove(
         row = find_environment(f"{row.base}-{YOURS}", project.environments)
     if python or lock:
         row = replace(row, interpreter=_absolute(_found(python)), lock=_absolute(lock))
+    return row
+
+
+def prepare_row(project: Project, row: Environment) -> Ready:
+    """Make a Python that runs the suite over the versions that a row names.
+
+    Raises:
+        BadInput: they can't be used. MachineProblem: there is no uv, or no space.
+    """
     folder = (state(project.root) / row.name).resolve()
     say = partial(print, file=sys.stderr, flush=True)
-    ready = prepare(yours(row, folder), say, lambda text: say(f"warning: {text}"))
-    command = [str(ready.python), *ready.options, place(project), *context.args]
+    return prepare(yours(row, folder), say, lambda text: say(f"warning: {text}"))
+
+
+def become(ready: Ready, command: list[str]) -> NoReturn:
+    """Run a command of such a Python in the place of this process."""
     changed = {**os.environ, **ready.variables}
     os.execve(ready.python, command, {k: v for k, v in changed.items() if v is not None})
 

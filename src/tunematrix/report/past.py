@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from tunematrix.results.record import Outcome, Record, hardware_of
 
+ABSENT = "–"
+"""Stands for what isn't there on one side."""
 FIGURES = ("seconds", "process_peak_mb")
 """Metrics of which two runs of a suite are told how they differ."""
 JUDGED: frozenset[Outcome] = frozenset({"passed", "failed", "error"})
@@ -25,7 +27,7 @@ class Thread(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """One thing that determines the figures, before and after; "–" where it wasn't there."""
+    """One thing that determines the figures, before and after; `ABSENT` where it wasn't there."""
 
     name: str
     before: str
@@ -155,7 +157,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Moved]
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if before != after:
-            yield Moved(name, *("–" if one is None else str(one) for one in (before, after)))
+            yield Moved(name, *(ABSENT if one is None else str(one) for one in (before, after)))
 
 
 def _differences(before: Record, after: Record) -> Iterator[Moved]:

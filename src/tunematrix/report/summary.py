@@ -78,6 +78,11 @@ def in_table(text: str) -> str:
     return f"<code>{escaped}</code>" if escaped != shown else code(text)
 
 
+def folded(title: str, text: str) -> str:
+    """Return a text of Markdown that opens under its title."""
+    return f"\n<details><summary>{title}</summary>\n\n{text}\n\n</details>\n"
+
+
 def _short(text: str) -> str:
     shown = one_line(text)
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}…"
@@ -144,7 +149,7 @@ def _tail(run: Run) -> Iterator[str]:
         yield f"\n{_table(squares)}\n\n{LEGEND}\n"
     versions = "\n".join(f"{one_line(name)}=={one_line(v)}" for name, v in run.versions.items())
     if versions:
-        yield _folded("versions", fenced(versions))
+        yield folded("versions", fenced(versions))
     for outcome in EXPLAINED:
         whys = reasons(run.records, [outcome])
         if whys:
@@ -154,7 +159,7 @@ def _tail(run: Run) -> Iterator[str]:
             ]
             count = counts(run.records)[outcome]
             words = f"{SYMBOLS[outcome]} {count} {in_words(outcome, count)}"
-            yield _folded(words, fenced("\n".join(lines)))
+            yield folded(words, fenced("\n".join(lines)))
 
 
 def _fitting(parts: Sequence[str], room: int) -> list[str]:
@@ -192,7 +197,3 @@ def _square(square: Square | None) -> str:
 def _in_words(records: Sequence[Record]) -> str:
     found = counts(records).items()
     return ", ".join(f"{SYMBOLS[one]} {count} {in_words(one, count)}" for one, count in found)
-
-
-def _folded(title: str, text: str) -> str:
-    return f"\n<details><summary>{title}</summary>\n\n{text}\n\n</details>\n"

@@ -84,7 +84,7 @@ def failure(record: Record, again: str) -> str:
     is_said_below = failed and record.reason == reason(failed)
     lines = [] if is_said_below else [printable(record.reason)]
     for check in failed:
-        lines.append(_held_against_bound(check))
+        lines.append(check_line(check))
         lines.append(f"  because  {indented(check.message, '           ')}")
     if record.stderr:
         last = "\n".join(record.stderr.splitlines()[-STDERR_LINES:])
@@ -226,7 +226,7 @@ def _relations(rows: Sequence[Agreement]) -> Iterator[RenderableType]:
         if row.check is not None:
             within = row.slack is not None and row.slack >= 0
             left = f", {row.slack:.0%} left" if within else ""
-            text.append(f"\n   {_held_against_bound(row.check)}{left}", "not bold dim")
+            text.append(f"\n   {check_line(row.check)}{left}", "not bold dim")
         yield text
     yield Text()
 
@@ -254,7 +254,8 @@ def why_not(outcome: Outcome, why: str, count: int) -> Text:
     return Text(words, COLOURS[outcome])
 
 
-def _held_against_bound(check: Verdict) -> str:
+def check_line(check: Verdict) -> str:
+    """Return what a check measured, and its bound, in a line."""
     digits = _digits(check)
     figure = f"{_figure(check, digits)} {check.unit}".rstrip()
     bound = f", bound {_bound(check, digits)}" if _bound(check) else ""

@@ -153,15 +153,24 @@ def read_rows(groups: Groups) -> tuple[tuple[Row, Pins, Pins | None], ...]:
 
 def _table(groups: Groups) -> tuple[Tree, Table]:
     """Read the project's table, or else the shipped one."""
-    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
-    if not files:
-        folders = ", ".join(shown(root) for root in groups.roots)
-        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
-    tables = [_read(file) for file in files]
+    tables = read_tables(groups)
     refuse(problem for tree, table in tables for problem in _check_problems(tree, table))
     tree, table = tables[-1]
     refuse(_problems(tree, table))
     return tree, table
+
+
+def read_tables(groups: Groups) -> Sequence[tuple[Tree, Table]]:
+    """Return the tables of all config folders, the shipped one first, each as its file has it.
+
+    Raises:
+        BadInput: there is none, or one is malformed.
+    """
+    files = [root / FILE for root in groups.roots if (root / FILE).is_file()]
+    if not files:
+        folders = ", ".join(shown(root) for root in groups.roots)
+        raise BadInput(f"there is no {FILE} in {folders}; docs/regressions.md says what it holds")
+    return [_read(file) for file in files]
 
 
 def _read(file: Path) -> tuple[Tree, Table]:
