@@ -12,6 +12,7 @@ from tunematrix.cli import (
     start,
     steps,
     suite,
+    wheels,
 )
 from tunematrix.cli.app import app, main
 
@@ -29,4 +30,5 @@ __all__ = [
     "start",
     "steps",
     "suite",
+    "wheels",
 ]

@@ -35,6 +35,10 @@ def prove(
         str,
         typer.Option(metavar="FILE", help="Your requirements.txt, uv.lock or pylock.toml."),
     ] = "",
+    wheels: Annotated[
+        str,
+        typer.Option(metavar="FOLDER", help="What yours lack, from `tunematrix wheels`: offline."),
+    ] = "",
     environment: EnvironmentOption = None,
 ) -> None:
     """Run the suite over the versions that you have, and change none.
@@ -55,9 +59,12 @@ def prove(
         row = find_environment(f"{row.base}-{YOURS}", project.environments)
     if python or lock:
         row = replace(row, interpreter=_absolute(_found(python)), lock=_absolute(lock))
+    if wheels and row.lock:
+        raise BadInput("--wheels goes with --python: a lock is installed from package indexes")
     folder = (state(project.root) / row.name).resolve()
     say = partial(print, file=sys.stderr, flush=True)
-    ready = prepare(yours(row, folder), say, lambda text: say(f"warning: {text}"))
+    order = replace(yours(row, folder), wheels=Path(wheels).resolve() if wheels else None)
+    ready = prepare(order, say, lambda text: say(f"warning: {text}"))
     command = [str(ready.python), *ready.options, place(project), *context.args]
     changed = {**os.environ, **ready.variables}
     os.execve(ready.python, command, {k: v for k, v in changed.items() if v is not None})

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunematrix.environments import sources
@@ -29,19 +29,20 @@ def program() -> str:
     raise MachineProblem(f"{text}; python -m pip install uv")
 
 
-def ask(*arguments: str | Path, advice: str, given: str = "") -> str:
+def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[Path] = ()) -> str:
     """Let uv do something, with pip's settings of where packages come from; return its output.
 
     Args:
         arguments: of uv. advice: what to do if it can't, after its reason. given: its input.
+        beside: folders of wheels that count too, beside where pip is told to look.
 
     Raises:
         BadInput: uv says that it can't.
         MachineProblem: there is no uv.
     """
-    told, settings = _settings()
-    options = settings if arguments[0] == "pip" else ()
-    command = [program(), *map(str, arguments), *options]
+    told, settings = _settings(beside)
+    options = settings if arguments[0] in ("pip", "tool") else ()
+    command = [program(), *map(str, arguments[:2]), *options, *map(str, arguments[2:])]
     # Nothing of the virtualenv that this runs in may be taken for the one that is meant.
     env = {k: v for k, v in {**os.environ, **told}.items() if k != "VIRTUAL_ENV"}
     ended = subprocess.run(
@@ -59,9 +60,12 @@ def last_words(text: str) -> str:
     return "\n".join(lines[-LINES:]) or "the installer said nothing"
 
 
-def _settings() -> tuple[Mapping[str, str], tuple[str, ...]]:
+def _settings(beside: Sequence[Path]) -> tuple[Mapping[str, str], tuple[str, ...]]:
     settings = sources.pip_settings()
     alone = ("--no-index",) if sources.without_index(settings) else ()
     told = sources.as_uv(settings, os.environ)
     del told["UV_COMPILE_BYTECODE"]  # what is installed here keeps its bytecode elsewhere
+    if beside:
+        given = told.get("UV_FIND_LINKS") or os.environ.get("UV_FIND_LINKS")
+        told["UV_FIND_LINKS"] = ",".join([*map(str, beside), *filter(None, [given])])
     return told, alone
