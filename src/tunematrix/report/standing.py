@@ -46,6 +46,7 @@ class Standing:
         running: id of what is under way to the seconds since it began.
         total: how many cells and relations the run has.
         left: how much time is left, in words; empty where nobody knows.
+        is_importing: whether what all cells wait for is the import of the libraries.
     """
 
     places: Mapping[str, Place]
@@ -53,6 +54,7 @@ class Standing:
     running: Mapping[str, float]
     total: int
     left: str = ""
+    is_importing: bool = False
 
     def state(self, cell_id: str) -> State:
         """Return what a cell has come to, or that it is under way, or waits."""
@@ -192,6 +194,7 @@ def _summary(standing: Standing) -> Text:
     counts.pop("unsupported", None)
     left = f", {standing.left} left" if standing.left else ""
     if not (counts or standing.running):
-        return Text(f"getting ready; {standing.total} to run{left}")
+        what = "importing the libraries" if standing.is_importing else "getting ready"
+        return Text(f"{what}; {standing.total} to run{left}")
     text = Text(f"{sum(counts.values())} of {standing.total} done{left}")
     return text.append("   " if counts else "").append_text(in_figures(counts))
