@@ -100,7 +100,7 @@ def test_ctrl_c(project: Project) -> None:
     assert project.still_running(seconds=30) == []
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_ctrl_c_while_libraries_are_imported(project: Project, seconds: float) -> None:
     """It is said that they are; nothing of the process that imports them is seen."""
     project.spec("a", "succeed")
@@ -115,7 +115,6 @@ def test_ctrl_c_while_libraries_are_imported(project: Project, seconds: float) -
 
     ended = run(project, keys=press)
     assert pressed and (ended.code, ended.modes_kept) == (2, True), ended.text
-    assert ended.text.count("KeyboardInterrupt") == 3, ended.text  # pytest's own two lines
     assert "Traceback" not in ended.text and "Error" not in ended.text, ended.text
     assert project.still_running(seconds=30) == []
 

@@ -13,7 +13,7 @@ from tunematrix.cli.app import EnvironmentOption, Verb, app
 from tunematrix.environments.origin import Origin
 from tunematrix.environments.prove_offline import SCRIPT
 from tunematrix.environments.wheels import LIMIT_MB, Collection, Target, collect, read_have
-from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.errors import BadInput, counted, did_you_mean
 from tunematrix.paths import shown
 from tunematrix.project import read_project
 
@@ -59,7 +59,7 @@ def wheels(
     extras = tuple(dict.fromkeys([*engines, *(extra or ())]))
     files = collect(Collection(folder, target, extras, Origin()), say)
     size = sum(file.stat().st_size for file in files) / _MB
-    print(f"{len(files)} wheels, {size:.1f} MB in all, in {shown(folder)}")
+    print(f"{counted(len(files), 'wheel')}, {size:.1f} MB in all, in {shown(folder)}")
     print("Largest: " + ", ".join(f"{f.name.split('-')[0]} {_mb(f)}" for f in files[:_LARGEST]))
     print(f"Carry the folder over, and run: python{python} {folder.name}/{SCRIPT} -e {row.name}")
     if size > LIMIT_MB:

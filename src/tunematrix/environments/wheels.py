@@ -22,7 +22,7 @@ from packaging.utils import parse_wheel_filename
 
 from tunematrix.environments import locks, prove_offline, stand_ins, uv
 from tunematrix.environments.origin import Origin
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, counted
 from tunematrix.paths import made, shown
 
 LIMIT_MB = 60
@@ -125,7 +125,7 @@ def collect(order: Collection, say: Callable[[str], None]) -> list[Path]:
         half = made(Path(scratch) / "wheels")
         say(f"Choosing versions for Python {order.target.python} on {order.target.platform}")
         pins = _chosen(order, Path(scratch))
-        say(f"Fetching {len(pins)} wheels")
+        say(f"Fetching {counted(len(pins), 'wheel')}")
         _fetch(order.target, platforms, pins, half)
         _pack(order, half)
         shutil.copy(prove_offline.__file__, half / prove_offline.SCRIPT)

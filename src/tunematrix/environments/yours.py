@@ -23,7 +23,7 @@ from tunematrix.environments.interpreter import Interpreter, look_at
 from tunematrix.environments.origin import NAME, Origin
 from tunematrix.environments.running import OFFLINE, PYTEST
 from tunematrix.environments.table import Environment, shipped_rows
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, counted
 from tunematrix.paths import made, shown
 
 ENGINES = ("torch", "mlx")
@@ -232,7 +232,7 @@ def _account(order: Yours, seen: Interpreter) -> list[str]:
     added = inherited.found_in([str(order.added)])
     apart = ", ".join(f"{name} {version}" for name, version in sorted(added.items()))
     return [
-        f"Your versions ({len(have)} packages of {shown(seen.python)}): {named}",
+        f"Your versions ({counted(len(have), 'package')} of {shown(seen.python)}): {named}",
         f"Added apart, in {shown(order.added)}: {apart or 'nothing'}",
     ]
 

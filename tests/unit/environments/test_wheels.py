@@ -185,7 +185,7 @@ def test_another_machine(tmp_path: Path, about: dict[str, str] | None, words: st
     shutil.copy(prove_offline.__file__, tmp_path / "prove.py")
     if about is not None:
         (tmp_path / "wheels.json").write_text(json.dumps(about), encoding="utf-8")
-    command = [sys.executable, "-I", tmp_path / "prove.py"]
+    command = [sys.executable, "-I", str(tmp_path / "prove.py")]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (4, "")
     assert words in ran.stderr
@@ -198,7 +198,7 @@ def test_a_damaged_folder(tmp_path: Path) -> None:
     about = json.dumps({"python": PYTHON, "platform": HERE})
     (tmp_path / "wheels.json").write_text(about, encoding="utf-8")
     (tmp_path / "torn-1-py3-none-any.whl").write_bytes(b"PK")
-    command = [sys.executable, "-I", tmp_path / "prove.py"]
+    command = [sys.executable, "-I", str(tmp_path / "prove.py")]
     for _ in range(2):
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert ran.returncode == 6
