@@ -35,6 +35,14 @@ def prove(
         str,
         typer.Option(metavar="FILE", help="Your requirements.txt, uv.lock or pylock.toml."),
     ] = "",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A dependency group of the lock, too. Can be repeated."),
+    ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An extra of the lock's project, too. Can be repeated."),
+    ] = None,
     wheels: Annotated[
         str,
         typer.Option(metavar="FOLDER", help="What yours lack, from `tunematrix wheels`: offline."),
@@ -59,11 +67,17 @@ def prove(
         row = find_environment(f"{row.base}-{YOURS}", project.environments)
     if python or lock:
         row = replace(row, interpreter=_absolute(_found(python)), lock=_absolute(lock))
+    parts = (*(f"--group={name}" for name in group or ()), *(f"--extra={e}" for e in extra or ()))
+    if parts and not row.lock:
+        raise BadInput(
+            "--group and --extra choose of a lock, and none is named; add --lock uv.lock"
+        )
     if wheels and row.lock:
         raise BadInput("--wheels goes with --python: a lock is installed from package indexes")
     folder = (state(project.root) / row.name).resolve()
     say = partial(print, file=sys.stderr, flush=True)
-    order = replace(yours(row, folder), wheels=Path(wheels).resolve() if wheels else None)
+    carried = Path(wheels).resolve() if wheels else None
+    order = replace(yours(row, folder), wheels=carried, parts=parts)
     ready = prepare(order, say, lambda text: say(f"warning: {text}"))
     command = [str(ready.python), *ready.options, place(project), *context.args]
     changed = {**os.environ, **ready.variables}

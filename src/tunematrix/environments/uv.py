@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from tunematrix.environments import sources
 from tunematrix.errors import BadInput, MachineProblem
 
+_FULL = re.compile(rf"\b(os error|Errno) {errno.ENOSPC}\b")
 LINES = 12
 """Of what an installer says last, which are shown."""
 
@@ -38,7 +41,7 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
 
     Raises:
         BadInput: uv says that it can't.
-        MachineProblem: there is no uv.
+        MachineProblem: there is no uv, or no space.
     """
     told, settings = _settings(beside)
     options = settings if arguments[0] in ("pip", "tool") else ()
@@ -49,9 +52,19 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
         command, input=given, capture_output=True, text=True, env=env, check=False
     )
     if ended.returncode:
-        reason = last_words(ended.stderr or ended.stdout).replace("\n", "\n  ")
-        raise BadInput(f"uv {arguments[0]} {arguments[1]} failed:\n  {reason}\n  {advice}")
+        said = ended.stderr or ended.stdout
+        if is_full(said):
+            text = "no space is left where packages are installed, or in uv's cache"
+            raise MachineProblem(f"{text}; make room (uv cache clean), and run this again")
+        reason = last_words(said).replace("\n", "\n  ")
+        verbs = " ".join(str(one) for one in arguments[:2] if not str(one).startswith("-"))
+        raise BadInput(f"uv {verbs} failed:\n  {reason}\n  {advice}")
     return ended.stdout
+
+
+def is_full(said: str) -> bool:
+    """Whether what uv, or pip in it, has said quotes the system's error for a full disk."""
+    return bool(_FULL.search(said))
 
 
 def last_words(text: str) -> str:

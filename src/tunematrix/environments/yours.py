@@ -47,6 +47,7 @@ class Yours:
         lock: a lock to install the set from; None where `python` has it.
         origin: which tunematrix tests it.
         wheels: a folder of what the set lacks, in place of an index; None where one is asked.
+        parts: groups and extras of the lock that count too, as uv's options: --group=train.
     """
 
     row: Environment
@@ -55,6 +56,7 @@ class Yours:
     lock: Path | None = None
     origin: Origin = field(default_factory=Origin)
     wheels: Path | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -115,7 +117,8 @@ def prepare(order: Yours, say: Callable[[str], None], warn: Callable[[str], None
     with one_at_a_time(order.virtualenv, say):
         python = order.python
         if order.lock is not None:
-            python = from_lock.built(order.lock, look_at(python), order.folder / "set", say)
+            virtualenv = order.folder / "set"
+            python = from_lock.built(order.lock, look_at(python), virtualenv, say, order.parts)
         seen = look_at(python)
         _refuse(order, seen)
         bounds = inherited.unfit(order.origin.requirements(order.extras), seen.packages)
@@ -141,7 +144,9 @@ def _refuse(order: Yours, seen: Interpreter) -> None:
         text = f"{place} has no {' and no '.join(wanted)}, so nothing can be trained with it"
         advice = "name the Python that you train with, or another environment with -e"
         if order.lock is not None:
-            advice = "name a lock that has it; of uv.lock, the default groups count"
+            advice = (
+                "name a lock that has it; of uv.lock, default groups and those of --group count"
+            )
         raise BadInput(f"{text} (of packages, there are {len(have)}); {advice}")
     if misfits := inherited.unfit(order.origin.requirements([]), have):
         lines = [
