@@ -7,7 +7,7 @@ on none. So what is there stands beside the index, and can't be taken for someth
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -39,6 +39,19 @@ def write(have: Mapping[str, str], folder: Path) -> tuple[Path, list[str]]:
         _wheel(folder, name, marked)
         pins.append(f"{name}=={marked}")
     return folder, pins
+
+
+def limits(pins: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Return uv's options that choose stand-ins, but never to build something with them.
+
+    Args:
+        pins: what `write` returned. folder: for files of constraints.
+    """
+    chosen, built = folder / "constraints.txt", folder / "build-constraints.txt"
+    chosen.write_text("\n".join(pins), encoding="utf-8")
+    lines = [pin.replace("==", "!=") for pin in pins if pin.endswith(MARK)]
+    built.write_text("\n".join(lines), encoding="utf-8")
+    return f"--constraint={chosen}", f"--build-constraint={built}"
 
 
 def _wheel(folder: Path, name: str, version: str) -> None:

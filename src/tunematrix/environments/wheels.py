@@ -178,11 +178,9 @@ def _compiled(
     beside: Sequence[Path] = (),
 ) -> dict[str, _Pin]:
     """Return what some requirements come to on the target, within some limits, by name."""
-    constraints = scratch / "constraints.txt"
-    constraints.write_text("\n".join(limits), encoding="utf-8")
     where = (f"--python-version={target.python}", f"--python-platform={target.platform}")
     quiet = ("--quiet", "--no-header", "--format=pylock.toml")
-    command = ("pip", "compile", *quiet, *where, f"--constraint={constraints}", "-")
+    command = ("pip", "compile", *quiet, *where, *stand_ins.limits(limits, scratch), "-")
     text = uv.ask(*command, given="\n".join(needs), advice=_ADVICE, beside=beside)
     packages = tomllib.loads(text).get("packages", [])
     return {

@@ -208,10 +208,9 @@ def _missing(order: Yours, seen: Interpreter, python: Path) -> list[str]:
     if not inherited.account(needs, order.added, seen.folders).problems:
         return []  # so that a whole set needs no package index
     folder, lines = stand_ins.write(seen.packages, order.virtualenv / "stand-ins")
-    file = order.virtualenv / "tunematrix-constraints.txt"
-    file.write_text("\n".join(lines), encoding="utf-8")
+    limits = stand_ins.limits(lines, order.virtualenv)
     quiet = ("--quiet", "--no-header", "--no-annotate")
-    command = ("pip", "compile", *quiet, f"--python={python}", f"--constraint={file}", "-")
+    command = ("pip", "compile", *quiet, f"--python={python}", *limits, "-")
     found = uv.ask(*command, given="\n".join(needs), advice=_MISFIT, beside=[folder])
     pins = locks.pinned(found)
     return [line for name, line in pins.items() if name not in seen.packages]

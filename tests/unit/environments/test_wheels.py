@@ -219,6 +219,10 @@ def test_stand_ins(tmp_path: Path) -> None:
     have = {"torch": "2.11.0+cu130", "ruamel-yaml": "0.18", "odd": "2024b-conda"}
     folder, pins = stand_ins.write(have, tmp_path / "have")
     assert pins == ["torch==2.11.0+cu130.yours", "ruamel-yaml==0.18+yours"]
+    # A wheel may be built on the way: never with an empty setuptools.
+    chosen, built = (Path(one.partition("=")[2]) for one in stand_ins.limits(pins, tmp_path))
+    assert chosen.read_text().splitlines() == pins
+    assert built.read_text().splitlines() == [one.replace("==", "!=") for one in pins]
     assert found_in([str(one) for one in folder.iterdir()]) == {
         "torch": "2.11.0+cu130.yours",
         "ruamel-yaml": "0.18+yours",
