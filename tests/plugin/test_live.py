@@ -51,12 +51,12 @@ def test_the_matrix_fills_in(seen: Watched) -> None:
     assert seen.code == 1
     drawn = [picture for picture in seen.pictures if SUMMARY.search(picture)]
     first, last = drawn[0], drawn[-1]
-    assert re.search(r"^ +plain +tiny +refused\n +int4\n", first, re.MULTILINE)
-    assert re.search(r"^succeed +lora +[○▸] +[○▸] +·$", first, re.MULTILINE)
+    assert re.search(r"^ +plain +refused +tiny\n +int4\n", first, re.MULTILINE)
+    assert re.search(r"^succeed +lora +[○▸] +· +[○▸]$", first, re.MULTILINE)
     assert any("▸ c[plain-plain]  " in picture for picture in drawn)
     assert any(re.search(r"^avoid +lora +[✓▸] +▸", one, re.MULTILINE) for one in drawn)
     assert re.search(r"^refuse +lora +✗$", last, re.MULTILINE)
-    assert re.search(r"^succeed +lora +✓ +✓ +·$", last, re.MULTILINE)
+    assert re.search(r"^succeed +lora +✓ +· +✓$", last, re.MULTILINE)
     assert "5 of 5 done   ✗ 1 failed   ✓ 4 passed\n" in last
 
 
