@@ -185,6 +185,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"it can be {', '.join(names[:12])}{rest}"
 
 
+def counted(count: int, noun: str, verb: bool = False) -> str:
+    """Return a count with its noun, as people say it: 1 record, 2 records.
+
+    Args:
+        count: how many. noun: for one of them; more have an s. verb: whether `is` or `are` follows.
+    """
+    text = f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{text} {'is' if count == 1 else 'are'}" if verb else text
+
+
 def ending(code: int) -> str:
     """Say how a process ended, from its code as Python gives it: negative for a signal."""
     if code >= 0:

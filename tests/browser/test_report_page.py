@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,13 +23,17 @@ from tests.browser.conftest import (
     address,
     figures,
     settle,
+    visit,
     watched,
 )
 
+from tunematrix.checks.bound import Exactly
+from tunematrix.checks.verdict import Verdict
 from tunematrix.report.html.page import write_page
 from tunematrix.report.html.payload import Page
 from tunematrix.report.html.sources import lines_of
 from tunematrix.report.rows import SYMBOLS, matrix, runs
+from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 
 
@@ -234,3 +240,35 @@ def test_parity_across_backends(opened: Opened, payload: Page) -> None:
     head = page.locator("table.parity").first.locator("thead th").all_inner_texts()
     assert [text.split()[0] for text in head] == ["value", "cpu", "cpu", "mlx", "mlx", "difference"]
     assert page.locator(".parity td b").count() > 10
+
+
+def test_what_records_lack(browser: Any, tmp_path: Path) -> None:
+    """A loss that is no number is a gap, columns that nothing fills aren't there, names are cut."""
+    losses = tuple((step, math.nan if step in (4, 5) else 1 / step) for step in range(1, 11))
+    axes = {"recipe": "sft", "method": "m" * 120, "quantizer": "q" * 200}
+    checks = (Verdict("exit", "passed", "0", Exactly("0"), "", ""),)
+    one = Record(NEWEST, "a[x]", "a.yaml", "cpu", axes, "passed", checks=checks, losses=losses)
+    one = replace(one, machine={"hardware": AMD}, versions={"torch": "2.13"})
+    none = replace(one, cell_id="n[x]", losses=tuple((step, math.nan) for step in (1, 2)))
+    other = replace(one, machine={"hardware": XEON}, losses=losses[:2])
+    for record in (one, none, other):
+        Store(tmp_path / "r.jsonl").append(record)
+    write_page(tmp_path / "page.html", [lines_of(tmp_path / "r.jsonl")])
+    with watched(browser, tmp_path / "page.html") as opened:
+        page = opened()
+        assert page.locator(".run").count() == 2
+        named = page.locator(".matrix tbody th").first
+        assert named.inner_text() == "q" * 27 + "…" and named.get_attribute("title") == "q" * 200
+        visit(page, address(cell=f"cpu/{NEWEST}/a[x]"))
+        assert (
+            page.locator(".chart .curve").count() == 2 and page.locator(".chart .gap").count() == 1
+        )
+        assert "The loss was no number at step 4 to 5." in page.inner_text("main")
+        assert "no number at step 4 to 5" in page.locator(".chart").get_attribute("aria-label")
+        heads = page.locator(".checks thead th:visible").all_inner_texts()
+        assert [head for head in heads if head] == ["outcome", "check", "measured", "bound"]
+        visit(page, address(cell=f"cpu/{NEWEST}/n[x]"))
+        assert page.locator(".chart").count() == 0
+        assert "The loss was no number at step 1 to 2." in page.inner_text("main")
+        visit(page, address(cell=f"cpu/{NEWEST}/a[x]/{XEON}"))
+        assert page.locator(".chart .gap").count() == 0 and XEON in page.inner_text("main")

@@ -56,6 +56,11 @@ ELSEWHERE = (
     Elsewhere(
         r"tunematrix bisect .*", "trains over many sets of versions", "tests/plugin/test_bisect.py"
     ),
+    Elsewhere(
+        r"(python3 wheels/prove\.py|tunematrix wheels) .*|python3 -m pip list .*",
+        "is for a machine of the reader's own",
+        "tests/unit/environments/test_wheels.py",
+    ),
     Elsewhere(r"nox -s pictures", "needs a browser", "tests/browser/test_pictures.py"),
     Elsewhere(r"nox -s bench", "measures for minutes", "tests/bench/bench.py"),
     Elsewhere(r"(nox -s|tunematrix) faults.*", "tries 190 faults", "tests/unit/proof/faults"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -81,5 +83,25 @@ def test_no_space_for_what_is_shown(project: Project, view: list[str], unbuffere
     assert run.code == 6
     message = "can't write all there is to say: No space left on device; make room and try again"
     assert run.text == f"error: {message}\n"
-    gone = project.run(["sh", "-c", f"{words} | true"], PYTHONUNBUFFERED=unbuffered)
-    assert (gone.code, gone.text) == (0, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("verb", ["report some.jsonl", "report some.jsonl --json", "--help"])
+def test_a_reader_that_has_seen_enough(project: Project, verb: str, unbuffered: str) -> None:
+    """As `head` has: the end is that of other tools, 128 + SIGPIPE, without a word."""
+    Store(project.root / "some.jsonl").append(Record("r", "a[x]", "a.yaml", "plain", {}, "passed"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tunematrix", *verb.split()]
+    variables = {**project.variables, "PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(
+        command,
+        cwd=project.root,
+        env={**os.environ, **variables},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")

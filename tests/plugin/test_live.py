@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project
 
 LIVE = [sys.executable, "-m", "pytest", "--environment=plain", "--live"]
-SUMMARY = re.compile(r"^(\d+ of \d+ done|getting ready)", re.MULTILINE)
+SUMMARY = re.compile(r"^(\d+ of \d+ done|getting ready|importing the libraries)", re.MULTILINE)
 
 
 def run(
@@ -50,12 +51,12 @@ def test_the_matrix_fills_in(seen: Watched) -> None:
     assert seen.code == 1
     drawn = [picture for picture in seen.pictures if SUMMARY.search(picture)]
     first, last = drawn[0], drawn[-1]
-    assert re.search(r"^ +plain +tiny +refused\n +int4\n", first, re.MULTILINE)
-    assert re.search(r"^succeed +lora +[○▸] +[○▸] +·$", first, re.MULTILINE)
+    assert re.search(r"^ +plain +refused +tiny\n +int4\n", first, re.MULTILINE)
+    assert re.search(r"^succeed +lora +[○▸] +· +[○▸]$", first, re.MULTILINE)
     assert any("▸ c[plain-plain]  " in picture for picture in drawn)
     assert any(re.search(r"^avoid +lora +[✓▸] +▸", one, re.MULTILINE) for one in drawn)
     assert re.search(r"^refuse +lora +✗$", last, re.MULTILINE)
-    assert re.search(r"^succeed +lora +✓ +✓ +·$", last, re.MULTILINE)
+    assert re.search(r"^succeed +lora +✓ +· +✓$", last, re.MULTILINE)
     assert "5 of 5 done   ✗ 1 failed   ✓ 4 passed\n" in last
 
 
@@ -96,6 +97,25 @@ def test_ctrl_c(project: Project) -> None:
     assert "KeyboardInterrupt" in ended.text and "✓ 1 passed" in ended.text
     assert not SUMMARY.search(ended.text)
     assert project.outcomes == {"a[plain-plain]": "passed"}
+    assert project.still_running(seconds=30) == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
+def test_ctrl_c_while_libraries_are_imported(project: Project, seconds: float) -> None:
+    """It is said that they are; nothing of the process that imports them is seen."""
+    project.spec("a", "succeed")
+    pressed: list[bool] = []
+
+    def press(picture: str) -> bytes:
+        if pressed or "importing the libraries; 1 to run" not in picture:
+            return b""
+        pressed.append(True)
+        time.sleep(seconds)
+        return b"\x03"
+
+    ended = run(project, keys=press)
+    assert pressed and (ended.code, ended.modes_kept) == (2, True), ended.text
+    assert "Traceback" not in ended.text and "Error" not in ended.text, ended.text
     assert project.still_running(seconds=30) == []
 
 

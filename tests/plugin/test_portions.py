@@ -55,7 +55,7 @@ def test_more_parts_than_files(suite: Project) -> None:
     """A part that would be empty is no success."""
     run = suite.pytest("--shard=5/5")
     assert run.code == 4
-    assert "--shard 5/5: there are only 4 files with something to run" in run.text
+    assert "--shard 5/5: only 4 files are there with something to run" in run.text
 
 
 @pytest.mark.parametrize(

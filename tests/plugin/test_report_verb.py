@@ -117,6 +117,11 @@ def test_files_that_are_no_records(project: Project, verb: Verb) -> None:
     assert verb(project, "report", "gone.jsonl")[0] == 4
     code, text = verb(project, "report", "empty.jsonl")
     assert (code, "there is no record in empty.jsonl" in text) == (5, True)
+    (project.root / "torn.jsonl").write_text('{"schema_ver', encoding="utf-8")
+    for verb_ in (["report", "torn.jsonl", "--html", "page.html"], ["history", "--add"]):
+        code, text = verb(project, *verb_, "empty.jsonl")
+        assert (code, "run nox" in text) == (5, False)
+        assert "empty.jsonl; a file of records has a line for each cell that has ended" in text
 
 
 def test_a_folder_that_is_a_file(project: Project, verb: Verb) -> None:

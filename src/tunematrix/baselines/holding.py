@@ -13,6 +13,7 @@ from tunematrix.baselines.figures import check_of
 from tunematrix.baselines.kept import AppliedBand, Baselines
 from tunematrix.checks.bound import Between
 from tunematrix.checks.verdict import Verdict
+from tunematrix.errors import counted
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Record
 
@@ -62,7 +63,7 @@ def _verdict(
     metric: str, one: AppliedBand, record: Record, outcome: Literal["failed", "warned"]
 ) -> Verdict:
     figure, band = record.metrics.get(metric), one.band
-    note = f"as under seed {band.seed} before" if one.by_seed else f"as in {band.n} runs"
+    note = f"as under seed {band.seed} before" if one.by_seed else f"as in {counted(band.n, 'run')}"
     bound = Between(one.low, one.high, note=note)
     name = check_of(metric)
     if figure is not None and bound.holds(figure):
@@ -73,14 +74,15 @@ def _verdict(
 def _message(metric: str, record: Record, one: AppliedBand) -> str:
     figure, band = record.metrics.get(metric), one.band
     if figure is None:
-        return f"{metric} wasn't measured, and was in {band.n} runs; its meter may not run any more"
+        runs = counted(band.n, "run")
+        return f"{metric} wasn't measured, and was in {runs}; its meter may not run any more"
     if not math.isfinite(figure):
         return f"{metric} is {figure}; training, or its meter, has broken"
     if one.by_seed and band.same is not None:
         what = f"what it was under seed {band.seed}"
         text = f"{metric} is {_away(figure, band.same)} {what}"
     else:
-        text = f"{metric} is {_away(figure, band.median)} the median of {band.n} runs"
+        text = f"{metric} is {_away(figure, band.median)} the median of {counted(band.n, 'run')}"
     update = f"tunematrix baseline update {shlex.quote(record.base_id)}"
     return f"{text}; find out what changed, or, if it is meant to: {update}"
 

@@ -27,7 +27,7 @@ from tunematrix.baselines.model import (
     conditions_of,
     place_of,
 )
-from tunematrix.errors import BadInput, NothingTested
+from tunematrix.errors import BadInput, NothingTested, counted
 from tunematrix.results.record import Record
 
 BLIND = 2.0
@@ -215,9 +215,10 @@ def _unfit(group: Sequence[Record], wish: BandWish) -> Iterator[str]:
         text = f"{name}: its runs have no seed of their own, so that nothing varies in them"
         yield f"{text}; run it with --seeds {LEAST_RUNS}, or record with --margin 0.25"
     elif wish.needs_seeds and len(seeds) < LEAST_RUNS:
-        yield f"{name}: was run under {len(seeds)} seeds; {LEAST_RUNS} are the least"
+        yield f"{name}: was run under {counted(len(seeds), 'seed')}; {LEAST_RUNS} are the least"
     elif len(seeds) < len(group) and seeds != {None}:
-        yield f"{name}: {len(group)} runs have {len(seeds)} seeds; give the records of one run"
+        seen = counted(len(seeds), "seed")
+        yield f"{name}: {len(group)} runs have {seen}; give the records of one run"
     for record in group[1:]:
         if moved := _moved(first, record):
             yield f"{name}: its runs differ in {', '.join(moved)}; give those of one run"

@@ -18,7 +18,7 @@ from tunematrix.baselines.files import minor, read_file, slug, write_file
 from tunematrix.checks.arithmetic import severity
 from tunematrix.checks.relations import FACTOR, SIGHT
 from tunematrix.configuration.section import NonEmpty, Section
-from tunematrix.errors import BadInput, NothingTested
+from tunematrix.errors import BadInput, NothingTested, counted
 from tunematrix.results.record import Record
 from tunematrix.spec.relation import SAME, is_relations
 
@@ -165,7 +165,7 @@ def _spread(group: Sequence[Record]) -> dict[str, float]:
 def _unfit(name: str, group: Sequence[Record]) -> Iterable[str]:
     seeds = {record.seed for record in group}
     if len(seeds) < LEAST_SEEDS:
-        yield f"{name}: was run under {len(seeds)} seeds; {LEAST_SEEDS} are the least"
+        yield f"{name}: was run under {counted(len(seeds), 'seed')}; {LEAST_SEEDS} are the least"
     if len({(str(sorted(record.versions.items())), threads(record)) for record in group}) > 1:
         yield f"{name}: its runs had different versions, or threads; give those of one run"
     for record in group:

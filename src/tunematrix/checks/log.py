@@ -58,7 +58,8 @@ def steps_logged(evidence: Evidence, claim: Claim) -> Judgement | None:
     if evidence.one(NoTrainerLog) is not None:
         return None  # trainer_log has said so
     if not claim.config.recipe.trains:  # a trainer that our settings don't reach
-        message = f"{count} training lines were logged; {_too_few(evidence)}"
+        lines = "line was" if count == 1 else "lines were"
+        message = f"{count} training {lines} logged; {_too_few(evidence)}"
         return judge_by(AtLeast(wanted), count, message)
     every, steps = claim.config.train.logging_steps, claim.config.train.max_steps
     lost = {*range(every, steps + 1, every)} - {step for step, _ in logged_losses(evidence)}

@@ -14,6 +14,7 @@ from tunematrix.cli import (
     suite,
     upgrade,
     versions,
+    wheels,
 )
 from tunematrix.cli.app import app, main
 
@@ -33,4 +34,5 @@ __all__ = [
     "suite",
     "upgrade",
     "versions",
+    "wheels",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -56,7 +57,8 @@ PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 TYPERS_USAGE_ERROR = 2
 TYPERS_INTERRUPT = 130
-TYPERS_CLOSED_PIPE = 1
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""What a shell reports of a Unix tool whose reader has seen enough."""
 
 EnvironmentOption = Annotated[
     str | None,
@@ -106,6 +108,8 @@ def _run() -> str | int | None:
         print(f"error: {written_out(str(error))}", file=sys.stderr)
         return error.exit_code
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Typer and Rich make a failure of it
+            raise end.__context__ from None
         if end.code == TYPERS_INTERRUPT:
             print("interrupted; the cells that had finished are recorded", file=sys.stderr)
             return ExitCode.INTERRUPTED
@@ -119,7 +123,7 @@ def _unwritten(error: OSError) -> int:
     # What couldn't be written would be tried again, and complained of, as Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
-        return TYPERS_CLOSED_PIPE
+        return CLOSED_PIPE
     message = f"error: can't write all there is to say: {error.strerror}; make room and try again"
     print(message, file=sys.stderr)
     return ExitCode.MACHINE

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from tunematrix.cli.app import JsonOption, Verb, app, show
-from tunematrix.errors import BadInput, MachineProblem, NothingTested, did_you_mean
+from tunematrix.cli.recorded import present
+from tunematrix.errors import BadInput, MachineProblem, NothingTested, counted, did_you_mean
 from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import past, past_terminal
@@ -63,13 +64,15 @@ def history(
 
     Example: tunematrix history 'lora[cpu-lora-hqq-int4]'
     """
-    if absent := [str(file) for file in add or () if not file.is_file()]:
-        raise BadInput(f"there is no file {', '.join(absent)}; give files of records")
+    added = present(add) if add else ()
     root = read_project(Path.cwd(), None).root
     with History(store or state(root) / "history.sqlite") as records:
-        poured = records.pour([*sorted(state(root).glob("*/results.jsonl")), *(add or ())])
+        poured = records.pour([*sorted(state(root).glob("*/results.jsonl")), *added])
         if add:
-            print(f"{poured.new} new records, {poured.known} known already", file=sys.stderr)
+            print(
+                f"{counted(poured.new, 'new record')}, {poured.known} known already",
+                file=sys.stderr,
+            )
         if export is not None:
             _export(records, export)
         elif between is not None:
@@ -88,7 +91,8 @@ def _show_runs(records: History, environment: str | None, *, whole: bool, as_jso
     kept = lines if whole else lines[-NEWEST:]
     show(past_terminal.overview(kept))
     if len(kept) < len(lines):
-        print(f"{len(lines) - len(kept)} older runs are left out; --all lists them")
+        left = len(lines) - len(kept)
+        print(f"{counted(left, 'older run', verb=True)} left out; --all lists them")
 
 
 def _show_cell(records: History, cell: str, environment: str | None, *, as_json: bool) -> None:
@@ -147,7 +151,7 @@ def _export(records: History, path: Path) -> None:
     except OSError as error:
         message = f"can't write {path}: {error.strerror}; name another file"
         raise MachineProblem(message) from error
-    print(f"{count} records are in {shown(path)}")
+    print(f"{counted(count, 'record', verb=True)} in {shown(path)}")
 
 
 def _plain(thread: past.Thread, stretches: Sequence[past.Stretch]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,18 @@ def prove(
         str,
         typer.Option(metavar="FILE", help="Your requirements.txt, uv.lock or pylock.toml."),
     ] = "",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A dependency group of the lock, too. Can be repeated."),
+    ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An extra of the lock's project, too. Can be repeated."),
+    ] = None,
+    wheels: Annotated[
+        str,
+        typer.Option(metavar="FOLDER", help="What yours lack, from `tunematrix wheels`: offline."),
+    ] = "",
     environment: EnvironmentOption = None,
 ) -> None:
     """Run the suite over the versions that you have, and change none.
@@ -48,7 +61,8 @@ def prove(
     """
     project = read_project(Path.cwd(), environment)
     row = row_of(project, python, lock)
-    ready = prepare_row(project, row)
+    parts = (*(f"--group={name}" for name in group or ()), *(f"--extra={e}" for e in extra or ()))
+    ready = prepare_row(project, row, wheels, parts)
     command = [str(ready.python), *ready.options, place(project), *context.args]
     become(ready, command)
 
@@ -73,15 +87,30 @@ def row_of(project: Project, python: str, lock: str) -> Environment:
     return row
 
 
-def prepare_row(project: Project, row: Environment) -> Ready:
+def prepare_row(
+    project: Project, row: Environment, wheels: str = "", parts: Sequence[str] = ()
+) -> Ready:
     """Make a Python that runs the suite over the versions that a row names.
 
+    Args:
+        project: whose folder it is made in. row: names the versions.
+        wheels: folder of what they lack; empty for a package index.
+        parts: options of uv that choose parts of a lock.
+
     Raises:
-        BadInput: they can't be used. MachineProblem: there is no uv, or no space.
+        BadInput: they can't be used, or what is asked for doesn't go together.
+        MachineProblem: there is no uv, or no space.
     """
+    if parts and not row.lock:
+        text = "--group and --extra choose of a lock, and none is named"
+        raise BadInput(f"{text}; add --lock uv.lock")
+    if wheels and row.lock:
+        raise BadInput("--wheels goes with --python: a lock is installed from package indexes")
     folder = (state(project.root) / row.name).resolve()
     say = partial(print, file=sys.stderr, flush=True)
-    return prepare(yours(row, folder), say, lambda text: say(f"warning: {text}"))
+    carried = Path(wheels).resolve() if wheels else None
+    order = replace(yours(row, folder), wheels=carried, parts=tuple(parts))
+    return prepare(order, say, lambda text: say(f"warning: {text}"))
 
 
 def become(ready: Ready, command: list[str]) -> NoReturn:

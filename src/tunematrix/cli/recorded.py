@@ -33,17 +33,23 @@ def in_files(files: Sequence[Path]) -> list[Record]:
         BadInput: one of them isn't there, or holds no records.
         NothingTested: there is nothing in them.
     """
-    records = list(once(Store(file).read() for file in present(files)))
-    if not records:
-        raise NothingTested(f"there is no record in {', '.join(map(str, files))}")
-    return records
+    return list(once(Store(file).read() for file in present(files)))
 
 
 def present(files: Sequence[Path]) -> Sequence[Path]:
-    """Return some files, all of which are there."""
+    """Return some files of records.
+
+    Raises:
+        BadInput: one of them isn't there.
+        NothingTested: there is no record in any of them.
+    """
     if absent := [str(file) for file in files if not file.is_file()]:
         message = f"there is no file {', '.join(absent)}; give files of records"
         raise BadInput(message)
+    if all(next(Store(file).lines(), None) is None for file in files):
+        message = f"there is no record in {', '.join(map(str, files))}; a file of records has a "
+        message += "line for each cell that has ended, and is empty before the first has"
+        raise NothingTested(message)
     return files
 
 

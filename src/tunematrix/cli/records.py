@@ -14,7 +14,7 @@ from tunematrix.baselines.kept import Baselines, read_baselines
 from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
 from tunematrix.cli.recorded import in_files, newest, own_configs, present
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, counted
 from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
@@ -103,11 +103,11 @@ def report(
     # Records of files are shown anywhere, also outside the project that they were made in.
     records = in_files(files) if files else [record for name in names for record in newest(name)]
     if save is not None:
-        print(f"{len(records)} records are in {keep(records, save)}")
+        print(f"{counted(len(records), 'record', verb=True)} in {keep(records, save)}")
     elif markdown is not None:
         write_whole(markdown, as_summary(records).encode())
     elif tensorboard is not None:
-        print(f"{write_runs(records, tensorboard)} runs are in {tensorboard}")
+        print(f"{counted(write_runs(records, tensorboard), 'run', verb=True)} in {tensorboard}")
     elif readme is not None:
         described = read_project(Path.cwd(), names[0]).described
         _write_table(readme, verified.as_markdown(described, runs(records)))
@@ -125,7 +125,7 @@ def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | 
 
     # Records of files are shown anywhere, so no project's baselines need apply to them.
     projects = [] if files else [read_project(Path.cwd(), name) for name in environments]
-    sources = [lines_of(file) for file in present(files)]
+    sources = [lines_of(file) for file in present(files)] if files else []
     sources += [source for one in projects for source in recorded(one.folder, state(one.root))]
     known = {
         one.environment.name: read_baselines(one.groups.roots, one.environment.name)
@@ -137,7 +137,8 @@ def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | 
 
     count = write_page(page, sources, bands=bands)
     if page != STANDARD_OUTPUT:
-        print(f"{count} cells and relations are in {shown(page)}")
+        what = "cell or relation is" if count == 1 else "cells and relations are"
+        print(f"{count} {what} in {shown(page)}")
 
 
 @app.command(cls=Verb)
@@ -163,7 +164,7 @@ def tolerances(
     for table in tables:
         path = write_tolerances(table, folder, project.environment.name)
         if not as_json:
-            print(f"{len(table.spread)} relations are in {shown(path)}")
+            print(f"{counted(len(table.spread), 'relation', verb=True)} in {shown(path)}")
     if as_json:
         print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 

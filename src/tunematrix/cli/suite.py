@@ -29,7 +29,7 @@ from tunematrix.command.specs import completed
 from tunematrix.command.trainers import read_trainers
 from tunematrix.configuration import OPTION_MODELS
 from tunematrix.configuration.reference import option_schema
-from tunematrix.errors import BadInput, NothingTested, did_you_mean, nearest
+from tunematrix.errors import BadInput, NothingTested, counted, did_you_mean, nearest
 from tunematrix.matrix.cells import resolve
 from tunematrix.matrix.plan import Plan, network
 from tunematrix.matrix.plan import plan as make_plan
@@ -85,7 +85,7 @@ def plan(
         configs = {spec.test_id for spec in light.configs}
         count = sum(cell.spec.test_id in configs for cell in found.cells)
         others = len(found.cells) - count
-        print(f"{others} environments + {count} configs = {len(found.cells)}")
+        print(f"{counted(others, 'environment')} + {counted(count, 'config')} = {len(found.cells)}")
 
 
 @app.command(
@@ -179,13 +179,9 @@ def _as_text(found: Plan) -> str:
         f"{one.id}  = {', '.join(arm.cell.id for arm in one.arms)}" for one in found.relations
     ]
     lines += [f"{one.cell.id}  unsupported: {one.reason}" for one in found.exclusions]
-    total = f"{_count(found.cells, 'cell')}, {_count(found.exclusions, 'exclusion')}"
-    total += f", {_count(found.relations, 'relation')}" if found.relations else ""
+    total = f"{counted(len(found.cells), 'cell')}, {counted(len(found.exclusions), 'exclusion')}"
+    total += f", {counted(len(found.relations), 'relation')}" if found.relations else ""
     return "\n".join([*lines, "", f"{total} in {found.environment.name}"])
-
-
-def _count(things: Sequence[object], name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _ad_hoc(overrides: list[str], project: Project) -> Path:

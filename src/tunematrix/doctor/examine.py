@@ -29,6 +29,7 @@ from tunematrix.matrix.plan import check_backends
 from tunematrix.matrix.requirements import build_tools, first_lack, importable
 from tunematrix.matrix.select import Selection
 from tunematrix.paths import made, shown
+from tunematrix.report.rows import plain_first
 from tunematrix.workflow.context import RunContext
 
 
@@ -155,8 +156,7 @@ def _examine_quantizers(
     pairs = [verdicts.unsupported(one) for one in exclusions if selection(one.cell)]
     chosen = filter(selection, cells)
     pairs += [_examine_quantizer(context, cell, backend) for cell in chosen]
-    order = list(context.groups.axes["quantizer"])
-    return sorted(pairs, key=lambda pair: order.index(pair.quantizer))
+    return sorted(pairs, key=lambda pair: plain_first(pair.quantizer))
 
 
 def _not_tried(option: Option, state: State, reason: str, fix: str) -> BackendFinding:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,34 +24,47 @@ UV_LOCK = "uv.lock"
 _INCLUDED = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]+(\S+)")
 
 
-def built(lock: Path, python: Interpreter, virtualenv: Path, say: Callable[[str], None]) -> Path:
+def built(
+    lock: Path,
+    python: Interpreter,
+    virtualenv: Path,
+    say: Callable[[str], None],
+    parts: Sequence[str] = (),
+) -> Path:
     """Return the Python of a virtualenv that holds what a lock names, built if need be.
 
     Args:
         lock: requirements.txt, uv.lock, or a pylock.toml.
         python: what it is built with. virtualenv: its folder.
         say: takes a line of progress.
+        parts: groups and extras of it that count too, as uv's options.
 
     Raises:
-        BadInput: the lock can't be read, doesn't resolve, or isn't for this platform or Python.
+        BadInput: the lock can't be read, doesn't resolve, has no such part, or isn't for this
+            platform or Python.
         MachineProblem: there is no uv.
     """
     text = "\n".join(_lines(lock))
     found, stamp = virtualenv / "bin" / "python", virtualenv / "tunematrix-build"
-    parts = [text, str(lock.absolute()), python.base, python.version]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    facts = [text, str(lock.absolute()), python.base, python.version, parts]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
         return found
     say(f"Installing what {shown(lock)} names into {shown(virtualenv)}")
     shutil.rmtree(virtualenv, ignore_errors=True)
     uv.ask("venv", "--quiet", f"--python={python.base}", virtualenv, advice=_advice(lock, python))
-    for line in _install(lock, python, found):
+    for line in _install(lock, python, found, parts):
         say(line)
+    if not look_at(found).packages:
+        message = f"{shown(lock)} names no package for this platform"
+        raise BadInput(
+            f"{message}, {sys.platform} on {platform.machine()}.\n  {_advice(lock, python)}"
+        )
     stamp.write_text(digest, encoding="utf-8")
     return found
 
 
-def _install(lock: Path, python: Interpreter, program: Path) -> list[str]:
+def _install(lock: Path, python: Interpreter, program: Path, parts: Sequence[str]) -> list[str]:
     """Install a lock; return a line about packages that it didn't name and that it needs."""
     advice = _advice(lock, python)
     target = ("--quiet", f"--python={program}")
@@ -58,13 +73,16 @@ def _install(lock: Path, python: Interpreter, program: Path) -> list[str]:
         only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
         exported = program.parents[1] / "exported.txt"
         project = f"--project={lock.absolute().parent}"
-        command = ("export", *only, project, f"--python={program}")
+        command = ("export", *only, *parts, project, f"--python={program}")
         exported.write_text(uv.ask(*command, advice=advice), encoding="utf-8")
         uv.ask("pip", "sync", *target, exported, advice=advice)
         return []
     if lock.suffix == ".toml":
-        uv.ask("pip", "sync", *target, lock, advice=advice)
+        uv.ask("pip", "sync", *target, *parts, lock, advice=advice)
         return []
+    if parts:
+        message = f"{shown(lock)} has neither groups nor extras, so {' '.join(parts)} names none"
+        raise BadInput(f"{message}; name a uv.lock or a pylock.toml, or leave it out")
     # Of requirements, nobody has promised that they are whole: uv resolves them.
     uv.ask("pip", "install", *target, "-r", lock, advice=advice)
     there = look_at(program).packages
@@ -105,5 +123,6 @@ def _advice(lock: Path, python: Interpreter) -> str:
     version = "{}.{}".format(*python.version)
     return f"""{shown(lock)} was to be installed for Python {version} here. Likely causes:
   it was made for another Python (name that with --python) or for another platform; its versions
-  don't fit together; or a package index that it needs can't be reached (UV_INDEX names another).
+  don't fit together; or a package index that it needs can't be reached (UV_INDEX names another), or
+  refuses its user or password: then uv finds no version there.
   If you have a virtualenv that works, prove that: tunematrix prove --python PATH"""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunematrix.environments import sources
 from tunematrix.errors import BadInput, MachineProblem
 
+_FULL = re.compile(rf"\b(os error|Errno) {errno.ENOSPC}\b")
 LINES = 12
 """Of what an installer says last, which are shown."""
 
@@ -29,28 +32,39 @@ def program() -> str:
     raise MachineProblem(f"{text}; python -m pip install uv")
 
 
-def ask(*arguments: str | Path, advice: str, given: str = "") -> str:
+def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[Path] = ()) -> str:
     """Let uv do something, with pip's settings of where packages come from; return its output.
 
     Args:
         arguments: of uv. advice: what to do if it can't, after its reason. given: its input.
+        beside: folders of wheels that count too, beside where pip is told to look.
 
     Raises:
         BadInput: uv says that it can't.
-        MachineProblem: there is no uv.
+        MachineProblem: there is no uv, or no space.
     """
-    told, settings = _settings()
-    options = settings if arguments[0] == "pip" else ()
-    command = [program(), *map(str, arguments), *options]
+    told, settings = _settings(beside)
+    options = settings if arguments[0] in ("pip", "tool") else ()
+    command = [program(), *map(str, arguments[:2]), *options, *map(str, arguments[2:])]
     # Nothing of the virtualenv that this runs in may be taken for the one that is meant.
     env = {k: v for k, v in {**os.environ, **told}.items() if k != "VIRTUAL_ENV"}
     ended = subprocess.run(
         command, input=given, capture_output=True, text=True, env=env, check=False
     )
     if ended.returncode:
-        reason = last_words(ended.stderr or ended.stdout).replace("\n", "\n  ")
-        raise BadInput(f"uv {arguments[0]} {arguments[1]} failed:\n  {reason}\n  {advice}")
+        said = ended.stderr or ended.stdout
+        if is_full(said):
+            text = "no space is left where packages are installed, or in uv's cache"
+            raise MachineProblem(f"{text}; make room (uv cache clean), and run this again")
+        reason = last_words(said).replace("\n", "\n  ")
+        verbs = " ".join(str(one) for one in arguments[:2] if not str(one).startswith("-"))
+        raise BadInput(f"uv {verbs} failed:\n  {reason}\n  {advice}")
     return ended.stdout
+
+
+def is_full(said: str) -> bool:
+    """Whether what uv, or pip in it, has said quotes the system's error for a full disk."""
+    return bool(_FULL.search(said))
 
 
 def last_words(text: str) -> str:
@@ -59,9 +73,12 @@ def last_words(text: str) -> str:
     return "\n".join(lines[-LINES:]) or "the installer said nothing"
 
 
-def _settings() -> tuple[Mapping[str, str], tuple[str, ...]]:
+def _settings(beside: Sequence[Path]) -> tuple[Mapping[str, str], tuple[str, ...]]:
     settings = sources.pip_settings()
     alone = ("--no-index",) if sources.without_index(settings) else ()
     told = sources.as_uv(settings, os.environ)
     del told["UV_COMPILE_BYTECODE"]  # what is installed here keeps its bytecode elsewhere
+    if beside:
+        given = told.get("UV_FIND_LINKS") or os.environ.get("UV_FIND_LINKS")
+        told["UV_FIND_LINKS"] = ",".join([*map(str, beside), *filter(None, [given])])
     return told, alone

@@ -17,15 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
-
-from tunematrix.environments import from_lock, inherited, locks, uv
+from tunematrix.environments import carried, from_lock, inherited, locks, stand_ins, uv
 from tunematrix.environments.building import one_at_a_time
 from tunematrix.environments.interpreter import Interpreter, look_at
-from tunematrix.environments.origin import Origin
+from tunematrix.environments.origin import NAME, Origin
 from tunematrix.environments.running import OFFLINE, PYTEST
 from tunematrix.environments.table import Environment, shipped_rows
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, counted
 from tunematrix.paths import made, shown
 
 ENGINES = ("torch", "mlx")
@@ -48,6 +46,8 @@ class Yours:
         python: a Python that has the set, or that a lock's set is to be installed for.
         lock: a lock to install the set from; None where `python` has it.
         origin: which tunematrix tests it.
+        wheels: a folder of what the set lacks, in place of an index; None where one is asked.
+        parts: groups and extras of the lock that count too, as uv's options: --group=train.
     """
 
     row: Environment
@@ -55,6 +55,8 @@ class Yours:
     python: Path
     lock: Path | None = None
     origin: Origin = field(default_factory=Origin)
+    wheels: Path | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -63,6 +65,12 @@ class Yours:
             return self.row.extras
         rows = [one for one in shipped_rows().values() if {*one["backends"]} & {*self.row.backends}]
         return tuple(dict.fromkeys(extra for one in rows for extra in one["extras"]))
+
+    @property
+    def libraries(self) -> list[str]:
+        """What was collected for it in a folder of wheels, by name: libraries that it lacks."""
+        found = () if self.wheels is None else carried.names(self.wheels)
+        return [name for name in found if name != NAME]
 
     @property
     def virtualenv(self) -> Path:
@@ -109,7 +117,8 @@ def prepare(order: Yours, say: Callable[[str], None], warn: Callable[[str], None
     with one_at_a_time(order.virtualenv, say):
         python = order.python
         if order.lock is not None:
-            python = from_lock.built(order.lock, look_at(python), order.folder / "set", say)
+            virtualenv = order.folder / "set"
+            python = from_lock.built(order.lock, look_at(python), virtualenv, say, order.parts)
         seen = look_at(python)
         _refuse(order, seen)
         bounds = inherited.unfit(order.origin.requirements(order.extras), seen.packages)
@@ -121,7 +130,7 @@ def prepare(order: Yours, say: Callable[[str], None], warn: Callable[[str], None
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != fingerprint:
             _build(order, seen)
             stamp.write_text(fingerprint, encoding="utf-8")
-    _check(order, seen)
+    _check(order, seen, warn)
     for line in _account(order, seen):
         say(line)
     return _ready(order, seen)
@@ -135,7 +144,9 @@ def _refuse(order: Yours, seen: Interpreter) -> None:
         text = f"{place} has no {' and no '.join(wanted)}, so nothing can be trained with it"
         advice = "name the Python that you train with, or another environment with -e"
         if order.lock is not None:
-            advice = "name a lock that has it; of uv.lock, the default groups count"
+            advice = (
+                "name a lock that has it; of uv.lock, default groups and those of --group count"
+            )
         raise BadInput(f"{text} (of packages, there are {len(have)}); {advice}")
     if misfits := inherited.unfit(order.origin.requirements([]), have):
         lines = [
@@ -147,7 +158,10 @@ def _refuse(order: Yours, seen: Interpreter) -> None:
 
 def _fingerprint(order: Yours, seen: Interpreter) -> str:
     """Return a digest of all that decides what is added."""
-    where = str(order.origin.checkout) if order.origin.checkout else _packed(order).name
+    if order.wheels is not None:
+        where = carried.fingerprint(order.wheels)
+    else:
+        where = str(order.origin.checkout) if order.origin.checkout else _packed(order).name
     needs = order.origin.requirements([])
     parts = [str(seen.python), seen.base, seen.version, seen.folders, seen.packages, needs, where]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -161,16 +175,11 @@ def _build(order: Yours, seen: Interpreter) -> None:
     """Make the virtualenv, with tunematrix in it, and the folder beside it."""
     for half in (order.virtualenv, order.added):
         shutil.rmtree(half, ignore_errors=True)
-    advice = "Correct what uv names, and run this again"
-    uv.ask("venv", "--quiet", f"--python={seen.base}", order.virtualenv, advice=advice)
-    python = order.virtualenv / "bin" / "python"
-    pins = _missing(order, seen, python)
-    install = ("pip", "install", "--quiet", f"--python={python}", "--no-deps")
-    own = order.origin.arguments([], order.folder / "wheel")
-    uv.ask(*install, *own, advice=advice)
     made(order.added)
-    if pins:
-        uv.ask(*install, f"--target={order.added}", *pins, advice=advice)
+    if order.wheels is None:
+        _install(order, seen)
+    else:
+        carried.install(order.wheels, seen, order.virtualenv, order.added)
     (packages,) = order.virtualenv.glob("lib/python3.*/site-packages")
     lines = [
         f"import sys; sys.pycache_prefix = {str(order.folder / 'pycache')!r}",
@@ -180,36 +189,44 @@ def _build(order: Yours, seen: Interpreter) -> None:
     (packages / _PTH).write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
+def _install(order: Yours, seen: Interpreter) -> None:
+    """Let uv make the virtualenv, and install what is lacking from where pip is told to look."""
+    advice = "Correct what uv names, and run this again"
+    uv.ask("venv", "--quiet", f"--python={seen.base}", order.virtualenv, advice=advice)
+    python = order.virtualenv / "bin" / "python"
+    pins = _missing(order, seen, python)
+    install = ("pip", "install", "--quiet", f"--python={python}", "--no-deps")
+    own = order.origin.arguments([], order.folder / "wheel")
+    uv.ask(*install, *own, advice=advice)
+    if pins:
+        uv.ask(*install, f"--target={order.added}", *pins, advice=advice)
+
+
 def _missing(order: Yours, seen: Interpreter, python: Path) -> list[str]:
     """Return what the suite needs and the set lacks, in versions that fit the set."""
     needs = order.origin.requirements([])
     if not inherited.account(needs, order.added, seen.folders).problems:
         return []  # so that a whole set needs no package index
-    file = order.virtualenv / "tunematrix-constraints.txt"
-    lines = [f"{name}=={version}" for name, version in seen.packages.items() if _is_valid(version)]
-    file.write_text("\n".join(lines), encoding="utf-8")
+    folder, lines = stand_ins.write(seen.packages, order.virtualenv / "stand-ins")
+    limits = stand_ins.limits(lines, order.virtualenv)
     quiet = ("--quiet", "--no-header", "--no-annotate")
-    command = ("pip", "compile", *quiet, f"--python={python}", f"--constraint={file}", "-")
-    found = uv.ask(*command, given="\n".join(needs), advice=_MISFIT)
+    command = ("pip", "compile", *quiet, f"--python={python}", *limits, "-")
+    found = uv.ask(*command, given="\n".join(needs), advice=_MISFIT, beside=[folder])
     pins = locks.pinned(found)
     return [line for name, line in pins.items() if name not in seen.packages]
 
 
-def _is_valid(version: str) -> bool:
-    """Whether a version is one that uv understands; conda has others."""
-    try:
-        Version(version)
-    except InvalidVersion:
-        return False
-    return True
-
-
-def _check(order: Yours, seen: Interpreter) -> None:
+def _check(order: Yours, seen: Interpreter, warn: Callable[[str], None]) -> None:
     """Check that all that the suite needs is there, of the user's or apart."""
     needs = order.origin.requirements([])
     if problems := inherited.account(needs, order.added, seen.folders).problems:
         text = "\n  ".join(["What the suite needs doesn't fit together:", *problems])
-        raise BadInput(f"{text}\n  Change that package in a copy of your environment")
+        advice = "Change that package in a copy of your environment"
+        if order.wheels is not None:
+            advice = "Collect the wheels again, with the list of what is here now"
+        raise BadInput(f"{text}\n  {advice}")
+    for problem in inherited.account(order.libraries, order.added, seen.folders).problems:
+        warn(f"{problem}: cells that need it may fail")
 
 
 def _account(order: Yours, seen: Interpreter) -> list[str]:
@@ -219,7 +236,7 @@ def _account(order: Yours, seen: Interpreter) -> list[str]:
     added = inherited.found_in([str(order.added)])
     apart = ", ".join(f"{name} {version}" for name, version in sorted(added.items()))
     return [
-        f"Your versions ({len(have)} packages of {shown(seen.python)}): {named}",
+        f"Your versions ({counted(len(have), 'package')} of {shown(seen.python)}): {named}",
         f"Added apart, in {shown(order.added)}: {apart or 'nothing'}",
     ]
 
@@ -230,7 +247,8 @@ def _ready(order: Yours, seen: Interpreter) -> Ready:
         name: os.environ.get(name, OFFLINE[name]) for name in OFFLINE
     }
     variables |= dict.fromkeys(_SHADOWED)
-    variables["PATH"] = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
+    folders = [bin_folder, str(order.added / "bin"), os.environ.get("PATH", "")]
+    variables["PATH"] = os.pathsep.join(folders)
     variables["PYTHONPYCACHEPREFIX"] = str(order.folder / "pycache")
     variables["PYTHONNOUSERSITE"] = "1"  # packages of one's home are not of the set
     options = ("-m", "pytest", *PYTEST, f"--environment={order.row.name}")

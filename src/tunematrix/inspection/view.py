@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from tunematrix.errors import counted
 from tunematrix.inspection.reports import ConfigReport
 from tunematrix.paths import shown
 
@@ -40,8 +41,8 @@ def total(reports: Sequence[ConfigReport]) -> str:
     kinds = Counter(report.kind for report in reports)
     parts = [f"{counts[word]} {word}" for word in ("failed", "unchecked", "passed") if counts[word]]
     faults = len({problem for report in reports for problem in report.problems})
-    found = f"; {faults} {'fault' if faults == 1 else 'faults'}" if faults else ""
-    configs = "1 config" if len(reports) == 1 else f"{len(reports)} configs"
+    found = f"; {counted(faults, 'fault')}" if faults else ""
+    configs = counted(len(reports), "config")
     others = f", {kinds['other']} of them YAML of other tools" if kinds["other"] else ""
     return f"{configs}{others}: {', '.join(parts)}{found}"
 
@@ -66,7 +67,7 @@ class InspectionProgress:
         if now - max(self._said, self._began) < QUIET_SECONDS:
             return
         self._said = now
-        text = f"{DOING.get(what, what)} {done} of {total} configs"
+        text = f"{DOING.get(what, what)} {done} of {counted(total, 'config')}"
         # The first one waits for imports that the others find done.
         if done >= max(3, total // 20):
             text += f", about {(now - self._began) / done * (total - done):.0f} s left"

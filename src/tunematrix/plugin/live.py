@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -60,6 +61,7 @@ class LiveView:
         self._region: Region | None = None
         self._outcomes: dict[str, Outcome] = {}
         self._places: dict[str, Place] = {}
+        self._is_importing = False
 
     def __enter__(self) -> Self:
         if self.suite.is_watched and self._reporter is not None:
@@ -87,6 +89,18 @@ class LiveView:
         self._reporter._tw._file = self._region.above.file
         self._reporter.showfspath = None
         self.suite.is_drawn = False
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Show that the libraries are imported, for as long as that takes; or say it once."""
+        self._is_importing = True
+        self.draw()
+        if self._region is None and self.suite.config.get_verbosity() >= 0:
+            self.suite.say("importing the libraries, once for all cells")
+        try:
+            yield
+        finally:
+            self._is_importing = False
 
     def end(self, job: Job) -> None:
         """Take note of what a job has come to, and show it; or tell now and then how far it is."""
@@ -119,7 +133,10 @@ class LiveView:
         }
         seconds = self._progress.seconds_left()
         left = duration(seconds) if seconds >= 1 else ""
-        return Standing(self._places, self._outcomes, running, len(self._jobs), left)
+        total = len(self._jobs)
+        return Standing(
+            self._places, self._outcomes, running, total, left, is_importing=self._is_importing
+        )
 
     def _planned_places(self) -> dict[str, Place]:
         """Return where each cell stands; those that are unsupported stand there from the start."""

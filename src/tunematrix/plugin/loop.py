@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import Future
+from contextlib import nullcontext
 
 import pytest
 
@@ -42,7 +43,7 @@ class SideBySide:
             return None
         others = [item for item in session.items if not isinstance(item, SpecItem)]
         with LiveView(self.suite, jobs, Progress(jobs, self.at_once)) as view:
-            self._start_the_server(jobs)
+            self._start_the_server(jobs, view)
             self._run(session, jobs, view, others[0] if others else None)
         for number, item in enumerate(others, 1):
             following = others[number] if number < len(others) else None
@@ -50,13 +51,14 @@ class SideBySide:
             _stop_where_asked(session)
         return True
 
-    def _start_the_server(self, jobs: Mapping[Job, SpecItem]) -> None:
+    def _start_the_server(self, jobs: Mapping[Job, SpecItem], view: LiveView) -> None:
         """Start the fork server, before there are threads."""
         context = self.suite.context
         cells = (item.cell for item in jobs.values() if isinstance(item, CellItem))
         sharing = (cell for cell in cells if not context.runs_command(cell))
         if cell := next((cell for cell in sharing if context.obstacle(cell) is None), None):
-            get_ready(cell, context)
+            with view.importing() if context.isolation != "spawn" else nullcontext():
+                get_ready(cell, context)
 
     def _run(
         self,

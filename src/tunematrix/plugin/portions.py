@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from tunematrix.errors import counted
+
 INTEGRATION = "TUNEMATRIX_INTEGRATION"
 """Variable that switches everything with the marker `integration` off (0) or on (1).
 
@@ -78,6 +80,7 @@ def part_of(items: Sequence[pytest.Item], part: int, parts: int) -> list[pytest.
         if lightest == part - 1:
             chosen.add(file)
     if items and not chosen:
-        message = f"--shard {part}/{parts}: there are only {len(files)} files with something to run"
+        few = counted(len(files), "file", verb=True)
+        message = f"--shard {part}/{parts}: only {few} there with something to run"
         raise pytest.UsageError(f"{message}; take at most as many parts")
     return [item for item in items if item.nodeid.partition("::")[0] in chosen]

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tunematrix.baselines.comparing import BandChange
 from tunematrix.baselines.model import Band
+from tunematrix.errors import counted
 from tunematrix.report.text import one_line
 
 COLOURS = {"new": "green", "gone": "red", "moved": "bold yellow", "constant": "bold yellow"}
@@ -43,4 +44,4 @@ def _band(band: Band | None) -> str:
 
 
 def _times(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+    return counted(count, "run")

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from tunematrix.errors import counted
 from tunematrix.report.past import (
     Flake,
     Moved,
@@ -173,5 +174,5 @@ def _symbol(outcome: Outcome | None) -> Text:
 
 def _in_words(ratio: Ratio) -> str:
     what = f"{_METRICS[ratio.metric]} after / before: {ratio.median:.2f}, the median of "
-    what += f"{ratio.cells} cells that passed in both; farthest off is {ratio.cell_id}"
+    what += f"{counted(ratio.cells, 'cell')} that passed in both; farthest off is {ratio.cell_id}"
     return one_line(f"{what}, {ratio.extreme:.2f}")

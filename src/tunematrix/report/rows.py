@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tunematrix.checks.verdict import Verdict
 from tunematrix.results.record import Option, Outcome, Record, hardware_of, shown_option
+from tunematrix.results.run_line import by_machine, host_of
 from tunematrix.spec.relation import is_relations
 
 SYMBOLS: dict[Outcome, str] = {
@@ -145,17 +146,26 @@ def moment_of(run_id: str) -> str:
 
 
 def runs(records: Iterable[Record]) -> tuple[Run, ...]:
-    """Part records by environment and run, in the order of first appearance."""
+    """Part records by environment, run and machine, in the order of first appearance."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.environment, record.run_id), []).append(record)
-    return tuple(_run(group) for group in groups.values())
+    return tuple(
+        _run(part)
+        for group in groups.values()
+        for part in by_machine(group, lambda one: host_of(one.machine), _has_run).values()
+    )
+
+
+def plain_first(quantizer: str) -> tuple[bool, str]:
+    """Return what quantizers are sorted by in every view: none first, then by library and name."""
+    return quantizer not in (ABSENT, "none"), quantizer
 
 
 def matrix(records: Iterable[Record]) -> dict[Place, Square]:
     """Fold the records of cells into squares: by backend, recipe, method and quantizer.
 
-    The options of each are in the order of first appearance.
+    They are in order, as `in_order` has it.
     """
     cells: dict[Place, list[Record]] = {}
     for record in records:
@@ -174,9 +184,10 @@ def place_of(backend: str, axes: Mapping[str, Option]) -> Place:
 
 
 def in_order(places: Iterable[Place]) -> tuple[Place, ...]:
-    """Return each place once; the options of each axis are in the order of first appearance."""
+    """Return each place once; quantizers have their order, others that of first appearance."""
     each = tuple(dict.fromkeys(places))
     columns = [list(dict.fromkeys(column)) for column in zip(*each, strict=True)]
+    columns = [*columns[:-1], *(sorted(column, key=plain_first) for column in columns[-1:])]
     ordered = sorted(
         each, key=lambda place: [c.index(o) for c, o in zip(columns, place, strict=True)]
     )
@@ -210,6 +221,10 @@ def claimed_gap(record: Record) -> float | None:
     """Return the share of the gap that a cell closed, if its spec claims any."""
     claimed = any(check.name == "gap_closed" for check in record.checks)
     return record.metrics.get("gap_closed") if claimed else None
+
+
+def _has_run(record: Record) -> bool:
+    return bool(record.versions)
 
 
 def _run(group: Sequence[Record]) -> Run:

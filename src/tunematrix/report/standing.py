@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from rich.text import Text
 
-from tunematrix.report.rows import SEVERITY, SYMBOLS, Place, in_order
+from tunematrix.report.rows import SEVERITY, SYMBOLS, Place, in_order, plain_first
 from tunematrix.report.terminal import COLOURS, in_figures
-from tunematrix.report.text import one_line
+from tunematrix.report.text import brief, one_line
 from tunematrix.results.record import Outcome
 
 State: TypeAlias = Outcome | Literal["running", "waiting"]
@@ -46,6 +46,7 @@ class Standing:
         running: id of what is under way to the seconds since it began.
         total: how many cells and relations the run has.
         left: how much time is left, in words; empty where nobody knows.
+        is_importing: whether what all cells wait for is the import of the libraries.
     """
 
     places: Mapping[str, Place]
@@ -53,6 +54,7 @@ class Standing:
     running: Mapping[str, float]
     total: int
     left: str = ""
+    is_importing: bool = False
 
     def state(self, cell_id: str) -> State:
         """Return what a cell has come to, or that it is under way, or waits."""
@@ -100,21 +102,21 @@ def _rows(standing: Standing) -> Rows:
         states.setdefault(place, []).append(standing.state(cell_id))
     places = in_order(states)
     several = len({place.backend for place in places}) > 1
-    names = [
-        [one_line(word) for word in (place[:3] if several else place[1:3])] for place in places
-    ]
+    names = [[brief(word) for word in (place[:3] if several else place[1:3])] for place in places]
     widths = [max(map(len, column)) for column in zip(*names, strict=True)]
     rows: dict[str, dict[str, State]] = {}
     for place, words in zip(places, names, strict=True):
         padded = [word.ljust(width) for word, width in zip(words, widths, strict=True)]
         name = (" " * GAP).join(padded)
-        rows.setdefault(name, {})[place.quantizer] = min(states[place], key=RANKS.index)
+        row = rows.setdefault(name, {})  # which may be another's too, if long names were cut
+        both = [*states[place], *([row[place.quantizer]] if place.quantizer in row else [])]
+        row[place.quantizer] = min(both, key=RANKS.index)
     return rows
 
 
 def _matrix(rows: Rows, width: int, room: int) -> list[Text]:
     """Return the lines of the matrix; none where it doesn't fit into the terminal's width."""
-    columns = _columns(dict.fromkeys(column for row in rows.values() for column in row))
+    columns = _columns(sorted({column for row in rows.values() for column in row}, key=plain_first))
     margin = max(map(len, rows), default=0)
     if not rows or room <= HEADS + 1 or margin + sum(GAP + one.width for one in columns) >= width:
         return []
@@ -145,7 +147,7 @@ def _columns(quantizers: Iterable[str]) -> list[Column]:
     """Return the columns; those of one library side by side, with its name above the first."""
     families: dict[str, list[tuple[str, str]]] = {}
     for quantizer in quantizers:
-        family, _, option = one_line(quantizer).partition("-")
+        family, _, option = brief(quantizer).partition("-")
         families.setdefault(family, []).append((quantizer, option))
     columns = []
     for family, members in families.items():
@@ -192,6 +194,7 @@ def _summary(standing: Standing) -> Text:
     counts.pop("unsupported", None)
     left = f", {standing.left} left" if standing.left else ""
     if not (counts or standing.running):
-        return Text(f"getting ready; {standing.total} to run{left}")
+        what = "importing the libraries" if standing.is_importing else "getting ready"
+        return Text(f"{what}; {standing.total} to run{left}")
     text = Text(f"{sum(counts.values())} of {standing.total} done{left}")
     return text.append("   " if counts else "").append_text(in_figures(counts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from tunematrix.errors import counted
 from tunematrix.report.again import run_again
 from tunematrix.report.rows import (
     BAD,
@@ -20,6 +21,7 @@ from tunematrix.report.rows import (
     counts,
     in_words,
     matrix,
+    plain_first,
     reasons,
     runs,
 )
@@ -50,7 +52,7 @@ def as_summary(records: Sequence[Record], longest: int = LONGEST) -> str:
     """
     every = runs(records)
     shown = every[: max(1, longest // LEAST)]
-    note = f"\n{len(every) - len(shown)} more runs are left out.\n"
+    note = f"\n{counted(len(every) - len(shown), 'more run', verb=True)} left out.\n"
     room = longest - (len(note) if len(shown) < len(every) else 0)
     text = "\n".join(_section(run, room // len(shown) - 1) for run in shown)
     return text if len(shown) == len(every) else text + note
@@ -176,7 +178,7 @@ def _fitting(parts: Sequence[str], room: int) -> list[str]:
 
 def _table(squares: Mapping[Place, Square]) -> str:
     """Return the matrix: a row for each method of each recipe, a column for each quantizer."""
-    columns = list(dict.fromkeys(place.quantizer for place in squares))
+    columns = sorted({place.quantizer for place in squares}, key=plain_first)
     rows: dict[tuple[str, str, str], dict[str, Square]] = {}
     for place, square in squares.items():
         rows.setdefault(place[:3], {})[place.quantizer] = square

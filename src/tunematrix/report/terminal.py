@@ -28,7 +28,7 @@ from tunematrix.report.rows import (
     reasons,
     runs,
 )
-from tunematrix.report.text import indented, one_line, printable
+from tunematrix.report.text import LONGEST_NAME, indented, one_line, printable
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
 
@@ -177,11 +177,16 @@ def _matrix(squares: Mapping[Place, Square]) -> Text:
         symbol = Text(SYMBOLS[square.outcome], COLOURS[square.outcome])
         options = [Text(one_line(getattr(place, name))) for name in names]
         rows.append([symbol, *options, _cells(square), *map(Text, _in_units(square))])
-    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    # A name that is longer than any should be pushes its own line, and no other.
+    widths = [
+        max(cell.cell_len for cell in column if cell.cell_len <= LONGEST_NAME)
+        for column in zip(*rows, strict=True)
+    ]
     figures_from = len(names) + 2
     for row in rows:
         for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            cell.align("right" if number >= figures_from else "left", width)
+            if cell.cell_len < width:  # aligning would cut a longer one
+                cell.align("right" if number >= figures_from else "left", width)
     lines = [Text("  ").join(row) for row in rows]
     for line in lines:
         line.rstrip()

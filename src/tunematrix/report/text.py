@@ -9,6 +9,8 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Categories of characters that move the cursor, turn the text round or can't be encoded."""
 _MARKDOWN = re.compile(r"[\\`*|\[\]<>&]")
 _LONGEST = 4000
+LONGEST_NAME = 28
+"""Characters of an option's name that a table has room for."""
 
 
 def printable(text: str) -> str:
@@ -30,6 +32,12 @@ def written_out(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text as one printable line."""
     return printable(" ".join(text.split()))
+
+
+def brief(text: str) -> str:
+    """Return a name as one printable line, cut where a table has no room for more."""
+    line = one_line(text)
+    return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
 
 
 def indented(text: str, by: str) -> str:

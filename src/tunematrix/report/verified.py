@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from tunematrix.errors import BadInput
-from tunematrix.report.rows import Run, counts, in_words
+from tunematrix.report.rows import Run, counts, in_words, plain_first
 from tunematrix.report.text import markdown
 from tunematrix.results.record import Outcome, Record, shown_option
 
@@ -48,9 +48,10 @@ def placed(table: str, text: str, place: str = PLACE) -> str:
 
 
 def passed_by_quantizer(cells: Iterable[Record]) -> Mapping[str, int]:
-    """Return how many cells of each quantizer passed, in the order of first appearance."""
+    """Return how many cells of each quantizer passed, in order."""
     passed = (record for record in cells if record.outcome == "passed")
-    return Counter(shown_option(record.axes.get("quantizer", "none")) for record in passed)
+    found = Counter(shown_option(record.axes.get("quantizer", "none")) for record in passed)
+    return {name: found[name] for name in sorted(found, key=plain_first)}
 
 
 def _line(run: Run) -> str:

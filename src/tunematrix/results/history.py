@@ -18,7 +18,7 @@ from types import TracebackType
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.results.head import checked_head_of
 from tunematrix.results.record import Record
-from tunematrix.results.run_line import OutcomeCount, RunLine, parted
+from tunematrix.results.run_line import HOST, OutcomeCount, RunLine, parted
 from tunematrix.results.store import Store, parsed
 
 VERSION = 1
@@ -35,10 +35,6 @@ CREATE TABLE records (
 CREATE INDEX by_run ON records (run, environment, relation, outcome, machine);
 CREATE INDEX by_cell ON records (cell, environment, run);
 """
-
-
-_HOST = ("system", "architecture", "hardware", "gpu", "python", "cores", "platform")
-"""Of a machine, what is the same for all cells of a run."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ class History:
 
     def _insert(self, line: bytes, place: str) -> None:
         head = checked_head_of(line, place)
-        host = {name: head.machine[name] for name in _HOST if name in head.machine}
+        host = {name: head.machine[name] for name in HOST if name in head.machine}
         facts = json.dumps([host, head.versions], sort_keys=True)
         machine = _digest(facts)
         self._base.execute("INSERT OR IGNORE INTO machines VALUES (?, ?)", (machine, facts))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tunematrix.results.record import Outcome
+
+HOST = ("system", "architecture", "hardware", "gpu", "python", "cores", "platform")
+"""Of a machine, what is the same for all cells of a run."""
+One = TypeVar("One")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class OutcomeCount(NamedTuple):
@@ -41,21 +47,37 @@ class RunLine:
         return {**vars(self), "cells": dict(self.cells), "relations": dict(self.relations)}
 
 
+def host_of(machine: Mapping[str, Any]) -> str:
+    """Return what tells a machine from another, as text."""
+    return json.dumps({name: machine[name] for name in HOST if name in machine}, sort_keys=True)
+
+
+def by_machine(
+    group: Sequence[One], machine: Callable[[One], Key], has_run: Callable[[One], bool]
+) -> dict[Key | None, list[One]]:
+    """Part what bears the name of one run by its machines, in the order of first appearance.
+
+    What never ran knows its machine by half, and goes to the first; where nothing ran, to None.
+    """
+    found: dict[Key | None, list[One]] = {machine(one): [] for one in group if has_run(one)}
+    found = found or {None: []}
+    first = next(iter(found))
+    for one in group:
+        key = machine(one)
+        found[key if key in found else first].append(one)
+    return found
+
+
 def parted(
     run: str, environment: str, group: Sequence[OutcomeCount], machines: Mapping[bytes, Any]
 ) -> Iterator[RunLine]:
-    """Part a run by the machines that bear its name; what never ran knows its machine by half.
+    """Part a run by the machines that bear its name.
 
     `machines` has (machine, versions) by key.
     """
-    ran = [one for one in group if machines[one.machine][1]]
-    found: dict[bytes, RunLine] = {}
-    for one in ran:
-        found.setdefault(one.machine, RunLine(environment, run, *machines[one.machine]))
-    if not found:
-        found[b""] = RunLine(environment, run)
-    first = next(iter(found.values()))
-    for one in group:
-        line = found.get(one.machine, first)
-        (line.relations if one.is_relation else line.cells)[one.outcome] += one.cells
-    yield from found.values()
+    found = by_machine(group, lambda one: one.machine, lambda one: bool(machines[one.machine][1]))
+    for key, mine in found.items():
+        line = RunLine(environment, run, *(machines[key] if key is not None else ()))
+        for one in mine:
+            (line.relations if one.is_relation else line.cells)[one.outcome] += one.cells
+        yield line

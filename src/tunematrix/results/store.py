@@ -120,8 +120,10 @@ class Store:
         """Yield all whole lines, oldest first; none where there is no file.
 
         Raises:
-            BadInput: the file can't be read.
+            BadInput: the file can't be read, or is a device or a pipe, which may have no end.
         """
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise BadInput(f"{self.path}: is no regular file; give a file of records")
         try:
             with self.path.open("rb") as file:
                 for line in file:

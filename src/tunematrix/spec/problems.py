@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, counted
 from tunematrix.paths import shown
 
 Route: TypeAlias = tuple[str | int, ...]
@@ -72,5 +72,5 @@ def refuse(problems: Iterable[Problem]) -> None:
     if not unique:
         return
     ordered = sorted(unique, key=lambda problem: (str(problem.file), problem.line or 0))
-    count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
+    count = counted(len(ordered), "problem")
     raise BadInput("\n".join([f"{count} to correct:", *map(str, ordered)]))

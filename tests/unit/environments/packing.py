@@ -30,6 +30,18 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr(f"{info}/RECORD", "")
     return "tunematrix-0.1.0-py3-none-any.whl"
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = build_editable(folder)
+    with zipfile.ZipFile(pathlib.Path(folder, name)) as editable:
+        kept = {one: editable.read(one) for one in editable.namelist() if not one.endswith(".pth")}
+    with zipfile.ZipFile(pathlib.Path(folder, name), "w") as wheel:
+        for file in pathlib.Path("src/tunematrix").glob("*.py"):
+            wheel.write(file, f"tunematrix/{file.name}")
+        for one, data in kept.items():
+            wheel.writestr(one, data)
+    return name
 """  # noqa: E501
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 from tests.unit.environments import packing
@@ -85,6 +86,54 @@ def test_kinds_of_locks(user: User, kind: str) -> None:
     assert {path: path.read_bytes() for path in project.iterdir()} == before
 
 
+def test_parts_of_a_lock(user: User) -> None:
+    """Groups and extras come along where they are named; of requirements there are none."""
+    user.wheel("torch", "2.13.0")
+    project = user.folder / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["torch"]\n[project.optional-dependencies]\nfast = ["gamma<2"]\n'
+        '[dependency-groups]\ntrain = ["alpha<2"]\n',
+        encoding="utf-8",
+    )
+    wheels = f"--find-links={user.folder / 'wheels'}"
+    command = [uv.program(), "lock", wheels, "--no-index", "--quiet", f"--directory={project}"]
+    subprocess.run(command, check=True)
+    order = user.order(packing.virtualenv(user.folder / "venv"), lock=project / "uv.lock")
+    found = user.folder / "state" / "set" / "bin" / "python"
+    for parts, more in (((), set()), (("--extra=fast", "--group=train"), {"alpha", "gamma"})):
+        user.prepare(replace(order, parts=parts))
+        assert set(look_at(found).packages) == {"torch", *more}
+    with pytest.raises(BadInput, match="`nowhere`"):
+        user.prepare(replace(order, parts=("--group=nowhere",)))
+    plain = user.folder / "requirements.txt"
+    plain.write_text("torch==2.13.0\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="has neither groups nor extras, so --group=train names"):
+        user.prepare(replace(order, lock=plain, parts=("--group=train",)))
+
+
+def test_no_word_of_a_password(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in what is said of an index that can't be reached, nor of a file on it."""
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    python = packing.virtualenv(user.folder / "venv")
+    address = "http://me:s3cr3t@127.0.0.1:9"
+    for text in (f"--index-url {address}/simple\ntorch==1\n", f"torch @ {address}/torch-1.zip\n"):
+        lock = user.folder / "requirements.txt"
+        lock.write_text(text, encoding="utf-8")
+        with pytest.raises(BadInput) as told:
+            user.prepare(user.order(python, lock=lock))
+        assert "127.0.0.1" in str(told.value) and "s3cr3t" not in str(told.value)
+
+
+def test_a_full_disk() -> None:
+    """As uv and pip quote the system; a path with that number in it is none."""
+    assert uv.is_full("cause: failed to copy file from a to b: No space left (os error 28)")
+    assert uv.is_full("OSError: [Errno 28] No space left on device: 'a' -> 'b'")
+    assert not uv.is_full("cause: Failed to copy to `/data/error 28/pygments`: os error 280")
+
+
 PYLOCK = """lock-version = "1.0"
 created-by = "someone"
 requires-python = ">=3.99"
@@ -103,6 +152,7 @@ packages = []
         ("requirements.txt", "gamma==1.0\n", "has no torch"),
         ("pylock.toml", PYLOCK, ">=3.99"),
         ("pylock.toml", "packages = 7\n", "pylock.toml"),
+        ("requirements.txt", "gamma==1.0 ; sys_platform == 'win32'\n", "names no package for this"),
         ("uv.lock", "nonsense", "uv.lock"),
     ],
 )

@@ -101,7 +101,7 @@ def test_the_data_can_be_read_back(tmp_path: Path) -> None:
     Store(tmp_path / "odd.jsonl").append(record)
     html = rendered(page_of(gather([lines_of(tmp_path / "odd.jsonl")]))).decode()
     (cell,) = data_of(html)["cells"]
-    assert cell["figures"] == {} and cell["losses"] == []
+    assert cell["figures"] == {} and cell["losses"] == [[1, None]]
 
 
 def test_two_writers_at_once(tmp_path: Path) -> None:

@@ -109,8 +109,26 @@ def test_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     found = gather([lines(*records)])
     assert shown(found) == [("b", NEW, 2)]
-    assert set(found.left_out) == {("a", OLD), ("c", MIDDLE)}
+    assert {name[:2] for name in found.left_out} == {("a", OLD), ("c", MIDDLE)}
     assert OLD in page_of(found).left_out
+
+
+def test_two_machines_with_runs_of_one_name() -> None:
+    """They are told apart; what never ran is of the first."""
+    ours, theirs = {"hardware": "Xeon"}, {"hardware": "EPYC"}
+    records = [
+        replace(made(NEW, "z[x]"), machine={}, versions={}, outcome="unsupported"),
+        replace(made(NEW, "a[x]"), machine=ours, versions={"torch": "2.13"}),
+        replace(made(NEW, "a[x]"), machine=theirs, versions={"torch": "2.13"}),
+        replace(made(NEW, "b[x]"), machine=ours, versions={"torch": "2.13"}),
+    ]
+    found = gather([lines(*records)])
+    assert [(one.newest.hardware, len(one.newest.records)) for one in found.threads] == [
+        ("Xeon", 3),
+        ("EPYC", 1),
+    ]
+    keys = [(cell.run, cell.id) for cell in page_of(found).cells]
+    assert sorted(keys) == [(0, "a[x]"), (0, "b[x]"), (0, "z[x]"), (1, "a[x]")]
 
 
 def test_files_that_are_torn_or_mixed(tmp_path: Path) -> None:

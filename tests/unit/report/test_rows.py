@@ -18,6 +18,7 @@ from tunematrix.report.rows import (
     claimed_gap,
     counts,
     matrix,
+    plain_first,
     reasons,
     runs,
 )
@@ -102,7 +103,7 @@ def test_nan_is_the_extreme(position: int) -> None:
 
 
 def test_squares_stand_together_by_recipe_and_method() -> None:
-    """Options in order of first appearance; what wasn't planned is absent."""
+    """In order of first appearance, quantizers as in each view; what wasn't planned is absent."""
 
     def cell(recipe: str, method: str, quantizer: str) -> Record:
         axes = {"recipe": recipe, "method": method, "quantizer": quantizer}
@@ -116,12 +117,25 @@ def test_squares_stand_together_by_recipe_and_method() -> None:
         cell("sft", "full", "hqq-int4"),
     ]
     assert [place[1:] for place in matrix(cells)] == [
-        ("sft", "lora", "hqq-int4"),
         ("sft", "lora", "none"),
-        ("sft", "full", "hqq-int4"),
+        ("sft", "lora", "hqq-int4"),
         ("sft", "full", "none"),
+        ("sft", "full", "hqq-int4"),
         ("dpo", "lora", "none"),
     ]
+    names = ["mlx-int4", "bnb-nf4", "none", "bnb-int8", "-"]
+    assert sorted(names, key=plain_first) == ["-", "none", "bnb-int8", "bnb-nf4", "mlx-int4"]
+
+
+def test_runs_of_one_name_from_two_machines() -> None:
+    """They are two; what never ran knows its machine by half, and is of the first."""
+    ours = replace(_record(), versions={"torch": "2.13"}, machine={"hardware": "Xeon", "cores": 2})
+    theirs = replace(ours, machine={"hardware": "EPYC", "cores": 2})
+    other = replace(ours, machine={**ours.machine, "device": "cpu"}, versions={"torch": "2.12"})
+    never = replace(ours, machine={"system": "Linux"}, versions={})
+    found = runs([never, ours, theirs, other, never])
+    assert [(one.hardware, len(one.records)) for one in found] == [("Xeon", 4), ("EPYC", 1)]
+    assert [len(one.records) for one in runs([never, never])] == [2]
 
 
 def test_two_backends_share_no_square() -> None:

@@ -69,8 +69,8 @@ def test_the_suite_of_cpu_fits_the_smallest_terminal(cpu: Standing) -> None:
     """All rows and columns, what runs, and how many are done."""
     lines = shown(cpu)
     assert len(lines) <= 20 and max(map(len, lines)) < 80
-    assert lines[0].split() == ["none", "bnb", "quanto", "hqq", "torchao"]
-    assert lines[1].split() == ["nf4", *["int8"] * 2, *["int4"] * 2, *["int8"] * 2, "int4"]
+    assert lines[0].split() == ["none", "bnb", "hqq", "quanto", "torchao"]
+    assert lines[1].split() == ["int8", "nf4", *["int4", "int8"] * 3]
     assert sum(line.startswith(("sft", "dpo", "generate")) for line in lines) == 8
     assert [line[0] for line in lines].count("▸") == NAMED_AT_MOST
     assert lines[-2].endswith(", and 6 more")
@@ -91,6 +91,18 @@ def test_before_the_first_cell() -> None:
     assert shown(Standing({"a": SQUARE}, {}, {}, 1, "about 9 s"))[-1] == (
         "getting ready; 1 to run, about 9 s left"
     )
+    importing = Standing({"a": SQUARE}, {}, {}, 1, is_importing=True)
+    assert shown(importing)[-1] == "importing the libraries; 1 to run"
+
+
+def test_long_names() -> None:
+    """They are cut, and leave the matrix its place; cut alike, the worst is seen."""
+    long = "adapter-with-a-name-that-nobody-would-type-"
+    places = {name: Place("cpu", "sft", long + name, "none") for name in "abc"}
+    lines = shown(Standing(places, {"a": "passed", "b": "failed", "c": "passed"}, {}, 3))
+    assert [line for line in lines if line.startswith("sft")] == [
+        "sft  adapter-with-a-name-that-no…  ✗"
+    ]
 
 
 def test_a_low_terminal_keeps_what_is_under_way(cpu: Standing) -> None:

@@ -18,7 +18,7 @@ from tunematrix.results.store import Store
 
 METHODS = ("full", "lora", "dora", "custom-lora")
 QUANTIZERS = (
-    *("none", "bnb-nf4", "bnb-int8", "hqq-int4", "hqq-int8"),
+    *("none", "bnb-int8", "bnb-nf4", "hqq-int4", "hqq-int8"),
     *("quanto-int4", "quanto-int8", "torchao-int4", "torchao-int8"),
 )
 AGAIN = "nox -s cpu -- 'a.yaml::a[cpu]'"
@@ -168,6 +168,16 @@ def test_a_square_is_a_line(width: int) -> None:
         for method in METHODS
         for quantizer in QUANTIZERS
     ]
+
+
+def test_a_long_name_pushes_its_own_line_alone() -> None:
+    """It is whole, and others stay as they are."""
+    suite, name = _suite(), "z" * 150
+    odd = replace(suite[0], axes={**suite[0].axes, "quantizer": name})
+    usual = [line for line in _text(*suite, width=200).splitlines() if "sft" in line]
+    lines = [line for line in _text(*suite, odd, width=200).splitlines() if "sft" in line]
+    assert [line for line in lines if name not in line] == usual
+    assert f"{name}  ✓1" in next(line for line in lines if name in line)
 
 
 def test_names_are_whole_on_a_narrow_terminal() -> None:

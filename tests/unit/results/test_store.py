@@ -33,6 +33,14 @@ def test_records_come_back_in_order(store: Store) -> None:
     assert store.read() == records
 
 
+def test_what_has_no_end(tmp_path: Path) -> None:
+    """A device is refused, and a pipe that nobody writes to, before either is read."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/full"), Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(BadInput, match="is no regular file"):
+            Store(path).read()
+
+
 def test_nothing_recorded_yet(store: Store) -> None:
     """An absent file and an empty one hold no record."""
     assert store.read() == ()

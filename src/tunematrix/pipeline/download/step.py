@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunematrix.configuration.download import DownloadConfig
-from tunematrix.errors import BadInput, MachineProblem
+from tunematrix.errors import BadInput, MachineProblem, counted
 from tunematrix.hub.events import (
     Begun,
     Done,
@@ -100,7 +100,7 @@ class _Step:
             if state.listed is None:
                 continue
             files = state.listed.files
-            total = f"{len(files)} files, {size(sum(file.size for file in files))}"
+            total = f"{counted(len(files), 'file')}, {size(sum(file.size for file in files))}"
             if self._dry_run:
                 self._view.line(f"nothing was written; without --dry-run: {total}")
                 continue

@@ -14,6 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from tunematrix.errors import counted
 from tunematrix.hub.events import Begun, Done, Got, Listed, ModelOrder
 from tunematrix.paths import shown
 from tunematrix.pipeline.screen import EVERY, Screen
@@ -45,7 +46,7 @@ class DownloadView(Screen):
         """Say what is fetched, from where and to where."""
         total = sum(file.size for file in found.files)
         would = "would put" if dry_run else "puts"
-        files = f"{len(found.files)} of its {found.total} files, {size(total)},"
+        files = f"{len(found.files)} of its {counted(found.total, 'file')}, {size(total)},"
         self.line(f"{order.repo} at {order.revision}: commit {found.commit}")
         self.line(f"{would} {files} into {shown(Path(order.output_dir))}")
         self._width = max(len(one_line(file.path)) for file in found.files)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tunematrix.errors import counted
 from tunematrix.proof.soak.margins import Soak
 
 TIGHT = 0.2
@@ -24,13 +25,14 @@ def summary(soak: Soak) -> Group:
         figure = f"{margin.measured:.3g} {margin.unit}".strip()
         # As Text: ids have brackets, which rich would take for markup.
         nearest = Text(f"{figure}; bound {margin.bound}\n{margin.cell}")
-        table.add_row(Text(f"{margin.check}\n{margin.runs} runs"), left, nearest)
+        table.add_row(Text(f"{margin.check}\n{counted(margin.runs, 'run')}"), left, nearest)
     parts: list[Table | Text] = [table]
     for name, outcomes in soak.changed.items():
         each = (f"{outcome} under {_listed(seeds)}" for outcome, seeds in outcomes.items())
         parts.append(Text(f"changed: {name}: {'; '.join(each)}", "bold red"))
-    total = f"{soak.runs} runs of {soak.cells} cells and relations, {soak.seeds} seeds: "
-    changed = "1 outcome" if len(soak.changed) == 1 else f"{len(soak.changed)} outcomes"
+    made, seeds = counted(soak.runs, "run"), counted(soak.seeds, "seed")
+    total = f"{made} of {soak.cells} cells and relations, {seeds}: "
+    changed = counted(len(soak.changed), "outcome")
     parts.append(Text(f"{total}{changed} changed", "bold"))
     return Group(*parts)
 

@@ -16,12 +16,13 @@ from tunematrix.report.html.payload import FIGURES, PastPoint
 from tunematrix.report.rows import Run, moment_of, runs
 from tunematrix.results.head import RecordHead, head_of
 from tunematrix.results.record import Outcome, Record, hardware_of
+from tunematrix.results.run_line import host_of
 from tunematrix.results.store import parsed
 
 Lines: TypeAlias = Callable[[], Iterable[tuple[bytes, str]]]
 """A source of lines, each with the place where it stands; it is read twice."""
-Name: TypeAlias = tuple[str, str]
-"""A run: its environment and its id."""
+Name: TypeAlias = tuple[str, str, str]
+"""A run: its environment, its id and its machine, which is empty where nothing ran."""
 
 LARGEST = sys.float_info.max
 MOST_PAST = 30
@@ -87,7 +88,10 @@ def gather(sources: Sequence[Lines]) -> Gathered:
     kept, left_out = _within_room(ordered, found)
     newest, before = ({names[-one] for names in kept if len(names) >= one} for one in (1, 2))
     records = _records(sources, found, newest, before)
-    whole = {(run.environment, run.id): run for run in runs(records)}
+    whole = {
+        (run.environment, run.id, host_of(run.machine) if run.versions else ""): run
+        for run in runs(records)
+    }
     shown = (_thread(names, found, whole) for names in kept)
     return Gathered(tuple(shown), tuple(names[-1] for names in left_out))
 
@@ -97,14 +101,31 @@ def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
     for number, source in enumerate(sources):
         for position, (line, place) in enumerate(source()):
             head = head_of(line, place)
-            run = found.setdefault((head.environment, head.run_id), _Heads())
+            host = host_of(head.machine) if head.versions else ""
+            run = found.setdefault((head.environment, head.run_id, host), _Heads())
             cell = sys.intern(head.cell_id)
             run.places[cell] = (number, position)
             run.points[cell] = (head.outcome, _figures(head))
             # Whatever never ran knows its machine by half.
             if head.versions or not run.hardware:
                 run.hardware = hardware_of(head.machine)
-    return found
+    return _with_what_never_ran(found)
+
+
+def _with_what_never_ran(found: dict[Name, _Heads]) -> dict[Name, _Heads]:
+    """Add what never ran, and knows its machine by half, to the first machine of its run."""
+    first: dict[tuple[str, str], Name] = {}
+    for name in found:
+        if name[2]:
+            first.setdefault(name[:2], name)
+    kept: dict[Name, _Heads] = {}
+    for name, run in found.items():
+        into = first.get(name[:2], name) if not name[2] else name
+        whole = kept.setdefault(into, _Heads(found[into].hardware))
+        for cell, place in run.places.items():
+            if place >= whole.places.get(cell, place):  # the last counts
+                whole.places[cell], whole.points[cell] = place, run.points[cell]
+    return kept
 
 
 def _figures(head: RecordHead) -> tuple[float | None, ...]:

@@ -24,9 +24,9 @@ from tunematrix.errors import NothingTested
 from tunematrix.report.again import run_again
 from tunematrix.report.html.comparing import comparisons, parity
 from tunematrix.report.html.gathering import Gathered, Lines, gather
-from tunematrix.report.html.payload import FIGURES, Page, ShownOutcome
+from tunematrix.report.html.payload import FIGURES, Page, ShownCell, ShownOutcome
 from tunematrix.report.html.showing import Again, Bands, axes_of, no_bands, shown_cell, shown_run
-from tunematrix.report.rows import SEVERITY, SYMBOLS, in_words
+from tunematrix.report.rows import SEVERITY, SYMBOLS, in_words, plain_first
 from tunematrix.report.text import one_line
 from tunematrix.report.writing import write_whole
 from tunematrix.results.record import Record
@@ -87,6 +87,7 @@ def page_of(found: Gathered, again: Again = run_again, bands: Bands = no_bands) 
         made=f"{strftime('%Y-%m-%d %H:%M')} by tunematrix {version('tunematrix')}",
         outcomes=tuple(ShownOutcome(o, SYMBOLS[o], in_words(o), in_words(o, 2)) for o in SEVERITY),
         axes=_axes(record for run in newest for record in run.records),
+        quantizers=_quantizers(cells),
         figures=FIGURES,
         runs=tuple(shown_run(thread.newest, thread.earlier) for thread in found.threads),
         cells=tuple(cells),
@@ -117,10 +118,15 @@ def _axes(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*first, *known]))
 
 
+def _quantizers(cells: Iterable[ShownCell]) -> tuple[str, ...]:
+    named = {cell.axes["quantizer"] for cell in cells if "quantizer" in cell.axes}
+    return tuple(sorted(named, key=plain_first))
+
+
 def _left_out(found: Gathered) -> str:
     if not found.left_out:
         return ""
-    names = ", ".join(f"{run} of {environment}" for environment, run in found.left_out)
+    names = ", ".join(f"{run} of {environment}" for environment, run, _ in found.left_out)
     return f"Too many cells for one page; left out: {names}. Give fewer files to see them"
 
 

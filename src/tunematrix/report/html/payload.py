@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from tunematrix.checks.verdict import Outcome as CheckOutcome
 from tunematrix.results.record import Outcome
 
-FORM = 1
+FORM = 2
 """Of the classes below."""
 
 Band: TypeAlias = tuple[float, float]
@@ -92,7 +92,8 @@ class ShownCell:
         axes: axis to option; several options, of arms that differ, as `a|b`.
         figures: by name, those of `FIGURES`; bands: what a baseline expects of them, by name.
         nearest: position in `checks` of the one that comes nearest to its bound, in a relation.
-        losses: (step from 1, nats per token); durations: seconds by phase, without their sum.
+        losses: (step from 1, nats per token), with None for a loss that isn't finite.
+        durations: seconds by phase, without their sum.
         arms: ids of the cells that a relation compares; a cell has none.
         past: earlier runs, oldest first.
         again: the command that repeats it.
@@ -111,7 +112,7 @@ class ShownCell:
     checks: tuple[ShownCheck, ...]
     nearest: int | None
     memory: tuple[ShownMemory, ...]
-    losses: tuple[tuple[int, float], ...]
+    losses: tuple[tuple[int, float | None], ...]
     floor: float | None
     durations: Mapping[str, float]
     settings: Mapping[str, str]
@@ -231,6 +232,7 @@ class Page:
     Attributes:
         title: of the page; made: when and by which version, in words.
         outcomes: worst first; axes: names, in the order of the columns.
+        quantizers: names, in the order that every view has.
         left_out: what isn't shown, in a sentence; empty where everything is.
     """
 
@@ -238,6 +240,7 @@ class Page:
     made: str
     outcomes: tuple[ShownOutcome, ...]
     axes: tuple[str, ...]
+    quantizers: tuple[str, ...]
     figures: tuple[Figure, ...]
     runs: tuple[ShownRun, ...]
     cells: tuple[ShownCell, ...]

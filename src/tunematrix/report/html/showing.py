@@ -92,7 +92,7 @@ def shown_cell(
         checks=tuple(map(shown_check, record.checks)),
         nearest=_nearest(record),
         memory=tuple(_memory(record)),
-        losses=tuple((step, loss) for step, loss in record.losses if math.isfinite(loss)),
+        losses=tuple((step, loss if math.isfinite(loss) else None) for step, loss in record.losses),
         floor=_finite(record.metrics).get("entropy_floor"),
         durations=durations,
         settings=_settings(record),

@@ -14,7 +14,7 @@ def lines_of(file: Path) -> Lines:
     """Return the lines of a file of records; none where there is no file, or a device."""
 
     def lines() -> Iterator[tuple[bytes, str]]:
-        # A device such as /dev/full can be read for ever.
+        # Where a run records to a device, its page is the least of its worries.
         for number, line in enumerate(Store(file).lines() if file.is_file() else (), 1):
             yield line, f"{file}:{number}"
 

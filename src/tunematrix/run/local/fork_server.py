@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import psutil
@@ -90,7 +90,7 @@ class ServerProcess:
             # Forked cells share a hash seed; a fixed one is also that of a cell run by hand.
             "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
         }
-        with _environment(variables):
+        with _environment(variables), _interrupts_wait():
             forkserver.ensure_running()
         self._process = psutil.Process(self._await_first_report().pid)
         self.preloaded = self._await_imports(self._process)
@@ -136,6 +136,20 @@ class ServerProcess:
 
     def _read_report(self) -> Preloaded:
         return Preloaded(**json.loads(self._report.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C reach neither this process nor what is started inside, until that ignores it.
+
+    Otherwise a Python that has just begun would print where it was.
+    """
+    resource_tracker.ensure_running()  # or that, started inside, would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

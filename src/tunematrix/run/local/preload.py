@@ -61,8 +61,13 @@ def _main() -> None:
     # Until the fork server listens to its driver, a hanging import would outlive the driver,
     # and Ctrl-C would end up inside an import.
     die_with_parent()
-    _print_to(Path(report).with_suffix(".log"))
+    try:
+        _print_to(Path(report).with_suffix(".log"))
+    except FileNotFoundError:
+        os._exit(1)  # its driver was interrupted meanwhile, and has taken the folder with it
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its driver has blocked them, for as long as this began.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _preload(json.loads(modules), Path(report))
     signal.signal(signal.SIGINT, interrupt)
     die_with_parent(False)

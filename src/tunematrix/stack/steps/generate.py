@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from tunematrix.configuration.answers import GenerateStep
-from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
+from tunematrix.errors import MachineProblem, StepFailed, WrongSetting, counted
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.steps import comparing, data, judging, sources
 from tunematrix.stack.steps.asking import Asking, Library
@@ -71,7 +71,8 @@ def answer(settings: GenerateStep, job: StepJob, library: Library) -> None:
         asked = _read(settings, job, library)
         options = settings.generation
         how = f"drawn at {options.temperature:g}" if options.temperature else "the likeliest"
-        does = f"{len(asked.prompts)} answers, {how}, of {options.max_new_tokens} tokens at most"
+        due = counted(len(asked.prompts), "answer")
+        does = f"{due}, {how}, of {options.max_new_tokens} tokens at most"
         sources.begin(asked.source, job, does)
         line.text = (
             "nothing was written" if job.dry_run else _answer_all(settings, job, asked, library)
@@ -176,7 +177,7 @@ def _judged(
     answers: Sequence[PromptAnswer],
     library: Library,
 ) -> str:
-    said = f"{len(answers)} answers in {job.output_dir / FILE}"
+    said = f"{counted(len(answers), 'answer')} in {job.output_dir / FILE}"
     if stories := judging.grammatical(asked.tokenizer, answers, job):
         said += f"; {stories.following} of {stories.texts} go on as stories of the toy world"
     scorer = asked.scorer

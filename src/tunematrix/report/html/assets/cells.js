@@ -62,7 +62,7 @@ function cellRow(cell, columns, history, now) {
     h("td", { class: "outcome" }, mark(cell.outcome, false)),
     h("th", { scope: "row", class: "id" }, h("a", { href: cellAddress(cell) }, cell.id),
       cell.reason && h("p", { class: "reason" }, cell.reason)),
-    columns.axes.map((axis) => h("td", { class: "option" }, cell.options[axis] ?? ABSENT)),
+    columns.axes.map((axis) => h("td", { class: "option", title: cell.options[axis] }, brief(cell.options[axis] ?? ABSENT))),
     columns.figures.map((one) =>
       h("td", { class: "number", "data-label": one.label, "data-unit": one.name in cell.figures && one.unit }, bare(one, cell.figures[one.name]))),
     history && h("td", { class: "past" }, cell.past.length > 0 && sparkline(cell, now.figure)));

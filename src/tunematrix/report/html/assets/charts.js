@@ -58,7 +58,7 @@ function sparkline(cell, figure, width = 92, height = 20) {
   const [least, most] = [Math.min(...known), Math.max(...known)];
   const x = (run) => 4 + run * (width - 8) / Math.max(1, points.length - 1);
   const y = (value) => most > least ? height - 4 - place((value - least) / (most - least)) * (height - 8) : height / 2;
-  const line = values.map((one, run) => one === undefined ? null : `${x(run)},${y(one)}`).filter(Boolean);
+  const lines = stretches(values.map((one, run) => (one === undefined ? null : [x(run), y(one)])));
   const dots = points.map((one, run) => {
     const [cx, cy] = [x(run), values[run] === undefined ? height / 2 : y(values[run])];
     const isBad = one.outcome === "failed" || one.outcome === "error";
@@ -71,7 +71,34 @@ function sparkline(cell, figure, width = 92, height = 20) {
     values.map((one) => bare(figure, one)).join(", ");
   return draw("svg", { class: "spark", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
     draw("title", {}, words),
-    line.length > 1 && draw("polyline", { points: line.join(" ") }), dots);
+    lines.map((line) => line.length > 1 && draw("polyline", { points: line.join(" ") })), dots);
+}
+
+/** Points parted where one is missing: no line leads over a gap. */
+function stretches(points) {
+  const found = [[]];
+  for (const point of points) {
+    if (point) found.at(-1).push(point);
+    else if (found.at(-1).length) found.push([]);
+  }
+  return found.filter((line) => line.length);
+}
+
+/** The steps at which a loss is no number, as [first, last] of each gap. */
+function gaps(losses) {
+  const found = [];
+  losses.forEach(([step, loss], one) => {
+    if (loss !== null) return;
+    if (one > 0 && losses[one - 1][1] === null) found.at(-1)[1] = step;
+    else found.push([step, step]);
+  });
+  return found;
+}
+
+/** The same in words; empty where there is none. */
+function gapsInWords(losses) {
+  const each = gaps(losses).map(([from, to]) => (from === to ? `${from}` : `${from} to ${to}`));
+  return each.length ? `no number at step ${each.slice(0, 5).join(", ")}${each.length > 5 ? `, and ${each.length - 5} gaps more` : ""}` : "";
 }
 
 /** A cell's earlier runs and its present one. */
@@ -95,14 +122,18 @@ function lossCurve(cell, width) {
   const band = cell.bands.logged_loss ?? cell.bands.heldout_loss;
   const across = [["entropy floor", cell.floor, "floor"], ["held out, after", cell.figures.heldout_loss, "held"]]
     .filter(([, value]) => value !== null && value !== undefined);
-  const all = [...cell.losses.map(([, loss]) => loss), ...across.map(([, value]) => value), ...(band ?? [])];
+  const known = cell.losses.filter(([, loss]) => loss !== null);
+  const all = [...known.map(([, loss]) => loss), ...across.map(([, value]) => value), ...(band ?? [])];
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const room = 0.06 * (high - low || 1);
   const [first, last] = [cell.losses[0][0], cell.losses.at(-1)[0]];
   const x = (step) => pad.left + (step - first) / (last - first || 1) * (width - pad.left - pad.right);
   const y = (loss) => height - pad.bottom - place((loss - low + room) / (high - low + 2 * room)) * (height - pad.top - pad.bottom);
   const right = width - pad.right;
-  const words = `Loss from ${short(cell.losses[0][1])} at step ${first} to ${short(cell.losses.at(-1)[1])} at step ${last}`;
+  const words = [`Loss from ${short(known[0][1])} at step ${known[0][0]} to ${short(known.at(-1)[1])} at step ${known.at(-1)[0]}`,
+    gapsInWords(cell.losses)].filter(Boolean).join("; ");
+  const half = (x(last) - x(first)) / Math.max(1, cell.losses.length - 1) / 2;
+  const lines = stretches(cell.losses.map(([step, loss]) => (loss === null ? null : [x(step), y(loss)])));
   return draw("svg", { class: "chart", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
     ticks(low, high, 5).map((one) => [
       draw("line", { class: "grid", x1: pad.left, x2: right, y1: y(one), y2: y(one) }),
@@ -114,7 +145,12 @@ function lossCurve(cell, width) {
     apart(across.map(([, value]) => y(value))).map((at, one) => [
       draw("line", { class: `across ${across[one][2]}`, x1: pad.left, x2: right, y1: y(across[one][1]), y2: y(across[one][1]) }),
       draw("text", { class: "label", x: right + 6, y: at + 4 }, across[one][0])]),
-    draw("polyline", { class: "curve", points: cell.losses.map(([step, loss]) => `${x(step)},${y(loss)}`).join(" ") }));
+    gaps(cell.losses).map(([from, to]) => draw("rect", { class: "gap", x: x(from) - half, y: pad.top,
+      width: Math.max(3, x(to) - x(from) + 2 * half), height: height - pad.top - pad.bottom },
+      draw("title", {}, gapsInWords([[from, null], [to, null]])))),
+    lines.map((line) => line.length > 1
+      ? draw("polyline", { class: "curve", points: line.join(" ") })
+      : draw("circle", { class: "lone", cx: line[0][0], cy: line[0][1], r: 2.5 })));
 }
 
 /** Move labels apart that would lie on each other. */

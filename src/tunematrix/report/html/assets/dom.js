@@ -91,9 +91,25 @@ function facts(pairs) {
   return rows.length ? h("dl", { class: "facts" }, rows) : h("p", { class: "quiet" }, "none recorded");
 }
 
+/** A name that may be of any length, as there is room for it; what bears it has the rest as title. */
+const LONGEST_NAME = 28;
+const brief = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
+
 /** A table that scrolls in itself where it is too wide; `head` may be left out. */
 const table = (kind, head, rows) => h("div", { class: "wide" }, h("table", { class: kind },
-  head && h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)));
+  head && h("thead", {}, h("tr", {}, head)), h("tbody", {}, head ? filled(head.flat(), rows) : rows)));
+
+/** Rows without the columns that none of them fills, such as what old records don't have. */
+function filled(head, rows) {
+  const isEmpty = (cell) => !cell.querySelector("svg") && ["", "–"].includes(cell.textContent.trim());
+  const columns = head.filter((one) => one);
+  columns.forEach((title, place) => {
+    const cells = rows.map((row) => row.cells[place]);
+    if (title.hasAttribute("aria-sort") || !cells.every((cell) => cell && isEmpty(cell))) return;
+    for (const one of [title, ...cells]) one.hidden = true;
+  });
+  return rows;
+}
 
 /** A heading of a column. */
 const column = (name, kind) => h("th", { scope: "col", class: kind }, name);

@@ -59,7 +59,7 @@ const PLACE = ["recipe", "method", "quantizer"];
 
 function squaresTable(group, number, now) {
   const cells = group.flatMap(([, mine]) => mine);
-  const quantizers = [...new Set(cells.map((cell) => option(cell, "quantizer")))].sort(plainFirst);
+  const quantizers = [...new Set(cells.map((cell) => option(cell, "quantizer")))].sort(inOrder);
   const columns = group.flatMap(([recipe, mine]) => mostFirst(mine, "method").map((method) => ({ recipe, method })));
   const places = parted(cells, (cell) => JSON.stringify(PLACE.map((axis) => option(cell, axis))));
   const edge = (one) => one > 0 && columns[one - 1].recipe !== columns[one].recipe;
@@ -67,11 +67,11 @@ function squaresTable(group, number, now) {
   return h("div", { class: "wide" }, h("table", { class: "matrix", onkeydown: byArrows },
     h("thead", {},
       h("tr", {}, h("td", {}), group.map(([recipe], one) =>
-        h("th", { scope: "colgroup", class: one > 0 && "edge", colspan: span(recipe) }, recipe))),
+        h("th", { scope: "colgroup", class: one > 0 && "edge", colspan: span(recipe), title: recipe }, brief(recipe)))),
       h("tr", {}, h("th", { scope: "col", class: "corner" }, "quantizer"), columns.map((one, place) =>
-        h("th", { scope: "col", class: edge(place) && "edge" }, one.method === ABSENT ? "" : one.method)))),
+        h("th", { scope: "col", class: edge(place) && "edge", title: one.method }, one.method === ABSENT ? "" : brief(one.method))))),
     h("tbody", {}, quantizers.map((quantizer) => h("tr", {},
-      h("th", { scope: "row" }, quantizer),
+      h("th", { scope: "row", title: quantizer }, brief(quantizer)),
       columns.map(({ recipe, method }, place) => {
         const mine = places.get(JSON.stringify([recipe, method, quantizer]));
         return h("td", { class: edge(place) && "edge", "data-outcome": mine && worst(mine) },
@@ -83,8 +83,8 @@ function squaresTable(group, number, now) {
 const mostFirst = (cells, axis) =>
   [...parted(cells, (cell) => option(cell, axis))].sort((a, b) => b[1].length - a[1].length || a[0].localeCompare(b[0])).map(([name]) => name);
 
-/** What isn't quantized stands first, families of quantizers together. */
-const plainFirst = (a, b) => (b === "none") - (a === "none") || a.localeCompare(b);
+/** Quantizers as every view has them; the axis that a cell lacks stands first. */
+const inOrder = (a, b) => PAGE.quantizers.indexOf(a) - PAGE.quantizers.indexOf(b);
 
 const worst = (cells) => OUTCOMES.find((one) => cells.some((cell) => cell.outcome === one.name)).name;
 

@@ -4,7 +4,7 @@
 let PAGE, OUTCOMES, OUTCOME, FIGURE, AXES, CELLS, RELATIONS, BY_KEY;
 
 const OWN = ["environment", "hardware"];
-const FORM = 1;
+const FORM = 2;
 const ABSENT = "–";
 
 /** Take in the payload; what every view needs is computed here, once. */
@@ -20,6 +20,7 @@ function take(page) {
     cell.position = position;
     cell.options = { ...cell.axes, environment: run.environment, hardware: run.hardware };
     cell.key = `${run.environment}/${run.id}/${cell.id}`;
+    if (BY_KEY.has(cell.key)) cell.key += `/${run.hardware}`;  // another machine's run of that name
     cell.text = [cell.id, cell.spec, cell.reason, ...Object.values(cell.options)].join(" ").toLowerCase();
     BY_KEY.set(cell.key, cell);
   });
