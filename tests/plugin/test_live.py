@@ -133,8 +133,8 @@ def test_a_narrow_terminal_and_the_first_failure(project: Project) -> None:
 def test_where_nobody_watches(project: Project) -> None:
     """There is a line for each cell, as in a file, and the failure's report below its own."""
     project.spec("a", "refuse", "markers: [smoke]\n")
-    project.spec("b", "succeed", "markers: [memory]\n")
-    ended = run(project, CI="true")
+    project.spec("b", "succeed")
+    ended = run(project, "-p", "xdist", "-n", "0", CI="true")
     assert ended.code == 1
     assert not any(SUMMARY.search(picture) for picture in ended.pictures)
     lines = ended.text

@@ -260,11 +260,11 @@ def test_seeds(project: Project, verb: Verb) -> None:
     assert project.run(shlex.split(again[1])).code == 1
     assert project.records[-1]["cell_id"] == "far[plain-plain]@1"
     code, text = verb(project, "tolerances", "-e", "plain")
-    assert (code, "far[plain-plain]: was run under 1 seeds; 20 are the le" in text) == (4, True)
+    assert (code, "far[plain-plain]: was run under 1 seed; 20 are the le" in text) == (4, True)
     (project.root / "specs/far.yaml").unlink()
     assert project.pytest("-m", "relation", "--seeds=20").code == 0
     code, text = verb(project, "tolerances", "-e", "plain")
-    assert (code, text) == (0, f"1 relations are in {TABLE}\n")
+    assert (code, text) == (0, f"1 relation is in {TABLE}\n")
     assert project.pytest("--require=plain").code == 0
     (check, *_) = project.records[-1]["checks"]
     assert (check["bound"]["kind"], check["bound"]["limit"]) == ("at_most", pytest.approx(2e-6))

@@ -95,7 +95,7 @@ def test_a_first_that_is_killed(place: Place) -> None:
             said(second, WAITS)
             first.send_signal(signal.SIGKILL)
             place.hub.going_on.set()
-            assert "1 files, 3.0 MB" in rest(second)
+            assert "1 file, 3.0 MB" in rest(second)
             assert second.returncode == 0
     assert (place.out / "model.safetensors").read_bytes() == WEIGHTS
 
