@@ -154,6 +154,8 @@ def test_no_such_item(project: Project) -> None:
     """A name that isn't there is bad input, with what may have been meant."""
     run = project.tunematrix("bisect", "quite[plain-plain]", "--good=wobble==1.0", "-eplain")
     assert run.code == 4 and ITEM in run.text
+    run = project.tunematrix("bisect", "x" * 5000, "--good=wobble==1.0", "-eplain")
+    assert (run.code, run.text) == (4, "error: what is named is too long for the name of a file\n")
 
 
 def test_no_good_end(project: Project) -> None:
