@@ -67,6 +67,8 @@ def _planned(paths: Sequence[Path], project: Project) -> Mapping[str, Point]:
 
 
 def _named(id_: str, there: Mapping[str, Point], file: str) -> Point:
+    if not id_.strip():
+        raise BadInput("no cell and no relation is named; tunematrix plan lists all")
     if id_ in there:
         return there[id_]
     place = f"in {file} " if file else ""
