@@ -132,6 +132,14 @@ def test_two_that_must_move_together(project: Project) -> None:
     assert found == [("wibble", "1.0", "2.0"), ("wobble", "3.0", "3.1")]
 
 
+def test_another_that_differs_has_not_moved_with_it(project: Project) -> None:
+    """Of two packages that are named, the one that makes no difference isn't told as carried."""
+    run = _bisect(project, "wobble==1.0,wibble==1.0", "wobble==1.6,wibble==2.0", "--json")
+    assert run.code == 0, run.text
+    found = _found(run)
+    assert ([one["name"] for one in found["culprits"]], found["carried"]) == (["wobble"], [])
+
+
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(
     ("good", "bad", "code", "text"),

@@ -221,6 +221,8 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     named = named_by(good.asked, bad.asked)
     if 0 < len(named) <= FEW:
         names = way.by_package(named, near, far)
+        if len(names) < len(named):  # or the others would seem to have moved with them
+            far = way.without_others(names, near, far)
     else:
         near, far = way.by_moment()
         names, over = way.by_package(differing(near, far), near, far), near
