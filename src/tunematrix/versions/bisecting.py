@@ -234,7 +234,8 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
         near, far = (before, after) if name == names[-1] else (near, far)
     first, last = (far, near) if mended else (near, far)
     confirm(first, judge, way.releases)
-    carried = tuple(name for name in differing(near, far) if name not in names)
+    others = (name for name in differing(near, far) if name not in names)
+    carried = tuple(name for name in others if name in far.versions)  # none asks for one to go
     return Bisection(
         culprits=tuple(culprits),
         carried=carried,
