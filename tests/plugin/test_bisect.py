@@ -132,6 +132,14 @@ def test_two_that_must_move_together(project: Project) -> None:
     assert found == [("wibble", "1.0", "2.0"), ("wobble", "3.0", "3.1")]
 
 
+def test_another_that_differs_has_not_moved_with_it(project: Project) -> None:
+    """Of two packages that are named, the one that makes no difference isn't told as carried."""
+    run = _bisect(project, "wobble==1.4,wibble==1.0", "wobble==1.5,wibble==2.0", "--json")
+    assert run.code == 0, run.text
+    found = _found(run)
+    assert ([one["name"] for one in found["culprits"]], found["carried"]) == (["wobble"], [])
+
+
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(
     ("good", "bad", "code", "text"),
@@ -154,6 +162,8 @@ def test_no_such_item(project: Project) -> None:
     """A name that isn't there is bad input, with what may have been meant."""
     run = project.tunematrix("bisect", "quite[plain-plain]", "--good=wobble==1.0", "-eplain")
     assert run.code == 4 and ITEM in run.text
+    run = project.tunematrix("bisect", "x" * 5000, "--good=wobble==1.0", "-eplain")
+    assert (run.code, run.text) == (4, "error: what is named is too long for the name of a file\n")
 
 
 def test_no_good_end(project: Project) -> None:

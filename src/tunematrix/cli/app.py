@@ -15,6 +15,7 @@ from typer import rich_utils
 from typer.core import TyperCommand, TyperGroup
 
 from tunematrix.errors import ExitCode, Interrupted, TunematrixError
+from tunematrix.evidence.secrets import redacted
 from tunematrix.paths import pytest_file, pytest_settings
 from tunematrix.project import Project
 from tunematrix.report.terminal import render
@@ -105,8 +106,13 @@ def _run() -> str | int | None:
         return end.exit_code
     except TunematrixError as error:
         # It may quote a file that somebody else has written.
-        print(f"error: {written_out(str(error))}", file=sys.stderr)
+        print(f"error: {written_out(redacted(str(error)))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print("error: what is named is too long for the name of a file", file=sys.stderr)
+        return ExitCode.BAD_INPUT
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # Typer and Rich make a failure of it
             raise end.__context__ from None

@@ -97,11 +97,14 @@ def _lines(lock: Path) -> Iterator[str]:
     Raises:
         BadInput: one of them can't be read.
     """
+    advice = "name a requirements.txt, uv.lock or pylock.toml"
+    # A pipe can be read once alone, and a device may never end.
+    if lock.exists() and not lock.is_file():
+        raise BadInput(f"{shown(lock)} is no file, but a folder, a pipe or a device; {advice}")
     try:
         text = lock.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{shown(lock)}: can't be read: {error}"
-        raise BadInput(f"{message}; name a requirements.txt, uv.lock or pylock.toml") from None
+        raise BadInput(f"{shown(lock)}: can't be read: {error}; {advice}") from None
     for line in text.splitlines():
         yield line
         if more := _INCLUDED.match(line):

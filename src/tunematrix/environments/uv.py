@@ -17,6 +17,8 @@ from tunematrix.errors import BadInput, MachineProblem
 _FULL = re.compile(rf"\b(os error|Errno) {errno.ENOSPC}\b")
 LINES = 12
 """Of what an installer says last, which are shown."""
+LONGEST = 500
+"""Characters of such a line that are shown."""
 
 
 def program() -> str:
@@ -70,7 +72,8 @@ def is_full(said: str) -> bool:
 def last_words(text: str) -> str:
     """Return the end of what an installer said."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-LINES:]) or "the installer said nothing"
+    ends = [line if len(line) <= LONGEST else f"{line[:LONGEST]}…" for line in lines[-LINES:]]
+    return "\n".join(ends) or "the installer said nothing"
 
 
 def _settings(beside: Sequence[Path]) -> tuple[Mapping[str, str], tuple[str, ...]]:

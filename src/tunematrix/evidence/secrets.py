@@ -50,8 +50,9 @@ def masked(text: str, secrets: Mapping[str, str]) -> str:
 
 
 def redacted(text: str) -> str:
-    """Return a text without anything that looks like a token of the Hugging Face Hub."""
-    return _TOKEN_OF_THE_HUB.sub("hf_…", text)
+    """Return a text without the passwords of URLs and what looks like a token of the Hub."""
+    without = _PASSWORD_IN_URL.sub(lambda found: found[0].replace(found[1], "…"), text)
+    return _TOKEN_OF_THE_HUB.sub("hf_…", without)
 
 
 def mask_file(path: Path, secrets: Mapping[str, str]) -> None:

@@ -97,7 +97,9 @@ def read_asked(text: str, environment: str) -> Asked:
         return ByPython(path) if _is_program(path) else ByLock(path)
     if "==" in text:
         return ByPins(_pins(text))
-    problem = f"{text} is a folder" if path.is_dir() else f"there is no file {text}"
+    problem = f"there is no file {text}"
+    if path.exists():
+        problem = f"{text} is a folder" if path.is_dir() else f"{text} is no file of text"
     raise BadInput(f"{problem}; {WAYS.format(environment=environment)}")
 
 
@@ -126,6 +128,8 @@ def _pins(text: str) -> dict[str, str]:
         operators = [one.operator for one in wanted.specifier]
         if operators != ["=="] or "*" in str(wanted.specifier):
             raise BadInput(f"{part!r} leaves a choice; write PACKAGE==VERSION")
+        if wanted.marker or wanted.extras:
+            raise BadInput(f"{part!r} has an extra or a marker; write PACKAGE==VERSION")
         name = normalized(wanted.name)
         if name in found:
             raise BadInput(f"{name} is pinned twice in {text}; name it once")

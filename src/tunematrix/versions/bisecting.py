@@ -221,6 +221,8 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     named = named_by(good.asked, bad.asked)
     if 0 < len(named) <= FEW:
         names = way.by_package(named, near, far)
+        if len(names) < len(named):  # or the others would seem to have moved with them
+            far = way.without_others(names, near, far)
     else:
         near, far = way.by_moment()
         names, over = way.by_package(differing(near, far), near, far), near
@@ -232,7 +234,8 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
         near, far = (before, after) if name == names[-1] else (near, far)
     first, last = (far, near) if mended else (near, far)
     confirm(first, judge, way.releases)
-    carried = tuple(name for name in differing(near, far) if name not in names)
+    others = (name for name in differing(near, far) if name not in names)
+    carried = tuple(name for name in others if name in far.versions)  # none asks for one to go
     return Bisection(
         culprits=tuple(culprits),
         carried=carried,

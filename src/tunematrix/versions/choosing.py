@@ -42,7 +42,7 @@ def chosen_points(project: Project, options: Sequence[str]) -> tuple[Point, ...]
         BadInput: pytest can't use the options. NothingTested: they choose no cell.
     """
     chosen, said = _Chosen(), io.StringIO()
-    quiet = ["--collect-only", "-q", "-p", "no:cacheprovider"]
+    quiet = ["--collect-only", "-q", "--disable-warnings", "-p", "no:cacheprovider"]
     ours = [f"--environment={project.environment.name}"]
     with redirect_stdout(said), redirect_stderr(said):
         code = pytest.main([*quiet, *ours, *options], plugins=[chosen])

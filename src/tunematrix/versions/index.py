@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -160,13 +161,17 @@ def _answer(address: str, name: str, settings: Mapping[str, str]) -> Mapping[str
             if _JSON not in answer.headers.get("Content-Type", ""):
                 return {}  # pages of links alone, which have no dates
             read: Mapping[str, Any] = json.load(answer)
+            [*read_releases(read)]
             return read
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return {}
-        problem = f"answers {error.code} {error.reason}"
-    except (OSError, ValueError) as error:
+        (first, *_) = f"{error.code} {error.reason}".splitlines()
+        problem = f"answers {first}"
+    except OSError as error:
         problem = f"can't be asked: {error}"
+    except (ValueError, TypeError, KeyError, AttributeError, HTTPException) as error:
+        problem = f"doesn't answer as one does, of {name}: {error!r}"
     text = f"the package index {plain} {problem}"
     advice = "see that it can be reached, and that pip's settings name it rightly"
     raise MachineProblem(masked(f"{text}; {advice}", secrets_in(os.environ)))

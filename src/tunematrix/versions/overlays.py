@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import distributions
 from pathlib import Path
 
 from tunematrix.environments import sources
@@ -23,6 +22,8 @@ from tunematrix.environments.locks import normalized
 from tunematrix.environments.uv import last_words
 from tunematrix.errors import MachineProblem
 from tunematrix.paths import locked, shown, state
+from tunematrix.run.local.process_tree import die_with_parent
+from tunematrix.versions.damage import damage
 from tunematrix.versions.room import NO_SPACE, bounded, in_use, is_full, limit
 
 Pins = Mapping[str, str]
@@ -46,10 +47,13 @@ def overlay(pins: Pins, cache: Path, say: Callable[[str], None]) -> Path:
         pins: what it holds. cache: where overlays are kept. say: takes a line of progress.
 
     Raises:
-        NotInstalled: it can't be made.
+        NotInstalled: it can't be made, or its files aren't what their packages say.
     """
     folder = cache / digest(pins)
     with locked(cache / f"{folder.name}.lock"):
+        if folder.exists() and (problem := damage(pins, folder)):
+            say(f"{shown(folder)} is damaged ({problem}), so it is made again")
+            shutil.rmtree(folder)
         if not folder.exists():
             say(f"installing {told(pins)}")
             draft = cache / f"{folder.name}.unfinished"
@@ -109,16 +113,23 @@ def _install(pins: Pins, folder: Path) -> None:
     options = ["--no-index"] if sources.without_index(settings) else []
     command = [*_installer(folder), *options, *requirements]
     environment = {**os.environ, **sources.as_uv(settings, os.environ)}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        preexec_fn=die_with_parent,  # or it would write on, into the folder of the next attempt
+    )
     if ended.returncode != 0:
         reason = last_words(ended.stderr or ended.stdout)
         if is_full(folder.parent, reason):
             shutil.rmtree(folder, ignore_errors=True)
             raise MachineProblem(f"{shown(folder.parent)}: {NO_SPACE}:\n  {reason}")
         raise (IndexUnreachable if "Failed to fetch" in reason else NotInstalled)(reason)
-    there = {normalized(one.metadata["Name"]) for one in distributions(path=[str(folder)])}
-    if absent := [name for name in pins if normalized(name) not in there]:
-        raise NotInstalled(f"the installer ended well, without {', '.join(absent)}")
+    if problem := damage(pins, folder):
+        text = f"the installer ended well, and {problem}"
+        raise NotInstalled(f"{text}; its cache may be damaged: uv cache clean, then try again")
 
 
 def _installer(folder: Path) -> Sequence[str]:

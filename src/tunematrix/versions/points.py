@@ -53,22 +53,29 @@ def find_points(names: Iterable[str], project: Project) -> tuple[Point, ...]:
     for name in names:
         file, colons, id_ = spec_place(name).partition("::")
         is_file = Path(file).is_file()
-        there = _planned([Path(file)] if is_file else project.spec_folders, project)
+        planned = _planned([Path(file)] if is_file else project.spec_folders, project)
+        there = points_of(planned)
         if is_file and not colons:
             found |= dict.fromkeys(there.values())
             continue
-        found[_named(id_ if is_file else name, there, file if is_file else "")] = None
+        found[_named(id_ if is_file else name, planned, file if is_file else "")] = None
     return tuple(found)
 
 
-def _planned(paths: Sequence[Path], project: Project) -> Mapping[str, Point]:
+def _planned(paths: Sequence[Path], project: Project) -> Plan:
     specs = completed(load_specs(paths), read_trainers(project.root), project.root)
-    return points_of(plan(specs, project.groups, project.environment))
+    return plan(specs, project.groups, project.environment)
 
 
-def _named(id_: str, there: Mapping[str, Point], file: str) -> Point:
+def _named(id_: str, planned: Plan, file: str) -> Point:
+    there = points_of(planned)
+    if not id_.strip():
+        raise BadInput("no cell and no relation is named; tunematrix plan lists all")
     if id_ in there:
         return there[id_]
+    for exclusion in planned.exclusions:
+        if exclusion.cell.id == id_:
+            raise BadInput(f"{id_} is declared unsupported: {exclusion.reason}; name another")
     place = f"in {file} " if file else ""
     message = f"no cell and no relation {place}is called {id_}; tunematrix plan lists all"
     if close := nearest(id_, there):

@@ -34,6 +34,8 @@ _LATER = "2100-01-01T00:00:00Z"
 _ADVICE = "Name other versions, or another day; docs/bisect.md says how a set can be named"
 
 
+_OF_AN_INDEX = ("Failed to fetch", "unexpected JSON", "unexpected HTML", "Missing `Content-Type`")
+"""What uv says where an index can't be reached, or doesn't answer as one does."""
 _REACH = "See that it can be reached, and that the settings of pip and uv name it rightly"
 
 
@@ -141,7 +143,7 @@ def _ask(*options: str, given: str, what: str) -> None:
         uv.ask("pip", "compile", *options, "-", given=given, advice=_ADVICE)
     except BadInput as error:
         told = masked(str(error), secrets_in({**os.environ, **_sources()}))
-        if "No solution found" not in told and "Failed to fetch" in told:
+        if "No solution found" not in told and any(one in told for one in _OF_AN_INDEX):
             text = f"{what}: an index of packages can't be reached: {told.removesuffix(_ADVICE)}"
             raise MachineProblem(text + _REACH) from None
         lines = [line.strip() for line in told.removesuffix(_ADVICE).strip().splitlines()]

@@ -17,7 +17,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tunematrix.baselines.kept import FOLDER
-from tunematrix.paths import STATE, made, state
+from tunematrix.errors import MachineProblem
+from tunematrix.paths import STATE, made, shown, state
 from tunematrix.project import Project
 from tunematrix.results.code_state import code_state
 from tunematrix.results.record import Record
@@ -145,6 +146,8 @@ class Bench:
             return Trial(packages, lacking=str(error), root=self.project.root)
         known = self.known(packages, points)
         absent = [one.id for one in waiting if not known.records.get(one.id)]
+        if absent and room.is_full(place, ""):
+            raise MachineProblem(f"{shown(place)}: {room.NO_SPACE}")
         problem = f"pytest ended with {code}: {last_line(place)}" if absent else ""
         return Trial(packages, known.records, problem, root=self.project.root, ran=True)
 

@@ -69,6 +69,9 @@ def upgraded_set(wishes: Sequence[PackageWish], below: Beneath, root: Path) -> P
         MachineProblem: there is no uv, or no index can be reached.
     """
     have = below.packages.versions
+    names = [wish.name for wish in wishes]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise BadInput(f"{', '.join(twice)}: is named more than once; name it once")
     for wish in wishes:
         if wish.name in below.fixed:
             text = f"tunematrix itself runs on {wish.name}, so it stays as it is"

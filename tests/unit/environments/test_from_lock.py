@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.unit.environments import packing
@@ -132,6 +134,25 @@ def test_a_full_disk() -> None:
     assert uv.is_full("cause: failed to copy file from a to b: No space left (os error 28)")
     assert uv.is_full("OSError: [Errno 28] No space left on device: 'a' -> 'b'")
     assert not uv.is_full("cause: Failed to copy to `/data/error 28/pygments`: os error 280")
+
+
+def test_last_words_are_few() -> None:
+    """Whatever an installer quotes, such as a line of a file of 100 MB, its end is short."""
+    assert uv.last_words("error: a\n\n  cause: b\n") == "error: a\ncause: b"
+    said = uv.last_words(f"error: {'x' * 100_000}\n" * 100)
+    assert len(said) < 10_000 and "…" in said
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+def test_a_lock_that_is_no_file(user: User, what: str) -> None:
+    """A pipe isn't waited for, and a device that never ends isn't read."""
+    lock = Path("/dev/zero") if what == "device" else user.folder / "lock.txt"
+    if what == "folder":
+        lock.mkdir()
+    if what == "pipe":
+        os.mkfifo(lock)
+    with pytest.raises(BadInput, match="is no file, but a folder, a pipe or a device"):
+        user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=lock))
 
 
 PYLOCK = """lock-version = "1.0"

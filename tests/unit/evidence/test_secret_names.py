@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunematrix.evidence import secrets
-from tunematrix.evidence.secrets import mask_file, secrets_in
+from tunematrix.evidence.secrets import mask_file, redacted, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,10 @@ def test_a_log_without_secrets_stays_untouched(tmp_path: Path) -> None:
     mask_file(log, {"hf_abcdef": "<A>"})
     assert (log.stat().st_ino, log.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert list(tmp_path.iterdir()) == [log]
+
+
+def test_what_is_redacted_whoever_wrote_it() -> None:
+    """A password in a URL and a token of the Hub go; a port and an address stay."""
+    text = "trl @ https://user:s3cretP4ss@host:8080/x and hf_abcdefgh, http://127.0.0.1:9/@x"
+    told = redacted(text)
+    assert told == "trl @ https://user:…@host:8080/x and hf_…, http://127.0.0.1:9/@x"

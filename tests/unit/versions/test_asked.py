@@ -40,6 +40,9 @@ def test_each_way() -> None:
         ("trl==1.0,trl==1.1", "trl is pinned twice"),
         ("trl==1.0,", "is no pin"),
         ("== 1.0", "is no pin"),
+        ("trl[vllm]==1.0", "has an extra or a marker"),
+        ("trl==1.0; python_version<'3'", "has an extra or a marker"),
+        ("/dev/null", "/dev/null is no file of text"),
         ("requirement.txt", "there is no file requirement.txt"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -68,3 +70,38 @@ def test_an_index_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(MachineProblem, match=r"http://127\.0\.0\.1:9/simple can't be asked") as got:
         Index().releases("wobble")
     assert "hush" not in str(got.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\xff{garbage",
+        b"[1, 2]",
+        b'{"files": 3}',
+        b'{"files": [{}]}',
+        b'{"files": [{"filename": 7}]}',
+        b'{"files": [{"filename": "a-1.tar.gz", "upload-time": "yesterday"}]}',
+    ],
+)
+def test_an_index_that_answers_nonsense(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, without the password, in place of a traceback."""
+
+    class Nonsense(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://user:s3cretP4ss@127.0.0.1:{server.server_port}/simple"
+        monkeypatch.setenv("UV_DEFAULT_INDEX", address)
+        monkeypatch.delenv("UV_INDEX", raising=False)
+        with pytest.raises(MachineProblem, match="doesn't answer as one does") as caught:
+            Index().releases("wobble")
+        server.shutdown()
+    assert "s3cret" not in str(caught.value)

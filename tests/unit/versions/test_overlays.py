@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.versions.conftest import Wheel
 
+from tunematrix.versions.damage import damage
 from tunematrix.versions.overlays import NotInstalled, digest, overlay, paths, told
 
 ONE = {"wobble": "1.0"}
@@ -46,6 +47,50 @@ def test_what_was_interrupted_is_repaired(tmp_path: Path, wheel: Wheel) -> None:
     folder = overlay(ONE, tmp_path / "cache", lambda _: None)
     assert (folder / "wobble.py").read_text() == "KIND = 'whole'\n"
     assert not (folder / "rest.py").exists() and not draft.exists()
+
+
+@pytest.mark.parametrize("what", ["package", "file", "length", "metadata", "list"])
+def test_what_was_damaged_is_repaired(what: str, tmp_path: Path, wheel: Wheel) -> None:
+    """A package, a file or its end that is gone is noticed: else the environment's would run."""
+    wheel("1.0", "KIND = 'whole'\n")
+    said: list[str] = []
+    folder = overlay(ONE, tmp_path / "cache", said.append)
+    module, metadata = folder / "wobble.py", folder / "wobble-1.0.dist-info"
+    if what == "length":
+        module.unlink()  # it may be linked to the installer's cache
+        module.write_text("KIND =")
+    elif what in ("package", "file"):
+        module.unlink()
+    elif what == "metadata":
+        shutil.rmtree(metadata)
+    else:
+        (metadata / "RECORD").unlink()
+    if what == "package":
+        shutil.rmtree(metadata)
+    assert overlay(ONE, tmp_path / "cache", said.append) == folder
+    assert module.read_text() == "KIND = 'whole'\n"
+    assert len(said) == 3 and "is damaged (" in said[1]
+
+
+def test_a_damaged_cache(tmp_path: Path, wheel: Wheel) -> None:
+    """What was installed and isn't whole is refused, not run."""
+    wheel("1.0", "KIND = 'whole'\n")
+    folder = overlay(ONE, tmp_path / "cache", lambda _: None)
+    assert not damage(ONE, folder)
+    assert damage({"wobble": "1.1"}, folder) == "wobble is 1.0 in place of 1.1"
+
+
+def test_two_packages_with_one_file(tmp_path: Path) -> None:
+    """Packages that bring the same file, each its own, are no damage."""
+    (tmp_path / "shared.py").write_text("12345")
+    for name, size in (("one", 5), ("two", 9)):
+        metadata = tmp_path / f"{name}-1.0+cpu.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0+cpu")
+        (metadata / "RECORD").write_text(f"shared.py,sha256=x,{size}\n../bin/run,sha256=x,3\n")
+    assert not damage({"one": "1.0", "two": "1.0"}, tmp_path)
+    (tmp_path / "shared.py").write_text("123")
+    assert damage({"one": "1.0"}, tmp_path) == "shared.py is of another length"
 
 
 def test_what_nobody_has(tmp_path: Path, wheel: Wheel) -> None:

@@ -72,12 +72,13 @@ def test_what_a_project_holds_back(wheels: Path) -> None:
         ("trembel", "did you mean tremble?"),
         ("pytest", "tunematrix itself runs on pytest"),
         ("pytest==1", "tunematrix itself runs on pytest"),
+        ("wobble==1.1 Wobble==1.2", "wobble: is named more than once"),
     ],
 )
 def test_what_cannot_be(wheels: Path, wish: str, said: str) -> None:
     """The reason is uv's, or what is missing is named."""
     with pytest.raises(BadInput, match=said):
-        upgraded_set([read_wish(wish)], BELOW, wheels)
+        upgraded_set([read_wish(one) for one in wish.split()], BELOW, wheels)
 
 
 def test_pins_are_sorted_lines() -> None:
