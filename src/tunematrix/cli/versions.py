@@ -24,7 +24,6 @@ from tunematrix.versions.judging import SetJudge
 from tunematrix.versions.points import Point, find_points
 from tunematrix.versions.resolving import resolved
 from tunematrix.versions.sets import beneath
-from tunematrix.versions.signature import GOOD
 from tunematrix.versions.trials import Bench
 from tunematrix.versions.view import as_text, command, to_json
 
@@ -90,7 +89,7 @@ def _last_good(point: Point, bench: Bench) -> str:
     """
     now, fixed = bench.below.packages.versions, bench.below.fixed
     for record in reversed(Store(bench.project.folder / "results.jsonl").read()):
-        if record.cell_id == point.id and record.outcome in GOOD:
+        if record.cell_id == point.id and record.outcome == "passed":
             other = {n: v for n, v in record.versions.items() if now.get(n, v) != v}
             if pins := {n: v for n, v in other.items() if n not in fixed}:
                 return ",".join(f"{name}=={version}" for name, version in sorted(pins.items()))
