@@ -98,18 +98,13 @@ def _last_good(point: Point, bench: Bench) -> str:
 
 
 def _links(found: Bisection, bench: Bench) -> list[str]:
-    have = bench.below.packages.versions
+    have, signature = bench.below.packages.versions, found.signature.signature
     links = (
         link
         for one in found.culprits
-        if one.last_good and one.first_bad
+        if one.last_good and one.first_bad and signature
         for link in links_of(
-            one.name,
-            one.last_good,
-            one.first_bad,
-            str(found.signature),
-            bench.project.groups,
-            have,
+            one.name, one.last_good, one.first_bad, signature, bench.project.groups, have
         )
     )
     return list(dict.fromkeys(links))

@@ -8,15 +8,21 @@ from packaging.version import Version
 
 from tunematrix.matrix.groups import Groups
 from tunematrix.proof.releases.table import read_rows
+from tunematrix.versions.signature import Signature
 
 
 def links_of(
-    package: str, good: str, bad: str, words: str, groups: Groups, have: Mapping[str, str]
+    package: str,
+    good: str,
+    bad: str,
+    signature: Signature,
+    groups: Groups,
+    have: Mapping[str, str],
 ) -> list[str]:
     """Return the links of rows that a change from a good release to a bad one may be.
 
     Args:
-        package: whose releases those are. words: how the bad one ends: its checks, its exception.
+        package: whose releases those are. signature: how the bad one ends.
         groups: whose folders hold the table. have: versions of the environment, for sides that
             change nothing.
     """
@@ -24,8 +30,8 @@ def links_of(
     for row, faulty, fixed in read_rows(groups):
         sides = (faulty.get(package, have.get(package)), (fixed or {}).get(package))
         other = have.get(package) if fixed == {} else sides[1]
-        named = row.expected.check or row.expected.raises or ""
-        if sides[0] and named in words and _straddles(good, bad, sides[0], other):
+        shows = str(row.expected) in (*signature.checks, signature.raised)
+        if sides[0] and shows and _straddles(good, bad, sides[0], other):
             found.append(str(row.link))
     return list(dict.fromkeys(found))
 
