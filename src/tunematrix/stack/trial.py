@@ -38,7 +38,8 @@ def quantizer(config: Configuration, events: EventLog, output_dir: Path) -> None
         events.write(logit_error(logits, original.logits))
     with events.phase("train"):
         attached = engine.attach(model, original.base)
-        engine.train(attached, original.base, data, events, output_dir)
+        for event in engine.train(attached, original.base, data, events, output_dir):
+            events.write(event)
 
 
 def device(config: Configuration, events: EventLog, output_dir: Path) -> None:

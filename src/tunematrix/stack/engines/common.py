@@ -5,7 +5,7 @@ A recipe is one sequence of phases for every engine; what a model is, only its e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
+    Event,
     Held,
     Memory,
     Storage,
@@ -133,8 +134,15 @@ class Engine(Protocol):
     def memory_beside(self, model: Model, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""
 
-    def train(self, model: Model, base: Base, data: Data, events: EventLog, output: Path) -> None:
-        """Train in place under all always-on meters; the trainer's own files go to `output`."""
+    def train(
+        self, model: Model, base: Base, data: Data, events: EventLog, output: Path
+    ) -> Iterator[Event]:
+        """Train in place under all always-on meters; the trainer's own files go to `output`.
+
+        Return what there is to measure of the trained model, beside its base and its method's
+        formulas. It is measured as it is read, which has to be before anything else is done with
+        the model.
+        """
 
     def save(self, model: Model, folder: Path) -> None:
         """Write what was trained into `folder`."""

@@ -54,6 +54,7 @@ def fine_tuning(prepare: Prepare, evaluate: Evaluate) -> tuple[Step[State], ...]
         Step("dequantized", tensors.keep_dequantized, lambda s: s.config.meters.dequantized),
         Step("attach", attach),
         Step("train", train),
+        Step("examine", examine),
         # One of several processes that have trained the same is enough to judge and to save.
         Step("evaluate", evaluate_trained, _leads),
         Step("save", save, _leads),
@@ -88,9 +89,15 @@ def attach(state: State) -> None:
 
 def train(state: State) -> None:
     """Train under all meters."""
-    engine, events = state.engine, state.events
-    engine.train(state.model, state.base, state.data, events, state.output_dir / "trainer")
-    events.write(engine.memory_beside(state.model, "after"))
+    folder = state.output_dir / "trainer"
+    state.examined = state.engine.train(state.model, state.base, state.data, state.events, folder)
+
+
+def examine(state: State) -> None:
+    """Measure what has been trained: what changed, its method's formula, what is left beside it."""
+    for event in state.examined:
+        state.events.write(event)
+    state.events.write(state.engine.memory_beside(state.model, "after"))
 
 
 def save(state: State) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tunematrix.configuration import Configuration
+from tunematrix.evidence.events import Event
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
@@ -27,6 +28,7 @@ class State:
         original: logits of the unquantized original.
         before: logits of the loaded base; after: those of the trained model.
         model: as it is now; dtypes: of the trained model's parameters, by name.
+        examined: measures what has been trained, as it is read.
         saved: folder of the trained model.
     """
 
@@ -42,6 +44,7 @@ class State:
     after: Floats = field(init=False)
     model: Model = field(init=False)
     dtypes: Mapping[str, Any] = field(init=False)
+    examined: Iterator[Event] = field(init=False)
     saved: Path = field(init=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 from hydra.utils import instantiate
 from mlx import nn
+from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm import utils as mlx_lm_utils
 from mlx_lm.tuner import trainer
@@ -25,6 +26,7 @@ from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
+    Event,
     Held,
     Memory,
     Storage,
@@ -158,8 +160,10 @@ class MlxEngine:
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path
-    ) -> None:
+    ) -> Iterator[Event]:
         """Train in place under all always-on meters; the trainer's own files go to `output`.
+
+        Return what there is to measure of the trained model; it is measured as it is read.
 
         Raises:
             ValueError: mlx-lm has no trainer for the configured recipe.
@@ -185,15 +189,21 @@ class MlxEngine:
             self.backend.synchronize()
             seconds = perf_counter() - started
         events.write(Throughput(meters.tokens, seconds))
-        events.write(parameters.compare(before, model))
-        events.write(trained.dtypes(model, optimizer))
+        return self._examined(model, base, before, optimizer)
+
+    def _examined(
+        self, model: nn.Module, base: Base, before: parameters.MlxSnapshot, optimizer: Optimizer
+    ) -> Iterator[Event]:
+        """Yield what has changed, and how far an adapter is from its method's formula."""
+        yield parameters.compare(before, model)
+        yield trained.dtypes(model, optimizer)
         if (dropout := trained.dropout(model, base)) is not None:
-            events.write(dropout)
+            yield dropout
         if self.method.has_scale:
-            events.write(scale.measure(model, base, self.dtype))
+            yield scale.measure(model, base, self.dtype)
         if not self.config.method.trains_base:
             scaled = factor(self.config.method.implementation)
-            events.write(formula.measure(model, base, self.dtype, scaled))
+            yield formula.measure(model, base, self.dtype, scaled)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained into `folder`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +21,7 @@ from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     BaseWeights,
     Device,
+    Event,
     Held,
     Memory,
     Storage,
@@ -170,8 +171,11 @@ class TorchEngine:
 
     def train(
         self, model: nn.Module, base: Base, data: Data, events: EventLog, output: Path
-    ) -> None:
-        """Train in place under all always-on meters; the trainer's own files go to `output`."""
+    ) -> Iterator[Event]:
+        """Train in place under all always-on meters; the trainer's own files go to `output`.
+
+        Return what there is to measure of the trained model; it is measured as it is read.
+        """
         before = parameters.snapshot(model, self.quantizer)
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config.launcher.shards else model
@@ -189,14 +193,23 @@ class TorchEngine:
         ranks.gather(trained, model)
         if ranks.are_many():
             events.write(ranks.report(model, kept, meters.batches))
-        events.write(parameters.compare(before, model, self.quantizer))
-        for event in meters.compare_with_base(lambda: self.load(base)):
-            events.write(event)
+        return self._examined(model, base, before, meters)
+
+    def _examined(
+        self,
+        model: nn.Module,
+        base: Base,
+        before: parameters.TorchSnapshot,
+        meters: TorchMeters,
+    ) -> Iterator[Event]:
+        """Yield what has changed, and how far an adapter is from its method's formula."""
+        yield parameters.compare(before, model, self.quantizer)
+        yield from meters.compare_with_base(lambda: self.load(base))
         if self.method.has_scale:
-            events.write(scale.measure(model, base, self.placement.weights))
+            yield scale.measure(model, base, self.placement.weights)
         if not self.config.method.trains_base:
             scaled = factor(self.config.method.implementation)
-            events.write(formula.measure(model, base, self.placement.weights, scaled))
+            yield formula.measure(model, base, self.placement.weights, scaled)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained into `folder`."""

@@ -101,7 +101,7 @@ class TorchMeters:
         rows = known(data.examples, data.texts, saw=self.coverage.saw)
         self.batches = batches.BatchMeter(rows, self.gradients, self._write)
         self.evaluations = evaluations.EvaluationMeter(
-            known(data.held_out, data.held_out_texts),
+            partial(known, data.held_out, data.held_out_texts),
             len(data.held_out_rows),
             self.config.backend.device,
         )

@@ -36,38 +36,32 @@ class ContinuityMeter:
         self.step = self.links = 0
         self.broken: list[str] = []
         self._places: list[tuple[nn.Module, str]] = []
-        self.parameters = self._parameters()
+        self.parameters = _bits(self._followed())
         self.moments: list[torch.Tensor] | None = None
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Compare what a step finds with what the one before it left."""
-        self._compare(f"before step {self.step}")
+        followed = self._followed()
+        self._compare(followed, f"before step {self.step}")
         # What has been resumed may have found its moments on a disk, as they were.
-        if self.moments is not None and not _are_same(self._moments(optimizer), self.moments):
+        if self.moments is not None and not _are_same(_moments(optimizer, followed), self.moments):
             self.broken.append(f"moments before step {self.step}")
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Remember what a step has left."""
         self.step += 1
-        self.parameters, self.moments = self._parameters(), self._moments(optimizer)
+        followed = self._followed()
+        self.parameters, self.moments = _bits(followed), _moments(optimizer, followed)
 
     def event(self) -> Continuity:
         """Compare what the last step left with what there is now, and say what was seen."""
-        self._compare(f"after step {self.step - 1}")
+        self._compare(self._followed(), f"after step {self.step - 1}")
         return Continuity(self.links, tuple(self.broken))
 
-    def _compare(self, when: str) -> None:
+    def _compare(self, followed: Sequence[torch.Tensor], when: str) -> None:
         self.links += 1
-        if not _are_same(self._parameters(), self.parameters):
+        if not _are_same(_bits(followed), self.parameters):
             self.broken.append(f"parameters {when}")
-
-    def _parameters(self) -> list[torch.Tensor]:
-        return _bits(self._followed())
-
-    def _moments(self, optimizer: Optimizer) -> list[torch.Tensor]:
-        states = [optimizer.state.get(p, {}) for p in self._followed()]
-        found = [state[key] for state in states for key in sorted(state)]
-        return _bits([value for value in found if isinstance(value, torch.Tensor)])
 
     def _followed(self) -> list[nn.Parameter]:
         # Looked up in their modules each time, since sharding replaces parameters when a trainer
@@ -91,6 +85,13 @@ def _places(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """Return the module that has each parameter which is followed, and its name in there."""
     names = [name.rpartition(".") for name, _ in followed(model)]
     return [(model.get_submodule(owner), name) for owner, _, name in names]
+
+
+def _moments(optimizer: Optimizer, followed: Sequence[nn.Parameter]) -> list[torch.Tensor]:
+    """Copy the bits of all that an optimizer remembers of some parameters."""
+    states = [optimizer.state.get(p, {}) for p in followed]
+    found = [state[key] for state in states for key in sorted(state)]
+    return _bits([value for value in found if isinstance(value, torch.Tensor)])
 
 
 def _bits(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:

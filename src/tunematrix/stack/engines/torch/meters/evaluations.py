@@ -6,8 +6,9 @@ recomputed from the logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,15 +27,20 @@ class EvaluationMeter:
     """Looks at each pass with labels that takes no gradient.
 
     Attributes:
-        labels: knows the held-out rows; held_out: how many there are.
+        known: makes what knows the held-out rows, once a pass asks; held_out: how many there are.
         sums: over the passes so far; `means` are mean nats per counted token, weighed by rows.
         busy: whether the meter itself is calling the model.
     """
 
-    def __init__(self, labels: Labels, held_out: int, device: str) -> None:
-        self.labels, self.held_out, self.device = labels, held_out, device
+    def __init__(self, known: Callable[[], Labels], held_out: int, device: str) -> None:
+        self.known, self.held_out, self.device = known, held_out, device
         self.busy = False
         self._clear()
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What knows the held-out rows: most cells never evaluate on their way."""
+        return self.known()
 
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at one pass."""

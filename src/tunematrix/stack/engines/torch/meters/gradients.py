@@ -74,6 +74,7 @@ class GradientAudit:
         self.steps = audited_steps(config.train.max_steps)
         self.limit = config.train.max_grad_norm or math.inf
         self.model, self.refresh, self.write = model, refresh, write
+        self.checkpointing = _checkpointing(model)
         self.is_small = sum(p.numel() for p in model.parameters()) <= AUDITED_ELEMENTS
         drops = float(config.method.implementation.get("dropout", 0.0)) > 0
         self.as_used = not (drops or config.quantizer.trains_otherwise)
@@ -112,7 +113,7 @@ class GradientAudit:
         """Compute as the model will when training is over, unless something says it can't."""
         with ExitStack() as stack:
             if self.is_small:
-                stack.enter_context(_without_checkpointing(self.model))
+                stack.enter_context(_switched_off(self.checkpointing))
             if self.as_used:
                 stack.enter_context(scoring.evaluating(self.model))
                 stack.enter_context(scoring.asking(self.model))
@@ -222,11 +223,16 @@ def _same_draws(device: torch.device) -> Iterator[None]:
             module.set_rng_state(state)
 
 
-@contextmanager
-def _without_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Let a model keep its activations: recomputing them is not to change a gradient."""
+def _checkpointing(model: nn.Module) -> list[Any]:
+    """Return the modules that can compute their activations again."""
     # Not by getattr: of a module without it, that goes through all that the module has.
-    on: list[Any] = [m for m in model.modules() if vars(m).get("gradient_checkpointing", False)]
+    return [module for module in model.modules() if "gradient_checkpointing" in vars(module)]
+
+
+@contextmanager
+def _switched_off(modules: Sequence[Any]) -> Iterator[None]:
+    """Let modules keep their activations: recomputing them is not to change a gradient."""
+    on = [module for module in modules if module.gradient_checkpointing]
     for module in on:
         module.gradient_checkpointing = False
     try:
