@@ -221,7 +221,7 @@ def test_two_runs_side_by_side(opened: Opened, payload: Page) -> None:
     page.select_option("select[name=pair]", "1")
     settle(page)
     pair = payload.comparisons[1]
-    assert AMD in pair.before and XEON in pair.after
+    assert XEON in pair.before and AMD in pair.after
     passed = [
         c for c in pair.cells if c.outcomes == ("passed", "passed") and "seconds" in c.figures
     ]
