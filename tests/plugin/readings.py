@@ -140,7 +140,7 @@ READINGS = {
     "docs/history.md": Reading(
         checkout,
         before={
-            "tunematrix history --between 20261125 20261128": (adding(RESULTS, SECOND),),
+            "tunematrix history --between 20261128-2035 20261130-0208": (adding(RESULTS, SECOND),),
             "tunematrix history --add mac/results.jsonl --add gpu-box/results.jsonl": (
                 having(
                     {
@@ -150,7 +150,10 @@ READINGS = {
                 ),
             ),
         },
-        other_figures=("tunematrix history", "tunematrix history --between 20261125 20261128"),
+        other_figures=(
+            "tunematrix history",
+            "tunematrix history --between 20261128-2035 20261130-0208",
+        ),
         other_output=('tunematrix history "lora[cpu-lora-bnb-nf4]"',),
     ),
     "docs/report.md": Reading(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.plugin.test_command import install
+from tests.unit.pipeline.loopback_hub import COMMIT
 
 from tunematrix.stack.toyworld.corpus import stories
+from tunematrix.stack.toyworld.models import BASE
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project
@@ -44,6 +46,22 @@ serve = ["{{python}}", "serve.py", "{{checkpoint}}", "{{port}}", "{answer}"]
 """
 
 
+# A model of the Hub that is in its client's cache.
+NAMED = """
+scorer = "good/base"
+environment = {{HF_HOME = "{home}"}}
+"""
+
+
+def cached(home: Path) -> Path:
+    """Put the toy world's base model into a cache as the Hub's client keeps it."""
+    folder = home / "hub/models--good--base"
+    shutil.copytree(BASE, folder / "snapshots" / COMMIT)
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text(COMMIT, encoding="utf-8")
+    return home
+
+
 @pytest.fixture(scope="module")
 def ran(new_project: NewProject) -> tuple[Project, str]:
     """One run with a server for each way, after a trainer that saves a checkpoint."""
@@ -58,7 +76,9 @@ def ran(new_project: NewProject) -> tuple[Project, str]:
         if name == "unsaved":
             spec = spec.replace("save_strategy: steps", "way: no_checkpoint")
         project.write(f"specs/{name}.yaml", spec)
-    install(project, "".join(trainer(name, answer) for name, answer in answers.items()))
+    more = {"story": NAMED.format(home=cached(project.root / "home"))}
+    trainers = (trainer(name, answer) + more.get(name, "") for name, answer in answers.items())
+    install(project, "".join(trainers))
     shutil.copy(SERVER, project.root / "examples/toy/serve.py")
     # Scoring imports the libraries, which takes its time on a busy machine.
     scored = [f"specs/{name}.yaml" for name in ("story", "nonsense")]
@@ -68,12 +88,13 @@ def ran(new_project: NewProject) -> tuple[Project, str]:
 
 
 def test_a_good_text_is_below_the_largest_perplexity(ran: tuple[Project, str]) -> None:
-    """By a real model that reads prompt and completion."""
+    """By a real model that reads prompt and completion, which the record names."""
     project, text = ran
     record = project.record["story[plain]"]
     assert record["outcome"] == "passed", text
     (check,) = (c for c in record["checks"] if c["name"] == "completion_perplexity")
     assert 1 < check["measured"] < 20
+    assert check["bound"]["note"] == "by good/base"
 
 
 @pytest.mark.parametrize("way", FAILURES)

@@ -190,6 +190,14 @@ def test_a_model_that_mlx_lm_does_not_know(carry_here: Carry) -> None:
     assert caught.value.route == ("model", "path")
 
 
+def test_a_model_that_mlx_lm_loads_and_cannot_compute(carry_here: Carry) -> None:
+    """Its Gemma 3 takes at least as many layers as lie between two that attend to all."""
+    shallow = {**SFT, "model": {"path": "toyworld://gemma"}}
+    with pytest.raises(WrongSetting, match=r"can't be computed \(IndexError") as caught:
+        run(carry_here, {"sft": shallow})
+    assert caught.value.route == ("model", "path")
+
+
 def test_training_is_not_resumed(carry_here: Carry) -> None:
     """What mlx-lm saves has no state of the optimizer."""
     with pytest.raises(WrongSetting, match="saves no state of the optimizer") as caught:

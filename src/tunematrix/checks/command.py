@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tunematrix.checks.bound import AtLeast, AtMost, Below, Exactly
 from tunematrix.checks.registry import check
@@ -223,6 +224,7 @@ def completion_perplexity(evidence: Evidence, claim: Claim) -> Judgement | None:
         "unlikely as text of a poorly trained model; train longer, or look at the tokenizer that "
         "was saved"
     )
+    bound = replace(bound, note=f"by {seen.scorer}")
     return judge_by(bound, seen.perplexity, message, provided=bool(seen.text.strip()))
 
 

@@ -179,7 +179,8 @@ def step_perplexity(evidence: Evidence, claim: Claim) -> Judgement | None:
         f"{value:.4g}; likely the model is poorly trained, or its tokenizer isn't the one it was "
         f"trained with; see {'generated.jsonl' if worst.name == ANSWERING else 'what was served'}"
     )
-    return judge_by(AtMost(worst.perplexity_max), value, message, provided=not silent)
+    bound = AtMost(worst.perplexity_max, note=f"by {worst.scorer}")
+    return judge_by(bound, value, message, provided=not silent)
 
 
 def _unmeasured(evidence: Evidence, what: str) -> Judgement | None:

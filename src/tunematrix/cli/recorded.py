@@ -9,7 +9,7 @@ from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import shipped_configs
 from tunematrix.project import Project, read_project
 from tunematrix.results.record import Record
-from tunematrix.results.store import Store, newest_run, once
+from tunematrix.results.store import Store, once
 
 
 def newest(environment: str | None) -> list[Record]:
@@ -20,7 +20,7 @@ def newest(environment: str | None) -> list[Record]:
     """
     project = read_project(Path.cwd(), environment)
     path = project.folder / "results.jsonl"
-    records = list(newest_run(Store(path).read()))
+    records = list(Store(path).newest())
     if not records:
         raise NothingTested(f"{path} has no record yet; run nox -s {project.environment.name}")
     return records

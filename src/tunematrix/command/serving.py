@@ -17,6 +17,7 @@ from pathlib import Path
 from tunematrix.command.guarded import CommandRun, Guard, Outcome, Process
 from tunematrix.command.invocation import HOST, Invocation, free_port
 from tunematrix.command.ranks import tail
+from tunematrix.configuration.download import on_the_hub
 from tunematrix.configuration.trainer import Inference
 from tunematrix.errors import Obstacle, TunematrixError, Unavailable
 from tunematrix.evidence.events import Completion, NoCompletion, Refused
@@ -88,7 +89,8 @@ def _completion(invocation: Invocation, wanted: Inference, poll: Poll) -> Comple
         _await_server(server, port, wanted.server_timeout, poll)
         text = _ask(port, checkpoint, wanted, server)
     own = invocation.command.template.scorer
-    scorer = Path(invocation.command.root, own) if own else _BASE
+    root = Path(invocation.command.root)
+    scorer = own if on_the_hub(own, root) else str(root / own if own else _BASE)
     return Completion(
         prompt=wanted.prompt,
         text=text,
@@ -213,7 +215,7 @@ def _open(url: str, request: Mapping[str, object] | None, seconds: float) -> byt
         return content
 
 
-def _perplexity(invocation: Invocation, scorer: Path, text: str, poll: Poll) -> float:
+def _perplexity(invocation: Invocation, scorer: str, text: str, poll: Poll) -> float:
     if lacking := missing_modules(("torch", "transformers")):
         what = " and ".join(lacking)
         found = f"scoring a completion needs {what}, which isn't installed here"
@@ -221,7 +223,7 @@ def _perplexity(invocation: Invocation, scorer: Path, text: str, poll: Poll) -> 
     folder = invocation.run_dir.path
     written, result = folder / "completion.txt", folder / "perplexity.json"
     written.write_text(text, encoding="utf-8")
-    words = (sys.executable, "-m", SCORER, str(scorer), str(written), str(result))
+    words = (sys.executable, "-m", SCORER, scorer, str(written), str(result))
     _run(invocation, "score", words, poll)
     try:
         value: float = json.loads(result.read_text(encoding="utf-8"))["perplexity"]

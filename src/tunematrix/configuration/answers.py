@@ -21,7 +21,7 @@ from tunematrix.configuration.trainer import Inference
 class ReferenceScorer(Section):
     """A model that judges texts by their perplexity."""
 
-    path: NonEmpty = Field(description="Folder of the model.")
+    path: NonEmpty = Field(description="Folder of the model, or its name on the Hub, such as gpt2.")
     perplexity_max: FloatLike = Field(
         500.0, gt=0, description="Largest perplexity of prompt and answer together."
     )

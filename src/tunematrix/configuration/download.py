@@ -15,6 +15,8 @@ from pydantic_core import PydanticCustomError
 from tunematrix.configuration.section import Names, NonEmpty, PipelineStep, Section
 
 HUB = "https://huggingface.co"
+REPO = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95})?$"
+"""Names of repositories: NAME or OWNER/NAME."""
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Variables in which the Hub's client looks for a token by itself."""
 _YES = {"1", "ON", "YES", "TRUE"}  # as the client reads it
@@ -24,6 +26,15 @@ _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 def hub_address(environ: Mapping[str, str]) -> str:
     """Return the address of the hub that is asked."""
     return environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+
+
+def on_the_hub(path: str, root: Path) -> bool:
+    """Return whether a path can only be the name of a model on the Hub.
+
+    Args:
+        path: as it is written. root: the folder that it is relative to.
+    """
+    return re.fullmatch(REPO, path) is not None and not (root / path).exists()
 
 
 def network_needed(environ: Mapping[str, str]) -> str | None:
@@ -68,10 +79,7 @@ class HubAccess(Section):
 class WantedModel(Section):
     """One repository, and which of its files go where."""
 
-    repo: str = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95})?$",
-        description="Its name on the Hub: NAME or OWNER/NAME.",
-    )
+    repo: str = Field(pattern=REPO, description="Its name on the Hub: NAME or OWNER/NAME.")
     revision: NonEmpty = Field("main", description="Branch, tag or commit.")
     files: Names = Field(
         min_length=1,

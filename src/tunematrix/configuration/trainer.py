@@ -128,8 +128,8 @@ class Trainer(Section):
     )
     scorer: str = Field(
         "",
-        description="Folder of the model that scores completions, relative to pyproject.toml. "
-        "Default: the toy world's base model.",
+        description="The model that scores completions: a folder, relative to pyproject.toml, or a "
+        "name on the Hub, such as gpt2. Default: the toy world's base model.",
     )
 
     @property

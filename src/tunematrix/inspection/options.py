@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from tunematrix.inspection.compose import Composer, Composition, choice
+from tunematrix.inspection.defaults import circle, reachable
 from tunematrix.inspection.examined import Examined
 from tunematrix.inspection.interpolations import Interpolated, resolve
 from tunematrix.inspection.reports import ConfigReport
@@ -235,7 +236,15 @@ class TreeExamination:
         report = ConfigReport(layout.path, kind, problems=layout.problems)
         if kind == "other" or layout.problems:
             return Examined(report)
+        # Files that include nothing but each other: Hydra would never get to an end of them.
+        if (found := circle(self.tree, name)) and not self._is_led_to(name):
+            return Examined(replace(report, problems=(found,)))
         return Examined(replace(report, unchecked="no config that could be composed has it"))
+
+    def _is_led_to(self, name: str) -> bool:
+        """Return whether a config that is composed by itself leads to a file, and is told of it."""
+        primaries = self.tree.primaries
+        return any(name == one for root in primaries for one, _ in reachable(self.tree, root))
 
 
 _FORKED: list[Composer] = []

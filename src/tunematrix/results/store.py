@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -23,6 +24,8 @@ LONGEST_NAME = 200
 """Characters of a file's name; most systems take 255."""
 _TAIL_BYTES = 8_000_000
 """About a thousand records."""
+_FIRST = b'{"run_id": '
+"""What each line begins with as it is written here."""
 MOST_SAID = 3
 """Fields of a malformed record that a message names."""
 
@@ -74,6 +77,27 @@ class Store:
         return tuple(
             parsed(line, f"{self.path}:{number}") for number, line in enumerate(self.lines(), 1)
         )
+
+    def newest(self) -> tuple[Record, ...]:
+        """Return the records of the run that was recorded last.
+
+        Those of other runs are passed over unread, since a project's file has all its runs.
+
+        Raises:
+            BadInput: as `read` does, of lines that aren't another run's.
+        """
+        last = deque(enumerate(self.lines(), 1), maxlen=1)
+        if not last:
+            return ()
+        ((end, line),) = last
+        run_id = parsed(line, f"{self.path}:{end}").run_id
+        mine = _FIRST + json.dumps(run_id, ensure_ascii=False).encode()
+        found = (
+            parsed(line, f"{self.path}:{number}")
+            for number, line in enumerate(self.lines(), 1)
+            if line.startswith(mine) or not line.startswith(_FIRST)
+        )
+        return tuple(record for record in found if record.run_id == run_id)
 
     def earlier(
         self, cells: Collection[str], run_id: str, most: int = 1

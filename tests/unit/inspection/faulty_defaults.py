@@ -64,6 +64,21 @@ defaults:
 """,
         [("conf/model/big.yaml", 3, "in a circle: model/small → model/big → model/small")],
     ),
+    "configs that include nothing but each other": (
+        """
+== conf/one.yaml
+defaults: [two, _self_]
+== conf/two.yaml
+defaults: [one, _self_]
+== conf/train.yaml
+defaults: [_self_]
+steps: 2
+""",
+        [
+            ("conf/two.yaml", 1, "in a circle: one → two → one"),
+            ("conf/one.yaml", 1, "in a circle: two → one → two"),
+        ],
+    ),
     "a value against its schema": (
         """
 == conf/config.yaml

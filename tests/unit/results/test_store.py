@@ -277,6 +277,28 @@ def test_a_whole_line_that_is_no_record(store: Store, line: str) -> None:
         store.read()
 
 
+def test_the_newest_run_of_a_long_file(store: Store) -> None:
+    """What is another run's is passed over; whatever may be this one's is read, or refused."""
+    assert store.newest() == ()
+    old, new = _record("a", "r1"), _record("b", "r2")
+    for record in (new, old, new):
+        store.append(record)
+    assert store.newest() == newest_run(store.read()) == (new, new)
+    text = store.path.read_bytes()
+    other_order = b'{"schema_version": 3, ' + text.splitlines()[0][1:].replace(
+        b', "schema_version": 3', b""
+    )
+    store.path.write_bytes(other_order + b"\n" + text)
+    assert store.newest() == (new, new, new)
+    for spoilt in (b"{}", text.splitlines()[0][:-9]):
+        store.path.write_bytes(spoilt + b"\n" + text)
+        with pytest.raises(BadInput, match=r"results\.jsonl:1: not a record"):
+            store.newest()
+        store.path.write_bytes(text + spoilt + b"\n")
+        with pytest.raises(BadInput, match=r"results\.jsonl:4: not a record"):
+            store.newest()
+
+
 def test_newest_run() -> None:
     """The run that was recorded last, whole, even where another came between."""
     old, new = _record("a", "r1"), _record("b", "r2")

@@ -27,7 +27,7 @@ from tunematrix.proof.releases.sets import (
     table,
 )
 from tunematrix.report.verified import placed
-from tunematrix.results.store import Store, newest_run
+from tunematrix.results.store import Store
 
 PAGE = "docs/releases.md"
 PLACE = "release sets"
@@ -72,7 +72,7 @@ def _run(sets: Sets, name: str, arguments: Sequence[str]) -> int:
     )
     part = KEPT.get(tuple(arguments))
     if part and ended.returncode in (ExitCode.PASSED, ExitCode.FAILED):
-        records = newest_run(Store(folder / ENVIRONMENT / "results.jsonl").read())
+        records = Store(folder / ENVIRONMENT / "results.jsonl").newest()
         keep(sets.root, name, outcomes_of(records, look_at(python).packages, part))
     return ended.returncode
 

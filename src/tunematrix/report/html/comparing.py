@@ -26,17 +26,19 @@ PARITY = "parity_"
 
 
 def comparisons(threads: Sequence[ShownThread]) -> tuple[ShownComparison, ...]:
-    """Compare each run with the one before it, and with those of the same environment elsewhere."""
+    """Compare each run with the one before it, and with those of the same environment elsewhere.
+
+    Of two machines, the run that was made first stands first.
+    """
     pairs: list[tuple[Run, int | None, int]] = [
         (thread.before, None, position)
         for position, thread in enumerate(threads)
         if thread.before is not None
     ]
-    pairs += [
-        (threads[one].newest, one, other)
-        for one, other in combinations(range(len(threads)), 2)
-        if threads[one].newest.environment == threads[other].newest.environment
-    ]
+    for pair in combinations(range(len(threads)), 2):
+        one, other = sorted(pair, key=lambda place: _when(threads[place].newest))
+        if threads[one].newest.environment == threads[other].newest.environment:
+            pairs.append((threads[one].newest, one, other))
     return tuple(
         _compared(before, before_run, threads[after].newest, after)
         for before, before_run, after in pairs[:MOST_PAIRS]
@@ -57,6 +59,10 @@ def parity(newest: Sequence[Run]) -> tuple[ParityRow, ...]:
         for group, names in values.items()
         for name, each in names.items()
     )
+
+
+def _when(run: Run) -> tuple[str, str]:
+    return run.date, run.time
 
 
 def _compared(before: Run, before_run: int | None, after: Run, after_run: int) -> ShownComparison:

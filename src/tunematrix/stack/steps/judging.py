@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.answers import ReferenceScorer
-from tunematrix.errors import WrongSetting
+from tunematrix.configuration.download import on_the_hub
+from tunematrix.errors import BadInput, WrongSetting
 from tunematrix.evidence.events import StepGrammar, StepScored
 from tunematrix.stack.steps import sources
 from tunematrix.stack.steps.job import StepJob
@@ -19,6 +20,7 @@ from tunematrix.stack.steps.prompts import PromptAnswer
 from tunematrix.stack.toyworld import checkpoint, models
 from tunematrix.stack.toyworld import tokenizer as toy_tokenizer
 from tunematrix.stack.toyworld.grammar import DIALECTS, Grammar
+from tunematrix.stack.yardsticks.named import folder_of
 
 ROUTE = ("scorer", "path")
 TOY_SCORER = "toyworld://base"
@@ -41,15 +43,20 @@ LoadJudge: TypeAlias = Callable[[Path, StepJob], Judge]
 
 
 def scorer_folder(path: str, config: Configuration) -> Path:
-    """Find the reference model that a config names.
+    """Find the reference model that a config names: a folder, or the name of a model on the Hub.
 
     Raises:
-        WrongSetting: its folder isn't there, or lacks what a model must have.
+        WrongSetting: it isn't there, or lacks what a model must have.
+        MachineProblem: it would have to be fetched, and the Hub can't be used.
     """
     try:
+        if on_the_hub(path, Path()):
+            return folder_of(path)
         return models.resolve(path, Path(config.cache_dir or "."))
     except checkpoint.UnusableCheckpoint as error:
         raise WrongSetting(ROUTE, error.said) from None
+    except BadInput as error:
+        raise WrongSetting(ROUTE, str(error)) from None
 
 
 def score(

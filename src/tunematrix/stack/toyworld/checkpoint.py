@@ -38,7 +38,7 @@ def checked(folder: Path) -> Path:
             folder,
             "there is no such folder",
             "a typing error, a path relative to another folder, or the name of a model on a hub",
-            "give the path of a checkpoint folder; recipe=download fetches a model from a hub",
+            "give the path of a checkpoint folder; `tunematrix download` fetches one from a hub",
         )
     if not (folder / "config.json").is_file():
         raise _without_config(folder)

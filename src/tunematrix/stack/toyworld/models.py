@@ -93,8 +93,15 @@ def _config(
 
 
 def _of_architecture(cache_dir: Path, name: str) -> Path:
-    from tunematrix.stack.toyworld import architectures  # the others need no torch
-
+    try:
+        from tunematrix.stack.toyworld import architectures  # the others need no torch
+    except ModuleNotFoundError as error:
+        raise checkpoint.UnusableCheckpoint(
+            f"{SCHEME}{name}",
+            f"it is made by {error.name}, which isn't installed here",
+            "an environment without PyTorch, such as mlx",
+            f"take {SCHEME}base or {SCHEME}wide, or another environment",
+        ) from None
     return _kept(
         cache_dir, name, architectures.configuration(name), partial(architectures.write, name)
     )

@@ -1,6 +1,7 @@
 """The perplexity of texts by a causal language model on disk, as a program of its own too.
 
-`python -m tunematrix.stack.yardsticks.perplexity MODEL TEXT_FILE RESULT_FILE`
+`python -m tunematrix.stack.yardsticks.perplexity MODEL TEXT_FILE RESULT_FILE`, where MODEL is
+an absolute path, or the name of a model on the Hub.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+
+from tunematrix.errors import TunematrixError
+from tunematrix.stack.yardsticks.named import folder_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def load(folder: str, device: str = "cpu") -> Scorer:
     """Load a scorer and its tokenizer; nothing is downloaded, and no code in its folder is run."""
     given = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **given)
-    model = AutoModelForCausalLM.from_pretrained(folder, **given)
+    model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **given)
     return Scorer(model.to(device).eval(), tokenizer, device)
 
 
@@ -72,7 +76,15 @@ def perplexity(folder: str, text: str) -> float:
     return load(folder).perplexity(text)
 
 
-if __name__ == "__main__":
-    model_folder, text_file, result_file = sys.argv[1:]
-    value = perplexity(model_folder, Path(text_file).read_text(encoding="utf-8"))
+def main(model: str, text_file: str, result_file: str) -> None:
+    """Score the text of a file; what ends it is one line."""
+    try:
+        folder = model if Path(model).is_absolute() else str(folder_of(model))
+    except TunematrixError as error:
+        sys.exit(" ".join(str(error).split()))
+    value = perplexity(folder, Path(text_file).read_text(encoding="utf-8"))
     Path(result_file).write_text(json.dumps({"perplexity": value}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -53,7 +53,24 @@ def load_base(
     """
     quantizer: MlxQuantizer = instantiate(config.quantizer.implementation)
     with reading(source.path):
-        return load(source.base, getattr(mx, dtype), quantizer)
+        model, settings = load(source.base, getattr(mx, dtype), quantizer)
+    _try(model, source.path)
+    return model, settings
+
+
+def _try(model: nn.Module, folder: Path) -> None:
+    """Compute two tokens.
+
+    Raises:
+        WrongSetting: mlx-lm has loaded the model, and can't compute it.
+    """
+    try:
+        mx.eval(model(mx.array([[0, 0]])))
+    except Exception as error:  # whatever a model's own code raises
+        text = f"{folder} is loaded by mlx-lm, and can't be computed ({type(error).__name__}: "
+        cause = "likely mlx-lm expects another size, such as more layers, of this architecture"
+        advice = "take another model, or another device"
+        raise WrongSetting(ROUTE, f"{text}{error}); {cause}: {advice}") from error
 
 
 def load_as_trained(source: ModelSource, config: Configuration, dtype: str) -> nn.Module:
