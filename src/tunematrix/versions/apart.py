@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tunematrix.versions.between import Candidate, at_versions, differing, ranges, within
+from tunematrix.versions.between import Candidate, differing, ranges, within
 from tunematrix.versions.index import Index
 from tunematrix.versions.overlays import LEADING
-from tunematrix.versions.resolving import NoSuchSet
+from tunematrix.versions.resolving import NoSuchSet, Wanted, solve
 from tunematrix.versions.sets import Beneath, PackageSet
 
 AT_ONCE = 4
@@ -84,19 +84,22 @@ def _carrier(
 ) -> Callable[[str], frozenset[str] | None]:
     """Return what tells, of a package, all that move with it; None where it can't move alone."""
     bounds = ranges(near, far)
+    there = tuple(name for name in differing(near, far) if name in near.versions)
 
     def carried(name: str) -> frozenset[str] | None:
         names = frozenset([name])
         for _ in range(2):  # what it brings may first come in a version between the two
-            pins = {one: far.versions[one] for one in names}
+            pins = {one: f"=={far.versions[one]}" for one in names}
+            # What only the near set has asks for what it needs, too.
+            wanted = Wanted({**bounds, **pins}, preferred=near, roots=(*there, *names))
             try:
-                there = at_versions(pins, near, bounds, below).resolve()
+                found = solve(wanted, below, name).versions
             except NoSuchSet:
                 return None
-            names = frozenset(differing(near, there))
+            names = frozenset(n for n, v in found.items() if near.versions.get(n) != v)
             if not names <= {*far.versions}:
                 return None
-            if all(there.versions[one] == far.versions[one] for one in names):
+            if all(found[one] == far.versions[one] for one in names):
                 return names
         return None
 

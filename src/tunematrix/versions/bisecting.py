@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from tunematrix.errors import BadInput, StepFailed
-from tunematrix.versions.apart import Group, Step, at_once, resolved_or_none, step
+from tunematrix.versions.apart import Group, Step, at_once, ranked, resolved_or_none, step
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -203,7 +203,8 @@ class Bisecting:
 
         found = smallest(rest, is_enough, lambda one: one.weight, needed, self._tell)
         far = between.far if len(found) == len(needed) + len(rest) else between.moved(found)
-        return Change(tuple(one.name for one in found), between.near, far)
+        blamed = sorted((one.name for one in found), key=ranked(self.judge.bench.below.roots))
+        return Change(tuple(blamed), between.near, far)
 
     def by_version(
         self, name: str, names: Sequence[str], near: PackageSet, far: PackageSet, over: PackageSet
