@@ -170,6 +170,7 @@ def test_versions_of_the_users_own(project: Project, tmp_path: Path) -> None:
         (["wobble=1"], 4, "wobble=1: is no package"),
         (["wobble[all]"], 4, "wobble[all]: takes no address, marker or extra"),
         (["specs/none.yaml"], 4, "specs/none.yaml: is no package"),
+        (["-k", "q", "wobble==1.1"], 4, "write tunematrix upgrade wobble==1.1 -k q"),
         (["--lock=none.txt"], 4, "none.txt: can't be read"),
     ],
 )

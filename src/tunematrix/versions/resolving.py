@@ -34,11 +34,6 @@ _LATER = "2100-01-01T00:00:00Z"
 _ADVICE = "Name other versions, or another day; docs/bisect.md says how a set can be named"
 
 
-_OF_AN_INDEX = ("Failed to fetch", "unexpected JSON", "unexpected HTML", "Missing `Content-Type`")
-"""What uv says where an index can't be reached, or doesn't answer as one does."""
-_REACH = "See that it can be reached, and that the settings of pip and uv name it rightly"
-
-
 class NoSuchSet(BadInput):
     """No set of packages is as it was asked for; the text has the resolver's own reason.
 
@@ -141,11 +136,10 @@ def _ask(*options: str, given: str, what: str) -> None:
     """Ask uv for a resolution; its reason for having none is told without any credential."""
     try:
         uv.ask("pip", "compile", *options, "-", given=given, advice=_ADVICE)
-    except BadInput as error:
+    except (BadInput, uv.IndexUnreachable) as error:
         told = masked(str(error), secrets_in({**os.environ, **_sources()}))
-        if "No solution found" not in told and any(one in told for one in _OF_AN_INDEX):
-            text = f"{what}: an index of packages can't be reached: {told.removesuffix(_ADVICE)}"
-            raise MachineProblem(text + _REACH) from None
+        if isinstance(error, uv.IndexUnreachable):
+            raise MachineProblem(f"{what}: {told}") from None
         lines = [line.strip() for line in told.removesuffix(_ADVICE).strip().splitlines()]
         reason = next((line for line in lines if line.startswith("cause: ")), lines[-1])
         raise NoSuchSet(f"{what}: {told}", reason.removeprefix("cause: ")) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.versions.conftest import Wheel
 
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.versions.asked import AsItIs, ByLock, ByPins
 from tunematrix.versions.resolving import NoSuchSet, resolved
 from tunematrix.versions.sets import Beneath, PackageSet
@@ -91,6 +91,15 @@ def test_requirements(tmp_path: Path, wheel: Wheel) -> None:
     wheel("1.0")
     found = resolved(_lock(tmp_path, "wobble<1.1\n", "requirements.txt"), BELOW, "it")
     assert found.over(BELOW.packages) == {"wobble": "1.0"}
+
+
+def test_a_lock_whose_index_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the machine's matter, not the lock's."""
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    lock = _lock(tmp_path, "--index-url http://127.0.0.1:9/simple\nwobble\n", "requirements.txt")
+    with pytest.raises(MachineProblem, match=r"can't be reached[^$]*127\.0\.0\.1:9"):
+        resolved(lock, BELOW, "it")
 
 
 @pytest.mark.parametrize(
