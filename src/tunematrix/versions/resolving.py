@@ -7,6 +7,7 @@ asked for by name: its builds are large, and those for one kind of machine carry
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
 import tomllib
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 
 from packaging.markers import InvalidMarker, Marker
+from packaging.specifiers import SpecifierSet
 
 from tunematrix.environments import sources, uv
 from tunematrix.environments.from_lock import UV_LOCK
@@ -182,6 +184,8 @@ def _locked(lock: Path) -> dict[str, str]:
         BadInput: it can't be read, or names no version.
     """
     advice = f"Correct {shown(lock)}, or name another requirements.txt, uv.lock or pylock.toml"
+    if lock.name == UV_LOCK or lock.suffix == ".toml":
+        _refuse_other_python(lock, advice)
     if lock.name == UV_LOCK:
         only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
         text = uv.ask("export", *only, f"--project={lock.absolute().parent}", advice=advice)
@@ -195,6 +199,18 @@ def _locked(lock: Path) -> dict[str, str]:
     if not found:
         raise BadInput(f"{shown(lock)} names no version of a package for this Python; {advice}")
     return found
+
+
+def _refuse_other_python(lock: Path, advice: str) -> None:
+    """Refuse a lock that says it is for other Pythons: uv would read it all the same."""
+    try:
+        wanted = tomllib.loads(lock.read_text(encoding="utf-8")).get("requires-python", "")
+        fits = SpecifierSet(wanted).contains(platform.python_version())
+    except (OSError, ValueError, AttributeError):
+        return  # whoever reads the rest says what is wrong
+    if not fits:
+        text = f"{shown(lock)} is for Python {wanted}, and this is {platform.python_version()}"
+        raise BadInput(f"{text}; {advice}")
 
 
 def _of_pylock(lock: Path) -> Iterator[tuple[str, str]]:

@@ -108,6 +108,8 @@ def test_a_lock_whose_index_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("pylock.toml", "[[packages]\n", "is no pylock.toml"),
         ("pylock.toml", "[project]\n", "is no pylock.toml"),
         ("pylock.toml", "packages = []\n", "names no version"),
+        ("pylock.toml", 'requires-python = ">=3.99"\npackages = []\n', r"is for Python >=3\.99"),
+        ("uv.lock", 'version = 1\nrequires-python = "<3.9"\n', r"is for Python <3\.9, and this"),
         ("requirements.txt", "wobble==9.9\n", r"wobble==9\.9"),
         ("requirements.txt", "== what\n", "Correct .*requirements.txt"),
     ],
