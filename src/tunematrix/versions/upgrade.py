@@ -196,9 +196,6 @@ def _tried(bench: Bench, packages: PackageSet, points: Sequence[Point], name: st
     bench.say(f"{name}: {waiting} to run, {already} known")
     with told_progress(lambda: known() - already, waiting, bench.say):
         trial = bench.run(packages, points)
-    if trial.problem and replace(bench).code != bench.code:
-        text = "the code has changed while it was tried, so its records don't count"
-        raise BadInput(f"{name}: {text}; run this again")
     if trial.lacking:
         raise MachineProblem(f"the set can't be installed ({name}):\n  {trial.lacking}")
     return trial
