@@ -24,7 +24,7 @@ LONGEST = 500
 """Characters of such a line that are shown."""
 
 
-class IndexUnreachable(MachineProblem):
+class IndexAway(MachineProblem):
     """An index of packages can't be reached, or doesn't answer as one does."""
 
 
@@ -50,7 +50,7 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
 
     Raises:
         BadInput: uv says that it can't.
-        IndexUnreachable: it needs an index that can't be reached.
+        IndexAway: it needs an index that can't be reached.
         MachineProblem: there is no uv, or no space.
     """
     told, settings = _settings(beside)
@@ -71,7 +71,7 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
         if is_unreachable(said):
             text = f"uv {verbs} failed, since an index of packages can't be reached:\n  {reason}"
             reach = "See that it can be reached, and that pip's and uv's settings name it rightly"
-            raise IndexUnreachable(f"{text}\n  {reach}")
+            raise IndexAway(f"{text}\n  {reach}")
         raise BadInput(f"uv {verbs} failed:\n  {reason}\n  {advice}")
     return ended.stdout
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,8 @@ def load_trusted(folder: Path, lazy: bool = False) -> tuple[nn.Module, Any]:
         raise ValueError(f"{text}; use a checkpoint without it")
     model, config = load_model(folder, lazy=lazy)
     return model, config
+
+
+def always_evaluates(train: Callable[..., object]) -> bool:
+    """Whether a release's function that trains can't do without rows to evaluate on."""
+    return inspect.signature(train).parameters["val_dataset"].default is inspect.Parameter.empty

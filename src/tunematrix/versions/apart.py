@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Group:
+class MovingGroup:
     """A package that moves from one set to another, and those that it can't move without.
 
     Attributes:
@@ -34,7 +34,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Step:
+class SetStep:
     """Two sets, and the groups of packages that lead from one to the other.
 
     Attributes:
@@ -44,9 +44,9 @@ class Step:
 
     near: PackageSet
     far: PackageSet
-    groups: tuple[Group, ...]
+    groups: tuple[MovingGroup, ...]
 
-    def moved(self, some: Sequence[Group]) -> PackageSet:
+    def moved(self, some: Sequence[MovingGroup]) -> PackageSet:
         """Return the near set with some groups moved.
 
         It fits together: each requirement is met in the near set, in the far one, or in that of
@@ -61,7 +61,7 @@ class Step:
 
 def step(
     names: Iterable[str], near: PackageSet, far: PackageSet, index: Index, below: Beneath
-) -> Step:
+) -> SetStep:
     """Return how some packages that differ between two sets can be moved apart.
 
     Raises:
@@ -76,7 +76,7 @@ def step(
         # What only comes with another makes no difference alone.
         new = {*moving} - {*there} - frozenset().union(*found)
         found += [frozenset([name]) for name in sorted(new, key=ranked(below.roots))]
-    return Step(near, far, tuple(_groups(found, moving, near, far, index)))
+    return SetStep(near, far, tuple(_groups(found, moving, near, far, index)))
 
 
 def _carrier(
@@ -112,7 +112,7 @@ def _groups(
     near: PackageSet,
     far: PackageSet,
     index: Index,
-) -> Iterable[Group]:
+) -> Iterable[MovingGroup]:
     """Yield groups of names, the smallest first, each with something that none before has."""
     rank = {name: number for number, name in enumerate(moving)}
     done: set[str] = set()
@@ -122,7 +122,7 @@ def _groups(
             name = min(own, key=lambda one: rank[one])
             done |= names
             after = len(within(name, near, far, index)) - (name in near.versions)
-            yield Group(name, names, max(1, after))
+            yield MovingGroup(name, names, max(1, after))
 
 
 def ranked(roots: Sequence[str]) -> Callable[[str], tuple[int, str]]:

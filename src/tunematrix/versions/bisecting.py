@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from tunematrix.errors import BadInput, StepFailed
-from tunematrix.versions.apart import Group, Step, at_once, ranked, resolved_or_none, step
+from tunematrix.versions.apart import MovingGroup, SetStep, at_once, ranked, resolved_or_none, step
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -83,7 +83,7 @@ class Bisection:
 
 
 @dataclass(frozen=True)
-class Change:
+class Blamed:
     """Two sets of which the second is like the newer end, and the first like the older one.
 
     Attributes:
@@ -127,7 +127,7 @@ class Bisecting:
             return None
         return self.side_of(packages)
 
-    def by_moment(self) -> Change:
+    def by_moment(self) -> Blamed:
         """Return the packages that are to blame, in the order of releases' moments."""
         older, newer = self.older.packages, self.newer.packages
         times = moments(self.older, self.newer, self.index)
@@ -156,14 +156,14 @@ class Bisecting:
                 sets.append(there)
         return sets
 
-    def _in_steps(self, sets: Sequence[PackageSet], weight: int) -> Change:
+    def _in_steps(self, sets: Sequence[PackageSet], weight: int) -> Blamed:
         """Return the packages that are to blame, among the steps between sets that follow.
 
         Args:
             sets: the first is like the older end, the last like the newer one.
             weight: how many releases they were taken for.
         """
-        chain, places, weights = [sets[0]], list[tuple[Step, int]](), list[int]()
+        chain, places, weights = [sets[0]], list[tuple[SetStep, int]](), list[int]()
         for near, far in pairwise(sets):
             if names := differing(near, far):
                 one = step(names, near, far, self.index, self.judge.bench.below)
@@ -177,9 +177,9 @@ class Bisecting:
             near, far = chain[found.near], chain[found.far]
             return self.by_package(differing(near, far), near, far)
         one, count = places[found.near]
-        return self._needed(Step(one.near, chain[found.far], one.groups[:count]), known=1)
+        return self._needed(SetStep(one.near, chain[found.far], one.groups[:count]), known=1)
 
-    def by_package(self, choice: Sequence[str], near: PackageSet, far: PackageSet) -> Change:
+    def by_package(self, choice: Sequence[str], near: PackageSet, far: PackageSet) -> Blamed:
         """Return those of some packages that are enough to come from one set to the other."""
         between = step(choice, near, far, self.index, self.judge.bench.below)
         if not between.groups:
@@ -188,7 +188,7 @@ class Bisecting:
         self.releases = max(self.releases, sum(one.weight for one in between.groups) + 1)
         return self._needed(between, known=0)
 
-    def _needed(self, between: Step, known: int) -> Change:
+    def _needed(self, between: SetStep, known: int) -> Blamed:
         """Return the groups of a step that are enough; the last `known` of them are needed."""
         groups = between.groups
         if len(groups) > 1:
@@ -198,13 +198,13 @@ class Bisecting:
         # What moves with those that are needed hasn't to be left out.
         rest = [one for one in groups[: len(groups) - known] if not _is_part(one, needed)]
 
-        def is_enough(some: Sequence[Group]) -> bool:
+        def is_enough(some: Sequence[MovingGroup]) -> bool:
             return self.side_of(between.moved(some)) == "far"
 
         found = smallest(rest, is_enough, lambda one: one.weight, needed, self._tell)
         far = between.far if len(found) == len(needed) + len(rest) else between.moved(found)
         blamed = sorted((one.name for one in found), key=ranked(self.judge.bench.below.roots))
-        return Change(tuple(blamed), between.near, far)
+        return Blamed(tuple(blamed), between.near, far)
 
     def by_version(
         self, name: str, names: Sequence[str], near: PackageSet, far: PackageSet, over: PackageSet
@@ -287,6 +287,6 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     )
 
 
-def _is_part(one: Group, needed: Sequence[Group]) -> bool:
+def _is_part(one: MovingGroup, needed: Sequence[MovingGroup]) -> bool:
     """Whether a group moves anyhow where those that are needed do."""
     return any(one.moved <= other.moved for other in needed)

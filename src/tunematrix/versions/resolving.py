@@ -138,9 +138,9 @@ def _ask(*options: str, given: str, what: str) -> None:
     """Ask uv for a resolution; its reason for having none is told without any credential."""
     try:
         uv.ask("pip", "compile", *options, "-", given=given, advice=_ADVICE)
-    except (BadInput, uv.IndexUnreachable) as error:
+    except (BadInput, uv.IndexAway) as error:
         told = masked(str(error), secrets_in({**os.environ, **_sources()}))
-        if isinstance(error, uv.IndexUnreachable):
+        if isinstance(error, uv.IndexAway):
             raise MachineProblem(f"{what}: {told}") from None
         lines = [line.strip() for line in told.removesuffix(_ADVICE).strip().splitlines()]
         reason = next((line for line in lines if line.startswith("cause: ")), lines[-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.environments import packing
 
-from tunematrix.versions.apart import Group, Step, step
+from tunematrix.versions.apart import MovingGroup, SetStep, step
 from tunematrix.versions.asked import AsItIs
 from tunematrix.versions.between import End
 from tunematrix.versions.bisecting import Bisecting
@@ -91,15 +91,15 @@ def test_of_packages_that_move_at_once(count: int) -> None:
     """One is found by halving, and then tried alone; two that are needed are both found."""
     names = [f"p{number:02}" for number in range(count)]
     near, far = (PackageSet(dict.fromkeys(names, release)) for release in "12")
-    groups = tuple(Group(name, frozenset([name])) for name in names)
+    groups = tuple(MovingGroup(name, frozenset([name])) for name in names)
     for one in names:
         judge = Judge(frozenset([one]))
-        change = _way(near, far, judge)._needed(Step(near, far, groups), known=0)
+        change = _way(near, far, judge)._needed(SetStep(near, far, groups), known=0)
         assert change.names == (one,)
         assert change.far.versions == {**near.versions, one: "2"}
         assert len(judge.asked) <= math.ceil(math.log2(count)) + 1
     judge = Judge(frozenset([names[0], names[-1]]))
-    change = _way(near, far, judge)._needed(Step(near, far, groups), known=0)
+    change = _way(near, far, judge)._needed(SetStep(near, far, groups), known=0)
     assert {*change.names} == judge.culprits
 
 
@@ -108,11 +108,11 @@ def test_what_asks_for_the_others_needs_no_run_more() -> None:
     names = ["hub", "more", "trl"]
     near, far = (PackageSet(dict.fromkeys(names, release)) for release in "12")
     groups = (
-        Group("hub", frozenset(["hub"])),
-        Group("more", frozenset(["more"])),
-        Group("trl", frozenset(names)),
+        MovingGroup("hub", frozenset(["hub"])),
+        MovingGroup("more", frozenset(["more"])),
+        MovingGroup("trl", frozenset(names)),
     )
     judge = Judge(frozenset(["trl"]))
-    change = _way(near, far, judge)._needed(Step(near, far, groups), known=1)
+    change = _way(near, far, judge)._needed(SetStep(near, far, groups), known=1)
     assert (change.names, change.far) == (("trl",), far)
     assert not judge.asked
