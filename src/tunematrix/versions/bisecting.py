@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 
-from tunematrix.errors import BadInput, StepFailed
+from tunematrix.errors import BadInput, StepFailed, counted
 from tunematrix.versions.apart import MovingGroup, SetStep, at_once, ranked, resolved_or_none, step
 from tunematrix.versions.between import (
     Candidate,
@@ -148,6 +148,7 @@ class Bisecting:
 
     def _worked_out(self, candidates: Sequence[Candidate]) -> list[PackageSet]:
         """Return the sets that some candidates are; those that don't exist are told."""
+        self.judge.bench.say(f"working out the last {counted(len(candidates), 'set')}")
         sets = list[PackageSet]()
         for candidate, there in zip(candidates, at_once(resolved_or_none, candidates), strict=True):
             if isinstance(there, NoSuchSet):
