@@ -55,6 +55,17 @@ def test_space_that_runs_out(good: Project) -> None:
     assert records.read_text().startswith(before)
 
 
+def test_no_space_for_the_junit_file(good: Project) -> None:
+    """Which pytest writes itself, at the very end: what ran is shown, and the code says it."""
+    good.write(".tunematrix/plain/about.txt", "")
+    (good.root / ".tunematrix/plain/junit.xml").symlink_to("/dev/full")
+    run = good.pytest("specs/more.yaml")
+    assert run.code == 6
+    assert "can't write .tunematrix/plain/junit.xml: No space left on device" in run.text
+    assert "Traceback" not in run.text and "INTERNALERROR" not in run.text
+    assert "cells: ✓ 1 passed" in run.text
+
+
 @pytest.mark.parametrize(
     ("in_the_way", "code", "text"),
     [

@@ -22,7 +22,15 @@ HERE = "--environment=plain"
 GOOD = "def load():\n    pass\n"
 WORDY = "import sys\ndef load():\n    print('wobbling', file=sys.stderr)\n"
 BENT = "raise ImportError('no name')\n"
-RELEASES = {"1.0": GOOD, "1.1": WORDY, "1.2": BENT, "1.3": GOOD}
+FLAKY = """
+import pathlib, sys
+def load():
+    mark = pathlib.Path(__file__).with_name('mark')
+    if not mark.exists():
+        print('wobbling', file=sys.stderr)
+    mark.touch()
+"""
+RELEASES = {"1.0": GOOD, "1.1": WORDY, "1.2": BENT, "1.3": GOOD, "1.4": FLAKY}
 TABLE = """\
 rows:
   - id: wordy
@@ -108,7 +116,7 @@ def test_what_is_known_is_not_run_again(project: Project, broken: Run) -> None:
 
 def test_the_newest_is_safe(project: Project, broken: Run) -> None:
     """It is looked for, tried beside what is known, and its pins are written."""
-    run = project.tunematrix("upgrade", HERE, "wobble", "--write=new.txt")
+    run = project.tunematrix("upgrade", HERE, "wobble<1.4", "--write=new.txt")
     assert "as it is: 0 to run, 2 known" in run.text
     assert "wobble 1.0 → 1.3" in run.text
     assert "safe: nothing that worked breaks" in run.text
@@ -123,6 +131,17 @@ def test_a_release_that_cannot_be_imported(project: Project, broken: Run) -> Non
         "other[plain-plain]": "broken"
     }
     assert run.code == 1
+
+
+def test_one_that_fails_now_and_then(project: Project, broken: Run) -> None:
+    """What is broken is run once more, and told as flaky if it works then; that isn't safe."""
+    run = project.tunematrix("upgrade", HERE, "wobble==1.4", "specs/quiet.yaml")
+    assert "broken: 1 to run once more" in run.text
+    assert "± quiet[plain-plain]: ✓ passed → ✗ failed" in run.text
+    assert "not safe: 1 flaky, failing in one run and not in the next" in run.text
+    assert run.code == 1
+    again = project.tunematrix("upgrade", HERE, "wobble==1.4", "specs/quiet.yaml")
+    assert "1 flaky" in again.text and "once more" not in again.text
 
 
 def test_versions_of_the_users_own(project: Project, tmp_path: Path) -> None:
@@ -151,6 +170,7 @@ def test_versions_of_the_users_own(project: Project, tmp_path: Path) -> None:
         (["wobble=1"], 4, "wobble=1: is no package"),
         (["wobble[all]"], 4, "wobble[all]: takes no address, marker or extra"),
         (["specs/none.yaml"], 4, "specs/none.yaml: is no package"),
+        (["-k", "q", "wobble==1.1"], 4, "write tunematrix upgrade wobble==1.1 -k q"),
         (["--lock=none.txt"], 4, "none.txt: can't be read"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import pytest
 from tunematrix.evidence.events import Held, MicroBatch, OptimizerStep
 from tunematrix.stack.backends.common import Unusable
 from tunematrix.stack.engines import mlx as mlx_engine
+from tunematrix.stack.mlx_releases import load_trusted
 
 if TYPE_CHECKING:
     from tests.stack.conftest import ComposeSmall, RunSmall
@@ -32,6 +34,17 @@ if TYPE_CHECKING:
 def test_an_honest_cell_passes(run_small: RunSmall, settings: dict[str, object]) -> None:
     """What isn't sabotaged meets every check, settings of all kinds among them."""
     assert run_small(backend="mlx", **settings).failed == set()
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    """By no release of mlx-lm: those before 0.32 would run it without being asked."""
+    mark = tmp_path / "mark"
+    (tmp_path / "own.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "model_file": "own.py"}')
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), {"a": mx.zeros(1)})
+    with pytest.raises(ValueError, match=r"own\.py"):
+        load_trusted(tmp_path)
+    assert not mark.exists()
 
 
 def test_memory_that_others_left_is_not_held(run_small: RunSmall) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ import typer
 from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place, show
 from tunematrix.cli.prove import become, prepare_row, row_of
 from tunematrix.environments import inherited
+from tunematrix.errors import BadInput
 from tunematrix.paths import made, shown, state
 from tunematrix.project import Project, read_project, spec_place
 from tunematrix.proof.releases.released import released_faults
@@ -25,6 +28,8 @@ from tunematrix.versions.sets import Beneath, PackageSet, beneath
 from tunematrix.versions.trials import Bench
 from tunematrix.versions.upgrade import pins_text, read_wish, try_upgrade, upgraded_set
 
+_PIN = re.compile(r"[A-Za-z0-9][\w.-]*(==|>=|<=|~=|<|>)[\w.*,<>=!~-]+")
+"""A package with a bound, as nothing that pytest takes looks."""
 SMOKE = ("-m", "smoke")
 """What is tried where nobody chooses."""
 
@@ -71,6 +76,7 @@ def upgrade(
         given = [f"{name}={value}" for name, value in options.items() if value is not None]
         _begin_within(project, python, lock, [*given, *["--json"][: int(as_json)], *context.args])
     packages, others = split_arguments(context.args)
+    _refuse_packages_among(others, packages)
     below = beneath(project.environment)
     new = upgraded_set([read_wish(one) for one in packages], below, project.root)
     name = project.environment.name
@@ -148,6 +154,21 @@ def _chosen(project: Project, others: Sequence[str]) -> list[str]:
     files = any(Path(spec_place(one).partition("::")[0]).exists() for one in others)
     folders = [] if files else [str(folder) for folder in project.spec_folders]
     return [*(spec_place(one) for one in others or SMOKE), *folders]
+
+
+def _refuse_packages_among(others: Sequence[str], before: Sequence[str]) -> None:
+    """Refuse a package that stands behind an argument of pytest, which would take it for a file.
+
+    Raises:
+        BadInput: there is one.
+    """
+    # What stands behind an option may be its value, which never has a version in it.
+    late = [one for one in others if _PIN.fullmatch(one) and not Path(one).exists()]
+    if late:
+        first = next(one for one in others if one not in late)
+        text = f"{' '.join(late)}: packages stand before arguments of pytest, such as {first}"
+        rest = [one for one in others if one not in late]
+        raise BadInput(f"{text}; write tunematrix upgrade {shlex.join([*before, *late, *rest])}")
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from tunematrix.checks.vocabulary import unknown_check
 from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
 from tunematrix.project import read_project
-from tunematrix.proof.releases.known import links_of
+from tunematrix.proof.releases.released import links_of
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End

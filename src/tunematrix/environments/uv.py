@@ -15,10 +15,17 @@ from tunematrix.environments import sources
 from tunematrix.errors import BadInput, MachineProblem
 
 _FULL = re.compile(rf"\b(os error|Errno) {errno.ENOSPC}\b")
+_OF_AN_INDEX = ("Failed to fetch", "unexpected JSON", "unexpected HTML", "Missing `Content-Type`")
+"""What uv says where an index can't be reached, or doesn't answer as one does."""
+_NO_SOLUTION = "No solution found"
 LINES = 12
 """Of what an installer says last, which are shown."""
 LONGEST = 500
 """Characters of such a line that are shown."""
+
+
+class IndexAway(MachineProblem):
+    """An index of packages can't be reached, or doesn't answer as one does."""
 
 
 def program() -> str:
@@ -43,6 +50,7 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
 
     Raises:
         BadInput: uv says that it can't.
+        IndexAway: it needs an index that can't be reached.
         MachineProblem: there is no uv, or no space.
     """
     told, settings = _settings(beside)
@@ -60,6 +68,10 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
             raise MachineProblem(f"{text}; make room (uv cache clean), and run this again")
         reason = last_words(said).replace("\n", "\n  ")
         verbs = " ".join(str(one) for one in arguments[:2] if not str(one).startswith("-"))
+        if is_unreachable(said):
+            text = f"uv {verbs} failed, since an index of packages can't be reached:\n  {reason}"
+            reach = "See that it can be reached, and that pip's and uv's settings name it rightly"
+            raise IndexAway(f"{text}\n  {reach}")
         raise BadInput(f"uv {verbs} failed:\n  {reason}\n  {advice}")
     return ended.stdout
 
@@ -67,6 +79,11 @@ def ask(*arguments: str | Path, advice: str, given: str = "", beside: Sequence[P
 def is_full(said: str) -> bool:
     """Whether what uv, or pip in it, has said quotes the system's error for a full disk."""
     return bool(_FULL.search(said))
+
+
+def is_unreachable(said: str) -> bool:
+    """Whether what uv has said is that an index can't be reached."""
+    return _NO_SOLUTION not in said and any(one in said for one in _OF_AN_INDEX)
 
 
 def last_words(text: str) -> str:

@@ -81,9 +81,24 @@ class Recorder:
         """Append the record of a cell that no report will come of."""
         self._append(record)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Record the exclusions of this run; a run in which nothing was tested is no success."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:
+        """Record the exclusions of this run; a run in which nothing was tested is no success.
+
+        The innermost of all wrappers: what pytest can't write then is told on the screen, too.
+        """
+        self._finish(session, exitstatus)
+        file = self.suite.config.getoption("xmlpath", default=None)
+        try:
+            yield
+        except OSError as error:
+            if file is None:
+                raise
+            text = f"can't write {shown(Path(file))}: {error.strerror or error}"
+            self.problem = self.problem or f"{text}; make room, or name another with --junitxml"
+            session.exitstatus = ExitCode.MACHINE
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         ran = {record.spec for record in self.records}
         shown = ran and not self.suite.arguments.asks_for("probe")
         for exclusion in self.suite.plan.exclusions if shown else ():

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
+from functools import cache
 
 from packaging.version import InvalidVersion, Version
 
@@ -100,7 +101,7 @@ def at_moments(
     def at(time: datetime) -> Candidate:
         text = f"{time:%Y-%m-%d %H:%M} ({', '.join(times[time])})"
         wanted = Wanted(bounds=bounds, before=moment(time))
-        return Candidate(text, lambda: solve(wanted, below, text))
+        return Candidate(text, cache(lambda: solve(wanted, below, text)))
 
     return [at(time) for time in times]
 
@@ -117,7 +118,7 @@ def at_versions(
     told = ", ".join(f"{n} {v}" for n, v in pins.items())
     bounds = {**bounds, **{n: f"=={v}" for n, v in pins.items()}}
     wanted = Wanted(bounds=bounds, preferred=over, roots=tuple(pins))
-    return Candidate(told, lambda: solve(wanted, below, told))
+    return Candidate(told, cache(lambda: solve(wanted, below, told)))
 
 
 def ranges(one: PackageSet, other: PackageSet) -> dict[str, str]:

@@ -1,18 +1,19 @@
 """A good and a bad set of packages → the release that flipped a cell or a relation.
 
 The recipe: both ends are reproduced; then what an installer would have chosen at the moments of
-releases in between is tried, halving them; of the packages that differ in the last step each is
-tried alone, and then together as far as it takes; last the releases of those in between.
+releases in between is tried, halving them; the last of these are taken apart into steps of single
+packages, and halved as well; last the releases of those that are to blame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
-from tunematrix.errors import BadInput, StepFailed
+from tunematrix.errors import BadInput, StepFailed, counted
+from tunematrix.versions.apart import MovingGroup, SetStep, at_once, ranked, resolved_or_none, step
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -26,10 +27,12 @@ from tunematrix.versions.between import (
 from tunematrix.versions.ends import FEW, confirm, descends, is_older, named_by, reproduced
 from tunematrix.versions.index import Index
 from tunematrix.versions.judging import SetJudge, Shown
-from tunematrix.versions.overlays import LEADING
 from tunematrix.versions.resolving import NoSuchSet
 from tunematrix.versions.search import Side, narrow, smallest
 from tunematrix.versions.sets import PackageSet
+
+FINE = 16
+"""Sets by the moments of releases that are worked out at once, to be taken apart."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Bisection:
         good, bad: the sets on both sides of the change, which differ in those alone.
         signature: how the bad one ends.
         mended: whether the bad side is the older one, so that a release mended it.
-        releases: how many sets lay between the ends, ends included.
+        releases: how many sets lay between the ends, single releases apart, ends included.
         tried: how many runs of sets it took; runs: how many of them weren't known before.
         seconds: that those took.
         untestable: how sets were told that couldn't be judged, and why.
@@ -77,6 +80,20 @@ class Bisection:
     runs: int
     seconds: float
     untestable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """Two sets of which the second is like the newer end, and the first like the older one.
+
+    Attributes:
+        names: the packages that have to move from `near` to `far`; what they need moves too.
+        near, far: the sets.
+    """
+
+    names: tuple[str, ...]
+    near: PackageSet
+    far: PackageSet
 
 
 @dataclass
@@ -96,6 +113,11 @@ class Bisecting:
     index: Index
     releases: int = 2
 
+    def side_of(self, packages: PackageSet) -> Side | None:
+        """Return which end a set is like; None where that can't be told."""
+        bad = self.judge.is_bad(packages)
+        return None if bad is None else "near" if bad == self.mended else "far"
+
     def side(self, candidate: Candidate) -> Side | None:
         """Return which end a candidate is like; None where that can't be told."""
         try:
@@ -103,66 +125,87 @@ class Bisecting:
         except NoSuchSet as error:
             self.judge.skip(candidate.told, error.reason)
             return None
-        bad = self.judge.is_bad(packages)
-        return None if bad is None else "near" if bad == self.mended else "far"
+        return self.side_of(packages)
 
-    def by_moment(self) -> tuple[PackageSet, PackageSet]:
-        """Return the two sets between which it changes, in the order of releases' moments."""
-        near, far, below = self.older.packages, self.newer.packages, self.judge.bench.below
+    def by_moment(self) -> Blamed:
+        """Return the packages that are to blame, in the order of releases' moments."""
+        older, newer = self.older.packages, self.newer.packages
         times = moments(self.older, self.newer, self.index)
         if not times:
             self.judge.bench.say("no index says when these were released: trying packages apart")
-            return near, far
-        between = at_moments(times, self.older, self.newer, below)
-        self.releases = len(between) + 2
+            return self.by_package(differing(older, newer), older, newer)
+        between = at_moments(times, self.older, self.newer, self.judge.bench.below)
+        weights = [*map(len, times.values()), 1]
+        self.releases = sum(weights) + 1
         first, last = f"{min(times):%Y-%m-%d}", f"{max(times):%Y-%m-%d}"
         self.judge.bench.say(f"{len(times)} moments of releases from {first} to {last}")
-        found = narrow(self.releases, lambda i: self.side(between[i - 1]), self._tell)
-        if found.near > 0:
-            near = between[found.near - 1].resolve()
-        if found.far < self.releases - 1:
-            far = between[found.far - 1].resolve()
-        return near, far
+        ask, count = lambda i: self.side(between[i - 1]), len(between) + 2
+        found = narrow(count, ask, self._tell, weights, FINE)
+        inner = [i for i in range(found.near, found.far + 1) if i not in found.untestable]
+        sets = self._worked_out([between[i - 1] for i in inner if 0 < i < count - 1])
+        ends = [older] * (found.near == 0), [newer] * (found.far == count - 1)
+        return self._in_steps([*ends[0], *sets, *ends[1]], sum(weights[found.near : found.far]))
 
-    def by_package(self, choice: Sequence[str], near: PackageSet, far: PackageSet) -> Sequence[str]:
+    def _worked_out(self, candidates: Sequence[Candidate]) -> list[PackageSet]:
+        """Return the sets that some candidates are; those that don't exist are told."""
+        self.judge.bench.say(f"working out the last {counted(len(candidates), 'set')}")
+        sets = list[PackageSet]()
+        for candidate, there in zip(candidates, at_once(resolved_or_none, candidates), strict=True):
+            if isinstance(there, NoSuchSet):
+                self.judge.skip(candidate.told, there.reason)
+            else:
+                sets.append(there)
+        return sets
+
+    def _in_steps(self, sets: Sequence[PackageSet], weight: int) -> Blamed:
+        """Return the packages that are to blame, among the steps between sets that follow.
+
+        Args:
+            sets: the first is like the older end, the last like the newer one.
+            weight: how many releases they were taken for.
+        """
+        chain, places, weights = [sets[0]], list[tuple[SetStep, int]](), list[int]()
+        for near, far in pairwise(sets):
+            if names := differing(near, far):
+                one = step(names, near, far, self.index, self.judge.bench.below)
+                for count in range(1, len(one.groups) + 1):
+                    chain.append(one.moved(one.groups[:count]))
+                    places.append((one, count))
+                weights += [group.weight for group in one.groups]
+        self.releases += max(0, sum(weights) - weight)
+        found = narrow(len(chain), lambda i: self.side_of(chain[i]), self._tell, weights)
+        if found.far > found.near + 1:  # what lies between can't be tried
+            near, far = chain[found.near], chain[found.far]
+            return self.by_package(differing(near, far), near, far)
+        one, count = places[found.near]
+        return self._needed(SetStep(one.near, chain[found.far], one.groups[:count]), known=1)
+
+    def by_package(self, choice: Sequence[str], near: PackageSet, far: PackageSet) -> Blamed:
         """Return those of some packages that are enough to come from one set to the other."""
-        moving = {*choice} & {*differing(near, far)} & {*far.versions}
-        names = sorted(moving, key=lambda name: (_rank(name, self.judge.bench.below.roots), name))
-        if not names:
+        between = step(choice, near, far, self.index, self.judge.bench.below)
+        if not between.groups:
             text = f"{', '.join(differing(near, far))}: only gone from {far.asked}"
             raise StepFailed(f"what differs there can't be moved apart ({text})")
-        if len(names) > 1:
-            self.judge.left = 0
-            self.judge.bench.say(f"{len(names)} packages differ there: {', '.join(names)}")
+        self.releases = max(self.releases, sum(one.weight for one in between.groups) + 1)
+        return self._needed(between, known=0)
 
-        def is_enough(some: Sequence[str]) -> bool:
-            return self.side(self._moved(some, near, far)) == "far"
+    def _needed(self, between: SetStep, known: int) -> Blamed:
+        """Return the groups of a step that are enough; the last `known` of them are needed."""
+        groups = between.groups
+        if len(groups) > 1:
+            names = ", ".join(one.name for one in groups)
+            self.judge.bench.say(f"{len(groups)} packages differ there: {names}")
+        needed = groups[len(groups) - known :]
+        # What moves with those that are needed hasn't to be left out.
+        rest = [one for one in groups[: len(groups) - known] if not _is_part(one, needed)]
 
-        found = smallest(names, is_enough)
-        if len(found) == 1 and len(names) > 1:
-            return [self._without_asker(found[0], near, far)]
-        return found
+        def is_enough(some: Sequence[MovingGroup]) -> bool:
+            return self.side_of(between.moved(some)) == "far"
 
-    def _without_asker(self, name: str, near: PackageSet, far: PackageSet) -> str:
-        """Return the package that is enough alone of those that another brought, or the other."""
-        for brought in differing(near, self._moved([name], near, far).resolve()):
-            if brought == name or brought not in far.versions:
-                continue
-            candidate = self._moved([brought], near, far)
-            with suppress(NoSuchSet):
-                stays = candidate.resolve().versions.get(name) == near.versions.get(name)
-                if stays and self.side(candidate) == "far":
-                    return brought
-        return name
-
-    def without_others(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> PackageSet:
-        """Return the far set with only those packages moved that are enough, and what they need."""
-        if {*names} == {*differing(near, far)}:
-            return far
-        try:
-            return self._moved(names, near, far).resolve()
-        except NoSuchSet:  # the only ones that move, so that nobody tried them alone
-            return far
+        found = smallest(rest, is_enough, lambda one: one.weight, needed, self._tell)
+        far = between.far if len(found) == len(needed) + len(rest) else between.moved(found)
+        blamed = sorted((one.name for one in found), key=ranked(self.judge.bench.below.roots))
+        return Blamed(tuple(blamed), between.near, far)
 
     def by_version(
         self, name: str, names: Sequence[str], near: PackageSet, far: PackageSet, over: PackageSet
@@ -194,10 +237,6 @@ class Bisecting:
         published = dates.get(pair[0] or ""), dates.get(pair[1] or "")
         return Culprit(name, *pair, published, untestable), before, after
 
-    def _moved(self, names: Sequence[str], near: PackageSet, far: PackageSet) -> Candidate:
-        pins = {name: far.versions[name] for name in names}
-        return at_versions(pins, near, ranges(near, far), self.judge.bench.below)
-
     def _tell(self, left: int) -> None:
         self.judge.left = left
 
@@ -220,13 +259,11 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     over = judge.bench.below.packages
     named = named_by(good.asked, bad.asked)
     if 0 < len(named) <= FEW:
-        names = way.by_package(named, near, far)
-        if len(names) < len(named):  # or the others would seem to have moved with them
-            far = way.without_others(names, near, far)
+        change = way.by_package(named, near, far)
     else:
-        near, far = way.by_moment()
-        names, over = way.by_package(differing(near, far), near, far), near
-        far = way.without_others(names, near, far)
+        change = way.by_moment()
+        over = change.near
+    names, near, far = change.names, change.near, change.far
     culprits = []
     for name in names:
         culprit, before, after = way.by_version(name, names, near, far, over)
@@ -251,8 +288,6 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     )
 
 
-def _rank(name: str, roots: Sequence[str]) -> int:
-    """Return how likely a package is to blame: the smaller the likelier."""
-    if name in LEADING:
-        return LEADING.index(name)
-    return len(LEADING) if name in roots else len(LEADING) + 1
+def _is_part(one: MovingGroup, needed: Sequence[MovingGroup]) -> bool:
+    """Whether a group moves anyhow where those that are needed do."""
+    return any(one.moved <= other.moved for other in needed)

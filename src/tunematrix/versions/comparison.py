@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from tunematrix.baselines.figures import HELD, check_of
@@ -16,14 +17,15 @@ from tunematrix.results.record import Record
 from tunematrix.versions.released_faults import FaultsMoved
 
 Standing: TypeAlias = Literal["works", "fails", "untested"]
-Turn: TypeAlias = Literal["broken", "lost", "fixed", "gained", "other", "same"]
+Turn: TypeAlias = Literal["broken", "lost", "flaky", "fixed", "gained", "other", "same"]
 """What becomes of an item.
 
-broken: it fails of something that it didn't fail of. lost: it worked, and can't be run. fixed: it
-works. gained: it can be run. other: nothing of that, and it isn't quite as before.
+broken: it fails of something that it didn't fail of. lost: it worked, and can't be run. flaky: it
+is broken in one run and not in another of the same releases. fixed: it works. gained: it can be
+run. other: nothing of that, and it isn't quite as before.
 """
 SCHEMA_VERSION = 1
-BREAKS: tuple[Turn, ...] = ("broken", "lost")
+BREAKS: tuple[Turn, ...] = ("broken", "lost", "flaky")
 _OF_ONE_SET = frozenset({TOLERANCES, *map(check_of, HELD)})
 """Checks against what was recorded under the versions of one side: the other has them not."""
 
@@ -112,7 +114,7 @@ class UpgradeComparison:
     def tested(self) -> bool:
         """Whether any item was tested on both sides."""
         return any(
-            one.turn in ("broken", "fixed", "other", "same")
+            one.turn in ("broken", "flaky", "fixed", "other", "same")
             and "untested" not in (standing(one.before, ()), standing(one.after, ()))
             for one in self.turns
         )
@@ -136,6 +138,7 @@ def compared_sides(
     versions: Iterable[Moved],
     faults: FaultsMoved,
     notes: Sequence[str] = (),
+    repeats: Mapping[str, Sequence[Record]] = MappingProxyType({}),
 ) -> UpgradeComparison:
     """Hold the records of the new side against those of the old one, item by item.
 
@@ -143,9 +146,11 @@ def compared_sides(
         before, after: at most one record of an item each, made by the same specs and seeds.
         versions: what differs between the sets. faults: known ones that are entered or left.
         notes: why something left no record on a side.
+        repeats: by the id of an item, all its runs on the new side, where there are several.
     """
-    sides = [{one.cell_id: one for one in side} for side in (before, after)]
-    turns = tuple(_turn(name, *sides) for name in dict.fromkeys([*sides[0], *sides[1]]))
+    old, new = ({one.cell_id: one for one in side} for side in (before, after))
+    names = dict.fromkeys([*old, *new])
+    turns = tuple(_turn(name, old, new, repeats.get(name, ())) for name in names)
     return UpgradeComparison(
         tuple(versions),
         turns,
@@ -175,11 +180,22 @@ def standing(record: Record | None, arms: Iterable[Record]) -> Standing:
     return "works" if unmet and works else "fails"
 
 
-def _turn(name: str, old: Mapping[str, Record], new: Mapping[str, Record]) -> ItemTurn:
-    before, after = old.get(name), new.get(name)
-    checks = tuple(_checks(before, after)) if before and after else ()
-    sides = standing(before, old.values()), standing(after, new.values())
-    return ItemTurn(name, before, after, _kind(*sides, before, after, checks), checks)
+def _turn(
+    name: str,
+    old: Mapping[str, Record],
+    new: Mapping[str, Record],
+    runs: Sequence[Record],
+) -> ItemTurn:
+    before = old.get(name)
+
+    def against(after: Record | None) -> ItemTurn:
+        checks = tuple(_checks(before, after)) if before and after else ()
+        sides = standing(before, old.values()), standing(after, new.values())
+        return ItemTurn(name, before, after, _kind(*sides, before, after, checks), checks)
+
+    found = [against(one) for one in (*runs,) or (new.get(name),)]
+    broken = [one for one in found if one.turn == "broken"]
+    return replace(broken[-1], turn="flaky") if 0 < len(broken) < len(found) else found[-1]
 
 
 def _kind(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tunematrix.report.past import Moved
 from tunematrix.report.summary import LONGEST, code, fenced, folded, in_table
 from tunematrix.report.text import one_line
-from tunematrix.versions.comparison import ItemTurn, Turn, UpgradeComparison
+from tunematrix.versions.comparison import BREAKS, ItemTurn, Turn, UpgradeComparison
 from tunematrix.versions.comparison_view import (
     DOUBTFUL,
     ENTERED,
@@ -19,6 +19,7 @@ from tunematrix.versions.comparison_view import (
     item_head,
     item_lines,
     ratio_lines,
+    untested_lines,
     verdict_line,
 )
 from tunematrix.versions.released_faults import ReleasedFault
@@ -44,9 +45,9 @@ def comparison_page(comparison: UpgradeComparison, environment: str, longest: in
 
 
 def _parts(comparison: UpgradeComparison) -> Iterator[str]:
-    if comparison.notes:
-        yield f"\n{fenced(chr(10).join(map(one_line, comparison.notes)))}\n"
-    for item in comparison.of("broken", "lost"):
+    if notes := [*map(one_line, comparison.notes), *untested_lines(comparison)]:
+        yield f"\n{fenced(chr(10).join(notes))}\n"
+    for item in comparison.of(*BREAKS):
         yield _item(item)
     faults = comparison.faults
     sides = ((ENTERED, faults.entered), (DOUBTFUL, faults.doubtful), (LEFT, faults.left))

@@ -10,12 +10,19 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from tunematrix.errors import counted
 from tunematrix.report.past import ABSENT, Moved, Ratio
 from tunematrix.report.rows import BAD, SYMBOLS, in_words
 from tunematrix.report.terminal import check_line
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
-from tunematrix.versions.comparison import FigureTurn, ItemTurn, Turn, UpgradeComparison
+from tunematrix.versions.comparison import (
+    FigureTurn,
+    ItemTurn,
+    Turn,
+    UpgradeComparison,
+    standing,
+)
 from tunematrix.versions.released_faults import FaultsMoved, ReleasedFault
 
 LEADING = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "torchao", "hqq",
@@ -28,6 +35,7 @@ CHECKS = 3
 SIGNS: Mapping[Turn, tuple[str, str, str]] = {
     "broken": ("✗", "bold red", "broken"),
     "lost": ("?", "bold red", "lost"),
+    "flaky": ("±", "bold red", "flaky"),
     "fixed": ("✓", "green", "fixed"),
     "gained": ("+", "green", "gained"),
     "other": ("~", "yellow", "other"),
@@ -49,6 +57,7 @@ def comparison_text(comparison: UpgradeComparison, environment: str) -> Group:
     for turn in SIGNS:
         lines += _items(turn, comparison.of(turn)) if turn != "same" else ()
     lines += [Text(one_line(note), "bold red") for note in comparison.notes]
+    lines += [Text(line) for line in untested_lines(comparison)]
     lines += map(Text, figure_lines(comparison.figures))
     lines += [Text(line, "dim") for line in ratio_lines(comparison.ratios)]
     lines += _faults(comparison.faults)
@@ -81,7 +90,7 @@ def item_lines(item: ItemTurn) -> Iterator[str]:
         yield one_line(f"before: {before.reason}")
         return
     worse = [one for one in item.checks if one.after is None or one.after.outcome != "passed"]
-    turns = worse if item.turn in ("broken", "other") and worse else item.checks
+    turns = worse if item.turn in ("broken", "flaky", "other") and worse else item.checks
     for turn in turns[:CHECKS]:
         if turn.after is None:
             yield one_line(f"{turn.name}: not judged any more")
@@ -94,6 +103,14 @@ def item_lines(item: ItemTurn) -> Iterator[str]:
         yield f"and {len(turns) - CHECKS} more checks"
     if after is not None and after.reason and not turns:
         yield one_line(after.reason)
+
+
+def untested_lines(comparison: UpgradeComparison) -> Iterator[str]:
+    """Yield why items could be run on neither side, each reason once."""
+    of_neither = [one for one in comparison.of("same") if standing(one.after, ()) == "untested"]
+    reasons = Counter(one.after.reason for one in of_neither if one.after is not None)
+    for reason, count in reasons.most_common(MOST):
+        yield one_line(f"{counted(count, 'item')} couldn't be run: {reason}")
 
 
 def figure_lines(figures: Sequence[FigureTurn]) -> Iterator[str]:
@@ -137,6 +154,8 @@ def verdict_line(comparison: UpgradeComparison) -> str:
     broken, entered = comparison.of("broken", "lost"), comparison.faults.entered
     reasons = [f"{len(broken)} broken or lost"] if broken else []
     plural = "s" if len(entered) > 1 else ""
+    flaky = comparison.of("flaky")
+    reasons += [f"{len(flaky)} flaky, failing in one run and not in the next"] if flaky else []
     reasons += [f"{len(entered)} known fault{plural} entered"] if entered else []
     if reasons:
         return f"not safe: {', '.join(reasons)}"
@@ -164,7 +183,7 @@ def _items(turn: Turn, items: Sequence[ItemTurn]) -> Iterator[RenderableType]:
     for item in items[:MOST]:
         yield Text.assemble((f"{sign} ", colour), item_head(item))
         yield from (Padding(Text(line), (0, 0, 0, 4)) for line in item_lines(item))
-        if item.after is not None and item.after.run_dir and turn == "broken":
+        if item.after is not None and item.after.run_dir and turn in ("broken", "flaky"):
             # Not folded, so that it can be copied.
             place = f"    evidence: {one_line(item.after.run_dir)}"
             yield Text(place, no_wrap=True, overflow="ignore")

@@ -37,7 +37,7 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
     of_good = judge.end("good end", good.packages, judge.repeat)
     answers = [judge.answer(one) for one in of_good]
     if None in answers:
-        text = f"the good end can't be told: {name} is {of_good[-1]}, with {good.packages.asked}"
+        text = f"the good end can't be told: {name}: {of_good[-1]}, with {good.packages.asked}"
         raise BadInput(f"{text}; name another with --good")
     worst = of_good[answers.index(True)] if True in answers else of_good[-1]
     if shown.signature is None or worst.signature is None:

@@ -142,6 +142,8 @@ class SetJudge:
         newest, pins = trial.newest(self.point.id), packages.over(self.bench.below.packages)
         if newest and (wrong := other_versions(newest, pins)):
             return (Shown(None, f"it ran with {wrong}"),)
+        if newest and newest.outcome == "unavailable":
+            return (Shown(None, f"unavailable: {newest.reason}"),)
         return tuple(Shown(one) for one in signatures(self.point, trial)[-times:])
 
     def answer(self, shown: Shown) -> bool | None:

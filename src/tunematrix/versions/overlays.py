@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tunematrix.environments import sources
 from tunematrix.environments.locks import normalized
-from tunematrix.environments.uv import last_words
+from tunematrix.environments.uv import is_unreachable, last_words
 from tunematrix.errors import MachineProblem
 from tunematrix.paths import locked, shown, state
 from tunematrix.run.local.process_tree import die_with_parent
@@ -126,7 +126,7 @@ def _install(pins: Pins, folder: Path) -> None:
         if is_full(folder.parent, reason):
             shutil.rmtree(folder, ignore_errors=True)
             raise MachineProblem(f"{shown(folder.parent)}: {NO_SPACE}:\n  {reason}")
-        raise (IndexUnreachable if "Failed to fetch" in reason else NotInstalled)(reason)
+        raise (IndexUnreachable if is_unreachable(reason) else NotInstalled)(reason)
     if problem := damage(pins, folder):
         text = f"the installer ended well, and {problem}"
         raise NotInstalled(f"{text}; its cache may be damaged: uv cache clean, then try again")

@@ -7,6 +7,7 @@ asked for by name: its builds are large, and those for one kind of machine carry
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
 import tomllib
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 
 from packaging.markers import InvalidMarker, Marker
+from packaging.specifiers import SpecifierSet
 
 from tunematrix.environments import sources, uv
 from tunematrix.environments.from_lock import UV_LOCK
@@ -32,11 +34,6 @@ _OF_TORCH = ("nvidia-", "cuda-", "triton")
 _LATER = "2100-01-01T00:00:00Z"
 """A moment before which every release was published."""
 _ADVICE = "Name other versions, or another day; docs/bisect.md says how a set can be named"
-
-
-_OF_AN_INDEX = ("Failed to fetch", "unexpected JSON", "unexpected HTML", "Missing `Content-Type`")
-"""What uv says where an index can't be reached, or doesn't answer as one does."""
-_REACH = "See that it can be reached, and that the settings of pip and uv name it rightly"
 
 
 class NoSuchSet(BadInput):
@@ -141,11 +138,10 @@ def _ask(*options: str, given: str, what: str) -> None:
     """Ask uv for a resolution; its reason for having none is told without any credential."""
     try:
         uv.ask("pip", "compile", *options, "-", given=given, advice=_ADVICE)
-    except BadInput as error:
+    except (BadInput, uv.IndexAway) as error:
         told = masked(str(error), secrets_in({**os.environ, **_sources()}))
-        if "No solution found" not in told and any(one in told for one in _OF_AN_INDEX):
-            text = f"{what}: an index of packages can't be reached: {told.removesuffix(_ADVICE)}"
-            raise MachineProblem(text + _REACH) from None
+        if isinstance(error, uv.IndexAway):
+            raise MachineProblem(f"{what}: {told}") from None
         lines = [line.strip() for line in told.removesuffix(_ADVICE).strip().splitlines()]
         reason = next((line for line in lines if line.startswith("cause: ")), lines[-1])
         raise NoSuchSet(f"{what}: {told}", reason.removeprefix("cause: ")) from None
@@ -188,6 +184,8 @@ def _locked(lock: Path) -> dict[str, str]:
         BadInput: it can't be read, or names no version.
     """
     advice = f"Correct {shown(lock)}, or name another requirements.txt, uv.lock or pylock.toml"
+    if lock.name == UV_LOCK or lock.suffix == ".toml":
+        _refuse_other_python(lock, advice)
     if lock.name == UV_LOCK:
         only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
         text = uv.ask("export", *only, f"--project={lock.absolute().parent}", advice=advice)
@@ -201,6 +199,18 @@ def _locked(lock: Path) -> dict[str, str]:
     if not found:
         raise BadInput(f"{shown(lock)} names no version of a package for this Python; {advice}")
     return found
+
+
+def _refuse_other_python(lock: Path, advice: str) -> None:
+    """Refuse a lock that says it is for other Pythons: uv would read it all the same."""
+    try:
+        wanted = tomllib.loads(lock.read_text(encoding="utf-8")).get("requires-python", "")
+        fits = SpecifierSet(wanted).contains(platform.python_version())
+    except (OSError, ValueError, AttributeError):
+        return  # whoever reads the rest says what is wrong
+    if not fits:
+        text = f"{shown(lock)} is for Python {wanted}, and this is {platform.python_version()}"
+        raise BadInput(f"{text}; {advice}")
 
 
 def _of_pylock(lock: Path) -> Iterator[tuple[str, str]]:

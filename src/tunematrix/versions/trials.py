@@ -12,12 +12,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from tunematrix.baselines.kept import FOLDER
-from tunematrix.errors import MachineProblem
+from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.paths import STATE, made, shown, state
 from tunematrix.project import Project
 from tunematrix.results.code_state import code_state
@@ -120,6 +120,7 @@ class Bench:
             packages: the set. points: cells and relations. times: how many records each must have.
 
         Raises:
+            BadInput: the code was changed meanwhile.
             MachineProblem: there is no space left for the set.
         """
         trial = self.known(packages, points)
@@ -146,6 +147,9 @@ class Bench:
             return Trial(packages, lacking=str(error), root=self.project.root)
         known = self.known(packages, points)
         absent = [one.id for one in waiting if not known.records.get(one.id)]
+        if absent and replace(self).code != self.code:
+            text = "the code has changed while it was tried, so its records don't count"
+            raise BadInput(f"{packages.asked}: {text}; run this again")
         if absent and room.is_full(place, ""):
             raise MachineProblem(f"{shown(place)}: {room.NO_SPACE}")
         problem = f"pytest ended with {code}: {last_line(place)}" if absent else ""

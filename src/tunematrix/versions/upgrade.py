@@ -119,7 +119,8 @@ def try_upgrade(
 ) -> UpgradeComparison:
     """Try what is chosen with the set as it is and as it would become, and compare.
 
-    What is known of either isn't run again; after an interruption, what had ended is known.
+    What is known of either isn't run again; after an interruption, what had ended is known. What
+    is broken runs twice.
 
     Args:
         new: the set as it would become. points: what is tried.
@@ -133,14 +134,36 @@ def try_upgrade(
         _tried(bench, packages, points, name)
         for packages, name in ((old, "as it is"), (new, "upgraded"))
     ]
-    (before, stray), (after, astray) = map(told_records, sides)
-    return compared_sides(
-        before,
-        after,
-        differing(old.versions, new.versions),
-        moved_faults(faults, old.versions, new.versions),
-        (*(one.problem for one in sides if one.problem), *stray, *astray),
-    )
+    moved = moved_faults(faults, old.versions, new.versions)
+
+    def compared() -> UpgradeComparison:
+        (before, stray), (after, astray) = map(told_records, sides)
+        return compared_sides(
+            before,
+            after,
+            differing(old.versions, new.versions),
+            moved,
+            (*(one.problem for one in sides if one.problem), *stray, *astray),
+            repeated(sides[1]),
+        )
+
+    broken = {one.id for one in compared().of("broken")}
+    if again := [one for one in points if broken & {one.id, *one.arms}]:
+        bench.say(f"broken: {len(again)} to run once more, to tell what is flaky")
+        more = bench.run(new, again, 2)
+        problem = more.problem or more.lacking or sides[1].problem
+        sides[1] = replace(bench.known(new, points), problem=problem)
+    return compared()
+
+
+def repeated(trial: Trial) -> dict[str, list[Record]]:
+    """Return all runs of what ran several times, with the versions that were meant."""
+    versions = trial.packages.versions
+    return {
+        name: told
+        for name, runs in trial.records.items()
+        if len(told := [one for one in runs if not other_versions(one, versions)]) > 1
+    }
 
 
 def told_records(trial: Trial) -> tuple[list[Record], list[str]]:
@@ -173,9 +196,6 @@ def _tried(bench: Bench, packages: PackageSet, points: Sequence[Point], name: st
     bench.say(f"{name}: {waiting} to run, {already} known")
     with told_progress(lambda: known() - already, waiting, bench.say):
         trial = bench.run(packages, points)
-    if trial.problem and replace(bench).code != bench.code:
-        text = "the code has changed while it was tried, so its records don't count"
-        raise BadInput(f"{name}: {text}; run this again")
     if trial.lacking:
         raise MachineProblem(f"the set can't be installed ({name}):\n  {trial.lacking}")
     return trial

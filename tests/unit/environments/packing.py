@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -65,10 +67,12 @@ def wheel(
     with zipfile.ZipFile(path, "w") as archive:
         module = f"__version__ = {version!r}\n" if text is None else text
         archive.writestr(f"{name}.py", module)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(module.encode()).digest())
+        told = f"sha256={digest.rstrip(b'=').decode()},{len(module.encode())}"
         archive.writestr(f"{info}/METADATA", "\n".join([*lines, ""]))
         tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         archive.writestr(f"{info}/WHEEL", tags)
-        archive.writestr(f"{info}/RECORD", "")
+        archive.writestr(f"{info}/RECORD", f"{name}.py,{told}\n{info}/RECORD,,\n")
     return path
 
 

@@ -92,6 +92,26 @@ def test_what_becomes_of_an_item(
     assert comparison.is_safe == (code == 0)
 
 
+@pytest.mark.parametrize(
+    ("runs", "turn"),
+    [
+        ([cell("failed", BAD), cell("passed", GOOD)], "flaky"),
+        ([cell("passed", GOOD), cell("failed", BAD)], "flaky"),
+        ([cell("failed", BAD), cell("failed", BAD)], "broken"),
+        ([cell("error"), cell("failed", BAD)], "broken"),
+        ([cell("passed", GOOD), cell("passed", GOOD)], "same"),
+    ],
+)
+def test_what_is_broken_now_and_then(runs: list[Record], turn: Turn) -> None:
+    """Of several runs with the new releases one is broken and another isn't: not safe either."""
+    before = [cell("passed", GOOD)]
+    told = compared_sides(before, runs[-1:], VERSIONS, NONE, repeats={runs[0].cell_id: runs})
+    (item,) = told.turns
+    assert item.turn == turn
+    assert told.exit_code == (0 if turn == "same" else 1)
+    assert item.after is not None and (item.after.outcome == "passed") == (turn == "same")
+
+
 def test_a_relation_fails_with_its_arm() -> None:
     """It has no failed check of its own then; but one whose arms work only lacks its failure."""
     arm = cell("passed", GOOD, name="arm")

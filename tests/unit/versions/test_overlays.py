@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -49,7 +51,7 @@ def test_what_was_interrupted_is_repaired(tmp_path: Path, wheel: Wheel) -> None:
     assert not (folder / "rest.py").exists() and not draft.exists()
 
 
-@pytest.mark.parametrize("what", ["package", "file", "length", "metadata", "list"])
+@pytest.mark.parametrize("what", ["package", "file", "length", "content", "metadata", "list"])
 def test_what_was_damaged_is_repaired(what: str, tmp_path: Path, wheel: Wheel) -> None:
     """A package, a file or its end that is gone is noticed: else the environment's would run."""
     wheel("1.0", "KIND = 'whole'\n")
@@ -59,6 +61,12 @@ def test_what_was_damaged_is_repaired(what: str, tmp_path: Path, wheel: Wheel) -
     if what == "length":
         module.unlink()  # it may be linked to the installer's cache
         module.write_text("KIND =")
+    elif what == "content":
+        before = module.stat()
+        module.unlink()
+        module.write_text("KIND = 'wolfe'\n")
+        os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert module.stat().st_size == before.st_size
     elif what in ("package", "file"):
         module.unlink()
     elif what == "metadata":
@@ -83,14 +91,36 @@ def test_a_damaged_cache(tmp_path: Path, wheel: Wheel) -> None:
 def test_two_packages_with_one_file(tmp_path: Path) -> None:
     """Packages that bring the same file, each its own, are no damage."""
     (tmp_path / "shared.py").write_text("12345")
-    for name, size in (("one", 5), ("two", 9)):
+    digest = hashlib.sha256(b"12345").digest()
+    known = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    for name, size, content in (("one", 5, known), ("two", 9, "x")):
         metadata = tmp_path / f"{name}-1.0+cpu.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0+cpu")
-        (metadata / "RECORD").write_text(f"shared.py,sha256=x,{size}\n../bin/run,sha256=x,3\n")
+        (metadata / "RECORD").write_text(
+            f"shared.py,sha256={content},{size}\n../bin/run,sha256=x,3\n"
+        )
     assert not damage({"one": "1.0", "two": "1.0"}, tmp_path)
+    (tmp_path / "shared.py").write_text("54321")
+    assert damage({"one": "1.0"}, tmp_path) == "shared.py isn't as its package says"
     (tmp_path / "shared.py").write_text("123")
     assert damage({"one": "1.0"}, tmp_path) == "shared.py is of another length"
+
+
+def test_what_is_no_damage(tmp_path: Path, wheel: Wheel) -> None:
+    """Bytecode, another link to a file, a file that was touched, and one of nobody's."""
+    wheel("1.0", "KIND = 'whole'\n")
+    said: list[str] = []
+    folder = overlay(ONE, tmp_path / "cache", said.append)
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    (folder / "__pycache__/wobble.cpython-311.pyc").write_bytes(b"bytecode")
+    with (folder / "wobble-1.0.dist-info/RECORD").open("a") as record:
+        record.write("__pycache__/wobble.cpython-311.pyc,sha256=x,3\n")
+    (tmp_path / "link").hardlink_to(folder / "wobble.py")
+    (folder / "wobble.py").touch()
+    (folder / "more.py").touch()
+    assert overlay(ONE, tmp_path / "cache", said.append) == folder
+    assert said == ["installing wobble 1.0"]
 
 
 def test_what_nobody_has(tmp_path: Path, wheel: Wheel) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.versions.conftest import Wheel
 
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.versions.asked import AsItIs, ByLock, ByPins
 from tunematrix.versions.resolving import NoSuchSet, resolved
 from tunematrix.versions.sets import Beneath, PackageSet
@@ -93,12 +93,23 @@ def test_requirements(tmp_path: Path, wheel: Wheel) -> None:
     assert found.over(BELOW.packages) == {"wobble": "1.0"}
 
 
+def test_a_lock_whose_index_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the machine's matter, not the lock's."""
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    lock = _lock(tmp_path, "--index-url http://127.0.0.1:9/simple\nwobble\n", "requirements.txt")
+    with pytest.raises(MachineProblem, match=r"can't be reached[^$]*127\.0\.0\.1:9"):
+        resolved(lock, BELOW, "it")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("pylock.toml", "[[packages]\n", "is no pylock.toml"),
         ("pylock.toml", "[project]\n", "is no pylock.toml"),
         ("pylock.toml", "packages = []\n", "names no version"),
+        ("pylock.toml", 'requires-python = ">=3.99"\npackages = []\n', r"is for Python >=3\.99"),
+        ("uv.lock", 'version = 1\nrequires-python = "<3.9"\n', r"is for Python <3\.9, and this"),
         ("requirements.txt", "wobble==9.9\n", r"wobble==9\.9"),
         ("requirements.txt", "== what\n", "Correct .*requirements.txt"),
     ],

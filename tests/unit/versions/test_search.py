@@ -81,11 +81,28 @@ class Together:
         return self.needed <= {*some}
 
 
-def test_one_alone() -> None:
-    """One that is enough alone is found by trying each, in the order given."""
-    judge = Together("c")
-    assert smallest(list("abcd"), judge) == ["c"]
-    assert judge.asked == [("a",), ("b",), ("c",)]
+@pytest.mark.parametrize("needed", "abcdefgh")
+def test_one_alone(needed: str) -> None:
+    """One that is enough alone is found by halving, and then tried alone."""
+    judge = Together(needed)
+    assert smallest(list("abcdefgh"), judge) == [needed]
+    assert len({*judge.asked}) <= math.ceil(math.log2(8)) + 1
+
+
+def test_what_is_needed_already() -> None:
+    """What is known to be needed isn't looked for; it is tried alone, and then with others."""
+    alone, both = Together("e"), Together("e", "b")
+    assert smallest(list("abcd"), alone, needed=["e"]) == ["e"]
+    assert alone.asked == [("e",)]
+    assert smallest(list("abcd"), both, needed=["e"]) == ["e", "b"]
+
+
+def test_weighty_things_are_halved_alone() -> None:
+    """Where one has most of what is to search, it is set apart from the others first."""
+    judge = Together("d")
+    weights = {"a": 1, "b": 1, "c": 1, "d": 40}
+    assert smallest(list("abcd"), judge, weights.__getitem__) == ["d"]
+    assert judge.asked == [("a", "b", "c"), ("d",)]
 
 
 def test_the_only_one() -> None:
@@ -119,3 +136,26 @@ def test_two_that_are_enough_each() -> None:
 
     assert smallest(list("abcdef"), judge) == ["b"]
     assert smallest(list("ceb"), judge) == ["e"]
+
+
+def test_weights_spare_questions() -> None:
+    """Steps that consist of many are halved by these; so no more is asked than of these alone."""
+    generator = random.Random(2)
+    for _ in range(200):
+        weights = generator.choices((1, 1, 1, 2, 3, 7), k=generator.randint(2, 300))
+        change = generator.randint(1, len(weights))
+        history, told = History(change), list[int]()
+        found = narrow(len(weights) + 1, history, told.append, weights)
+        assert found == Bracket(change - 1, change)
+        within = math.ceil(math.log2(weights[change - 1]))
+        assert len(history.asked) + within <= math.ceil(math.log2(sum(weights))) + 1
+        assert not told or len(history.asked) + within <= told[0]
+
+
+def test_it_can_end_early() -> None:
+    """With so many steps left as are to be taken apart; the change is among them."""
+    for change in range(1, 512):
+        history = History(change)
+        found = narrow(512, history, enough=16)
+        assert found.near < change <= found.far <= found.near + 16
+        assert len(history.asked) == 5

@@ -1,4 +1,4 @@
-"""What is known of releases, and the table of regressions → faults that an upgrade may bring."""
+"""What is known of releases, and the table of regressions → faults that a change may bring."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from packaging.version import Version as Release
 
 from tunematrix.environments.table import Environment
 from tunematrix.matrix.groups import Groups
-from tunematrix.proof.releases.table import Row, read_tables
+from tunematrix.proof.releases.table import Row, read_rows, read_tables
 from tunematrix.versions.overlays import Pins
 from tunematrix.versions.released_faults import ReleasedFault
+from tunematrix.versions.signature import Signature
 
 BACKEND = "backend"
 """The axis of `when` by which a fault may be of other environments alone."""
@@ -34,6 +35,31 @@ def released_faults(groups: Groups, environment: Environment) -> tuple[ReleasedF
     rows = (row for _, table in read_tables(groups) for row in table.rows)
     found += [fault for row in rows if row.link not in links for fault in _of_row(row)]
     return tuple(found)
+
+
+def links_of(
+    package: str,
+    good: str,
+    bad: str,
+    signature: Signature,
+    groups: Groups,
+    have: Mapping[str, str],
+) -> list[str]:
+    """Return the links of rows that a change from a good release to a bad one may be.
+
+    Args:
+        package: whose releases those are. signature: how the bad one ends.
+        groups: whose folders hold the table. have: versions of the environment, for sides that
+            change nothing.
+    """
+    found = []
+    for row, faulty, fixed in read_rows(groups):
+        sides = (faulty.get(package, have.get(package)), (fixed or {}).get(package))
+        other = have.get(package) if fixed == {} else sides[1]
+        shows = str(row.expected) in (*signature.checks, signature.raised)
+        if sides[0] and shows and _straddles(good, bad, sides[0], other):
+            found.append(str(row.link))
+    return list(dict.fromkeys(found))
 
 
 def _of_row(row: Row) -> Iterator[ReleasedFault]:
@@ -64,3 +90,12 @@ def _alone(faulty: Pins, fixed: Pins) -> tuple[Mapping[str, str], Mapping[str, s
 
 def _exactly(pins: Pins) -> Mapping[str, str]:
     return {name: f"=={version}" for name, version in pins.items()}
+
+
+def _straddles(good: str, bad: str, faulty: str, fixed: str | None) -> bool:
+    """Whether a row's faulty release lies on the bad side of a change, its fixed on the good."""
+    is_mended = Release(good) > Release(bad)
+    if is_mended:
+        below = Release(faulty) <= Release(bad)
+        return below and (fixed is None or Release(fixed) >= Release(good))
+    return Release(faulty) >= Release(bad)

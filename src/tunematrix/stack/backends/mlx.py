@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from tunematrix.stack.backends.common import SIDE, Peak, Unusable, host
+from tunematrix.stack.mlx_releases import device_info
 
 
 class Mlx:
@@ -42,12 +43,12 @@ class Mlx:
             "seed": seed,
             "threads": None,
             "device": mx.default_device().type.name,
-            "device_info": dict(mx.device_info()),
+            "device_info": device_info(),
         }
 
     def facts(self) -> dict[str, Any]:
         """Name the device and its memory, as far as MLX tells."""
-        info = mx.device_info()
+        info = device_info()
         found = {"name": info.get("device_name"), "memory_bytes": info.get("memory_size")}
         return {**host(), **{key: fact for key, fact in found.items() if fact}}
 

@@ -6,7 +6,7 @@ import pytest
 
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
-from tunematrix.proof.releases.known import links_of
+from tunematrix.proof.releases.released import links_of
 from tunematrix.versions.signature import Signature
 
 R1 = "https://github.com/huggingface/transformers/pull/34191"

@@ -53,6 +53,7 @@ from tunematrix.stack.engines.mlx.meters.always_on import MlxMeters
 from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
 from tunematrix.stack.engines.mlx.training import MlxTraining
+from tunematrix.stack.mlx_releases import load_trusted
 from tunematrix.stack.yardsticks import starts
 from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
 from tunematrix.stack.yardsticks.switches import SwitchMeter
@@ -235,7 +236,7 @@ class MlxEngine:
         mlx_lm_utils.save(
             folder, self.checkpoint, model, self.tokenizer, config, donate_model=False
         )
-        merged, _ = mlx_lm_utils.load_model(folder, trust_remote_code=False)
+        merged, _ = load_trusted(folder)
         return merged
 
     def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], nn.Module]]:

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.utils import load_model
 
 from tunematrix.configuration import Configuration
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.mlx.meters import parameters
+from tunematrix.stack.mlx_releases import load_trusted
 
 HEAD = "lm_head"
 
@@ -33,7 +33,7 @@ def load(
         The model, and the configuration that `mlx_lm.utils.save` wants beside it.
     """
     # Lazily, so that no weight is ever held in the checkpoint's dtype as well.
-    model, config = load_model(folder, lazy=True, trust_remote_code=False)
+    model, config = load_trusted(folder, lazy=True)
     model.set_dtype(dtype)
     if quantizer is not None:
         model, config = quantizer.store(model, config)

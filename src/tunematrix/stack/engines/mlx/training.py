@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import LoggedStep
 from tunematrix.stack.engines.examples import Data
+from tunematrix.stack.mlx_releases import always_evaluates
 
 Feed = Callable[..., Iterator[tuple[mx.array, mx.array]]]
 """Takes the place of mlx-lm's `iterate_batches`."""
@@ -73,6 +74,9 @@ class MlxTraining:
             message = f"padding={padding} can't be had: mlx-lm always pads with token 0; set pad"
             raise ValueError(message)
 
+        if always_evaluates(trainer.train):
+            message = "mlx-lm's trainer always evaluates; since 0.31 it needn't, so update it"
+            raise ValueError(message)
         if step := self.settings.interrupt_at:
             message = (
                 f"train.interrupt_at={step} can't be had: mlx-lm saves no optimizer state "

@@ -12,11 +12,11 @@ import numpy as np
 from mlx import nn
 from mlx_lm.generate import generate_step
 from mlx_lm.tuner.utils import load_adapters
-from mlx_lm.utils import load_model
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration.answers import ServeStep
 from tunematrix.errors import StepFailed
+from tunematrix.stack.mlx_releases import load_trusted
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.mlx.answering import judge
 from tunematrix.stack.steps.mlx.opening import READS, reading
@@ -68,7 +68,7 @@ def _local_answers(order: ServeOrder, most: int, job: StepJob) -> list[LocalAnsw
     """Answer all questions in this process, by the weights as they lie in their files."""
     source = order.source
     with reading(source.path):
-        model, config = load_model(source.base, trust_remote_code=False)
+        model, config = load_trusted(source.base)
         if source.adapter is not None:
             load_adapters(model, str(source.adapter))
     model.eval()
