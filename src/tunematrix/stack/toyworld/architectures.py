@@ -40,6 +40,10 @@ _DECODER: Mapping[str, Any] = {
 }
 
 
+_ADD_ONE = ("gemma",)
+"""Architectures whose norms add 1 to their weight, and have no biases."""
+
+
 def configuration(name: str) -> PretrainedConfig:
     """Describe the model of a name in `models.ARCHITECTURES`.
 
@@ -58,6 +62,8 @@ def write(name: str, folder: Path) -> None:
         torch.manual_seed(SEED)
         model = AutoModelForCausalLM.from_config(config)
         _draw_biases(model)
+        if name in _ADD_ONE:
+            _level_norms(model)
     model.save_pretrained(folder)
     tokenizer.save(folder)
 
@@ -68,6 +74,14 @@ def _draw_biases(model: torch.nn.Module) -> None:
         for parameter_name, parameter in model.named_parameters():
             if parameter_name.endswith("bias"):
                 parameter.normal_(0.0, _COMMON["initializer_range"])
+
+
+def _level_norms(model: torch.nn.Module) -> None:
+    """Have norms that add 1 to their weight multiply by 1; releases before 5 have them double."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.zero_()
 
 
 _KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
