@@ -38,8 +38,6 @@ _DECODER: Mapping[str, Any] = {
     "num_key_value_heads": _HEADS // 2,
     "max_position_embeddings": tokenizer.LONGEST_TEXT,
 }
-
-
 _ADD_ONE = ("gemma",)
 """Architectures whose norms add 1 to their weight, and have no biases."""
 
@@ -63,9 +61,17 @@ def write(name: str, folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(config)
         _draw_biases(model)
         if name in _ADD_ONE:
-            _level_norms(model)
+            level_norms(model)
     model.save_pretrained(folder)
     tokenizer.save(folder)
+
+
+def level_norms(model: torch.nn.Module) -> None:
+    """Have norms that add 1 to their weight multiply by 1; releases before 5 have them double."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.zero_()
 
 
 def _draw_biases(model: torch.nn.Module) -> None:
@@ -74,14 +80,6 @@ def _draw_biases(model: torch.nn.Module) -> None:
         for parameter_name, parameter in model.named_parameters():
             if parameter_name.endswith("bias"):
                 parameter.normal_(0.0, _COMMON["initializer_range"])
-
-
-def _level_norms(model: torch.nn.Module) -> None:
-    """Have norms that add 1 to their weight multiply by 1; releases before 5 have them double."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.zero_()
 
 
 _KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
