@@ -11,7 +11,7 @@ from tunematrix.stack.engines.common import open_checkpoint
 from tunematrix.stack.engines.torch.meters import storage
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.engines.torch.unquantized import TorchUnquantized
-from tunematrix.stack.toyworld import models, tokenizer
+from tunematrix.stack.toyworld import architectures, models, tokenizer
 
 STORY = "Once upon a time, there was a dog."
 
@@ -40,6 +40,17 @@ def test_made_once_from_a_seed(name: str, cache: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         logits = model(input_ids=torch.arange(6, 70)[None]).logits
     assert logits.std().item() > 0.4
+
+
+def test_norms_that_add_one_multiply_by_one() -> None:
+    """Whatever a release draws their weights as, so that the model is the same over all."""
+    model = AutoModelForCausalLM.from_config(architectures.configuration("gemma"))
+    norm = model.get_decoder().norm
+    with torch.no_grad():
+        norm.weight.fill_(1.0)
+        architectures.level_norms(model)
+        rows = norm(torch.randn(8, norm.weight.numel()))
+    assert rows.square().mean(-1).sqrt() == pytest.approx(1.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", models.ARCHITECTURES)

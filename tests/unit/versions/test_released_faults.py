@@ -92,7 +92,8 @@ def test_several_entries_of_one_fault_are_one() -> None:
         # The very releases on both sides of rows of the table.
         ({"transformers": "4.45.2"}, {"transformers": "4.46.0"}, "pull/46204", "pull/34191", ""),
         ({"trl": "0.23.0"}, {"trl": "0.24.0"}, "", "pull/4081 pull/4170 pull/4201", ""),
-        ({"trl": "0.18.1"}, {"trl": "0.18.2"}, "", "", "pull/3538"),
+        ({"trl": "0.18.1"}, {"trl": "0.18.2"}, "", "", ""),
+        ({"trl": "0.27.0"}, {"trl": "0.28.0"}, "", "", "pull/5076"),
         ({"trl": "0.19.1"}, {"trl": "0.18.2"}, "pull/3538", "", ""),
         ({"torchao": "0.17.0"}, {"torchao": "0.18.0"}, "", "ao/releases utils.py", ""),
         ({"trl": "1.13.0"}, {"trl": "1.14.0"}, "", "", ""),

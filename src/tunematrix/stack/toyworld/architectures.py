@@ -38,6 +38,8 @@ _DECODER: Mapping[str, Any] = {
     "num_key_value_heads": _HEADS // 2,
     "max_position_embeddings": tokenizer.LONGEST_TEXT,
 }
+_ADD_ONE = ("gemma",)
+"""Architectures whose norms add 1 to their weight, and have no biases."""
 
 
 def configuration(name: str) -> PretrainedConfig:
@@ -58,8 +60,18 @@ def write(name: str, folder: Path) -> None:
         torch.manual_seed(SEED)
         model = AutoModelForCausalLM.from_config(config)
         _draw_biases(model)
+        if name in _ADD_ONE:
+            level_norms(model)
     model.save_pretrained(folder)
     tokenizer.save(folder)
+
+
+def level_norms(model: torch.nn.Module) -> None:
+    """Have norms that add 1 to their weight multiply by 1; releases before 5 have them double."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.zero_()
 
 
 def _draw_biases(model: torch.nn.Module) -> None:
