@@ -1,0 +1,116 @@
+"""Functions that clip gradients, and PyTorch's GradScaler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad
+
+from .patches import Patches
+from .records import SeenClip, SeenScaler
+from .state import Optimized, State
+from .steps import Steps
+
+
+class Clipping:
+    """Notes what was clipped, and by how much, before each step."""
+
+    def __init__(self, state: State, steps: Steps) -> None:
+        self.state, self.steps = state, steps
+        self.scaled_loss = False
+        self.unscaled: set[int] = set()
+        self.factor: Any = None
+        self.using: set[int] = set()
+
+    def install(self, patches: Patches) -> None:
+        """Look at the functions wherever they can be had from."""
+        for name, after in (("clip_grad_norm_", self._norm), ("clip_grad_value_", self._value)):
+            patches.around(clip_grad, name, after=after)
+            inner = getattr(clip_grad, name)
+            if hasattr(torch.nn.utils, name):
+                original = getattr(torch.nn.utils, name)
+                setattr(torch.nn.utils, name, inner)
+                patches.add(_restoring(name, inner, original))
+        from torch.amp import grad_scaler
+
+        patches.around(grad_scaler.GradScaler, "scale", after=self._scale)
+        patches.around(grad_scaler.GradScaler, "unscale_", after=self._unscale)
+        patches.around(grad_scaler.GradScaler, "step", self._scaler_step)
+
+    def _norm(
+        self, result: Any, parameters: Any, max_norm: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self.state.safely("clipping", self._note, "norm", parameters, max_norm, result)
+
+    def _value(self, result: Any, parameters: Any, clip_value: Any, *a: Any, **k: Any) -> None:
+        self.state.safely("clipping", self._note, "value", parameters, clip_value, None)
+
+    def _note(self, way: str, parameters: Any, limit: Any, norm: Any) -> None:
+        if isinstance(parameters, torch.Tensor):
+            parameters = [parameters]
+        # What an iterator gave is gone by now; then nothing is known of whose gradients they were.
+        given = list(parameters) if isinstance(parameters, (list, tuple)) else []
+        clipped = {id(p) for p in given if p.grad is not None}
+        for one in self.state.optimizers:
+            own = {id(p) for p in one.parameters() if p.grad is not None}
+            used_up = not isinstance(parameters, (list, tuple))
+            clip = SeenClip(
+                way=way,
+                limit=float(limit),
+                norm=None,
+                tensors=len(own) if used_up else len(clipped),
+                ours=len(own) if used_up else len(own & clipped),
+                scaled=self.scaled_loss and id(one.optimizer) not in self.unscaled,
+                before_backward=not one.pending,
+            )
+            one.clips.append((clip, norm.detach() if isinstance(norm, torch.Tensor) else norm))
+
+    def _scale(self, result: Any, scaler: Any, *args: Any, **kwargs: Any) -> None:
+        self.scaled_loss = self.scaled_loss or bool(scaler.is_enabled())
+
+    def _unscale(self, result: Any, scaler: Any, optimizer: Any) -> None:
+        if scaler.is_enabled():
+            self.unscaled.add(id(_inner(optimizer)))
+
+    def _scaler_step(self, scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        self.state.safely("precision", self._note_scaler, scaler, optimizer)
+
+    def _note_scaler(self, scaler: Any, optimizer: Any) -> None:
+        own = id(_inner(optimizer))
+        enabled = bool(scaler.is_enabled())
+        self.steps.scaler = SeenScaler(
+            factor=float(scaler.get_scale()) if enabled else 1.0,
+            enabled=enabled,
+            scaled_loss=self.scaled_loss,
+            unscaled=own in self.unscaled,
+        )
+
+    def due(self, one: Optimized) -> float:
+        """Return what clipping and a GradScaler have to multiply the losses' gradients with."""
+        due = 1.0
+        if self.steps.scaler is not None and self.steps.scaler.scaled_loss:
+            due /= self.steps.scaler.factor
+        for clip, norm in one.clips:
+            if clip.way == "norm" and norm is not None and clip.ours:
+                due *= min(1.0, clip.limit / (float(norm) + 1e-6))
+        return due
+
+    def stepped(self, one: Optimized) -> None:
+        """Forget the step of an optimizer."""
+        self.unscaled.discard(id(one.optimizer))
+        self.scaled_loss = False
+
+
+def _inner(optimizer: Any) -> Any:
+    """Return the optimizer that accelerate has wrapped."""
+    inner = vars(optimizer).get("optimizer")
+    return optimizer if inner is None else inner
+
+
+def _restoring(name: str, own: Any, original: Any) -> Any:
+    def restore() -> None:
+        if getattr(torch.nn.utils, name) is own:
+            setattr(torch.nn.utils, name, original)
+
+    return restore

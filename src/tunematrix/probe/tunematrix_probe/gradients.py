@@ -1,0 +1,311 @@
+"""The gradients that reach an optimizer, beside our own over all passes of its step.
+
+Each training pass of an audited step is made again once its backward pass is over, and multiplied
+with the gradient that really arrived at its outputs. Nothing is added to any parameter's gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import graph, repeating, sampling
+from .audits import SeenGradient
+from .losses import Losses
+from .models import Model
+from .precision import Precision
+from .repeating import Pass
+from .state import Optimized, State, is_sharded, plain
+
+WHOLE = 2_000_000
+"""Trainable elements of a model that are compared in full; of a larger one half of them at most, so
+that our own take no more memory than one gradient."""
+AT_ONCE = 64
+"""Passes that may wait for their backward passes."""
+SHOWN = 512
+"""Elements that are told for the mean over processes."""
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
+SMALL = 1e-3
+"""A tensor whose largest gradient is a smaller share of the step's largest is held to that share."""
+
+
+class Gradients:
+    """Repeats passes, sums up what they come to, and compares it when the optimizer steps."""
+
+    def __init__(self, state: State, losses: Losses, precision: Precision) -> None:
+        self.state, self.losses, self.precision = state, losses, precision
+        self.entered_with: tuple[Any, Any] | None = None
+        self.waiting: list[Pass] = []
+        self.sums: dict[int, torch.Tensor] = {}
+        self.last: dict[int, torch.Tensor] = {}
+        self.repeated: dict[int, int] = {}
+        self.unused = 0
+        self.lowest = torch.float64
+        self.blocked = ""
+        self.outside: set[int] = set()
+        self._chosen: dict[int, list[Any]] = {}
+
+    def model_found(self, model: Model) -> None:
+        """Nothing needs to be known of a model before."""
+
+    def entered(self, model: Model) -> None:
+        """Remember what a pass of an audited step is about to draw."""
+        self.entered_with = None
+        if self.state.auditing and not model.unaudited:
+            self.state.safely("gradient", self._enter, model)
+
+    def _enter(self, model: Model) -> None:
+        device = next(model.inner().parameters()).device
+        self.entered_with = (repeating.Draws.now(device), repeating.autocast_now(device))
+
+    def left(self, model: Model, args: Any, kwargs: Any, output: Any, outputs: Any) -> None:
+        """Remember what a pass of an audited step was given, and wait for its gradients."""
+        if not self.state.auditing or "gradient" in self.state.off.parts:
+            return
+        if self.entered_with is None:
+            self.blocked = model.unaudited or "a pass had begun before it could be followed"
+            return
+        self.state.safely("gradient", self._leave, model, args, kwargs, output, outputs)
+
+    def _leave(self, model: Model, args: Any, kwargs: Any, output: Any, outputs: Any) -> None:
+        draws, autocast = self.entered_with  # type: ignore[misc]
+        odd = repeating.changeable([list(args), dict(kwargs)])
+        if odd:
+            self.blocked = f"a model is given an object that its call may change ({odd})"
+            return
+        if len(self.waiting) >= AT_ONCE:
+            self.blocked = f"more than {AT_ONCE} passes wait for a backward pass"
+            return
+        one = Pass(model, draws, autocast, args=args, kwargs=kwargs)
+        one.training = bool(model.ref().training)
+        one.step, one.pass_number = self.state.steps, self.state.counts.forwards - 1
+        one.versions = repeating.versions_of(args, kwargs)
+        self.outside |= graph.parameters_above([tensor for tensor, _ in one.versions])
+        for path, tensor in outputs:
+            one.shown[path] = repeating.some_of(tensor)
+            tensor.register_hook(_catching(one, path))
+            graph.mark(tensor)
+        loss = getattr(output, "loss", None)
+        if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+            one.model_loss = loss.detach().clone()
+        self.waiting.append(one)
+
+    def before_backward(self, tensors: Any) -> None:
+        """Find the parameters that a loss uses past all models, such as a penalty of its own."""
+        if self.waiting and self.state.auditing:
+            self.outside |= graph.parameters_above(tensors)
+
+    def after_backward(self, loss: Any) -> None:
+        """Repeat the passes that a backward pass has gone through."""
+        ready = [one for one in self.waiting if one.arrived]
+        if not ready:
+            return
+        self.waiting = [one for one in self.waiting if not one.arrived]
+        if self.blocked:
+            return
+        self.last = {}
+        for one in ready:
+            self.state.busy = True
+            try:
+                self._repeat(one, loss if len(ready) == 1 else None)
+            finally:
+                self.state.busy = False
+
+    def _repeat(self, one: Pass, loss: Any) -> None:
+        model = one.model.inner()
+        reason = repeating.reason_against(one.model)
+        if any(tensor._version != version for tensor, version in one.versions):
+            reason = "the inputs of a pass were written to after it"
+        if bool(one.model.ref().training) != one.training:
+            reason = "the model's mode has changed since the pass"
+        if reason:
+            self.blocked = reason
+            return
+        device = next(model.parameters()).device
+        chosen = self._choose(one.model)
+        with repeating.left_alone(model, device), repeating.without_checkpointing(model):
+            with self.precision.looking(one):
+                outputs, output = repeating.repeated(one)
+            tolerance = self._tolerance(one, outputs)
+            if changed := repeating.differs(one, outputs, tolerance):
+                self.blocked = f"a pass made again doesn't come out the same ({changed})"
+                return
+            asked = [path for path in one.arrived if path in outputs]
+            found = self._products(one, outputs, asked, chosen)
+            self.state.inside("loss", self.losses.look, one, outputs, output, loss)
+        self._add(one, chosen, found)
+
+    def _products(self, one: Pass, outputs: Any, asked: list[str], chosen: list[Any]) -> Any:
+        kind = one.autocast[0]
+        with torch.autocast(kind, enabled=False):
+            return torch.autograd.grad(
+                [outputs[path] for path in asked],
+                chosen,
+                [one.arrived[path] for path in asked],
+                allow_unused=True,
+                retain_graph=True,
+            )
+
+    def _add(self, one: Pass, chosen: list[Any], found: Any) -> None:
+        for parameter, gradient in zip(chosen, found):
+            key = id(parameter)
+            if gradient is None:
+                continue
+            gradient = gradient.detach()
+            before = self.sums.get(key)
+            self.sums[key] = gradient if before is None else before.add_(gradient)
+            part = sampling.flat(gradient)
+            self.last[key] = part[:: max(1, part.numel() // 64)].clone()
+            self.repeated[key] = self.repeated.get(key, 0) + 1
+
+    def _tolerance(self, one: Pass, outputs: dict[str, torch.Tensor]) -> float:
+        dtypes = {tensor.dtype for tensor in outputs.values()}
+        if one.autocast[2]:
+            dtypes.add(one.autocast[1])
+        dtypes |= {p.dtype for p in one.model.inner().parameters() if p.is_floating_point()}
+        for dtype in dtypes:
+            if TOLERANCES.get(dtype, 0.0) > TOLERANCES[self.lowest]:
+                self.lowest = dtype
+        return TOLERANCES[self.lowest] * (1 if "compiled" in one.model.wrappers else 0.1)
+
+    def _choose(self, model: Model) -> list[Any]:
+        """Return the parameters whose gradients are made: of a large model, some."""
+        known = self._chosen.get(model.number)
+        if known is not None and all(p.requires_grad for p in known):
+            return known
+        trained = [p for p in model.inner().parameters() if p.requires_grad]
+        total = sum(p.numel() for p in trained)
+        budget = total if total <= WHOLE else max(WHOLE, total // 2)
+        chosen = []
+        for parameter in trained:
+            hooked = bool(parameter._backward_hooks) or is_sharded(parameter)
+            if not hooked and parameter.numel() <= budget:
+                budget -= parameter.numel()
+                chosen.append(parameter)
+        self._chosen[model.number] = chosen
+        return chosen
+
+    def zeroed(self, parameters: list[Any]) -> None:
+        """Forget what an optimizer has forgotten."""
+        for parameter in parameters:
+            self.sums.pop(id(parameter), None)
+            self.repeated.pop(id(parameter), None)
+
+    def compare(self, one: Optimized, due: float, scaling: float) -> None:
+        """Hold the gradients of an optimizer's parameters beside our own, before it steps.
+
+        `due` is what clipping and a GradScaler have to multiply our own with, `scaling` what the
+        optimizer itself will yet multiply what reached it with.
+        """
+        own = {
+            id(p): (p, self.sums[id(p)])
+            for p in one.parameters()
+            if id(p) in self.sums and id(p) not in self.outside
+        }
+        if self.blocked or not own:
+            reason = self.blocked or "no pass of a model led to its parameters"
+            self.state.off.pass_over("gradient", reason, one.step)
+            return
+        self.state.writer.write(self._compared(one, own, due, scaling))
+
+    @torch.no_grad()
+    def _compared(
+        self, one: Optimized, own: dict[int, tuple[Any, torch.Tensor]], due: float, scaling: float
+    ) -> SeenGradient:
+        got = {
+            key: plain(p.grad) if p.grad is not None else torch.zeros_like(mine)
+            for key, (p, mine) in own.items()
+        }
+        product = sum(_dot(got[key], mine) for key, (_, mine) in own.items())
+        square = sum(_dot(mine, mine) for _, mine in own.values())
+        scale = product / square if square else 1.0
+        error, worst = _worst(got, own, scale)
+        names: dict[int, str] = {}
+        for model in self.state.models:
+            names.update(model.names())
+        several = max(self.repeated.get(key, 0) for key in own) > 1
+        return SeenGradient(
+            optimizer=one.number,
+            step=one.step,
+            tensors=len(own),
+            elements=sum(mine.numel() for _, mine in own.values()),
+            sampled=len(own) < sum(p.requires_grad for p in one.parameters()),
+            passes=max(self.repeated.get(key, 0) for key in own),
+            unused=len(self.waiting),
+            scale=scale * scaling,
+            due=due,
+            error=error,
+            worst=names.get(worst, ""),
+            last_error=self._last_error(got) if several else None,
+            tolerance=TOLERANCES[self.lowest],
+            own=_shown([mine for _, mine in own.values()]),
+            reached=_shown([got[key] for key in own]),
+        )
+
+    def _last_error(self, got: dict[int, torch.Tensor]) -> float | None:
+        """Return how far what arrived is from what the last pass alone came to."""
+        pairs = [
+            (sampling.flat(got[key])[:: max(1, got[key].numel() // 64)], last)
+            for key, last in self.last.items()
+            if key in got
+        ]
+        if not pairs:
+            return None
+        reached = torch.cat(sampling.together([a for a, _ in pairs]))
+        last = torch.cat(sampling.together([b for _, b in pairs]))
+        square = float((last * last).sum())
+        scale = float((reached * last).sum()) / square if square else 0.0
+        size = float(reached.abs().max())
+        return float((reached - scale * last).abs().max()) / size if size else None
+
+    def stepped(self, one: Optimized) -> None:
+        """Forget the step of an optimizer."""
+        self.zeroed(one.parameters())
+        self.last = {}
+        if not self.state.auditing:
+            self.waiting, self.sums, self.repeated = [], {}, {}
+        self.waiting = [p for p in self.waiting if p.step >= self.state.steps - 1]
+        self.blocked, self.outside = "", set()
+
+
+def _catching(one: Pass, path: str) -> Any:
+    def arrived(gradient: torch.Tensor) -> None:
+        before = one.arrived.get(path)
+        one.arrived[path] = gradient.detach() if before is None else before + gradient.detach()
+
+    return arrived
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.reshape(-1), b.reshape(-1)
+    if a.dtype != torch.float32 or b.dtype != torch.float32:
+        a, b = a.float(), b.float()
+    return float(torch.dot(a, b.to(a.device)))
+
+
+def _worst(got: Any, own: Any, scale: float) -> tuple[float, int]:
+    """Return the largest difference of a tensor as a share, and the tensor's id."""
+    keys = list(own)
+    sizes, errors = [], []
+    for key in keys:
+        mine = own[key][1]
+        due = mine * scale
+        sizes.append(torch.maximum(due.abs().max(), got[key].abs().max()).double())
+        errors.append((got[key].to(due.dtype) - due).abs().max().double())
+    if not keys:
+        return 0.0, 0
+    together = torch.stack([torch.stack(sizes), torch.stack(errors)]).cpu()
+    least = float(together[0].max()) * SMALL
+    shares = together[1] / together[0].clamp(min=max(least, 1e-38))
+    place = int(shares.argmax())
+    return float(shares[place]), keys[place]
+
+
+def _shown(tensors: list[torch.Tensor]) -> tuple[float, ...]:
+    each = max(1, SHOWN // max(len(tensors), 1))
+    parts = []
+    for tensor in tensors[:SHOWN]:
+        values = tensor.reshape(-1)
+        parts.append(values[:: max(1, values.numel() // each)][:each])
+    return tuple(float(f"{v:.6g}") for part in sampling.together(parts) for v in part.tolist())

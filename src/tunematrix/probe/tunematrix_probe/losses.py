@@ -1,0 +1,222 @@
+"""A language model's loss, read off the gradient that arrived at its logits.
+
+For a cross-entropy that gradient is at each position a weight times (softmax - one-hot of the
+target). So it tells the positions that count, what each weighs and what its target is, whatever
+computed the loss, and wherever the labels were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .audits import SeenLoss
+from .batches import IGNORED, named_inputs
+from .repeating import Pass
+from .state import State
+
+POSITIONS = 4096
+"""That are looked at of a pass."""
+AT_ONCE = 1 << 24
+"""Elements of logits that are put into float32 at once."""
+FITS = 0.03
+"""Share of a position's gradient that may be something else, where it counts as a cross-entropy's:
+gradients in bfloat16 are rounded by up to 0.4 % each."""
+CERTAIN = 0.999
+"""Probability of a label above which its gradient may be too small to be seen."""
+
+
+@dataclass
+class Rows:
+    """Positions that were looked at, one after the other.
+
+    Attributes:
+        place: of each in (rows, columns), flat; counted: which have a gradient, (positions,).
+        target, weight, misfit, nats, certain: of each counted one.
+    """
+
+    counted: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+    misfit: torch.Tensor
+    nats: torch.Tensor
+
+
+class Losses:
+    """Looks at the logits of repeated passes."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def look(self, one: Pass, outputs: dict[str, torch.Tensor], output: Any, loss: Any) -> None:
+        """Look at one pass, which has been made again; its graph is still there."""
+        inputs = named_inputs(one.model, one.args, one.kwargs or {})
+        ids = inputs.get("input_ids")
+        if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point():
+            return
+        path = next((p for p in (".logits", ".0", "") if _is_logits(outputs.get(p), ids)), None)
+        if path is None:
+            return
+        logits = outputs[path]
+        gradient = one.arrived.get(path)
+        if gradient is None or not bool(gradient.any()):
+            gradient = _through_loss(one, outputs, logits)
+        if gradient is None:
+            reason = "the loss doesn't come from the logits that the model returns"
+            self.state.off.pass_over("loss", reason, one.step)
+            return
+        returned = None if loss is None else float(loss)
+        with torch.no_grad():
+            self.state.writer.write(_seen(one, ids, inputs, logits.detach(), gradient, returned))
+
+
+def _is_logits(tensor: Any, ids: torch.Tensor) -> bool:
+    return (
+        isinstance(tensor, torch.Tensor)
+        and tensor.dim() == 3
+        and tensor.is_floating_point()
+        and tuple(tensor.shape[:2]) == tuple(ids.shape)
+        and tensor.shape[2] > 1
+    )
+
+
+def _through_loss(one: Pass, outputs: dict[str, torch.Tensor], logits: Any) -> Any:
+    """Return the gradient at the logits before they were converted for whoever called the model."""
+    path = next((p for p in one.arrived if outputs.get(p) is not None), None)
+    if path is None or logits.grad_fn is None:
+        return None
+    from torch.autograd.graph import GradientEdge
+
+    edges = [GradientEdge(logits.grad_fn, logits.output_nr)]
+    edges += [GradientEdge(node, place) for node, place in logits.grad_fn.next_functions[:1] if node]
+    with torch.autocast(one.autocast[0], enabled=False):
+        found = torch.autograd.grad(
+            [outputs[path]], edges, [one.arrived[path]], allow_unused=True, retain_graph=True
+        )
+    shape = logits.shape
+    return next((g for g in found if g is not None and g.shape == shape and bool(g.any())), None)
+
+
+def _seen(
+    one: Pass,
+    ids: torch.Tensor,
+    inputs: dict[str, Any],
+    logits: torch.Tensor,
+    gradient: torch.Tensor,
+    returned: float | None,
+) -> SeenLoss:
+    positions = ids.numel()
+    places = torch.arange(positions, device=ids.device)
+    if positions > POSITIONS:
+        # Whole rows, so that what follows a position is there as well.
+        rows = max(1, POSITIONS // ids.shape[1])
+        places = places[: rows * ids.shape[1]]
+    found, smoothing = _rows(logits, gradient, places)
+    here = places[found.counted]
+    later = _following(ids, here)
+    labels, mask = inputs.get("labels"), inputs.get("attention_mask")
+    of_labels = padding = missing = None
+    if isinstance(labels, torch.Tensor) and labels.shape == ids.shape:
+        following = _following(labels.to(ids.device), here)
+        of_labels = int((following[0] == found.target).sum())
+        missing = _missing(labels.to(ids.device), places, found, logits)
+    if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
+        padding = int((_following(mask.to(ids.device), here)[0] == 0).sum())
+    weights = found.weight
+    return SeenLoss(
+        model=one.model.number,
+        step=one.step,
+        pass_number=one.pass_number,
+        positions=positions,
+        looked_at=len(places),
+        counted=len(here),
+        fits=float((found.misfit < FITS).double().mean()) if len(here) else 0.0,
+        smoothing=smoothing,
+        targets_same=int((ids.reshape(-1)[here] == found.target).sum()),
+        targets_next=int((later[0] == found.target).sum()),
+        targets_second=int((later[1] == found.target).sum()),
+        targets_labels=of_labels,
+        padding=padding,
+        missing=missing,
+        weight_least=float(weights.min()) if len(here) else 0.0,
+        weight_most=float(weights.max()) if len(here) else 0.0,
+        weight_sum=float(weights.double().sum()),
+        cross_entropy=float((weights.double() * found.nats.double()).sum()),
+        returned=returned,
+        model_loss=None if one.model_loss is None else float(one.model_loss),
+    )
+
+
+def _following(values: torch.Tensor, here: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what stands one and two places further in the same row; -1 past its end."""
+    columns = values.shape[1]
+    found = []
+    for distance in (1, 2):
+        inside = here % columns + distance < columns
+        there = values.reshape(-1)[(here + distance).clamp(max=values.numel() - 1)]
+        found.append(torch.where(inside, there, torch.full_like(there, -1)))
+    return found[0], found[1]
+
+
+def _missing(labels: torch.Tensor, places: torch.Tensor, found: Rows, logits: Any) -> int:
+    """Count labels of the next position that got no gradient, and aren't certain already."""
+    left = places[~found.counted]
+    target = _following(labels, left)[0]
+    labelled = (target != IGNORED) & (target >= 0)
+    left, target = left[labelled], target[labelled]
+    if not len(left):
+        return 0
+    scores = logits.reshape(-1, logits.shape[-1])
+    missing = 0
+    step = max(1, AT_ONCE // logits.shape[-1])
+    for begin in range(0, len(left), step):
+        part = scores[left[begin : begin + step]].float()
+        chosen = part.gather(1, target[begin : begin + step, None])[:, 0]
+        missing += int(((chosen - part.logsumexp(1)).exp() < CERTAIN).sum())
+    return missing
+
+
+def _rows(
+    logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor
+) -> tuple[Rows, float]:
+    """Take the gradient of each position apart; return that, and the smoothing that fits best."""
+    scores = logits.reshape(-1, logits.shape[-1])
+    slopes = gradient.reshape(-1, logits.shape[-1])
+    step = max(1, AT_ONCE // logits.shape[-1])
+    parts = [_part(scores, slopes, places[i : i + step]) for i in range(0, len(places), step)]
+    columns = [torch.cat(column) for column in zip(*parts)]
+    counted, target, weight, misfit, nats, smoothed, second = columns
+    smoothing = 0.0
+    if len(misfit) and float((misfit < FITS).double().mean()) < 0.5:
+        if float((second < FITS).double().mean()) > 0.5:
+            smoothing = float(smoothed.median())
+            misfit = second
+    return Rows(counted, target, weight, misfit, nats), smoothing
+
+
+def _part(scores: torch.Tensor, slopes: torch.Tensor, places: torch.Tensor) -> tuple[Any, ...]:
+    g = slopes[places].float()
+    counted = g.abs().sum(dim=1) > 0
+    g, z = g[counted], scores[places[counted]].float()
+    size = g.abs().amax(dim=1)
+    g = g / size[:, None]
+    vocabulary = z.shape[1]
+    target = g.abs().argmax(dim=1)
+    nats_of = z.logsumexp(dim=1)
+    p = (z - nats_of[:, None]).exp_()
+    nats = nats_of - z.gather(1, target[:, None])[:, 0]
+    one = torch.zeros_like(p).scatter_(1, target[:, None], 1.0)
+    u = p - one
+    uu, gu, gg = (u * u).sum(1), (g * u).sum(1), (g * g).sum(1)
+    weight = gu / uu.clamp(min=1e-30)
+    misfit = ((g - weight[:, None] * u).square().sum(1) / gg.clamp(min=1e-38)).sqrt()
+    # With smoothing s there is a second part, weight * s times (one-hot - 1/vocabulary).
+    v = one - 1.0 / vocabulary
+    vv, uv, gv = (v * v).sum(1), (u * v).sum(1), (g * v).sum(1)
+    determinant = (uu * vv - uv * uv).clamp(min=1e-30)
+    a, b = (gu * vv - gv * uv) / determinant, (gv * uu - gu * uv) / determinant
+    rest = (g - a[:, None] * u - b[:, None] * v).square().sum(1)
+    second = (rest / gg.clamp(min=1e-38)).sqrt()
+    return counted, target, weight * size, misfit, nats, b / a, second

@@ -1,0 +1,77 @@
+"""Functions of libraries with something of ours before and after them, until that is undone."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+import torch
+
+
+def _found_is_compiling() -> Callable[[], bool]:
+    compiler = getattr(torch, "compiler", None)
+    if hasattr(compiler, "is_compiling"):
+        return compiler.is_compiling  # type: ignore[no-any-return,union-attr]
+    return getattr(torch, "_utils", None).is_compiling  # type: ignore[union-attr,no-any-return]
+
+
+is_compiling = _found_is_compiling()
+"""Whether torch.compile is looking at what runs: of ours it must see nothing."""
+
+
+class Patches:
+    """What has been put around functions, so that it can be taken away again."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def around(
+        self,
+        owner: Any,
+        name: str,
+        before: Callable[..., None] | None = None,
+        after: Callable[..., None] | None = None,
+        failed: Callable[[], None] | None = None,
+    ) -> None:
+        """Call `before(*args, **kwargs)` and `after(result, *args, **kwargs)` around a function.
+
+        Neither may raise. `owner` is a module or a class that defines `name` itself; where it
+        doesn't, nothing is done. `failed` is called in place of `after` where the function raises.
+        """
+        original = vars(owner).get(name)
+        if not callable(original):
+            return
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if is_compiling():
+                return original(*args, **kwargs)
+            if before is not None:
+                before(*args, **kwargs)
+            try:
+                result = original(*args, **kwargs)
+            except BaseException:
+                if failed is not None:
+                    failed()
+                raise
+            if after is not None:
+                after(result, *args, **kwargs)
+            return result
+
+        setattr(owner, name, call)
+
+        def undo() -> None:
+            # Somebody may have put something of theirs around ours meanwhile; then it stays.
+            if vars(owner).get(name) is call:
+                setattr(owner, name, original)
+
+        self._undo.append(undo)
+
+    def add(self, undo: Callable[[], None]) -> None:
+        """Remember how something else is undone."""
+        self._undo.append(undo)
+
+    def undo(self) -> None:
+        """Take everything away, the last first."""
+        while self._undo:
+            self._undo.pop()()
