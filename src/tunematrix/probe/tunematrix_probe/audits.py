@@ -96,7 +96,8 @@ class SeenLoss:
         missing: positions with a label for their next one that didn't count; None without labels.
         weight_least, weight_most: of the counted positions; their sum is weight_sum.
         cross_entropy: sum over the counted of weight times nats, from our own logits.
-        returned: what the backward pass began from; model_loss: what the model returned.
+        returned: what the backward pass began from; model_loss: what the model returned. Like all
+            weights, the first has a GradScaler's factor in it where there is one.
     """
 
     model: int
@@ -151,7 +152,10 @@ class SeenCoverage:
         foreign: tensors in groups that belong to no model seen and never had a gradient; replaced:
             of these, those beside which a missing one has the same shape: the optimizer was built
             before the model was made anew.
+        missing_alone: of the missing, those of models none of whose tensors is in a group.
         idle: in a group and of a model, but no step so far found a gradient; idle_names.
+        idle_before: of the idle, those whose module was called, with gradients to come, before
+            another one of its model that got some: something between the two cuts the graph.
         frozen_in_groups: tensors in groups that require no gradient.
     """
 
@@ -160,10 +164,12 @@ class SeenCoverage:
     missing: int
     missing_elements: int
     missing_names: tuple[str, ...]
+    missing_alone: int
     foreign: int
     replaced: int
     idle: int
     idle_names: tuple[str, ...]
+    idle_before: int
     frozen_in_groups: int
 
 
@@ -173,8 +179,10 @@ class SeenMoved:
 
     Attributes:
         last: whether the process ends; otherwise it is how things stand after this step.
-        trained: tensors that are in a group and had a gradient; moved: of these; unmoved_names.
-        adapters: matrices B of LoRA that train; adapters_zero: of these, those all zeros.
+        trained: tensors in a group whose gradient wasn't zero in a step that was looked at closely;
+            moved: of these; unmoved_names; rounded_away: of the unmoved, those whose updates are
+            smaller than their dtype can add.
+        adapters: matrices B of LoRA that require a gradient; adapters_zero: of these, all zeros.
         frozen: tensors that require no gradient and stand in no group; frozen_changed, _names.
         sampled: whether some digests are of a part of a tensor.
     """
@@ -185,6 +193,7 @@ class SeenMoved:
     trained: int
     moved: int
     unmoved_names: tuple[str, ...]
+    rounded_away: int
     adapters: int
     adapters_zero: int
     adapters_zero_names: tuple[str, ...]

@@ -117,9 +117,7 @@ class Batches:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.pass_number = 0
         self.count = 0
-        self.step = -1
         self.waiting: list[Batch] = []
         self._constants: dict[tuple[int, Any], torch.Tensor] = {}
 
@@ -135,10 +133,7 @@ class Batches:
 
     def _look(self, model: Model, args: Any, kwargs: Any) -> None:
         state = self.state
-        if state.steps != self.step:
-            self.step, self.pass_number = state.steps, 0
         batch = self._batch(model, named_inputs(model, args, kwargs))
-        self.pass_number += 1
         if batch is None:
             return
         if state.worth_a_line(self.count):
@@ -155,7 +150,7 @@ class Batches:
 
     @torch.no_grad()
     def _batch(self, model: Model, inputs: dict[str, Any]) -> Batch | None:
-        ids = inputs.get("input_ids")
+        ids: Any = inputs.get("input_ids")
         tokenized = isinstance(ids, torch.Tensor) and ids.dim() == 2
         if not tokenized:
             ids = _first_rows(inputs)
@@ -175,7 +170,7 @@ class Batches:
         return Batch(
             model=model.number,
             step=self.state.steps,
-            pass_number=self.pass_number,
+            pass_number=self.state.pass_number - 1,
             training=bool(model.ref().training),
             shape=(int(ids.shape[0]), int(ids.shape[1])),
             labels=labels is not None,

@@ -38,9 +38,7 @@ class Clipping:
         patches.around(grad_scaler.GradScaler, "unscale_", after=self._unscale)
         patches.around(grad_scaler.GradScaler, "step", self._scaler_step)
 
-    def _norm(
-        self, result: Any, parameters: Any, max_norm: Any, *args: Any, **kwargs: Any
-    ) -> None:
+    def _norm(self, result: Any, parameters: Any, max_norm: Any, *args: Any, **kwargs: Any) -> None:
         self.state.safely("clipping", self._note, "norm", parameters, max_norm, result)
 
     def _value(self, result: Any, parameters: Any, clip_value: Any, *a: Any, **k: Any) -> None:

@@ -10,24 +10,21 @@ from typing import Any
 
 import torch
 
-from . import graph, repeating, sampling
-from .audits import SeenGradient
+from . import comparing, graph, repeating, sampling
+from .comparing import TOLERANCES, Comparison
 from .losses import Losses
 from .models import Model
 from .precision import Precision
 from .repeating import Pass
-from .state import Optimized, State, is_sharded, plain
+from .state import Optimized, State, is_sharded
 
 WHOLE = 2_000_000
 """Trainable elements of a model that are compared in full; of a larger one half of them at most, so
 that our own take no more memory than one gradient."""
 AT_ONCE = 64
 """Passes that may wait for their backward passes."""
-SHOWN = 512
-"""Elements that are told for the mean over processes."""
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
-SMALL = 1e-3
-"""A tensor whose largest gradient is a smaller share of the step's largest is held to that share."""
+OUTPUTS = 6
+"""Tensors that a model may return and get a gradient for."""
 
 
 class Gradients:
@@ -79,7 +76,7 @@ class Gradients:
             return
         one = Pass(model, draws, autocast, args=args, kwargs=kwargs)
         one.training = bool(model.ref().training)
-        one.step, one.pass_number = self.state.steps, self.state.counts.forwards - 1
+        one.step, one.pass_number = self.state.steps, self.state.pass_number - 1
         one.versions = repeating.versions_of(args, kwargs)
         self.outside |= graph.parameters_above([tensor for tensor, _ in one.versions])
         for path, tensor in outputs:
@@ -132,17 +129,20 @@ class Gradients:
                 self.blocked = f"a pass made again doesn't come out the same ({changed})"
                 return
             asked = [path for path in one.arrived if path in outputs]
+            if len(asked) > OUTPUTS:
+                self.blocked = f"a model returns more than {OUTPUTS} tensors that get gradients"
+                return
             found = self._products(one, outputs, asked, chosen)
             self.state.inside("loss", self.losses.look, one, outputs, output, loss)
         self._add(one, chosen, found)
 
     def _products(self, one: Pass, outputs: Any, asked: list[str], chosen: list[Any]) -> Any:
-        kind = one.autocast[0]
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(one.autocast[0], enabled=False):
+            own = comparing.from_outside(one, outputs, asked)
             return torch.autograd.grad(
-                [outputs[path] for path in asked],
+                [outputs[path] for path in own],
                 chosen,
-                [one.arrived[path] for path in asked],
+                list(own.values()),
                 allow_unused=True,
                 retain_graph=True,
             )
@@ -207,57 +207,22 @@ class Gradients:
             reason = self.blocked or "no pass of a model led to its parameters"
             self.state.off.pass_over("gradient", reason, one.step)
             return
-        self.state.writer.write(self._compared(one, own, due, scaling))
+        self.state.writer.write(self._comparison(one, own).record(due, scaling))
 
-    @torch.no_grad()
-    def _compared(
-        self, one: Optimized, own: dict[int, tuple[Any, torch.Tensor]], due: float, scaling: float
-    ) -> SeenGradient:
-        got = {
-            key: plain(p.grad) if p.grad is not None else torch.zeros_like(mine)
-            for key, (p, mine) in own.items()
-        }
-        product = sum(_dot(got[key], mine) for key, (_, mine) in own.items())
-        square = sum(_dot(mine, mine) for _, mine in own.values())
-        scale = product / square if square else 1.0
-        error, worst = _worst(got, own, scale)
+    def _comparison(self, one: Optimized, own: Any) -> Comparison:
         names: dict[int, str] = {}
         for model in self.state.models:
             names.update(model.names())
         several = max(self.repeated.get(key, 0) for key in own) > 1
-        return SeenGradient(
-            optimizer=one.number,
-            step=one.step,
-            tensors=len(own),
-            elements=sum(mine.numel() for _, mine in own.values()),
-            sampled=len(own) < sum(p.requires_grad for p in one.parameters()),
+        return Comparison(
+            one=one,
+            own=own,
+            last=self.last if several else {},
+            names=names,
             passes=max(self.repeated.get(key, 0) for key in own),
             unused=len(self.waiting),
-            scale=scale * scaling,
-            due=due,
-            error=error,
-            worst=names.get(worst, ""),
-            last_error=self._last_error(got) if several else None,
             tolerance=TOLERANCES[self.lowest],
-            own=_shown([mine for _, mine in own.values()]),
-            reached=_shown([got[key] for key in own]),
         )
-
-    def _last_error(self, got: dict[int, torch.Tensor]) -> float | None:
-        """Return how far what arrived is from what the last pass alone came to."""
-        pairs = [
-            (sampling.flat(got[key])[:: max(1, got[key].numel() // 64)], last)
-            for key, last in self.last.items()
-            if key in got
-        ]
-        if not pairs:
-            return None
-        reached = torch.cat(sampling.together([a for a, _ in pairs]))
-        last = torch.cat(sampling.together([b for _, b in pairs]))
-        square = float((last * last).sum())
-        scale = float((reached * last).sum()) / square if square else 0.0
-        size = float(reached.abs().max())
-        return float((reached - scale * last).abs().max()) / size if size else None
 
     def stepped(self, one: Optimized) -> None:
         """Forget the step of an optimizer."""
@@ -275,37 +240,3 @@ def _catching(one: Pass, path: str) -> Any:
         one.arrived[path] = gradient.detach() if before is None else before + gradient.detach()
 
     return arrived
-
-
-def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
-    a, b = a.reshape(-1), b.reshape(-1)
-    if a.dtype != torch.float32 or b.dtype != torch.float32:
-        a, b = a.float(), b.float()
-    return float(torch.dot(a, b.to(a.device)))
-
-
-def _worst(got: Any, own: Any, scale: float) -> tuple[float, int]:
-    """Return the largest difference of a tensor as a share, and the tensor's id."""
-    keys = list(own)
-    sizes, errors = [], []
-    for key in keys:
-        mine = own[key][1]
-        due = mine * scale
-        sizes.append(torch.maximum(due.abs().max(), got[key].abs().max()).double())
-        errors.append((got[key].to(due.dtype) - due).abs().max().double())
-    if not keys:
-        return 0.0, 0
-    together = torch.stack([torch.stack(sizes), torch.stack(errors)]).cpu()
-    least = float(together[0].max()) * SMALL
-    shares = together[1] / together[0].clamp(min=max(least, 1e-38))
-    place = int(shares.argmax())
-    return float(shares[place]), keys[place]
-
-
-def _shown(tensors: list[torch.Tensor]) -> tuple[float, ...]:
-    each = max(1, SHOWN // max(len(tensors), 1))
-    parts = []
-    for tensor in tensors[:SHOWN]:
-        values = tensor.reshape(-1)
-        parts.append(values[:: max(1, values.numel() // each)][:each])
-    return tuple(float(f"{v:.6g}") for part in sampling.together(parts) for v in part.tolist())

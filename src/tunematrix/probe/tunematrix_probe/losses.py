@@ -67,7 +67,7 @@ class Losses:
             reason = "the loss doesn't come from the logits that the model returns"
             self.state.off.pass_over("loss", reason, one.step)
             return
-        returned = None if loss is None else float(loss)
+        returned = None if loss is None else float(loss.detach())
         with torch.no_grad():
             self.state.writer.write(_seen(one, ids, inputs, logits.detach(), gradient, returned))
 
@@ -90,7 +90,9 @@ def _through_loss(one: Pass, outputs: dict[str, torch.Tensor], logits: Any) -> A
     from torch.autograd.graph import GradientEdge
 
     edges = [GradientEdge(logits.grad_fn, logits.output_nr)]
-    edges += [GradientEdge(node, place) for node, place in logits.grad_fn.next_functions[:1] if node]
+    edges += [
+        GradientEdge(node, place) for node, place in logits.grad_fn.next_functions[:1] if node
+    ]
     with torch.autocast(one.autocast[0], enabled=False):
         found = torch.autograd.grad(
             [outputs[path]], edges, [one.arrived[path]], allow_unused=True, retain_graph=True
@@ -178,9 +180,7 @@ def _missing(labels: torch.Tensor, places: torch.Tensor, found: Rows, logits: An
     return missing
 
 
-def _rows(
-    logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor
-) -> tuple[Rows, float]:
+def _rows(logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor) -> tuple[Rows, float]:
     """Take the gradient of each position apart; return that, and the smoothing that fits best."""
     scores = logits.reshape(-1, logits.shape[-1])
     slopes = gradient.reshape(-1, logits.shape[-1])
@@ -189,11 +189,14 @@ def _rows(
     columns = [torch.cat(column) for column in zip(*parts)]
     counted, target, weight, misfit, nats, smoothed, second = columns
     smoothing = 0.0
-    if len(misfit) and float((misfit < FITS).double().mean()) < 0.5:
-        if float((second < FITS).double().mean()) > 0.5:
-            smoothing = float(smoothed.median())
-            misfit = second
+    if len(misfit) and _most(second) and not _most(misfit):
+        smoothing = float(smoothed.median())
+        misfit = second
     return Rows(counted, target, weight, misfit, nats), smoothing
+
+
+def _most(misfit: torch.Tensor) -> bool:
+    return float((misfit < FITS).double().mean()) > 0.5
 
 
 def _part(scores: torch.Tensor, slopes: torch.Tensor, places: torch.Tensor) -> tuple[Any, ...]:

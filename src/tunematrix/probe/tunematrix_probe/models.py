@@ -72,6 +72,9 @@ class Models:
     Args:
         observers: have `model_found(model)`, `entered(model)` and
             `left(model, args, kwargs, output)`, of passes with gradients to come alone.
+
+    Attributes:
+        calls: modules in the order of their first calls with gradients, of the first step.
     """
 
     def __init__(self, state: State, observers: list[Any]) -> None:
@@ -82,6 +85,7 @@ class Models:
         self._global: list[Any] = []
         self._own: list[Any] = []
         self._stack: list[Any] = []
+        self.calls: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._known: weakref.WeakKeyDictionary[nn.Module, Model] = weakref.WeakKeyDictionary()
 
     def search(self) -> None:
@@ -122,6 +126,8 @@ class Models:
 
     def _pre_any(self, module: nn.Module, args: Any) -> None:
         if not is_compiling():
+            if torch.is_grad_enabled() and not self.state.busy:
+                self.calls.setdefault(module, len(self.calls))
             self._enter(module, args)
 
     def _post_any(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -226,6 +232,7 @@ class Models:
     def _trained(self, model: Model, module: nn.Module) -> None:
         counts = self.state.counts
         counts.forwards += 1
+        self.state.pass_number += 1
         counts.training += bool(module.training)
         model.used_at = self.state.steps
         model.in_a_row = model.in_a_row_effective = 0

@@ -9,10 +9,10 @@ import torch
 
 
 def _found_is_compiling() -> Callable[[], bool]:
-    compiler = getattr(torch, "compiler", None)
+    compiler: Any = getattr(torch, "compiler", None)
     if hasattr(compiler, "is_compiling"):
-        return compiler.is_compiling  # type: ignore[no-any-return,union-attr]
-    return getattr(torch, "_utils", None).is_compiling  # type: ignore[union-attr,no-any-return]
+        return compiler.is_compiling
+    return torch._utils.is_compiling  # before PyTorch 2.3
 
 
 is_compiling = _found_is_compiling()

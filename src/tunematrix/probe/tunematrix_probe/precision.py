@@ -66,7 +66,7 @@ class Precision:
         one.model.products_seen = True
         with _Products() as products:
             yield
-        kind, dtype, enabled = one.autocast
+        _, dtype, enabled = one.autocast
         self.state.writer.write(
             SeenPrecision(
                 model=one.model.number,

@@ -76,7 +76,9 @@ class Saving:
         short = {_short(key) for key in matched}
         optimized = {id(p) for one in self.state.optimizers for p in one.parameters()}
         trained = {
-            name_of: p for name_of, (p, _, _) in known.items() if p.requires_grad and id(p) in optimized
+            name_of: p
+            for name_of, (p, _, _) in known.items()
+            if p.requires_grad and id(p) in optimized
         }
         missing = _missing(trained, short)
         self.state.writer.write(

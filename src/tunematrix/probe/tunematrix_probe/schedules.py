@@ -12,7 +12,6 @@ from .audits import SeenScheduler
 from .patches import Patches
 from .state import Optimized, State
 
-
 BUILDING = object()
 """Stands for a scheduler that is being built."""
 

@@ -46,7 +46,8 @@ class Optimized:
         pending: backward passes since its gradients were last used or zeroed.
         discarded, zeroed, zeroed_late, kept, schedule_calls: since its last step.
         stamps: id and version of each gradient as the last step ended, by id of the parameter.
-        had_gradient: ids of parameters whose gradient was there in some step.
+        had_gradient: ids of parameters whose gradient was there in some step; had_some: wasn't zero
+            in one that was looked at closely; rounded: whose last update was too small to be added.
     """
 
     number: int
@@ -64,6 +65,8 @@ class Optimized:
     schedule_calls: int = 0
     stamps: dict[int, tuple[int, int]] = field(default_factory=dict)
     had_gradient: set[int] = field(default_factory=set)
+    had_some: set[int] = field(default_factory=set)
+    rounded: set[int] = field(default_factory=set)
     losses: list[Any] = field(default_factory=list)
     model_losses: list[Any] = field(default_factory=list)
     batches: list[Any] = field(default_factory=list)
@@ -90,7 +93,8 @@ class State:
         busy: whether the probe itself is computing; nothing is looked at meanwhile.
         backward: how many backward passes are under way, one inside of another.
         optimizers: that have been seen; models: that were called, see `models`.
-        steps: of all optimizers together; used: backward passes whose gradients some step used.
+        steps: of all optimizers together; pass_number: of forward passes since the last of them.
+        used: backward passes whose gradients some step used.
     """
 
     def __init__(self, folder: str) -> None:
@@ -101,6 +105,7 @@ class State:
         self.backward = 0
         self.counts = Counts()
         self.steps = 0
+        self.pass_number = 0
         self.used: set[int] = set()
         self.optimizers: list[Optimized] = []
         self.models: list[Any] = []
@@ -156,7 +161,7 @@ class State:
 def plain(tensor: Any) -> torch.Tensor:
     """Return what this process holds of a tensor, without its graph: of a shard, its own part."""
     local = getattr(tensor, "_local_tensor", tensor)
-    return local.detach()  # type: ignore[no-any-return]
+    return local.detach()
 
 
 def is_sharded(tensor: Any) -> bool:

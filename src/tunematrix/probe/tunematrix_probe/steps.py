@@ -39,7 +39,7 @@ class Draft:
 
     def read(self) -> SeenStep:
         """Wait for the figures."""
-        norms = None if self.norms is None else self.norms.tolist()
+        norms = self.norms
         batches = [batch.read() for batch in self.batches]
         tokenized = bool(batches) and all(b.tokenized for b in batches)
         labelled = [b.labelled for b in batches]
@@ -49,14 +49,14 @@ class Draft:
         ]
         return dataclasses.replace(
             self.step,
-            gradient_norm=None if norms is None else sum(n * n for n in norms) ** 0.5,
-            zero_gradient=None if norms is None else sum(n == 0 for n in norms),
+            gradient_norm=None if norms is None else sum(n * n for n in norms.values()) ** 0.5,
+            zero_gradient=None if norms is None else sum(n == 0 for n in norms.values()),
             loss=_mean(self.losses),
             model_loss=_mean(self.model_losses),
             rows=sum(b.rows for b in batches) if batches else None,
             positions=sum(b.rows * b.columns for b in batches) if tokenized else None,
             tokens=sum(b.tokens for b in batches) if tokenized else None,
-            labelled=None if None in labelled or not batches else sum(map(int, labelled)),  # type: ignore[arg-type]
+            labelled=None if None in labelled or not batches else sum(map(int, labelled)),
             clips=tuple(clips),
         )
 
@@ -111,7 +111,7 @@ class Steps:
     def _draft(self, one: Optimized) -> Draft:
         groups = one.optimizer.param_groups
         parameters = one.parameters()
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = {id(p): p.grad for p in parameters if p.grad is not None}
         now, then = self.state.counts, one.counts
         forwards, training = now.forwards - then.forwards, now.training - then.training
         step = SeenStep(
@@ -147,6 +147,8 @@ class Steps:
             audited=one.audit,
         )
         norms = _norms(gradients) if one.audit else None
+        if norms is not None:
+            one.had_some.update(key for key, norm in norms.items() if norm != 0)
         one.had_gradient.update(id(p) for p in parameters if p.grad is not None)
         return Draft(
             step, norms, one.losses, one.model_losses, one.batches, [tuple(c) for c in one.clips]
@@ -177,6 +179,7 @@ class Steps:
         one.step += 1
         one.audit = state.audited_now(one.step)
         state.steps += 1
+        state.pass_number = 0
         one.counts = dataclasses.replace(state.counts)
         one.pending, one.passes_begun = [], False
         one.discarded = one.zeroed = one.zeroed_late = one.kept = one.schedule_calls = 0
@@ -215,15 +218,19 @@ def _described(one: Optimized, passes: int) -> SeenOptimizer:
 
 
 @torch.no_grad()
-def _norms(gradients: list[Any]) -> torch.Tensor | None:
-    dense = [plain(g) for g in gradients if not g.is_sparse]
-    if not dense or any(is_sharded(g) for g in gradients):
+def _norms(gradients: dict[int, Any]) -> dict[int, float] | None:
+    """Return the 2-norm of each gradient by its parameter's id; None where one is sharded."""
+    dense = {key: plain(g) for key, g in gradients.items() if not g.is_sparse}
+    if not dense or any(is_sharded(g) for g in gradients.values()):
         return None
-    by_device: dict[Any, list[torch.Tensor]] = {}
-    for gradient in dense:
-        by_device.setdefault((gradient.device, gradient.dtype), []).append(gradient)
-    found = [torch.stack(torch._foreach_norm(group)).float() for group in by_device.values()]
-    return torch.cat([norms.to(found[0].device) for norms in found])
+    groups: dict[Any, list[int]] = {}
+    for key, gradient in dense.items():
+        groups.setdefault((gradient.device, gradient.dtype), []).append(key)
+    found: dict[int, float] = {}
+    for keys in groups.values():
+        norms = torch._foreach_norm([dense[key].float() for key in keys])
+        found.update(zip(keys, torch.stack(norms).tolist()))
+    return found
 
 
 def _memory(optimizer: Any) -> int:
@@ -237,4 +244,3 @@ def _memory(optimizer: Any) -> int:
     import resource
 
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-

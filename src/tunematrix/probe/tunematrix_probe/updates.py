@@ -141,6 +141,7 @@ class Updates:
             if due is not None and one.step == 0 and one_of.step == 0:
                 moments[id(one_of.parameter)] = (due[1], due[2], one_of.where)
         self._moments[one.number] = moments
+        one.rounded = tally.rounded
         self.state.writer.write(tally.record(one, rule))
 
 
@@ -196,7 +197,8 @@ class _Tally:
         self.names = names
         self.error: float | None = None
         self.worst = ""
-        self.tensors = self.elements = self.moved = self.unmoved = self.rounded = 0
+        self.tensors = self.elements = self.moved = self.unmoved = 0
+        self.rounded: set[int] = set()
         self.unmoved_names: list[str] = []
         self.not_finite = self.up = self.went = 0
 
@@ -217,7 +219,8 @@ class _Tally:
             self.unmoved_names.append(name)
             if due is not None:
                 step = (due[0] - one.before).abs()
-                self.rounded += bool((step <= fineness * one.before.abs()).all())
+                if bool((step <= fineness * one.before.abs()).all()):
+                    self.rounded.add(id(one.parameter))
         along = (change * one.gradient)[change.ne(0) & one.gradient.ne(0)]
         self.up += int((along > 0).sum())
         self.went += along.numel()
@@ -243,7 +246,7 @@ class _Tally:
             moved=self.moved,
             unmoved=self.unmoved,
             unmoved_names=tuple(self.unmoved_names[:NAMES]),
-            rounded_away=self.rounded,
+            rounded_away=len(self.rounded),
             not_finite=self.not_finite,
             uphill=self.up / self.went if self.went else None,
         )

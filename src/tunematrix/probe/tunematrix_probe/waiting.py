@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 
 class Waiting:
@@ -20,7 +20,7 @@ class Waiting:
         self.calls: dict[str, Callable[[], None]] = {}
         self.asking: set[str] = set()
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find a module that is waited for as Python would, and see to it that the call is made."""
         if name not in self.calls or name in self.asking:
             return None
@@ -51,9 +51,7 @@ class Waiting:
             self.calls.pop(name)
 
 
-def _found_by_others(
-    own: Waiting, name: str, path: Any, target: Any
-) -> Optional[ModuleSpec]:
+def _found_by_others(own: Waiting, name: str, path: Any, target: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
         if finder is not own and hasattr(finder, "find_spec"):
             spec = finder.find_spec(name, path, target)
@@ -72,11 +70,11 @@ def call_after(name: str, call: Callable[[], None]) -> None:
         return
     _waiting.calls[name] = call
     if _waiting not in sys.meta_path:
-        sys.meta_path.insert(0, _waiting)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _waiting)
 
 
 def forget() -> None:
     """Wait for nothing any more."""
     _waiting.calls.clear()
     if _waiting in sys.meta_path:
-        sys.meta_path.remove(_waiting)  # type: ignore[arg-type]
+        sys.meta_path.remove(_waiting)

@@ -54,6 +54,7 @@ class Watching:
         self.gradients = Gradients(state, losses, self.precision)
         self.batches, self.weights = Batches(state), Weights(state)
         self.models = Models(state, [self.weights, self.batches, self.gradients])
+        self.weights.calls = self.models.calls
         self.schedules = Schedules(state)
         self.steps = Steps(state, {})
         self.clipping = Clipping(state, self.steps)

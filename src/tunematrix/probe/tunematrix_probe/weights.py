@@ -1,4 +1,4 @@
-"""Which weights are trained, which have changed, and whether processes that train together agree."""
+"""Which weights are trained, which have changed, and whether processes agree in them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Weights:
         self.state = state
         self.beginnings: dict[int, Beginning] = {}
         self._gradients: dict[int, str] = {}
+        self.calls: Any = {}
 
     def model_found(self, model: Model) -> None:
         """Remember a model as it begins."""
@@ -88,27 +89,29 @@ class Weights:
         """Write what has moved, what is covered, and what evaluations there were."""
         optimized = {id(p) for one in self.state.optimizers for p in one.parameters()}
         had = set().union(*(one.had_gradient for one in self.state.optimizers))
+        some = set().union(*(one.had_some for one in self.state.optimizers))
         for model in self.state.models:
             if model.inner() is not None and model.number in self.beginnings:
-                self.state.writer.write(self._moved(model, optimized, had, last))
+                self.state.writer.write(self._moved(model, optimized, some, last))
             self._write_evaluations(model)
         if self.state.models:
             self.state.writer.write(self._coverage(had))
 
-    def _moved(
-        self, model: Model, optimized: set[int], had: set[int], last: bool
-    ) -> SeenMoved:
+    def _moved(self, model: Model, optimized: set[int], some: set[int], last: bool) -> SeenMoved:
         begun = self.beginnings[model.number]
         named = [(n, p) for n, p in model.inner().named_parameters() if n in begun.digests]
         now = _digests(named, begun.whole)
+        rounded = set().union(*(one.rounded for one in self.state.optimizers))
+        away = 0
         trained, moved, unmoved, frozen, changed, matrices, zero = 0, 0, [], 0, [], 0, []
         for name, parameter in named:
             has_changed = now[name] != begun.digests[name]
-            if id(parameter) in optimized and id(parameter) in had:
+            if id(parameter) in optimized and id(parameter) in some:
                 trained += 1
                 moved += has_changed
                 if not has_changed:
                     unmoved.append(name)
+                    away += id(parameter) in rounded
             elif not parameter.requires_grad and name in begun.frozen:
                 frozen += 1
                 if has_changed:
@@ -124,6 +127,7 @@ class Weights:
             trained=trained,
             moved=moved,
             unmoved_names=tuple(unmoved[:NAMES]),
+            rounded_away=away,
             adapters=matrices,
             adapters_zero=len(zero),
             adapters_zero_names=tuple(zero[:NAMES]),
@@ -155,12 +159,37 @@ class Weights:
             missing=len(missing),
             missing_elements=sum(p.numel() for _, p in missing),
             missing_names=tuple(name for name, _ in missing[:NAMES]),
+            missing_alone=self._alone(set(optimized)),
             foreign=len(foreign),
             replaced=replaced,
             idle=len(idle),
             idle_names=tuple(idle[:NAMES]),
+            idle_before=self._idle_before(set(optimized), had),
             frozen_in_groups=sum(not p.requires_grad for p in optimized.values()),
         )
+
+    def _alone(self, optimized: set[int]) -> int:
+        """Count trainable tensors of models none of whose tensors is in a group."""
+        alone = 0
+        for model in self.state.models:
+            parameters = [] if model.inner() is None else list(model.inner().parameters())
+            if not any(id(p) in optimized for p in parameters):
+                alone += sum(p.requires_grad for p in parameters)
+        return alone
+
+    def _idle_before(self, optimized: set[int], had: set[int]) -> int:
+        """Count idle tensors whose module was called before one that got a gradient."""
+        count = 0
+        for model in self.state.models:
+            called = []
+            for module in [] if model.inner() is None else model.inner().modules():
+                place = self.calls.get(module)
+                own = [p for p in module._parameters.values() if p is not None and p.requires_grad]
+                if place is not None and own:
+                    called.append((place, [id(p) for p in own if id(p) in optimized]))
+            last = max((place for place, ids in called if had & set(ids)), default=-1)
+            count += sum(key not in had for place, ids in called if place < last for key in ids)
+        return count
 
     def _write_evaluations(self, model: Model) -> None:
         if model.evaluations:

@@ -65,4 +65,6 @@ def _states() -> dict[str, str]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         found["numpy"] = repr(numpy.random.get_state(legacy=False)).encode()
-    return {name: hashlib.blake2b(state, digest_size=8).hexdigest() for name, state in found.items()}
+    return {
+        name: hashlib.blake2b(state, digest_size=8).hexdigest() for name, state in found.items()
+    }

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -102,10 +103,8 @@ def _versions() -> dict[str, str]:
 
     found = {}
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError, OSError):
             found[name] = str(version(name))
-        except (PackageNotFoundError, OSError):
-            continue
     return found
 
 
