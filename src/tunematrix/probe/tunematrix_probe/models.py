@@ -7,6 +7,7 @@ that were found, by hooks of their own.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +93,8 @@ class Models:
         """Look at every module's call, until `found`."""
         if not self._global and self.searches < SEARCHES:
             self.searches += 1
+            # The hooks see to themselves that nothing of theirs is compiled.
+            warnings.filterwarnings("ignore", message=".*there are global hooks on modules")
             self._global = [
                 global_hooks.register_module_forward_pre_hook(self._pre_any),
                 global_hooks.register_module_forward_hook(self._post_any, always_call=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -83,7 +84,13 @@ class Passes:
             one.losses.append(value)
 
     def _zeroed(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        self.state.safely("zero", self._forget, [self.state.optimized(optimizer)])
+        self.state.safely("zero", self._forget_one, self.state.optimized(optimizer))
+
+    def _forget_one(self, one: Optimized) -> None:
+        # One that looks twice before it steps (LBFGS, SAM) has used what it throws away itself.
+        if one.pending and (one.stepping or _caller_optimizes()):
+            self.state.used.update(one.pending)
+        self._forget([one])
 
     def _zeroed_of(self, module: Any, *args: Any, **kwargs: Any) -> None:
         self.state.safely("zero", self._forget_of, module)
@@ -111,6 +118,14 @@ class Passes:
                 self.gradients.zeroed(one.parameters())
         waiting = {n for one in self.state.optimizers for n in one.pending}
         self.state.used &= waiting
+
+
+def _caller_optimizes() -> bool:
+    """Whether zero_grad was called by a method of an optimizer other than itself."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    return frame is not None and isinstance(frame.f_locals.get("self"), Optimizer)
 
 
 def _kept(one: Optimized) -> int:

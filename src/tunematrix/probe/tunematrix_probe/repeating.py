@@ -128,7 +128,7 @@ def left_alone(model: nn.Module, device: torch.device) -> Iterator[None]:
         (vars(m), {k: v for k, v in vars(m).items() if isinstance(v, SCALARS)})
         for m in model.modules()
     ]
-    buffers = [(b, b._version, b.detach().clone()) for b in model.buffers()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
     hooks = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
     kept = [(entries, dict(entries)) for _, entries in hooks]
     for entries, _ in kept:
@@ -136,15 +136,15 @@ def left_alone(model: nn.Module, device: torch.device) -> Iterator[None]:
     with ExitStack() as stack:
         preserve = getattr(torch.autograd, "_unsafe_preserve_version_counter", None)
         if preserve is not None:
-            for buffer, _, _ in buffers:
+            for buffer, _ in buffers:
                 stack.enter_context(preserve(buffer))
         try:
             yield
         finally:
             with torch.no_grad():
-                for buffer, version, copy in buffers:
-                    if buffer._version != version:
-                        buffer.copy_(copy)
+                # Batch norm writes to its buffers without a trace in their versions.
+                for buffer, copy in buffers:
+                    buffer.copy_(copy)
             for entries, before in kept:
                 entries.update(before)
             for attributes, values in scalars:

@@ -44,6 +44,7 @@ class Optimized:
         audit: whether its next step is to be looked at closely.
         counts: as they stood at its last step; since: when that ended, in seconds.
         pending: backward passes since its gradients were last used or zeroed.
+        passes_begun: whether there was one since its last step; stepping: whether it is at one.
         discarded, zeroed, zeroed_late, kept, schedule_calls: since its last step.
         stamps: id and version of each gradient as the last step ended, by id of the parameter.
         had_gradient: ids of parameters whose gradient was there in some step; had_some: wasn't zero
@@ -58,6 +59,7 @@ class Optimized:
     since: float | None = None
     pending: list[int] = field(default_factory=list)
     passes_begun: bool = False
+    stepping: bool = False
     discarded: int = 0
     zeroed: int = 0
     zeroed_late: int = 0

@@ -99,6 +99,7 @@ class Steps:
 
     def _before(self, optimizer: Any) -> None:
         one = self.state.optimized(optimizer)
+        one.stepping = True
         if self.state.backward:
             self.state.off.switch("gradient", "an optimizer steps inside of the backward pass")
         if one.step == 0:
@@ -181,7 +182,7 @@ class Steps:
         state.steps += 1
         state.pass_number = 0
         one.counts = dataclasses.replace(state.counts)
-        one.pending, one.passes_begun = [], False
+        one.pending, one.passes_begun, one.stepping = [], False, False
         one.discarded = one.zeroed = one.zeroed_late = one.kept = one.schedule_calls = 0
         one.losses, one.model_losses, one.batches, one.clips = [], [], [], []
         one.dropouts_off = 0
