@@ -23,9 +23,12 @@ def start(folder: str) -> None:
     """
 
     def arrived() -> None:
-        from . import watching
+        try:
+            from . import watching
 
-        watching.begin(folder)
+            watching.begin(folder)
+        except Exception as error:
+            sys.stderr.write(f"tunematrix: this process isn't watched: {error!r}\n")
 
     if "torch" in sys.modules:
         arrived()

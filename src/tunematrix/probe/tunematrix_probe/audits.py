@@ -58,6 +58,8 @@ class SeenUpdate:
             which none did; unmoved_names: theirs; rounded_away: of the unmoved, those whose
             update by the formula is smaller than their dtype can add.
         not_finite: tensors with nan or inf after the step.
+        changed_between: tensors that don't begin this step as the one before left them; undone: of
+            these, those that are again as they were before that step; None: not looked at.
         uphill: share of the looked-at elements that moved along their gradient and not against it;
             momentum makes it more than 0, near 1 is uphill.
     """
@@ -75,6 +77,8 @@ class SeenUpdate:
     rounded_away: int
     not_finite: int
     uphill: float | None
+    changed_between: int | None = None
+    undone: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class SeenPrecision:
         autocast: dtype that autocast was set to around the model's call; empty where it was off.
         asked: mixed precision that accelerate (or its launcher) was asked for: no, fp16, bf16;
             empty where it isn't used.
-        entered: contexts of autocast that were entered since the start, as device:dtype.
+        entered: contexts of autocast that were asked for since the start, as device:dtype (none: its
+            default), whether or not there is such a device.
         products: matrix products by the dtype of their left factor.
     """
 

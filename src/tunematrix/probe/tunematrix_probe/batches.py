@@ -15,7 +15,7 @@ import torch
 
 from .models import Model
 from .records import SeenBatch
-from .state import State
+from .state import ProcessState
 
 IGNORED = -100
 """The label that PyTorch's cross-entropy leaves out."""
@@ -115,7 +115,7 @@ def _names(model: Model) -> list[str]:
 class Batches:
     """Looks at what enters each training pass."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
         self.count = 0
         self.waiting: list[Batch] = []

@@ -9,14 +9,14 @@ from torch.nn.utils import clip_grad
 
 from .patches import Patches
 from .records import SeenClip, SeenScaler
-from .state import Optimized, State
+from .state import OptimizerState, ProcessState
 from .steps import Steps
 
 
 class Clipping:
     """Notes what was clipped, and by how much, before each step."""
 
-    def __init__(self, state: State, steps: Steps) -> None:
+    def __init__(self, state: ProcessState, steps: Steps) -> None:
         self.state, self.steps = state, steps
         self.scaled_loss = False
         self.unscaled: set[int] = set()
@@ -26,7 +26,7 @@ class Clipping:
     def install(self, patches: Patches) -> None:
         """Look at the functions wherever they can be had from."""
         for name, after in (("clip_grad_norm_", self._norm), ("clip_grad_value_", self._value)):
-            patches.around(clip_grad, name, after=after)
+            patches.around("clipping", clip_grad, name, after=after)
             inner = getattr(clip_grad, name)
             if hasattr(torch.nn.utils, name):
                 original = getattr(torch.nn.utils, name)
@@ -34,14 +34,18 @@ class Clipping:
                 patches.add(_restoring(name, inner, original))
         from torch.amp import grad_scaler
 
-        patches.around(grad_scaler.GradScaler, "scale", after=self._scale)
-        patches.around(grad_scaler.GradScaler, "unscale_", after=self._unscale)
-        patches.around(grad_scaler.GradScaler, "step", self._scaler_step)
+        patches.around("precision", grad_scaler.GradScaler, "scale", after=self._scale)
+        patches.around("precision", grad_scaler.GradScaler, "unscale_", after=self._unscale)
+        patches.around("precision", grad_scaler.GradScaler, "step", self._scaler_step)
 
-    def _norm(self, result: Any, parameters: Any, max_norm: Any, *args: Any, **kwargs: Any) -> None:
+    def _norm(
+        self, result: Any, parameters: Any = (), max_norm: Any = 0.0, *args: Any, **kwargs: Any
+    ) -> None:
         self.state.safely("clipping", self._note, "norm", parameters, max_norm, result)
 
-    def _value(self, result: Any, parameters: Any, clip_value: Any, *a: Any, **k: Any) -> None:
+    def _value(
+        self, result: Any, parameters: Any = (), clip_value: Any = 0.0, *a: Any, **k: Any
+    ) -> None:
         self.state.safely("clipping", self._note, "value", parameters, clip_value, None)
 
     def _note(self, way: str, parameters: Any, limit: Any, norm: Any) -> None:
@@ -84,7 +88,7 @@ class Clipping:
             unscaled=own in self.unscaled,
         )
 
-    def due(self, one: Optimized) -> float:
+    def due(self, one: OptimizerState) -> float:
         """Return what clipping and a GradScaler have to multiply the losses' gradients with."""
         due = 1.0
         if self.steps.scaler is not None and self.steps.scaler.scaled_loss:
@@ -94,7 +98,7 @@ class Clipping:
                 due *= min(1.0, clip.limit / (float(norm) + 1e-6))
         return due
 
-    def stepped(self, one: Optimized) -> None:
+    def stepped(self, one: OptimizerState) -> None:
         """Forget the step of an optimizer."""
         self.unscaled.discard(id(one.optimizer))
         self.scaled_loss = False

@@ -10,7 +10,7 @@ import torch
 from . import sampling
 from .audits import SeenGradient
 from .repeating import Pass
-from .state import Optimized, plain
+from .state import OptimizerState, plain
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
 """What computing in a dtype may change of a gradient, as a share of its largest value."""
@@ -22,7 +22,7 @@ SHOWN = 512
 
 
 @dataclass
-class Comparison:
+class Compared:
     """What is compared as an optimizer steps.
 
     Attributes:
@@ -31,7 +31,7 @@ class Comparison:
         passes, unused, tolerance: see `SeenGradient`.
     """
 
-    one: Optimized
+    one: OptimizerState
     own: dict[int, tuple[Any, torch.Tensor]]
     last: dict[int, torch.Tensor]
     names: dict[int, str]

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from . import comparing, graph, repeating, sampling
-from .comparing import TOLERANCES, Comparison
+from .comparing import TOLERANCES, Compared
 from .losses import Losses
 from .models import Model
 from .precision import Precision
 from .repeating import Pass
-from .state import Optimized, State, is_sharded
+from .state import OptimizerState, ProcessState, is_sharded
 
 WHOLE = 2_000_000
 """Trainable elements of a model that are compared in full; of a larger one half of them at most, so
@@ -30,7 +30,7 @@ OUTPUTS = 6
 class Gradients:
     """Repeats passes, sums up what they come to, and compares it when the optimizer steps."""
 
-    def __init__(self, state: State, losses: Losses, precision: Precision) -> None:
+    def __init__(self, state: ProcessState, losses: Losses, precision: Precision) -> None:
         self.state, self.losses, self.precision = state, losses, precision
         self.entered_with: tuple[Any, Any] | None = None
         self.waiting: list[Pass] = []
@@ -54,7 +54,7 @@ class Gradients:
 
     def _enter(self, model: Model) -> None:
         device = next(model.inner().parameters()).device
-        self.entered_with = (repeating.Draws.now(device), repeating.autocast_now(device))
+        self.entered_with = (repeating.RandomStates.now(device), repeating.autocast_now(device))
 
     def left(self, model: Model, args: Any, kwargs: Any, output: Any, outputs: Any) -> None:
         """Remember what a pass of an audited step was given, and wait for its gradients."""
@@ -81,12 +81,25 @@ class Gradients:
         self.outside |= graph.parameters_above([tensor for tensor, _ in one.versions])
         for path, tensor in outputs:
             one.shown[path] = repeating.some_of(tensor)
-            tensor.register_hook(_catching(one, path))
+            tensor.register_hook(self._catching(one, path))
             graph.mark(tensor)
         loss = getattr(output, "loss", None)
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
             one.model_loss = loss.detach().clone()
         self.waiting.append(one)
+
+    def _catching(self, one: Pass, path: str) -> Any:
+        def take(gradient: Any) -> None:
+            # An output that a loss doesn't use may get None.
+            if gradient is not None:
+                before = one.arrived.get(path)
+                now = gradient.detach()
+                one.arrived[path] = now if before is None else before + now
+
+        def arrived(gradient: Any) -> None:
+            self.state.safely("gradient", take, gradient)
+
+        return arrived
 
     def before_backward(self, tensors: Any) -> None:
         """Find the parameters that a loss uses past all models, such as a penalty of its own."""
@@ -192,7 +205,7 @@ class Gradients:
             self.sums.pop(id(parameter), None)
             self.repeated.pop(id(parameter), None)
 
-    def compare(self, one: Optimized, due: float, scaling: float) -> None:
+    def compare(self, one: OptimizerState, due: float, scaling: float) -> None:
         """Hold the gradients of an optimizer's parameters beside our own, before it steps.
 
         `due` is what clipping and a GradScaler have to multiply our own with, `scaling` what the
@@ -209,12 +222,12 @@ class Gradients:
             return
         self.state.writer.write(self._comparison(one, own).record(due, scaling))
 
-    def _comparison(self, one: Optimized, own: Any) -> Comparison:
+    def _comparison(self, one: OptimizerState, own: Any) -> Compared:
         names: dict[int, str] = {}
         for model in self.state.models:
             names.update(model.names())
         several = max(self.repeated.get(key, 0) for key in own) > 1
-        return Comparison(
+        return Compared(
             one=one,
             own=own,
             last=self.last if several else {},
@@ -224,7 +237,7 @@ class Gradients:
             tolerance=TOLERANCES[self.lowest],
         )
 
-    def stepped(self, one: Optimized) -> None:
+    def stepped(self, one: OptimizerState) -> None:
         """Forget the step of an optimizer."""
         self.zeroed(one.parameters())
         self.last = {}
@@ -232,11 +245,3 @@ class Gradients:
             self.waiting, self.sums, self.repeated = [], {}, {}
         self.waiting = [p for p in self.waiting if p.step >= self.state.steps - 1]
         self.blocked, self.outside = "", set()
-
-
-def _catching(one: Pass, path: str) -> Any:
-    def arrived(gradient: torch.Tensor) -> None:
-        before = one.arrived.get(path)
-        one.arrived[path] = gradient.detach() if before is None else before + gradient.detach()
-
-    return arrived

@@ -15,7 +15,7 @@ import torch
 from .audits import SeenLoss
 from .batches import IGNORED, named_inputs
 from .repeating import Pass
-from .state import State
+from .state import ProcessState
 
 POSITIONS = 4096
 """That are looked at of a pass."""
@@ -47,7 +47,7 @@ class Rows:
 class Losses:
     """Looks at the logits of repeated passes."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
 
     def look(self, one: Pass, outputs: dict[str, torch.Tensor], output: Any, loss: Any) -> None:
@@ -58,6 +58,9 @@ class Losses:
             return
         path = next((p for p in (".logits", ".0", "") if _is_logits(outputs.get(p), ids)), None)
         if path is None:
+            reason = "the model returns no logits for all positions"
+            if "labels" in inputs:
+                self.state.off.pass_over("loss", reason, one.step)
             return
         logits = outputs[path]
         gradient = one.arrived.get(path)

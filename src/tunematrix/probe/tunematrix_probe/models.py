@@ -19,7 +19,7 @@ from torch.nn.modules import module as global_hooks
 from . import structure
 from .patches import is_compiling
 from .records import SwitchedOff
-from .state import Optimized, State
+from .state import OptimizerState, ProcessState
 
 SEARCHES = 4
 """How often models are looked for again, where none of those known is called any more."""
@@ -78,7 +78,7 @@ class Models:
         calls: modules in the order of their first calls with gradients, of the first step.
     """
 
-    def __init__(self, state: State, observers: list[Any]) -> None:
+    def __init__(self, state: ProcessState, observers: list[Any]) -> None:
         self.state = state
         self.observers = observers
         self.searches = self._forwards = 0
@@ -108,7 +108,7 @@ class Models:
             self._stack.clear()
         self._global = []
 
-    def stepped(self, one: Optimized) -> None:
+    def stepped(self, one: OptimizerState) -> None:
         """End the search after the first step; begin it again where no known model was called."""
         if any(model.number >= 0 for model in self._known.values()):
             self.found()
@@ -127,22 +127,35 @@ class Models:
         """Nothing is being called now, whatever a call that raised may have left behind."""
         self._stack.clear()
 
+    def _guarded(self, function: Any, *args: Any) -> None:
+        try:
+            function(*args)
+        except Exception as error:
+            self.state.off.fell_over("models", error, self.state.steps)
+
     def _pre_any(self, module: nn.Module, args: Any) -> None:
         if not is_compiling():
-            if torch.is_grad_enabled() and not self.state.busy:
-                self.calls.setdefault(module, len(self.calls))
-            self._enter(module, args)
+            self._guarded(self._saw, module, args)
+
+    def _saw(self, module: nn.Module, args: Any) -> None:
+        if torch.is_grad_enabled() and not self.state.busy:
+            self.calls.setdefault(module, len(self.calls))
+        self._enter(module, args)
 
     def _post_any(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not is_compiling() and self._stack:
+            self._guarded(self._left_any, module)
+
+    def _left_any(self, module: nn.Module) -> None:
         # Of a model, its own hook has the keywords as well, and comes right after this one.
-        if not is_compiling() and self._stack and module not in self._known:
+        if module not in self._known:
             self._stack.pop()
 
     def pre(self, module: nn.Module, args: Any) -> None:
         """A known model is called."""
         # While every module's call is looked at, this one's has been.
         if not is_compiling() and not self._global:
-            self._enter(module, args)
+            self._guarded(self._enter, module, args)
 
     def post(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """A known model's call has ended."""

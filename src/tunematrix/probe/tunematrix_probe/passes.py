@@ -12,23 +12,25 @@ from torch.optim import Optimizer
 from .gradients import Gradients
 from .models import Models
 from .patches import Patches
-from .state import Optimized, State
+from .state import OptimizerState, ProcessState
 
 
 class Passes:
     """Counts backward passes; notes gradients that were kept, and those that were thrown away."""
 
-    def __init__(self, state: State, models: Models, gradients: Gradients) -> None:
+    def __init__(self, state: ProcessState, models: Models, gradients: Gradients) -> None:
         self.state, self.models, self.gradients = state, models, gradients
         self._zeroing = 0
         self.scaled: list[Any] = []
 
     def install(self, patches: Patches) -> None:
         """Look at the functions that begin a backward pass, and those that zero gradients."""
-        patches.around(torch.autograd, "backward", self._before, self._after, self._failed)
-        patches.around(Optimizer, "zero_grad", self._zeroed)
-        patches.around(nn.Module, "zero_grad", self._zeroed_of)
-        patches.around(Optimizer, "__init__", after=self._built)
+        patches.around(
+            "optimizer", torch.autograd, "backward", self._before, self._after, self._failed
+        )
+        patches.around("zero", Optimizer, "zero_grad", self._zeroed)
+        patches.around("zero", nn.Module, "zero_grad", self._zeroed_of)
+        patches.around("optimizer", Optimizer, "__init__", after=self._built)
 
     def _built(self, result: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         self.state.safely("optimizer", self._know, optimizer)
@@ -38,7 +40,7 @@ class Passes:
         self.models.searches = min(self.models.searches, 2)
         self.models.search()
 
-    def _before(self, tensors: Any, *args: Any, **kwargs: Any) -> None:
+    def _before(self, tensors: Any = (), *args: Any, **kwargs: Any) -> None:
         state = self.state
         if state.busy:
             return
@@ -54,7 +56,7 @@ class Passes:
         if not self.state.busy:
             self.state.backward = max(0, self.state.backward - 1)
 
-    def _after(self, result: Any, tensors: Any, *args: Any, **kwargs: Any) -> None:
+    def _after(self, result: Any, tensors: Any = (), *args: Any, **kwargs: Any) -> None:
         state = self.state
         if state.busy or not state.backward:
             return
@@ -86,7 +88,7 @@ class Passes:
     def _zeroed(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         self.state.safely("zero", self._forget_one, self.state.optimized(optimizer))
 
-    def _forget_one(self, one: Optimized) -> None:
+    def _forget_one(self, one: OptimizerState) -> None:
         # One that looks twice before it steps (LBFGS, SAM) has used what it throws away itself.
         if one.pending and (one.stepping or _caller_optimizes()):
             self.state.used.update(one.pending)
@@ -104,10 +106,11 @@ class Passes:
         ]
         self._forget(concerned)
 
-    def _forget(self, concerned: list[Optimized]) -> None:
+    def _forget(self, concerned: list[OptimizerState]) -> None:
         for one in concerned:
             one.zeroed += 1
             one.zeroed_late += bool(one.pending)
+            one.clips = []
             dropped, one.pending = one.pending, []
             for number in dropped:
                 others = any(number in other.pending for other in self.state.optimizers)
@@ -128,7 +131,7 @@ def _caller_optimizes() -> bool:
     return frame is not None and isinstance(frame.f_locals.get("self"), Optimizer)
 
 
-def _kept(one: Optimized) -> int:
+def _kept(one: OptimizerState) -> int:
     """Count gradients of the step before that nobody has touched since."""
     if not one.stamps:
         return 0

@@ -20,13 +20,19 @@ is_compiling = _found_is_compiling()
 
 
 class Patches:
-    """What has been put around functions, so that it can be taken away again."""
+    """What has been put around functions, so that it can be taken away again.
 
-    def __init__(self) -> None:
+    Args:
+        fell_over: takes the part of the probe, and the error that it has raised.
+    """
+
+    def __init__(self, fell_over: Callable[[str, Exception], None]) -> None:
+        self._fell_over = fell_over
         self._undo: list[Callable[[], None]] = []
 
     def around(
         self,
+        part: str,
         owner: Any,
         name: str,
         before: Callable[..., None] | None = None,
@@ -35,8 +41,9 @@ class Patches:
     ) -> None:
         """Call `before(*args, **kwargs)` and `after(result, *args, **kwargs)` around a function.
 
-        Neither may raise. `owner` is a module or a class that defines `name` itself; where it
-        doesn't, nothing is done. `failed` is called in place of `after` where the function raises.
+        What they raise goes no further. `owner` is a module or a class that defines `name` itself;
+        where it doesn't, nothing is done. `failed` is called in place of `after` where the function
+        raises.
         """
         original = vars(owner).get(name)
         if not callable(original):
@@ -46,16 +53,13 @@ class Patches:
         def call(*args: Any, **kwargs: Any) -> Any:
             if is_compiling():
                 return original(*args, **kwargs)
-            if before is not None:
-                before(*args, **kwargs)
+            self._call(part, before, *args, **kwargs)
             try:
                 result = original(*args, **kwargs)
             except BaseException:
-                if failed is not None:
-                    failed()
+                self._call(part, failed)
                 raise
-            if after is not None:
-                after(result, *args, **kwargs)
+            self._call(part, after, result, *args, **kwargs)
             return result
 
         setattr(owner, name, call)
@@ -66,6 +70,13 @@ class Patches:
                 setattr(owner, name, original)
 
         self._undo.append(undo)
+
+    def _call(self, part: str, function: Any, *a: Any, **k: Any) -> None:
+        if function is not None:
+            try:
+                function(*a, **k)
+            except Exception as error:
+                self._fell_over(part, error)
 
     def add(self, undo: Callable[[], None]) -> None:
         """Remember how something else is undone."""

@@ -13,9 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .audits import SeenPrecision
 from .repeating import Pass
-from .state import State
+from .state import ProcessState
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "_scaled_mm", "linear", "convolution"}
+MOST = 8
+"""Contexts of autocast that are told."""
 
 
 class _Products(TorchDispatchMode):
@@ -44,18 +46,26 @@ class Precision:
     """Looks at the first repeated pass of each model.
 
     Attributes:
-        entered: contexts of autocast that have been entered, as device:dtype.
+        asked_for: contexts of autocast that have been made, as device:dtype.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
-        self.entered: set[str] = set()
+        self.asked_for: set[str] = set()
 
-    def autocast_entered(self, context: Any) -> None:
-        """Note that a context of autocast begins."""
-        if getattr(context, "_enabled", False) and not self.state.busy and len(self.entered) < 8:
-            dtype = str(getattr(context, "fast_dtype", "")).replace("torch.", "")
-            self.entered.add(f"{getattr(context, 'device', '')}:{dtype}")
+    def autocast_asked(
+        self,
+        context: Any,
+        device_type: str = "",
+        dtype: Any = None,
+        enabled: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Note that autocast is asked for; without its device it would switch itself off."""
+        if enabled and not self.state.busy and len(self.asked_for) < MOST:
+            name = "" if dtype is None else str(dtype).replace("torch.", "")
+            self.asked_for.add(f"{device_type}:{name}")
 
     @contextmanager
     def looking(self, one: Pass) -> Iterator[None]:
@@ -73,7 +83,7 @@ class Precision:
                 step=one.step,
                 autocast=str(dtype).replace("torch.", "") if enabled else "",
                 asked=_asked(),
-                entered=tuple(sorted(self.entered)),
+                entered=tuple(sorted(self.asked_for)),
                 products=products.counts,
             )
         )

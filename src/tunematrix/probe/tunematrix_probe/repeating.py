@@ -23,7 +23,7 @@ COMPARED = 64
 
 
 @dataclass
-class Draws:
+class RandomStates:
     """States of all generators of random numbers."""
 
     cpu: torch.Tensor
@@ -32,7 +32,7 @@ class Draws:
     numpy: Any
 
     @classmethod
-    def now(cls, device: torch.device) -> Draws:
+    def now(cls, device: torch.device) -> RandomStates:
         """Read them, with that of an accelerator."""
         devices = []
         if device.type in ("cuda", "xpu", "mps"):
@@ -71,7 +71,7 @@ class Pass:
     """
 
     model: Model
-    draws: Draws
+    draws: RandomStates
     autocast: tuple[str, Any, bool]
     step: int = 0
     pass_number: int = 0
@@ -123,7 +123,7 @@ def reason_against(model: Model) -> str:
 @contextmanager
 def left_alone(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Leave random numbers, buffers and plain attributes of modules as they are before."""
-    draws = Draws.now(device)
+    draws = RandomStates.now(device)
     scalars = [
         (vars(m), {k: v for k, v in vars(m).items() if isinstance(v, SCALARS)})
         for m in model.modules()

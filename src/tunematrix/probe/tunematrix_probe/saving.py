@@ -14,7 +14,7 @@ from .audits import SeenSaved
 from .models import Models
 from .patches import Patches
 from .records import NAMES
-from .state import State, is_sharded, plain
+from .state import ProcessState, is_sharded, plain
 from .weights import Weights
 
 PREFIXES = ("module.", "_orig_mod.", "base_model.model.", "model.", "base_model.")
@@ -27,20 +27,22 @@ LARGEST = 64
 class Saving:
     """Looks at what `torch.save` and safetensors are about to write."""
 
-    def __init__(self, state: State, models: Models, weights: Weights) -> None:
+    def __init__(self, state: ProcessState, models: Models, weights: Weights) -> None:
         self.state, self.models, self.weights = state, models, weights
         self.files = 0
 
     def install(self, patches: Patches) -> None:
         """Look at both now, or once they are imported."""
         # Hooks of ours must not be pickled with a model that is saved as a whole.
-        patches.around(torch, "save", self._saving, self._saved, self.models.rehook)
+        patches.around("saving", torch, "save", self._saving, self._saved, self.models.rehook)
         # Imported names of torch.save's own module are the same function.
-        patches.around(torch.serialization, "save", self._saving, self._saved, self.models.rehook)
+        patches.around(
+            "saving", torch.serialization, "save", self._saving, self._saved, self.models.rehook
+        )
 
         def arrived() -> None:
             library: Any = sys.modules["safetensors.torch"]
-            patches.around(library, "save_file", self._file)
+            patches.around("saving", library, "save_file", self._file)
 
         waiting.call_after("safetensors.torch", arrived)
 

@@ -10,14 +10,14 @@ from torch.optim import lr_scheduler
 
 from .audits import SeenScheduler
 from .patches import Patches
-from .state import Optimized, State
+from .state import OptimizerState, ProcessState
 
 BUILDING = object()
 """Stands for a scheduler that is being built."""
 
 
 @dataclass
-class Schedule:
+class FollowedScheduler:
     """A scheduler, and how often it was stepped.
 
     Attributes:
@@ -37,9 +37,9 @@ class Schedule:
 class Schedules:
     """Counts calls of schedulers' `step` from outside of any scheduler."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
-        self.known: list[Schedule] = []
+        self.known: list[FollowedScheduler] = []
         self._number = 0
         self._patches: Patches | None = None
         self._classes: set[type] = set()
@@ -53,7 +53,7 @@ class Schedules:
         kinds += [lr_scheduler.ChainedScheduler]
         for kind in dict.fromkeys(kinds):
             # As it is built, a scheduler makes its first step itself.
-            patches.around(kind, "__init__", self._begin, self._built, self._failed)
+            patches.around("schedule", kind, "__init__", self._begin, self._built, self._failed)
 
     def _begin(self, *args: Any, **kwargs: Any) -> None:
         self._stack.append(BUILDING)
@@ -78,7 +78,7 @@ class Schedules:
         one = self.state.optimized(_inner(optimizer))
         by_metric = isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
         self.known.append(
-            Schedule(
+            FollowedScheduler(
                 self._number, weakref.ref(scheduler), type(scheduler).__name__, one, one.step,
                 by_metric,
             )
@@ -87,7 +87,9 @@ class Schedules:
         for kind in type(scheduler).__mro__:
             if "step" in vars(kind) and kind not in self._classes and self._patches is not None:
                 self._classes.add(kind)
-                self._patches.around(kind, "step", self._stepping, self._stepped, self._failed)
+                self._patches.around(
+                    "schedule", kind, "step", self._stepping, self._stepped, self._failed
+                )
 
     def _stepping(self, scheduler: Any, *args: Any, **kwargs: Any) -> None:
         is_own = any(one is scheduler or one is BUILDING for one in self._stack)
@@ -108,7 +110,7 @@ class Schedules:
     def write(self) -> None:
         """Write how things stand."""
         for one in self.known:
-            optimized: Optimized = one.optimizer
+            optimized: OptimizerState = one.optimizer
             self.state.writer.write(
                 SeenScheduler(
                     scheduler=one.number,

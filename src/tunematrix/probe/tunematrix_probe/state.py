@@ -36,7 +36,7 @@ class Counts:
 
 
 @dataclass
-class Optimized:
+class OptimizerState:
     """An optimizer, and what has happened to it.
 
     Attributes:
@@ -87,7 +87,7 @@ class Optimized:
         return [p for group in groups for p in group["params"]]
 
 
-class State:
+class ProcessState:
     """The process's own, one for each call of `start`.
 
     Attributes:
@@ -109,9 +109,9 @@ class State:
         self.steps = 0
         self.pass_number = 0
         self.used: set[int] = set()
-        self.optimizers: list[Optimized] = []
+        self.optimizers: list[OptimizerState] = []
         self.models: list[Any] = []
-        self._by_id: dict[int, Optimized] = {}
+        self._by_id: dict[int, OptimizerState] = {}
 
     def safely(self, part: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a part of the probe; an error switches that part off and goes no further."""
@@ -137,11 +137,11 @@ class State:
         finally:
             self.busy = busy
 
-    def optimized(self, optimizer: Any) -> Optimized:
+    def optimized(self, optimizer: Any) -> OptimizerState:
         """Return what is known of an optimizer, a new one included."""
         known = self._by_id.get(id(optimizer))
         if known is None or known.ref() is not optimizer:
-            known = Optimized(len(self.optimizers), weakref.ref(optimizer))
+            known = OptimizerState(len(self.optimizers), weakref.ref(optimizer))
             self.optimizers.append(known)
             self._by_id[id(optimizer)] = known
         return known

@@ -12,17 +12,17 @@ import torch
 
 from .patches import is_compiling
 from .records import SeenClip, SeenGroup, SeenOptimizer, SeenScaler, SeenStep
-from .state import Optimized, State, is_sharded, plain
+from .state import OptimizerState, ProcessState, is_sharded, plain
 from .updates import rule_of
 
 
 class Observer(Protocol):
     """Looks at a step of an optimizer that is looked at closely, before and after it."""
 
-    def before(self, one: Optimized) -> None:
+    def before(self, one: OptimizerState) -> None:
         """The step is about to be made."""
 
-    def after(self, one: Optimized) -> None:
+    def after(self, one: OptimizerState) -> None:
         """It has been made."""
 
 
@@ -68,7 +68,7 @@ def _mean(values: list[Any]) -> float | None:
 class Steps:
     """Follows every optimizer through PyTorch's own hooks, and writes each of its steps."""
 
-    def __init__(self, state: State, observers: dict[str, Observer]) -> None:
+    def __init__(self, state: ProcessState, observers: dict[str, Observer]) -> None:
         self.state, self.observers = state, observers
         self.drafts: list[Draft] = []
         self.scaler: SeenScaler | None = None
@@ -109,7 +109,7 @@ class Steps:
                 self.state.safely(part, observer.before, one)
         self.drafts.append(self._draft(one))
 
-    def _draft(self, one: Optimized) -> Draft:
+    def _draft(self, one: OptimizerState) -> Draft:
         groups = one.optimizer.param_groups
         parameters = one.parameters()
         gradients = {id(p): p.grad for p in parameters if p.grad is not None}
@@ -171,7 +171,7 @@ class Steps:
         # On the CPU every figure is there; otherwise those of the step before are.
         self._read(all(p.device.type == "cpu" for p in one.parameters()[:1]))
 
-    def _close(self, one: Optimized) -> None:
+    def _close(self, one: OptimizerState) -> None:
         state = self.state
         state.used.update(one.pending)
         one.stamps = {
@@ -203,7 +203,7 @@ class Steps:
         self._read(True)
 
 
-def _described(one: Optimized, passes: int) -> SeenOptimizer:
+def _described(one: OptimizerState, passes: int) -> SeenOptimizer:
     optimizer = one.optimizer
     groups = tuple(
         SeenGroup(

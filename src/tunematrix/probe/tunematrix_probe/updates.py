@@ -15,7 +15,7 @@ import torch
 from . import sampling
 from .audits import SeenUpdate
 from .records import NAMES
-from .state import Optimized, State, plain
+from .state import OptimizerState, ProcessState, plain
 
 NAMED = re.compile(r"^(?:my|own|custom|simple|plain|fused)?_?(adamw|adam|sgd)$", re.IGNORECASE)
 """Classes that are called after a formula, and so have to follow it."""
@@ -45,7 +45,7 @@ def rule_of(optimizer: Any) -> str:
 
 
 @dataclass
-class Followed:
+class FollowedElements:
     """Some elements of one parameter, before a step; all in float64 on the CPU.
 
     Attributes:
@@ -68,17 +68,21 @@ class Followed:
 class Updates:
     """Looks at a step of an optimizer from before it to after it."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
-        self.followed: dict[int, list[Followed]] = {}
-        self._moments: dict[int, dict[int, tuple[Any, Any, Any]]] = {}
+        self.followed: dict[int, list[FollowedElements]] = {}
+        self._moments: dict[int, dict[int, tuple[Any, Any]]] = {}
+        self._left: dict[int, dict[int, tuple[Any, Any]]] = {}
+        self._between: dict[int, Any] = {}
+        self._places: dict[int, dict[int, Any]] = {}
 
     @torch.no_grad()
-    def before(self, one: Optimized) -> None:
+    def before(self, one: OptimizerState) -> None:
         """Read what a step begins from."""
         optimizer = one.optimizer
         rule = rule_of(optimizer)
         known = self._moments.get(one.number, {}) if one.step < 2 else {}
+        places = self._places.pop(one.number, {}) if one.step == 1 else {}
         found = []
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -86,9 +90,9 @@ class Updates:
                 if gradient is None or gradient.is_sparse or plain(parameter).numel() == 0:
                     continue
                 flat = sampling.flat(gradient)
-                where = known[id(parameter)][2] if id(parameter) in known else None
+                where = places.get(id(parameter))
                 where = sampling.places(flat) if where is None else where
-                found.append(Followed(parameter, group, where))
+                found.append(FollowedElements(parameter, group, where))
         # Read with one transfer for all.
         gradients = sampling.together([sampling.flat(f.parameter.grad)[f.where] for f in found])
         values = sampling.together([sampling.flat(f.parameter)[f.where] for f in found])
@@ -96,19 +100,30 @@ class Updates:
         for one_of, gradient, value in zip(found, gradients, values):
             one_of.gradient = gradient if scale is None else gradient / float(scale)
             one_of.before = value
+        self._between[one.number] = self._compare(one, found)
         if rule:
             self._read_moments(optimizer, rule, found, known)
         self.followed[one.number] = found
 
+    def _compare(self, one: OptimizerState, found: list[FollowedElements]) -> Any:
+        """Count what has changed since the step before, and what of it is as before that."""
+        left = self._left.pop(one.number, None)
+        if left is None or one.step != 1:
+            return None, None
+        pairs = [(f.before, *left[id(f.parameter)]) for f in found if id(f.parameter) in left]
+        changed = [(now, first) for now, first, last in pairs if not torch.equal(now, last)]
+        undone = sum(torch.equal(now, first) for now, first in changed)
+        return len(changed), undone
+
     def _read_moments(
-        self, optimizer: Any, rule: str, found: list[Followed], known: dict[int, Any]
+        self, optimizer: Any, rule: str, found: list[FollowedElements], known: dict[int, Any]
     ) -> None:
         names = ("momentum_buffer",) if rule == "sgd" else ("exp_avg", "exp_avg_sq")
         for one in found:
             state = optimizer.state.get(one.parameter, {})
             held = [state.get(name) for name in names]
             if id(one.parameter) in known:
-                one.first, one.second, _ = known[id(one.parameter)]
+                one.first, one.second = known[id(one.parameter)]
                 one.step = 1
             elif not any(isinstance(v, torch.Tensor) and v.dim() for v in state.values()):
                 one.first = torch.zeros_like(one.before)
@@ -122,7 +137,7 @@ class Updates:
                 one.top = None if top is None else sampling.flat(top)[one.where].cpu().double()
 
     @torch.no_grad()
-    def after(self, one: Optimized) -> None:
+    def after(self, one: OptimizerState) -> None:
         """Hold what the step has done beside what it had to do, and write it."""
         followed = self.followed.pop(one.number, None)
         optimizer = one.optimizer
@@ -134,13 +149,19 @@ class Updates:
         for model in self.state.models:
             names.update(model.names())
         tally = _Tally(names)
-        moments: dict[int, tuple[Any, Any, Any]] = {}
+        moments: dict[int, tuple[Any, Any]] = {}
         for one_of, value in zip(followed, values):
             due = _due(rule, one_of) if rule and one_of.step is not None else None
             tally.add(one_of, value, due)
             if due is not None and one.step == 0 and one_of.step == 0:
-                moments[id(one_of.parameter)] = (due[1], due[2], one_of.where)
+                moments[id(one_of.parameter)] = (due[1], due[2])
         self._moments[one.number] = moments
+        if one.step == 0:
+            self._places[one.number] = {id(f.parameter): f.where for f in followed}
+            self._left[one.number] = {
+                id(f.parameter): (f.before, value) for f, value in zip(followed, values)
+            }
+        tally.between = self._between.pop(one.number, (None, None))
         one.rounded = tally.rounded
         self.state.writer.write(tally.record(one, rule))
 
@@ -153,7 +174,7 @@ def _is_like(value: Any, parameter: Any) -> bool:
     )
 
 
-def _due(rule: str, one: Followed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _due(rule: str, one: FollowedElements) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return where the elements have to be after the step, and the moments then."""
     group = one.group
     rate, decay = float(group["lr"]), float(group["weight_decay"])
@@ -178,7 +199,7 @@ def _due(rule: str, one: Followed) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 def _sgd(
-    one: Followed, start: torch.Tensor, gradient: torch.Tensor, rate: float
+    one: FollowedElements, start: torch.Tensor, gradient: torch.Tensor, rate: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     momentum = float(one.group["momentum"])
     assert one.first is not None
@@ -200,9 +221,10 @@ class _Tally:
         self.tensors = self.elements = self.moved = self.unmoved = 0
         self.rounded: set[int] = set()
         self.unmoved_names: list[str] = []
+        self.between: tuple[int | None, int | None] = (None, None)
         self.not_finite = self.up = self.went = 0
 
-    def add(self, one: Followed, value: torch.Tensor, due: Any) -> None:
+    def add(self, one: FollowedElements, value: torch.Tensor, due: Any) -> None:
         """Add one parameter's elements, as they are after the step."""
         self.tensors += 1
         self.elements += value.numel()
@@ -233,7 +255,7 @@ class _Tally:
         if self.error is None or not error <= self.error:
             self.error, self.worst = error, name
 
-    def record(self, one: Optimized, rule: str) -> SeenUpdate:
+    def record(self, one: OptimizerState, rule: str) -> SeenUpdate:
         """Return what it has come to."""
         return SeenUpdate(
             optimizer=one.number,
@@ -249,4 +271,6 @@ class _Tally:
             rounded_away=len(self.rounded),
             not_finite=self.not_finite,
             uphill=self.up / self.went if self.went else None,
+            changed_between=self.between[0],
+            undone=self.between[1],
         )

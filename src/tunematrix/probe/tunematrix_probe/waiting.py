@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Callable
 
 
-class Waiting:
+class WaitingFinder:
     """Stands first among the finders of modules, and lets the others find them.
 
     Attributes:
@@ -51,7 +51,7 @@ class Waiting:
             self.calls.pop(name)
 
 
-def _found_by_others(own: Waiting, name: str, path: Any, target: Any) -> ModuleSpec | None:
+def _found_by_others(own: WaitingFinder, name: str, path: Any, target: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
         if finder is not own and hasattr(finder, "find_spec"):
             spec = finder.find_spec(name, path, target)
@@ -60,7 +60,7 @@ def _found_by_others(own: Waiting, name: str, path: Any, target: Any) -> ModuleS
     return None
 
 
-_waiting = Waiting()
+_waiting = WaitingFinder()
 
 
 def call_after(name: str, call: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from .precision import Precision
 from .records import ProbeEnded
 from .saving import Saving
 from .schedules import Schedules
-from .state import Optimized, State
+from .state import OptimizerState, ProcessState
 from .steps import Steps
 from .updates import Updates
 from .weights import Weights
@@ -32,13 +32,13 @@ class _AtStep:
     def __init__(self, gradients: Gradients, clipping: Clipping) -> None:
         self.gradients, self.clipping = gradients, clipping
 
-    def before(self, one: Optimized) -> None:
+    def before(self, one: OptimizerState) -> None:
         """Compare what reaches the optimizer."""
         scale = getattr(one.optimizer, "grad_scale", None)
         scaling = 1.0 if scale is None else 1.0 / float(scale)
         self.gradients.compare(one, self.clipping.due(one), scaling)
 
-    def after(self, one: Optimized) -> None:
+    def after(self, one: OptimizerState) -> None:
         """Nothing more is known afterwards."""
 
 
@@ -46,9 +46,9 @@ class Watching:
     """Everything that looks on in this process."""
 
     def __init__(self, folder: str) -> None:
-        self.state = state = State(folder)
+        self.state = state = ProcessState(folder)
         self.pid = os.getpid()
-        self.patches = Patches()
+        self.patches = Patches(self._fell_over)
         self.error = ""
         losses, self.precision = Losses(state), Precision(state)
         self.gradients = Gradients(state, losses, self.precision)
@@ -88,9 +88,12 @@ class Watching:
     def _follow_autocast(self) -> None:
         import torch
 
-        self.patches.around(torch.autocast, "__enter__", self.precision.autocast_entered)
+        self.patches.around("precision", torch.autocast, "__init__", self.precision.autocast_asked)
 
-    def _stepped(self, one: Optimized) -> None:
+    def _fell_over(self, part: str, error: Exception) -> None:
+        self.state.off.fell_over(part, error, self.state.steps)
+
+    def _stepped(self, one: OptimizerState) -> None:
         self.gradients.stepped(one)
         self.clipping.stepped(one)
         self.batches.read()

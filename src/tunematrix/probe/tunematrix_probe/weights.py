@@ -11,7 +11,7 @@ from . import sampling
 from .audits import SeenCoverage, SeenEvaluation, SeenMoved, SeenWeights
 from .models import Model
 from .records import NAMES
-from .state import Optimized, State, is_sharded, plain
+from .state import OptimizerState, ProcessState, is_sharded, plain
 from .structure import is_matrix_b
 
 
@@ -32,7 +32,7 @@ class Beginning:
 class Weights:
     """Compares weights with what they were, and gradients over processes."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
         self.beginnings: dict[int, Beginning] = {}
         self._gradients: dict[int, str] = {}
@@ -56,13 +56,13 @@ class Weights:
         begun.frozen = {name for name, p in named if not p.requires_grad}
         self.beginnings[model.number] = begun
 
-    def before(self, one: Optimized) -> None:
+    def before(self, one: OptimizerState) -> None:
         """Digest the gradients that reach an optimizer, where there are several processes."""
         if _world()[1] > 1:
             gradients = [p.grad for p in one.parameters() if p.grad is not None]
             self._gradients[one.number] = _joint(gradients)
 
-    def after(self, one: Optimized) -> None:
+    def after(self, one: OptimizerState) -> None:
         """Write how things stand after a step that is looked at closely."""
         rank, size, backend = _world()
         if size > 1:
@@ -94,7 +94,8 @@ class Weights:
             if model.inner() is not None and model.number in self.beginnings:
                 self.state.writer.write(self._moved(model, optimized, some, last))
             self._write_evaluations(model)
-        if self.state.models:
+        # What a function trained may be gone with it by the time that the process ends.
+        if any(model.inner() is not None for model in self.state.models) and optimized:
             self.state.writer.write(self._coverage(had))
 
     def _moved(self, model: Model, optimized: set[int], some: set[int], last: bool) -> SeenMoved:

@@ -11,13 +11,13 @@ import torch
 
 from .audits import SeenLoaderWorker
 from .patches import Patches
-from .state import State
+from .state import ProcessState
 
 
 class Workers:
     """Looks at the first fetch in each worker's process."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProcessState) -> None:
         self.state = state
         self._before: dict[str, str] | None = None
         self._done = False
@@ -27,7 +27,7 @@ class Workers:
         from torch.utils.data._utils import fetch
 
         for name in ("_MapDatasetFetcher", "_IterableDatasetFetcher"):
-            patches.around(getattr(fetch, name), "fetch", self._begin, self._end)
+            patches.around("workers", getattr(fetch, name), "fetch", self._begin, self._end)
 
     def _begin(self, *args: Any, **kwargs: Any) -> None:
         if not self._done:

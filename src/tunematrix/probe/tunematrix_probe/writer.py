@@ -1,4 +1,8 @@
-"""The file of a process: one line for each record, written at once, so that kill -9 loses none."""
+"""The file of a process: one line for each record, written at once, so that kill -9 loses none.
+
+Each process has its own, named after it: a launcher such as `trl sft` imports torch as well as the
+process that it starts, and ends after it, so that in a shared file it would have the last word.
+"""
 
 from __future__ import annotations
 
