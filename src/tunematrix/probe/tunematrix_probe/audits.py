@@ -134,8 +134,8 @@ class SeenPrecision:
         autocast: dtype that autocast was set to around the model's call; empty where it was off.
         asked: mixed precision that accelerate (or its launcher) was asked for: no, fp16, bf16;
             empty where it isn't used.
-        entered: contexts of autocast that were asked for since the start, as device:dtype (none: its
-            default), whether or not there is such a device.
+        entered: contexts of autocast that were asked for since the start, as device:dtype, or
+            device: by default, whether or not there is such a device.
         products: matrix products by the dtype of their left factor.
     """
 
@@ -187,7 +187,8 @@ class SeenMoved:
         trained: tensors in a group whose gradient wasn't zero in a step that was looked at closely;
             moved: of these; unmoved_names; rounded_away: of the unmoved, those whose updates are
             smaller than their dtype can add.
-        adapters: matrices B of LoRA that require a gradient; adapters_zero: of these, all zeros.
+        adapters: matrices B of LoRA that require a gradient; adapters_zero: of these, all zeros;
+            adapters_frozen_zero: those that are all zeros and require none.
         frozen: tensors that require no gradient and stand in no group; frozen_changed, _names.
         sampled: whether some digests are of a part of a tensor.
     """
@@ -201,6 +202,7 @@ class SeenMoved:
     rounded_away: int
     adapters: int
     adapters_zero: int
+    adapters_frozen_zero: int
     adapters_zero_names: tuple[str, ...]
     frozen: int
     frozen_changed: int
@@ -216,6 +218,8 @@ class SeenWeights:
         weights: of all trainable tensors together, as the step ends; gradients: of what reaches the
             optimizer. Processes that average theirs have the same bits in both.
         whole: whether each process holds all of each tensor (False: sharded, so they may differ).
+        replicated: trainable tensors that aren't sharded where others are; replicated_weights: the
+            digest of these.
         rank, world_size, backend: of torch.distributed as it is; backend empty: not in use.
     """
 
@@ -227,6 +231,8 @@ class SeenWeights:
     rank: int
     world_size: int
     backend: str
+    replicated: int = 0
+    replicated_weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,7 @@ class SeenScheduler:
         calls: of its step; before_first: of these, before the optimizer's first step; steps: of
             the optimizer since the scheduler was built.
         by_metric: whether it waits for a metric, as ReduceLROnPlateau does.
+        length: steps that it is made for, by what it was given; None where it doesn't say.
     """
 
     scheduler: int
@@ -247,6 +254,7 @@ class SeenScheduler:
     before_first: int
     steps: int
     by_metric: bool = False
+    length: int | None = None
 
 
 @dataclass(frozen=True)

@@ -156,9 +156,7 @@ class Batches:
             ids = _first_rows(inputs)
             if ids is None:
                 return None
-        mask = inputs.get("attention_mask")
-        if not tokenized or not isinstance(mask, torch.Tensor) or mask.shape != ids.shape:
-            mask = None
+        mask = mask_of(model, ids, inputs) if tokenized else None
         labels = inputs.get("labels")
         if not isinstance(labels, torch.Tensor) or labels.shape != ids.shape:
             labels = None
@@ -201,10 +199,25 @@ class Batches:
         return self._constants[key][:columns]
 
 
+def mask_of(model: Model, ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor | None:
+    """Return which positions are real; without a mask, rows may end in tokens made for padding."""
+    mask = inputs.get("attention_mask")
+    if isinstance(mask, torch.Tensor):
+        return mask if mask.shape == ids.shape else None
+    padding = getattr(getattr(model.inner(), "config", None), "pad_token_id", None)
+    if not isinstance(padding, int) or padding == _end_token(model):
+        return None
+    trailing = ids.eq(padding).flip(1).long().cumprod(dim=1).flip(1)
+    # A single one may be meant.
+    return (trailing * trailing.sum(dim=1, keepdim=True).gt(1)).eq(0)
+
+
 def _first_rows(inputs: dict[str, Any]) -> torch.Tensor | None:
     """Return a part of the first tensor as integers, (rows, columns), if there is one with rows."""
     for value in inputs.values():
         if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[0] > 0:
+            if value.requires_grad:
+                return None  # another network has computed it
             rows = value.detach().reshape(value.shape[0], -1)
             if rows.shape[1] > ELEMENTS:
                 rows = rows[:, :: -(-rows.shape[1] // ELEMENTS)]

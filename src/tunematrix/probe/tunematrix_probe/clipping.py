@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad
 
+from . import graph
 from .patches import Patches
 from .records import SeenClip, SeenScaler
 from .state import OptimizerState, ProcessState
@@ -20,13 +22,12 @@ class Clipping:
         self.state, self.steps = state, steps
         self.scaled_loss = False
         self.unscaled: set[int] = set()
-        self.factor: Any = None
-        self.using: set[int] = set()
+        self.given: Any = ()
 
     def install(self, patches: Patches) -> None:
         """Look at the functions wherever they can be had from."""
         for name, after in (("clip_grad_norm_", self._norm), ("clip_grad_value_", self._value)):
-            patches.around("clipping", clip_grad, name, after=after)
+            patches.around("clipping", clip_grad, name, self._listed, after)
             inner = getattr(clip_grad, name)
             if hasattr(torch.nn.utils, name):
                 original = getattr(torch.nn.utils, name)
@@ -37,6 +38,14 @@ class Clipping:
         patches.around("precision", grad_scaler.GradScaler, "scale", after=self._scale)
         patches.around("precision", grad_scaler.GradScaler, "unscale_", after=self._unscale)
         patches.around("precision", grad_scaler.GradScaler, "step", self._scaler_step)
+
+    def _listed(self, parameters: Any = (), *args: Any, **kwargs: Any) -> Any:
+        """Look at what an iterator gives, and pass on another one that gives the same."""
+        self.given = parameters
+        if isinstance(parameters, Iterator):
+            self.given = list(parameters)
+            return ((one for one in self.given), *args), kwargs
+        return None
 
     def _norm(
         self, result: Any, parameters: Any = (), max_norm: Any = 0.0, *args: Any, **kwargs: Any
@@ -49,27 +58,29 @@ class Clipping:
         self.state.safely("clipping", self._note, "value", parameters, clip_value, None)
 
     def _note(self, way: str, parameters: Any, limit: Any, norm: Any) -> None:
-        if isinstance(parameters, torch.Tensor):
-            parameters = [parameters]
-        # What an iterator gave is gone by now; then nothing is known of whose gradients they were.
-        given = list(parameters) if isinstance(parameters, (list, tuple)) else []
+        parameters = self.given
+        given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
         clipped = {id(p) for p in given if p.grad is not None}
         for one in self.state.optimizers:
             own = {id(p) for p in one.parameters() if p.grad is not None}
-            used_up = not isinstance(parameters, (list, tuple))
             clip = SeenClip(
                 way=way,
                 limit=float(limit),
                 norm=None,
-                tensors=len(own) if used_up else len(clipped),
-                ours=len(own) if used_up else len(own & clipped),
+                tensors=len(clipped),
+                ours=len(own & clipped),
                 scaled=self.scaled_loss and id(one.optimizer) not in self.unscaled,
                 before_backward=not one.pending,
             )
             one.clips.append((clip, norm.detach() if isinstance(norm, torch.Tensor) else norm))
 
     def _scale(self, result: Any, scaler: Any, *args: Any, **kwargs: Any) -> None:
-        self.scaled_loss = self.scaled_loss or bool(scaler.is_enabled())
+        if scaler.is_enabled() and isinstance(result, torch.Tensor):
+            graph.mark(result, graph.SCALED)
+
+    def begins(self, losses: list[Any]) -> None:
+        """Note whether a backward pass begins from what a GradScaler has scaled."""
+        self.scaled_loss = self.scaled_loss or any(map(graph.is_scaled, losses))
 
     def _unscale(self, result: Any, scaler: Any, optimizer: Any) -> None:
         if scaler.is_enabled():

@@ -8,15 +8,20 @@ from typing import Any
 import torch
 
 MARK = "tunematrix"
+"""Of the node of a model's output."""
+SCALED = "tunematrix-scaled"
+"""Of the node of a loss that a GradScaler has scaled."""
+NEAR = 64
+"""Nodes behind a loss among which that of the scaled one is looked for."""
 NODES = 50_000
 """Of a graph that are gone through at most."""
 
 
-def mark(output: torch.Tensor) -> None:
-    """Note on an output's node that a model ends there, without keeping the node alive."""
+def mark(output: torch.Tensor, what: str = MARK) -> None:
+    """Note on a tensor's node that a model ends there, without keeping the node alive."""
     node = output.grad_fn
     if node is not None:
-        node.metadata[MARK] = True
+        node.metadata[what] = True
 
 
 def parameters_above(tensors: Iterable[Any]) -> set[int]:
@@ -40,3 +45,16 @@ def parameters_above(tensors: Iterable[Any]) -> set[int]:
             found.add(id(variable))
         waiting += [following for following, _ in node.next_functions if following is not None]
     return found
+
+
+def is_scaled(loss: Any) -> bool:
+    """Whether a loss is what a GradScaler has scaled, or was made of it in a few operations."""
+    waiting, seen = [getattr(loss, "grad_fn", None)], 0
+    while waiting and seen < NEAR:
+        node = waiting.pop(0)
+        if node is not None:
+            if node.metadata.get(SCALED):
+                return True
+            seen += 1
+            waiting += [following for following, _ in node.next_functions]
+    return False

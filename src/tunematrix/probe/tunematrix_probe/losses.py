@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .audits import SeenLoss
-from .batches import IGNORED, named_inputs
+from .batches import IGNORED, mask_of, named_inputs
 from .repeating import Pass
 from .state import ProcessState
 
@@ -121,14 +121,14 @@ def _seen(
     found, smoothing = _rows(logits, gradient, places)
     here = places[found.counted]
     later = _following(ids, here)
-    labels, mask = inputs.get("labels"), inputs.get("attention_mask")
+    labels, mask = inputs.get("labels"), mask_of(one.model, ids, inputs)
     of_labels = padding = missing = None
     if isinstance(labels, torch.Tensor) and labels.shape == ids.shape:
         following = _following(labels.to(ids.device), here)
         of_labels = int((following[0] == found.target).sum())
         missing = _missing(labels.to(ids.device), places, found, logits)
-    if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
-        padding = int((_following(mask.to(ids.device), here)[0] == 0).sum())
+    if mask is not None:
+        padding = int((_following(mask.to(ids.device).long(), here)[0] == 0).sum())
     weights = found.weight
     return SeenLoss(
         model=one.model.number,

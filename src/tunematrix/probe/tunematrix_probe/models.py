@@ -35,6 +35,7 @@ class Model:
             of its wrappers; wrappers: what these are; unaudited: why it can't be recomputed.
         dropouts, norms: modules whose mode matters.
         evaluations, and so on: forward passes without gradients, see `SeenEvaluation`.
+        optimized: whether an optimizer had a parameter of it.
         products_seen: whether its arithmetic has been looked at; inputs: names of what it takes.
         used_at: step of all optimizers at which it was last called with gradients to come.
     """
@@ -55,6 +56,7 @@ class Model:
     longest_effective: int = 0
     used_at: int = 0
     products_seen: bool = False
+    optimized: bool = False
     inputs: list[str] | None = None
 
     def names(self) -> dict[int, str]:

@@ -16,12 +16,17 @@ from .state import OptimizerState, ProcessState
 
 
 class Passes:
-    """Counts backward passes; notes gradients that were kept, and those that were thrown away."""
+    """Counts backward passes; notes gradients that were kept, and those that were thrown away.
 
-    def __init__(self, state: ProcessState, models: Models, gradients: Gradients) -> None:
+    Args:
+        begins: takes what each backward pass begins from.
+    """
+
+    def __init__(
+        self, state: ProcessState, models: Models, gradients: Gradients, begins: Any
+    ) -> None:
         self.state, self.models, self.gradients = state, models, gradients
-        self._zeroing = 0
-        self.scaled: list[Any] = []
+        self.begins = begins
 
     def install(self, patches: Patches) -> None:
         """Look at the functions that begin a backward pass, and those that zero gradients."""
@@ -51,6 +56,7 @@ class Passes:
             losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
             state.safely("gradient", self.gradients.before_backward, losses)
             state.safely("optimizer", self._note_loss, losses)
+            state.safely("precision", self.begins, losses)
 
     def _failed(self) -> None:
         if not self.state.busy:

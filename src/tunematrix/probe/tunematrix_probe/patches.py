@@ -35,7 +35,7 @@ class Patches:
         part: str,
         owner: Any,
         name: str,
-        before: Callable[..., None] | None = None,
+        before: Callable[..., Any] | None = None,
         after: Callable[..., None] | None = None,
         failed: Callable[[], None] | None = None,
     ) -> None:
@@ -43,7 +43,7 @@ class Patches:
 
         What they raise goes no further. `owner` is a module or a class that defines `name` itself;
         where it doesn't, nothing is done. `failed` is called in place of `after` where the function
-        raises.
+        raises. `before` may return other arguments to pass on, as (args, kwargs).
         """
         original = vars(owner).get(name)
         if not callable(original):
@@ -53,7 +53,9 @@ class Patches:
         def call(*args: Any, **kwargs: Any) -> Any:
             if is_compiling():
                 return original(*args, **kwargs)
-            self._call(part, before, *args, **kwargs)
+            changed = self._call(part, before, *args, **kwargs)
+            if changed is not None:
+                args, kwargs = changed
             try:
                 result = original(*args, **kwargs)
             except BaseException:
@@ -71,12 +73,13 @@ class Patches:
 
         self._undo.append(undo)
 
-    def _call(self, part: str, function: Any, *a: Any, **k: Any) -> None:
+    def _call(self, part: str, function: Any, *a: Any, **k: Any) -> Any:
         if function is not None:
             try:
-                function(*a, **k)
+                return function(*a, **k)
             except Exception as error:
                 self._fell_over(part, error)
+        return None
 
     def add(self, undo: Callable[[], None]) -> None:
         """Remember how something else is undone."""

@@ -87,6 +87,8 @@ class SeenModel:
         accelerators: device types that this process could use.
         tied: names of one and the same tensor, together.
         adapters: matrices B of LoRA; dropouts: modules that drop something (p > 0).
+        untied: whether the model's configuration ties its output to its input embeddings, and they
+            are two tensors.
         batch_norms: modules whose training mode changes what they compute, apart from dropout.
         checkpointing: whether activations are recomputed; quantized: tensors in integers.
         unaudited: why its gradients can't be recomputed; empty where they can.
@@ -109,6 +111,7 @@ class SeenModel:
     batch_norms: int = 0
     checkpointing: bool = False
     quantized: int = 0
+    untied: bool = False
     unaudited: str = ""
 
 

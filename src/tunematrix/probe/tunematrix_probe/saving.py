@@ -11,7 +11,7 @@ import torch
 
 from . import sampling, waiting
 from .audits import SeenSaved
-from .models import Models
+from .models import Model, Models
 from .patches import Patches
 from .records import NAMES
 from .state import ProcessState, is_sharded, plain
@@ -22,6 +22,9 @@ INFIXES = (".default", "._orig_mod", "._fsdp_wrapped_module", "._checkpoint_wrap
 KEYS = ("model", "state_dict", "model_state_dict", "module", "net", "weights")
 """Under which a dictionary of more holds a model's weights."""
 LARGEST = 64
+"""Files that are looked at."""
+Known = dict[str, tuple[Any, str, int]]
+"""Parameters by their short names, with their name and the number of their model."""
 
 
 class Saving:
@@ -64,12 +67,8 @@ class Saving:
     def _compare(self, tensors: dict[str, Any], name: Any, way: str) -> None:
         if self.files >= LARGEST or not self.state.steps:
             return
-        known = self._known()
-        matched: dict[str, tuple[Any, Any, str, int]] = {}
-        for key, tensor in tensors.items():
-            found = known.get(_short(key))
-            if found is not None and tuple(found[0].shape) == tuple(tensor.shape):
-                matched[key] = (tensor, *found)
+        found = [self._matched(model, tensors) for model in self.state.models]
+        known, matched = max(found, key=lambda one: len(one[1]), default=({}, {}))
         if not matched:
             return
         self.files += 1
@@ -101,15 +100,25 @@ class Saving:
             )
         )
 
-    def _known(self) -> dict[str, tuple[Any, str, int]]:
-        """Return parameters of all models by their short names, with name and model."""
-        found: dict[str, tuple[Any, str, int]] = {}
-        for model in self.state.models:
-            inner = model.inner()
-            if inner is not None and not any(map(is_sharded, inner.parameters())):
-                for name, parameter in inner.named_parameters(remove_duplicate=False):
-                    found.setdefault(_short(name), (parameter, name, model.number))
-        return found
+    def _matched(self, model: Model, tensors: dict[str, Any]) -> tuple[Known, dict[str, Any]]:
+        """Return a model's parameters by their short names, and the saved tensors that are some.
+
+        Where two models have the same names, only one has the same values: those count first.
+        """
+        inner = model.inner()
+        if inner is None or any(map(is_sharded, inner.parameters())):
+            return {}, {}
+        known: Known = {}
+        for name, parameter in inner.named_parameters(remove_duplicate=False):
+            known.setdefault(_short(name), (parameter, name, model.number))
+        matched = {
+            key: (tensor, *known[_short(key)])
+            for key, tensor in tensors.items()
+            if _short(key) in known and known[_short(key)][0].shape == tensor.shape
+        }
+        if len(self.state.models) > 1 and not any(_same(t, p) for t, p, _, _ in matched.values()):
+            return known, {}
+        return known, matched
 
     def _as_at_start(self, one: tuple[Any, Any, str, int]) -> bool:
         saved, parameter, name, model = one

@@ -30,6 +30,7 @@ class FollowedScheduler:
     optimizer: Any
     born: int
     by_metric: bool
+    length: int | None = None
     calls: int = 0
     before_first: int = 0
 
@@ -81,6 +82,7 @@ class Schedules:
             FollowedScheduler(
                 self._number, weakref.ref(scheduler), type(scheduler).__name__, one, one.step,
                 by_metric,
+                _length(scheduler),
             )
         )  # fmt: skip
         self._number += 1
@@ -120,8 +122,14 @@ class Schedules:
                     before_first=one.before_first,
                     steps=optimized.step - one.born,
                     by_metric=one.by_metric,
+                    length=one.length,
                 )
             )
+
+
+def _length(scheduler: Any) -> int | None:
+    found = (getattr(scheduler, name, None) for name in ("total_steps", "T_max", "total_iters"))
+    return next((int(n) for n in found if isinstance(n, (int, float)) and n > 0), None)
 
 
 def _inner(optimizer: Any) -> Any:

@@ -73,6 +73,7 @@ class Steps:
         self.drafts: list[Draft] = []
         self.scaler: SeenScaler | None = None
         self.wanted: list[Any] = []
+        self.first: list[Any] = []
         self._handles: list[Any] = []
 
     def install(self) -> None:
@@ -89,9 +90,31 @@ class Steps:
         for handle in self._handles:
             handle.remove()
 
-    def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not is_compiling():
+    def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        if is_compiling():
+            return None
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
             self.state.safely("optimizer", self._before, optimizer)
+            return None
+        # What it is given is only there once the closure has made its backward pass.
+        self.state.optimized(optimizer).stepping = True
+        own = self._followed_closure(optimizer, closure)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": own}
+        return (args[0], own, *args[2:]), kwargs
+
+    def _followed_closure(self, optimizer: Any, closure: Any) -> Any:
+        calls: list[int] = []
+
+        def followed() -> Any:
+            result = closure()
+            if not calls:
+                calls.append(1)
+                self.state.safely("optimizer", self._before, optimizer)
+            return result
+
+        return followed
 
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not is_compiling():
@@ -104,6 +127,8 @@ class Steps:
             self.state.off.switch("gradient", "an optimizer steps inside of the backward pass")
         if one.step == 0:
             self.state.writer.write(_described(one, self.state.counts.passes))
+        for want in self.first:
+            self.state.safely("weights", want)
         if one.audit:
             for part, observer in self.observers.items():
                 self.state.safely(part, observer.before, one)

@@ -106,6 +106,7 @@ def described(number: int, module: nn.Module, unaudited: str) -> SeenModel:
         batch_norms=len(norms_of(model)),
         checkpointing=any(vars(m).get("gradient_checkpointing", False) for m in model.modules()),
         quantized=sum(not p.is_floating_point() for _, p in named),
+        untied=_untied(model),
         unaudited=unaudited,
     )
 
@@ -120,6 +121,15 @@ def accelerators() -> tuple[str, ...]:
     if sys.platform == "darwin" and torch.backends.mps.is_available():
         found.append("mps")
     return tuple(found)
+
+
+def _untied(model: Any) -> bool:
+    config = getattr(model, "config", None)
+    into, out = (getattr(model, f"get_{way}_embeddings", None) for way in ("input", "output"))
+    if not getattr(config, "tie_word_embeddings", False) or into is None or out is None:
+        return False
+    weights = [getattr(found(), "weight", None) for found in (into, out)]
+    return None not in weights and weights[0] is not weights[1]
 
 
 def _tied(model: nn.Module) -> tuple[tuple[str, ...], ...]:

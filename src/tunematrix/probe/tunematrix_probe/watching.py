@@ -64,11 +64,12 @@ class Watching:
             "weights": self.weights,
         }
         self.steps.wanted = [self._stepped]
+        self.steps.first = [self.weights.begin]
 
     def install(self) -> None:
         """Begin to look; what can't be installed is switched off."""
         state, patches = self.state, self.patches
-        passes = Passes(state, self.models, self.gradients)
+        passes = Passes(state, self.models, self.gradients, self.clipping.begins)
         saving = Saving(state, self.models, self.weights)
         parts: list[tuple[str, Any]] = [
             ("optimizer", self.steps.install),

@@ -36,11 +36,22 @@ class Weights:
         self.state = state
         self.beginnings: dict[int, Beginning] = {}
         self._gradients: dict[int, str] = {}
+        self._new: list[Model] = []
         self.calls: Any = {}
 
     def model_found(self, model: Model) -> None:
         """Remember a model as it begins."""
-        self.state.safely("weights", self._begin, model)
+        self._new.append(model)
+
+    def begin(self) -> None:
+        """Read how the new models begin, as the first step is about to be made.
+
+        Not before: some quantized layers repack their weights in their first pass.
+        """
+        new, self._new = self._new, []
+        for model in new:
+            if model.inner() is not None:
+                self._begin(model)
 
     def entered(self, model: Model) -> None:
         """A pass changes no weights."""
@@ -67,7 +78,10 @@ class Weights:
         rank, size, backend = _world()
         if size > 1:
             parameters = [p for p in one.parameters() if p.requires_grad]
-            odd = any(m.unaudited for m in self.state.models) or any(map(is_sharded, parameters))
+            sharded = [is_sharded(p) for p in parameters]
+            # Beside sharded ones, each process keeps these by itself.
+            alike = [p for p, is_part in zip(parameters, sharded) if not is_part and any(sharded)]
+            odd = any(m.unaudited for m in self.state.models) or any(sharded)
             self.state.writer.write(
                 SeenWeights(
                     optimizer=one.number,
@@ -75,6 +89,8 @@ class Weights:
                     weights=_joint(parameters),
                     gradients=self._gradients.pop(one.number, ""),
                     whole=not odd,
+                    replicated=len(alike),
+                    replicated_weights=_joint(alike) if alike else "",
                     rank=rank,
                     world_size=size,
                     backend=backend,
@@ -87,14 +103,18 @@ class Weights:
     @torch.no_grad()
     def write(self, last: bool) -> None:
         """Write what has moved, what is covered, and what evaluations there were."""
+        # What a function trained may be gone with it by the time that the process ends.
+        if last and any(one.step and one.optimizer is None for one in self.state.optimizers):
+            return
         optimized = {id(p) for one in self.state.optimizers for p in one.parameters()}
+        for model in self.state.models:
+            model.optimized = model.optimized or bool(optimized & model.names().keys())
         had = set().union(*(one.had_gradient for one in self.state.optimizers))
         some = set().union(*(one.had_some for one in self.state.optimizers))
         for model in self.state.models:
             if model.inner() is not None and model.number in self.beginnings:
                 self.state.writer.write(self._moved(model, optimized, some, last))
             self._write_evaluations(model)
-        # What a function trained may be gone with it by the time that the process ends.
         if any(model.inner() is not None for model in self.state.models) and optimized:
             self.state.writer.write(self._coverage(had))
 
@@ -103,7 +123,7 @@ class Weights:
         named = [(n, p) for n, p in model.inner().named_parameters() if n in begun.digests]
         now = _digests(named, begun.whole)
         rounded = set().union(*(one.rounded for one in self.state.optimizers))
-        away = 0
+        away = still = 0
         trained, moved, unmoved, frozen, changed, matrices, zero = 0, 0, [], 0, [], 0, []
         for name, parameter in named:
             has_changed = now[name] != begun.digests[name]
@@ -117,9 +137,11 @@ class Weights:
                 frozen += 1
                 if has_changed:
                     changed.append(name)
-            if is_matrix_b(name) and parameter.requires_grad:
-                matrices += 1
-                if not bool(plain(parameter).any()):
+            if is_matrix_b(name):
+                is_zero = not bool(plain(parameter).any())
+                matrices += parameter.requires_grad
+                still += is_zero and not parameter.requires_grad
+                if is_zero and parameter.requires_grad:
                     zero.append(name)
         return SeenMoved(
             model=model.number,
@@ -131,6 +153,7 @@ class Weights:
             rounded_away=away,
             adapters=matrices,
             adapters_zero=len(zero),
+            adapters_frozen_zero=still,
             adapters_zero_names=tuple(zero[:NAMES]),
             frozen=frozen,
             frozen_changed=len(changed),
@@ -142,7 +165,9 @@ class Weights:
         optimized = {id(p): p for one in self.state.optimizers for p in one.parameters()}
         named: dict[int, tuple[str, Any]] = {}
         for model in self.state.models:
-            if model.inner() is not None:
+            # One that was trained by an optimizer which is gone by now is done.
+            done = model.optimized and not optimized.keys() & model.names().keys()
+            if model.inner() is not None and not done:
                 named.update((id(p), (n, p)) for n, p in model.inner().named_parameters())
         trainable = {key: one for key, one in named.items() if one[1].requires_grad}
         missing = [one for key, one in trainable.items() if key not in optimized]
@@ -160,7 +185,7 @@ class Weights:
             missing=len(missing),
             missing_elements=sum(p.numel() for _, p in missing),
             missing_names=tuple(name for name, _ in missing[:NAMES]),
-            missing_alone=self._alone(set(optimized)),
+            missing_alone=self._alone(),
             foreign=len(foreign),
             replaced=replaced,
             idle=len(idle),
@@ -169,12 +194,12 @@ class Weights:
             frozen_in_groups=sum(not p.requires_grad for p in optimized.values()),
         )
 
-    def _alone(self, optimized: set[int]) -> int:
+    def _alone(self) -> int:
         """Count trainable tensors of models none of whose tensors is in a group."""
         alone = 0
         for model in self.state.models:
             parameters = [] if model.inner() is None else list(model.inner().parameters())
-            if not any(id(p) in optimized for p in parameters):
+            if not model.optimized:
                 alone += sum(p.requires_grad for p in parameters)
         return alone
 
