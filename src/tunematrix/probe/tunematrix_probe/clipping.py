@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad
 from . import graph
 from .patches import Patches
 from .records import SeenClip, SeenScaler
-from .state import OptimizerState, ProcessState
+from .state import OptimizerState, ProcessState, inner_of
 from .steps import Steps
 
 
@@ -84,13 +84,13 @@ class Clipping:
 
     def _unscale(self, result: Any, scaler: Any, optimizer: Any) -> None:
         if scaler.is_enabled():
-            self.unscaled.add(id(_inner(optimizer)))
+            self.unscaled.add(id(inner_of(optimizer)))
 
     def _scaler_step(self, scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         self.state.safely("precision", self._note_scaler, scaler, optimizer)
 
     def _note_scaler(self, scaler: Any, optimizer: Any) -> None:
-        own = id(_inner(optimizer))
+        own = id(inner_of(optimizer))
         enabled = bool(scaler.is_enabled())
         self.steps.scaler = SeenScaler(
             factor=float(scaler.get_scale()) if enabled else 1.0,
@@ -113,12 +113,6 @@ class Clipping:
         """Forget the step of an optimizer."""
         self.unscaled.discard(id(one.optimizer))
         self.scaled_loss = False
-
-
-def _inner(optimizer: Any) -> Any:
-    """Return the optimizer that accelerate has wrapped."""
-    inner = vars(optimizer).get("optimizer")
-    return optimizer if inner is None else inner
 
 
 def _restoring(name: str, own: Any, original: Any) -> Any:

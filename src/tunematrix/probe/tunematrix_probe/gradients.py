@@ -71,6 +71,9 @@ class Gradients:
         if odd:
             self.blocked = f"a model is given an object that its call may change ({odd})"
             return
+        done = [p for p in self.waiting if p.repeated]
+        for old in done[: max(0, len(self.waiting) - AT_ONCE + 1)]:
+            self.waiting.remove(old)
         if len(self.waiting) >= AT_ONCE:
             self.blocked = f"more than {AT_ONCE} passes wait for a backward pass"
             return
@@ -91,7 +94,13 @@ class Gradients:
     def _catching(self, one: Pass, path: str) -> Any:
         def take(gradient: Any) -> None:
             # An output that a loss doesn't use may get None.
-            if gradient is not None:
+            if gradient is None or not self.state.backward:
+                return
+            if gradient.requires_grad:
+                self.blocked = "a backward pass makes a graph of its own (create_graph)"
+            elif one.repeated and one not in self.waiting:
+                self.blocked = f"a pass gets gradients after {AT_ONCE} later ones"
+            else:
                 before = one.arrived.get(path)
                 now = gradient.detach()
                 one.arrived[path] = now if before is None else before + now
@@ -109,10 +118,9 @@ class Gradients:
     def after_backward(self, loss: Any) -> None:
         """Repeat the passes that a backward pass has gone through."""
         ready = [one for one in self.waiting if one.arrived]
-        if not ready:
-            return
-        self.waiting = [one for one in self.waiting if not one.arrived]
-        if self.blocked:
+        if not ready or self.blocked:
+            for one in ready:
+                one.arrived = {}
             return
         self.last = {}
         for one in ready:
@@ -121,6 +129,8 @@ class Gradients:
                 self._repeat(one, loss if len(ready) == 1 else None)
             finally:
                 self.state.busy = False
+                # Another loss may yet lead through the same pass.
+                one.arrived, one.repeated = {}, True
 
     def _repeat(self, one: Pass, loss: Any) -> None:
         model = one.model.inner()
@@ -163,7 +173,7 @@ class Gradients:
     def _add(self, one: Pass, chosen: list[Any], found: Any) -> None:
         for parameter, gradient in zip(chosen, found):
             key = id(parameter)
-            if gradient is None:
+            if gradient is None or gradient.is_sparse:
                 continue
             gradient = gradient.detach()
             before = self.sums.get(key)
@@ -199,6 +209,11 @@ class Gradients:
         self._chosen[model.number] = chosen
         return chosen
 
+    def twice(self, *args: Any, create_graph: bool = False, **kwargs: Any) -> None:
+        """Note that somebody asks for gradients of gradients, as a penalty on them does."""
+        if create_graph and not self.state.busy:
+            self.blocked = "gradients of gradients are asked for (create_graph)"
+
     def zeroed(self, parameters: list[Any]) -> None:
         """Forget what an optimizer has forgotten."""
         for parameter in parameters:
@@ -233,7 +248,7 @@ class Gradients:
             last=self.last if several else {},
             names=names,
             passes=max(self.repeated.get(key, 0) for key in own),
-            unused=len(self.waiting),
+            unused=sum(not p.repeated for p in self.waiting),
             tolerance=TOLERANCES[self.lowest],
         )
 
@@ -243,5 +258,7 @@ class Gradients:
         self.last = {}
         if not self.state.auditing:
             self.waiting, self.sums, self.repeated = [], {}, {}
-        self.waiting = [p for p in self.waiting if p.step >= self.state.steps - 1]
+        self.waiting = [
+            p for p in self.waiting if p.step >= self.state.steps - 1 and not p.repeated
+        ]
         self.blocked, self.outside = "", set()

@@ -190,11 +190,11 @@ def _rows(logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor) ->
     step = max(1, AT_ONCE // logits.shape[-1])
     parts = [_part(scores, slopes, places[i : i + step]) for i in range(0, len(places), step)]
     columns = [torch.cat(column) for column in zip(*parts)]
-    counted, target, weight, misfit, nats, smoothed, second = columns
+    counted, target, weight, misfit, nats, smoothed, second, second_weight = columns
     smoothing = 0.0
     if len(misfit) and _most(second) and not _most(misfit):
         smoothing = float(smoothed.median())
-        misfit = second
+        misfit, weight = second, second_weight
     return Rows(counted, target, weight, misfit, nats), smoothing
 
 
@@ -208,21 +208,35 @@ def _part(scores: torch.Tensor, slopes: torch.Tensor, places: torch.Tensor) -> t
     g, z = g[counted], scores[places[counted]].float()
     size = g.abs().amax(dim=1)
     g = g / size[:, None]
-    vocabulary = z.shape[1]
-    target = g.abs().argmax(dim=1)
     nats_of = z.logsumexp(dim=1)
     p = (z - nats_of[:, None]).exp_()
+    target = g.abs().argmax(dim=1)
+    fit = _fit(g, p, target)
+    # With smoothing, a token that is likely and wrong may have the largest slope.
+    odd = torch.minimum(fit[1], fit[3]) >= FITS
+    if bool(odd.any()):
+        target[odd] = g[odd].argmin(dim=1)
+        for column, better in zip(fit, _fit(g[odd], p[odd], target[odd])):
+            column[odd] = better
+    weight, misfit, smoothed, second, second_weight = fit
     nats = nats_of - z.gather(1, target[:, None])[:, 0]
+    return counted, target, weight * size, misfit, nats, smoothed, second, second_weight * size
+
+
+def _fit(g: torch.Tensor, p: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Fit weight * (p - one-hot), and the same with smoothing, to slopes, (positions, vocabulary).
+
+    Returns:
+        Weight, misfit, smoothing, misfit with smoothing and weight with smoothing, (positions,).
+    """
     one = torch.zeros_like(p).scatter_(1, target[:, None], 1.0)
-    u = p - one
+    u, v = p - one, one - 1.0 / p.shape[1]
     uu, gu, gg = (u * u).sum(1), (g * u).sum(1), (g * g).sum(1)
     weight = gu / uu.clamp(min=1e-30)
     misfit = ((g - weight[:, None] * u).square().sum(1) / gg.clamp(min=1e-38)).sqrt()
     # With smoothing s there is a second part, weight * s times (one-hot - 1/vocabulary).
-    v = one - 1.0 / vocabulary
     vv, uv, gv = (v * v).sum(1), (u * v).sum(1), (g * v).sum(1)
     determinant = (uu * vv - uv * uv).clamp(min=1e-30)
     a, b = (gu * vv - gv * uv) / determinant, (gv * uu - gu * uv) / determinant
     rest = (g - a[:, None] * u - b[:, None] * v).square().sum(1)
-    second = (rest / gg.clamp(min=1e-38)).sqrt()
-    return counted, target, weight * size, misfit, nats, b / a, second
+    return weight, misfit, b / a, (rest / gg.clamp(min=1e-38)).sqrt(), a

@@ -33,6 +33,7 @@ class Passes:
         patches.around(
             "optimizer", torch.autograd, "backward", self._before, self._after, self._failed
         )
+        patches.around("gradient", torch.autograd, "grad", self.gradients.twice)
         patches.around("zero", Optimizer, "zero_grad", self._zeroed)
         patches.around("zero", nn.Module, "zero_grad", self._zeroed_of)
         patches.around("optimizer", Optimizer, "__init__", after=self._built)
@@ -71,6 +72,8 @@ class Passes:
             losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
             loss = losses[0] if len(losses) == 1 and losses[0].numel() == 1 else None
             state.safely("gradient", self.gradients.after_backward, loss)
+            for one in state.optimizers:
+                one.version = _version(one)
 
     def _begin(self) -> None:
         counts, number = self.state.counts, self.state.counts.passes
@@ -95,8 +98,9 @@ class Passes:
         self.state.safely("zero", self._forget_one, self.state.optimized(optimizer))
 
     def _forget_one(self, one: OptimizerState) -> None:
-        # One that looks twice before it steps (LBFGS, SAM) has used what it throws away itself.
-        if one.pending and (one.stepping or _caller_optimizes()):
+        # One that looks twice before it steps (LBFGS, SAM) has used what it throws away itself, or
+        # whoever wrote to the weights since then has.
+        if one.pending and (one.stepping or _version(one) != one.version or _caller_optimizes()):
             self.state.used.update(one.pending)
         self._forget([one])
 
@@ -116,7 +120,9 @@ class Passes:
         for one in concerned:
             one.zeroed += 1
             one.zeroed_late += bool(one.pending)
-            one.clips = []
+            # What was kept is gone before anything used it, as where two networks take turns.
+            one.clips = [c for c in one.clips if c[0].before_backward]
+            one.kept = 0
             dropped, one.pending = one.pending, []
             for number in dropped:
                 others = any(number in other.pending for other in self.state.optimizers)
@@ -127,6 +133,11 @@ class Passes:
                 self.gradients.zeroed(one.parameters())
         waiting = {n for one in self.state.optimizers for n in one.pending}
         self.state.used &= waiting
+
+
+def _version(one: OptimizerState) -> int:
+    """Return a number that changes when somebody writes to the first parameters."""
+    return sum(p._version for p in one.parameters()[:8])
 
 
 def _caller_optimizes() -> bool:

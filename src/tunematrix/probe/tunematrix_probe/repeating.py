@@ -66,7 +66,7 @@ class Pass:
     Attributes:
         draws: before it; autocast: kind of device, dtype and whether it was on; args, kwargs: what
             the model was given; shown: some elements of each output, by its path.
-        arrived: gradient that arrived at each output, by its path.
+        arrived: gradient that arrived at each output, by its path; repeated: whether it has been.
         step, pass_number: as in `SeenBatch`.
     """
 
@@ -82,6 +82,7 @@ class Pass:
     shown: dict[str, torch.Tensor] = field(default_factory=dict)
     arrived: dict[str, torch.Tensor] = field(default_factory=dict)
     model_loss: float | None = None
+    repeated: bool = False
 
 
 def autocast_now(device: torch.device) -> tuple[str, Any, bool]:

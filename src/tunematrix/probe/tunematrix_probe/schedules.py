@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 from .audits import SeenScheduler
 from .patches import Patches
-from .state import OptimizerState, ProcessState
+from .state import OptimizerState, ProcessState, inner_of
 
 BUILDING = object()
 """Stands for a scheduler that is being built."""
@@ -76,7 +76,7 @@ class Schedules:
         # Of what consists of several, these are stepped by it alone, and some of them late.
         parts = [id(part) for part in getattr(scheduler, "_schedulers", ())]
         self.known = [one for one in self.known if id(one.ref()) not in parts]
-        one = self.state.optimized(_inner(optimizer))
+        one = self.state.optimized(inner_of(optimizer))
         by_metric = isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
         self.known.append(
             FollowedScheduler(
@@ -130,8 +130,3 @@ class Schedules:
 def _length(scheduler: Any) -> int | None:
     found = (getattr(scheduler, name, None) for name in ("total_steps", "T_max", "total_iters"))
     return next((int(n) for n in found if isinstance(n, (int, float)) and n > 0), None)
-
-
-def _inner(optimizer: Any) -> Any:
-    inner = vars(optimizer).get("optimizer")
-    return optimizer if inner is None else inner

@@ -45,6 +45,7 @@ class OptimizerState:
         counts: as they stood at its last step; since: when that ended, in seconds.
         pending: backward passes since its gradients were last used or zeroed.
         passes_begun: whether there was one since its last step; stepping: whether it is at one.
+        version: of its first parameters together, after the last backward pass.
         discarded, zeroed, zeroed_late, kept, schedule_calls: since its last step.
         stamps: id and version of each gradient as the last step ended, by id of the parameter.
         had_gradient: ids of parameters whose gradient was there in some step; had_some: wasn't zero
@@ -60,6 +61,7 @@ class OptimizerState:
     pending: list[int] = field(default_factory=list)
     passes_begun: bool = False
     stepping: bool = False
+    version: int = 0
     discarded: int = 0
     zeroed: int = 0
     zeroed_late: int = 0
@@ -169,3 +171,12 @@ def plain(tensor: Any) -> torch.Tensor:
 def is_sharded(tensor: Any) -> bool:
     """Whether other processes hold parts of a tensor."""
     return hasattr(tensor, "_local_tensor")
+
+
+def inner_of(optimizer: Any) -> Any:
+    """Return the optimizer that accelerate's or Fabric's own stands for."""
+    for name in ("optimizer", "_optimizer"):
+        inner = vars(optimizer).get(name)
+        if hasattr(inner, "param_groups"):
+            return inner_of(inner)
+    return optimizer

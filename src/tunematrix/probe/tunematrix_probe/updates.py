@@ -125,7 +125,7 @@ class Updates:
             if id(one.parameter) in known:
                 one.first, one.second = known[id(one.parameter)]
                 one.step = 1
-            elif not any(isinstance(v, torch.Tensor) and v.dim() for v in state.values()):
+            elif all(value is None for value in state.values()):
                 one.first = torch.zeros_like(one.before)
                 one.second = torch.zeros_like(one.before)
                 one.step = 0
@@ -145,7 +145,11 @@ class Updates:
             return
         rule = rule_of(optimizer)
         values = sampling.together([sampling.flat(f.parameter)[f.where] for f in followed])
-        names: dict[int, str] = {}
+        names = {
+            id(p): f"parameter {place} of group {number}"
+            for number, group in enumerate(optimizer.param_groups)
+            for place, p in enumerate(group["params"])
+        }
         for model in self.state.models:
             names.update(model.names())
         tally = _Tally(names)

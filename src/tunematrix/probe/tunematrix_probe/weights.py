@@ -70,7 +70,8 @@ class Weights:
     def before(self, one: OptimizerState) -> None:
         """Digest the gradients that reach an optimizer, where there are several processes."""
         if _world()[1] > 1:
-            gradients = [p.grad for p in one.parameters() if p.grad is not None]
+            found = [p.grad for p in one.parameters() if p.grad is not None]
+            gradients = [g for g in found if not g.is_sparse]
             self._gradients[one.number] = _joint(gradients)
 
     def after(self, one: OptimizerState) -> None:
