@@ -179,6 +179,22 @@ def test_a_loss_over_what_is_shifted_twice(watch: Watch) -> None:
     assert found.targets_next < 20
 
 
+def test_logits_that_come_in_parts(watch: Watch) -> None:
+    """Some models return them in chunks, one after the other along each row."""
+
+    class Chunked(Words):
+        def forward(self, input_ids: torch.Tensor) -> Any:
+            return list(super().forward(input_ids).split(5, dim=1))
+
+    def loss(logits: Any, ids: Ids) -> torch.Tensor:
+        return next_token_loss(torch.cat(logits, dim=1), ids)
+
+    seen = watch(Loop(Chunked(), loss=loss))
+    found = seen.one(kinds.SeenLoss)
+    assert (found.positions, found.counted, found.targets_next) == (48, 44, 44)
+    assert seen.one(kinds.SeenGradient).error < 1e-4
+
+
 def test_a_loss_that_is_no_cross_entropy(watch: Watch) -> None:
     """Squared logits fit nothing; a smoothed cross-entropy fits with its smoothing."""
     seen = watch(Loop(loss=lambda logits, ids: logits.square().mean()))

@@ -14,6 +14,8 @@ from .state import OptimizerState, plain
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
 """What computing in a dtype may change of a gradient, as a share of its largest value."""
+NESTED = 6
+"""Outputs that may come from one another: each takes a part of a backward pass."""
 SMALL = 1e-3
 """A tensor whose largest gradient is a smaller share of the step's largest than this is held to
 that share."""
@@ -88,13 +90,14 @@ class Compared:
 
 def from_outside(
     one: Pass, outputs: dict[str, torch.Tensor], asked: list[str]
-) -> dict[str, torch.Tensor]:
-    """Return what arrived at each output from outside of the model.
+) -> dict[str, torch.Tensor] | None:
+    """Return what arrived at each output from outside of the model; None if that takes too long.
 
     A loss among the outputs comes from the logits among them: what arrives at these comes through
     it, and would count twice.
     """
     found: dict[str, torch.Tensor] = {}
+    nested = 0
     # The later an output was made, the higher its number; only later ones come from it.
     for path in sorted(asked, key=lambda p: -outputs[p].grad_fn._sequence_nr()):
         gradient = one.arrived[path]
@@ -107,6 +110,9 @@ def from_outside(
                 retain_graph=True,
             )
             if inside is not None:
+                nested += 1
+                if nested > NESTED:
+                    return None
                 rest = gradient - inside
                 largest = gradient.abs().max() * TOLERANCES[gradient.dtype]
                 if bool(rest.abs().max() <= largest):

@@ -23,7 +23,7 @@ WHOLE = 2_000_000
 that our own take no more memory than one gradient."""
 AT_ONCE = 64
 """Passes that may wait for their backward passes."""
-OUTPUTS = 6
+OUTPUTS = 256
 """Tensors that a model may return and get a gradient for."""
 
 
@@ -156,12 +156,17 @@ class Gradients:
                 self.blocked = f"a model returns more than {OUTPUTS} tensors that get gradients"
                 return
             found = self._products(one, outputs, asked, chosen)
+            if found is None:
+                self.blocked = "too many of a model's outputs come from one another"
+                return
             self.state.inside("loss", self.losses.look, one, outputs, output, loss)
         self._add(one, chosen, found)
 
     def _products(self, one: Pass, outputs: Any, asked: list[str], chosen: list[Any]) -> Any:
         with torch.autocast(one.autocast[0], enabled=False):
             own = comparing.from_outside(one, outputs, asked)
+            if own is None:
+                return None
             return torch.autograd.grad(
                 [outputs[path] for path in own],
                 chosen,

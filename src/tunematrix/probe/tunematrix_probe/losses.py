@@ -56,14 +56,13 @@ class Losses:
         ids = inputs.get("input_ids")
         if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point():
             return
-        path = next((p for p in (".logits", ".0", "") if _is_logits(outputs.get(p), ids)), None)
-        if path is None:
+        found = _found(one, outputs, ids)
+        if found is None:
             reason = "the model returns no logits for all positions"
             if "labels" in inputs:
                 self.state.off.pass_over("loss", reason, one.step)
             return
-        logits = outputs[path]
-        gradient = one.arrived.get(path)
+        logits, gradient = found
         if gradient is None or not bool(gradient.any()):
             gradient = _through_loss(one, outputs, logits)
         if gradient is None:
@@ -73,6 +72,22 @@ class Losses:
         returned = None if loss is None else float(loss.detach())
         with torch.no_grad():
             self.state.writer.write(_seen(one, ids, inputs, logits.detach(), gradient, returned))
+
+
+def _found(one: Pass, outputs: dict[str, torch.Tensor], ids: torch.Tensor) -> Any:
+    """Return the logits for all positions, and what arrived there, if the model returns them."""
+    for path in (".logits", ".0", ""):
+        if _is_logits(outputs.get(path), ids):
+            return outputs[path], one.arrived.get(path)
+    # Some return them in parts, one after the other along each row.
+    parts = {path: t for path, t in outputs.items() if t.dim() == 3 and t.is_floating_point()}
+    if len({(t.shape[0], t.shape[2]) for t in parts.values()}) != 1:
+        return None
+    whole = torch.cat(list(parts.values()), dim=1)
+    if not _is_logits(whole, ids):
+        return None
+    none = {path: torch.zeros_like(t) for path, t in parts.items() if path not in one.arrived}
+    return whole, torch.cat([{**one.arrived, **none}[path] for path in parts], dim=1)
 
 
 def _is_logits(tensor: Any, ids: torch.Tensor) -> bool:

@@ -140,7 +140,8 @@ class ProcessState:
             self.busy = busy
 
     def optimized(self, optimizer: Any) -> OptimizerState:
-        """Return what is known of an optimizer, a new one included."""
+        """Return what is known of an optimizer, a new one included, whatever stands for it."""
+        optimizer = inner_of(optimizer)
         known = self._by_id.get(id(optimizer))
         if known is None or known.ref() is not optimizer:
             known = OptimizerState(len(self.optimizers), weakref.ref(optimizer))
