@@ -155,11 +155,11 @@ class Gradients:
             if len(asked) > OUTPUTS:
                 self.blocked = f"a model returns more than {OUTPUTS} tensors that get gradients"
                 return
+            self.state.inside("loss", self.losses.look, one, outputs, output, loss)
             found = self._products(one, outputs, asked, chosen)
             if found is None:
                 self.blocked = "too many of a model's outputs come from one another"
                 return
-            self.state.inside("loss", self.losses.look, one, outputs, output, loss)
         self._add(one, chosen, found)
 
     def _products(self, one: Pass, outputs: Any, asked: list[str], chosen: list[Any]) -> Any:
@@ -172,7 +172,6 @@ class Gradients:
                 chosen,
                 list(own.values()),
                 allow_unused=True,
-                retain_graph=True,
             )
 
     def _add(self, one: Pass, chosen: list[Any], found: Any) -> None:

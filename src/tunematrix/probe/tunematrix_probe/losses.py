@@ -19,7 +19,7 @@ from .state import ProcessState
 
 POSITIONS = 4096
 """That are looked at of a pass."""
-AT_ONCE = 1 << 24
+AT_ONCE = 1 << 20
 """Elements of logits that are put into float32 at once."""
 FITS = 0.03
 """Share of a position's gradient that may be something else, where it counts as a cross-entropy's:

@@ -134,7 +134,7 @@ class Weights:
                 if not has_changed:
                     unmoved.append(name)
                     away += id(parameter) in rounded
-            elif not parameter.requires_grad and name in begun.frozen:
+            elif name in begun.frozen and _stays(parameter):
                 frozen += 1
                 if has_changed:
                     changed.append(name)
@@ -231,6 +231,11 @@ class Weights:
                     longest_effective=model.longest_effective,
                 )
             )
+
+
+def _stays(parameter: Any) -> bool:
+    """Whether a parameter has to keep its bits: quantized ones are repacked on the way."""
+    return not parameter.requires_grad and bool(parameter.is_floating_point())
 
 
 def _digests(named: list[tuple[str, Any]], whole: bool) -> dict[str, int]:
