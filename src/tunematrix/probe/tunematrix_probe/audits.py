@@ -189,8 +189,8 @@ class SeenMoved:
             smaller than their dtype can add.
         adapters: matrices B of LoRA that require a gradient; adapters_zero: of these, all zeros;
             adapters_frozen_zero: those that are all zeros and require none.
-        frozen: floating-point tensors that require no gradient and stand in no group; frozen_changed
-            and _names: of these. Libraries repack quantized ones, so those are left out.
+        frozen: floating-point tensors that require no gradient and stand in no group, and
+            frozen_changed, _names: of these. Quantized ones are repacked on the way, by libraries.
         sampled: whether some digests are of a part of a tensor.
     """
 
