@@ -24,7 +24,6 @@ LARGEST = 1_000_000_000
 """Bytes of events that are read; an honest cell writes a few thousandths of that."""
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
-_HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
 
 
 class EventLog:
@@ -144,13 +143,7 @@ def read_events(path: Path) -> tuple[Event, ...]:
 
 def _event(line: bytes, place: str) -> Event:
     try:
-        fields = json.loads(line)
-        kind = fields.pop("kind")
-        hints = _HINTS[kind]
-        if unknown := fields.keys() - hints.keys():
-            raise ValueError(f"{kind} has no field {', '.join(sorted(unknown))}")
-        values = {name: _restored(value, hints[name]) for name, value in fields.items()}
-        event: Event = _KINDS[kind](**values)
+        event: Event = rebuilt(line, _KINDS)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(
             f"{place}: not an event ({type(error).__name__}: {error}). "
@@ -160,10 +153,23 @@ def _event(line: bytes, place: str) -> Event:
     return event
 
 
+def rebuilt(line: bytes, kinds: Mapping[str, type[Any]]) -> Any:
+    """Return the dataclass that a line of JSON was, by its `kind`.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is none of these kinds.
+    """
+    fields = json.loads(line)
+    kind = kinds[fields.pop("kind")]
+    hints = _hints(kind)
+    if unknown := fields.keys() - hints.keys():
+        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+    return kind(**{name: _restored(value, hints[name]) for name, value in fields.items()})
+
+
 @cache
-def _field_hints(row: type[Any]) -> tuple[Any, ...]:
-    """Returns the types of a NamedTuple's fields."""
-    return tuple(get_type_hints(row).values())
+def _hints(kind: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(kind)
 
 
 def _restored(value: Any, hint: Any) -> object:
@@ -183,12 +189,12 @@ def _restored(value: Any, hint: Any) -> object:
         (inner,) = set(arguments) - {NoneType}
         return None if value is None else _restored(value, inner)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
-        fields = get_type_hints(hint)
+        fields = _hints(hint)
         return hint(**{key: _restored(entry, fields[key]) for key, entry in value.items()})
     if origin is dict and isinstance(value, dict):
         return {key: _restored(entry, arguments[1]) for key, entry in value.items()}
     if origin is None and issubclass(hint, tuple) and isinstance(value, list):
-        entries = zip(value, _field_hints(hint), strict=True)
+        entries = zip(value, _hints(hint).values(), strict=True)
         return hint(*(_restored(entry, inner) for entry, inner in entries))
     if origin is tuple and isinstance(value, list):
         hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
