@@ -16,7 +16,9 @@ def judge(evidence: Evidence, claim: Claim) -> tuple[Verdict, ...]:
     verdicts = judge_group(PROCESS, evidence, claim)
     if verdicts[0].outcome == "failed":
         # What was seen of training until then is evidence all the same.
-        trained = claim.config.watch is not None and any(one.has_stepped for one in evidence.watched)
+        trained = claim.config.watch is not None and any(
+            one.has_stepped for one in evidence.watched
+        )
         return verdicts + (judge_group(WATCH, evidence, claim) if trained else ())
     owed = [check for group in claim.config.owes for check in known.in_group(group)]
     bounded = [check for check in known.checks.values() if check.is_asked_by(claim)]

@@ -36,11 +36,15 @@ def watch(
     ] = None,
     timeout: Annotated[
         int | None,
-        typer.Option(metavar="SECONDS", min=1, help="End the command after so long; default: never."),
+        typer.Option(
+            metavar="SECONDS", min=1, help="End the command after so long; default: never."
+        ),
     ] = None,
     device: Annotated[
         str,
-        typer.Option(metavar="KIND", help="Fail unless what is trained is on this: cuda, mps, cpu."),
+        typer.Option(
+            metavar="KIND", help="Fail unless what is trained is on this: cuda, mps, cpu."
+        ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -56,7 +60,9 @@ def watch(
     try:
         record, seen = watch_command(command, asked, limit, output, passing_on(to_errors=as_json))
     except KeyboardInterrupt:
-        raise Interrupted("interrupted; the command has been ended, and nothing is recorded") from None
+        raise Interrupted(
+            "interrupted; the command has been ended, and nothing is recorded"
+        ) from None
     if as_json:
         print(json.dumps(record.to_json(), indent=2))
     else:

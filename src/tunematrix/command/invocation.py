@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tunematrix.command.devices import visible_devices
 from tunematrix.command.guarded import Process
-from tunematrix.run.probing import probed
 from tunematrix.command.template import words_of
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.trainer import CommandSettings, Value, filled
 from tunematrix.evidence.run_dir import RunDir
+from tunematrix.run.probing import probed
 
 # Lines come when they are written; Hydra and Python say where they failed or hang.
 _TALKATIVE = {"PYTHONUNBUFFERED": "1", "HYDRA_FULL_ERROR": "1", "PYTHONFAULTHANDLER": "1"}

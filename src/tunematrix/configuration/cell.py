@@ -32,7 +32,6 @@ from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import CommandSettings, Value
 from tunematrix.configuration.watch import Watch
 
-
 WATCH = "watch"
 """The group of checks on training that is watched from the inside."""
 

@@ -14,7 +14,7 @@ class Watch(Section):
 
     device: NonEmpty | None = Field(
         None,
-        description="Kind of device that trained parameters must be on, such as cuda. Default: any.",
+        description="Kind of device that parameters must be on, such as cuda. Default: any.",
     )
 
 

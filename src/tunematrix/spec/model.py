@@ -246,8 +246,8 @@ class Spec(Section):
 
     watch: Watching = Field(
         None,
-        description="Whether its training is watched from the inside, by PyTorch's own hooks; `true`, "
-        "or a section.",
+        description="Whether its training is watched from the inside, by PyTorch's own hooks: "
+        "`true`, or a section.",
     )
     steps: PipelineSteps | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""What is claimed of training that no spec describes: that it ended well, and did what it should."""
+"""What is claimed of training that no spec describes: it ended well, and did what it should."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from tunematrix.command.devices import gpus
 from tunematrix.command.executor import ended_well, exit_of, write_memory
 from tunematrix.command.guarded import CommandRun, Guard, Outcome, Process
-from tunematrix.run.probing import probed
 from tunematrix.evidence import Exit
 from tunematrix.evidence.events import Command, Finished, LibraryLoaded, Raised
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.run.executor import Poll
+from tunematrix.run.probing import probed
 
 # Lines come when they are written; at the time limit Python says where it hangs.
 _TALKATIVE = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}

@@ -1,0 +1,159 @@
+"""Which parameters train in a watched process: those that should, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunematrix.checks.bound import AtMost, Exactly
+from tunematrix.checks.registry import check
+from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed
+from tunematrix.checks.watched import trainers_in
+from tunematrix.errors import counted
+from tunematrix.evidence.evidence import Evidence
+from tunematrix.evidence.watched import WatchedProcess
+from tunematrix.probe.tunematrix_probe.kinds import SeenCoverage, SeenMoved, SeenStep
+
+_NONE = Exactly(0)
+
+
+@check(
+    name="watched_moved",
+    group="watch",
+    unit="tensors",
+    bug=(
+        "updates that are written into copies, weights that are put back after each step, matrices "
+        "B of LoRA that stay zero"
+    ),
+)
+def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """What had a gradient and a learning rate above 0 has changed.
+
+    Reads digests of each trained tensor at the first step and the last. Fails when a tensor that is
+    in an optimizer, and had a gradient other than 0, is as it was, or when matrices B of LoRA are
+    still zero. Warns where the tensor's dtype explains that: an update that is smaller than
+    bfloat16 can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
+    """
+    found = [one for process in trainers_in(evidence) for one in _ends(process)]
+    if not found:
+        return None
+    zero = [name for one in found for name in one.adapters_zero_names]
+    still = [name for one in found for name in one.unmoved_names]
+    unmoved = sum(one.trained - one.moved for one in found)
+    rounded = sum(one.rounded_away for one in found)
+    if any(one.adapters and one.adapters_zero == one.adapters for one in found):
+        text = (
+            f"matrices B of LoRA are still zero: {listed(zero)}; so the adapter does nothing. "
+            "Likely the optimizer has other tensors than the model, or its steps are undone"
+        )
+        return judge_by(_NONE, max(unmoved, len(zero)), text, provided=False)
+    if unmoved and unmoved <= rounded:
+        text = (
+            f"{listed(still)}: each update is smaller than what the dtype of the weights can add, "
+            "so they stay as they are; train in float32, or at a larger learning rate"
+        )
+        return Judgement("warned", unmoved, _NONE, text)
+    text = (
+        f"had a gradient and a learning rate, and are as they were: {listed(still)}; likely the "
+        "step writes into copies of them, or they are loaded again afterwards"
+    )
+    return judge_by(_NONE, unmoved, text)
+
+
+@check(
+    name="watched_trainable",
+    group="watch",
+    unit="tensors",
+    bug=(
+        "an optimizer that was built before the model was moved, wrapped, or got its adapter; a "
+        "layer that is missing in its groups; a `detach()` in the middle of the network"
+    ),
+)
+def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """What requires a gradient is in an optimizer, and gets one.
+
+    Reads the tensors of the models that were called with gradients to come, and those in the groups
+    of all optimizers. Fails when a tensor requires a gradient and is in no group, while others of
+    its model are; when a group holds tensors of a model that was made anew since; or when a tensor
+    whose module was called never got a gradient. Warns of tensors in a group whose module was never
+    called, and of a whole network that nothing trains though it requires gradients.
+    """
+    found = [one for process in trainers_in(evidence) if (one := process.one(SeenCoverage))]
+    if not found:
+        return None
+    worst = max(found, key=lambda one: (_astray(one), one.idle + one.missing))
+    if count := _astray(worst):
+        return judge_by(_NONE, count, " ".join(_faults(worst)))
+    if worst.idle or worst.foreign or worst.missing_alone or worst.frozen_in_groups:
+        count = worst.idle + worst.foreign + worst.missing_alone + worst.frozen_in_groups
+        return Judgement("warned", count, _NONE, " ".join(_oddities(worst)))
+    return Judgement("passed", 0, _NONE, "")
+
+
+def _astray(one: SeenCoverage) -> int:
+    return (one.missing - one.missing_alone) + one.replaced + one.idle_used
+
+
+def _faults(one: SeenCoverage) -> Iterator[str]:
+    if one.replaced:
+        yield (
+            f"{counted(one.replaced, 'tensor')} in the optimizer's groups belong to no model that "
+            "was called, and the model has others of the same shapes: the optimizer was built "
+            "before the model was made anew, moved or wrapped; build it afterwards."
+        )
+    if missing := one.missing - one.missing_alone:
+        yield (
+            f"{counted(missing, 'tensor')} of {one.trainable} require a gradient and are in no "
+            f"group of an optimizer, so nothing trains them: {listed(one.missing_names)}; add "
+            "them, or freeze them by requires_grad_(False)."
+        )
+    if one.idle_used:
+        yield (
+            f"{counted(one.idle_used, 'tensor')} took part in the forward pass and never got a "
+            f"gradient: {listed(one.idle_names)}; likely a detach() or no_grad() between them and "
+            "the loss."
+        )
+
+
+def _oddities(one: SeenCoverage) -> Iterator[str]:
+    if one.idle:
+        yield f"{counted(one.idle, 'tensor')} never got a gradient: {listed(one.idle_names)}."
+    if one.foreign:
+        yield f"{counted(one.foreign, 'tensor')} in the groups belong to no model that was called."
+    if one.missing_alone:
+        yield (
+            f"{counted(one.missing_alone, 'tensor')} require a gradient, of a network that no "
+            f"optimizer trains: {listed(one.missing_names)}; freezing it would save memory."
+        )
+    if one.frozen_in_groups:
+        yield f"{counted(one.frozen_in_groups, 'tensor')} in the groups require no gradient."
+
+
+@check(
+    name="watched_frozen",
+    group="watch",
+    unit="tensors",
+    bug="a base model that is trained beside its adapter, weights that are overwritten",
+)
+def watched_frozen(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """What requires no gradient, and is in no optimizer, is as it was.
+
+    Reads digests of each such tensor at the first step and the last. Fails when one has changed.
+    """
+    found = [one for process in trainers_in(evidence) for one in _ends(process) if one.frozen]
+    if not found:
+        return None
+    names = [name for one in found for name in one.frozen_changed_names]
+    changed = sum(one.frozen_changed for one in found)
+    text = (
+        f"frozen, and changed all the same: {listed(names)}; likely something writes into them by "
+        "hand, or an adapter was merged"
+    )
+    return judge_by(AtMost(0), changed, text)
+
+
+def _ends(process: WatchedProcess) -> Iterator[SeenMoved]:
+    """Yield the last look at each model, where something could move: at a rate above 0."""
+    steps = process.all(SeenStep)
+    if not any(rate > 0 for step in steps for rate in step.learning_rates):
+        return
+    yield from {one.model: one for one in process.all(SeenMoved)}.values()
