@@ -42,7 +42,7 @@ Change = Callable[[Any], Any]
 def honest_process(rank: int | None = None, together: int = 1) -> WatchedProcess:
     """Return what is written in one process, of several that train together or alone."""
     began = ProbeStarted(
-        100 + (rank or 0), 1, 0.0, "train.py", "3.11.7", {"torch": "2.13.0"}, rank, together
+        100 + (rank or 0), 10 + (rank or 0), 0.0, "train.py", "3.11.7", {"torch": "2.13.0"}, rank, together
     )
     model = SeenModel(
         0, "LlamaForCausalLM", (), 30, 4, 10_000, 200, {"float32": 10_000}, {"float32": 200},
@@ -140,8 +140,8 @@ def _audit(step: int, rank: int, together: int) -> list[object]:
 
 def _end() -> list[object]:
     return [
-        SeenCoverage(STEPS, 4, 0, 0, (), 0, 0, 0, (), 0),
-        SeenMoved(0, STEPS, True, 4, 4, (), 2, 0, (), 26, 0, (), False),
+        SeenCoverage(STEPS, 4, 0, 0, (), 0, 0, 0, 0, (), 0, 0),
+        SeenMoved(0, STEPS, True, 4, 4, (), 0, 2, 0, (), 26, 0, (), False),
         SeenScheduler(0, "LambdaLR", 0, STEPS, 0, STEPS),
         SeenEvaluation(0, STEPS, 4, 0, 0, 4, 0),
         SeenSaved("model.safetensors", "safetensors", STEPS, 4, 4, 0, (), 0, 0, 4, 0, (), 0),

@@ -13,6 +13,7 @@ from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
 from tunematrix.probe.tunematrix_probe.kinds import (
+    ProbeStarted,
     SeenBatch,
     SeenLoaderWorker,
     SeenLoss,
@@ -206,10 +207,12 @@ def _shared(trainers: Sequence[WatchedProcess]) -> Iterator[Judgement]:
 
 def _workers(processes: Sequence[WatchedProcess]) -> Iterator[Judgement]:
     """Yield what is to say of workers whose generators are in the same state, and used."""
-    loaders: dict[int, list[SeenLoaderWorker]] = defaultdict(list)
+    loaders: dict[tuple[int, int], list[SeenLoaderWorker]] = defaultdict(list)
     for process in processes:
+        started = process.one(ProbeStarted)
+        parent = 0 if started is None else started.parent
         for worker in process.all(SeenLoaderWorker):
-            loaders[worker.loader].append(worker)
+            loaders[parent, worker.loader].append(worker)
     for workers in loaders.values():
         for name in sorted({name for worker in workers for name in worker.used}):
             states = Counter(one.states[name] for one in workers if name in one.used)

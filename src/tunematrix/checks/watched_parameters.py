@@ -73,9 +73,9 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
 
     Reads the tensors of the models that were called with gradients to come, and those in the groups
     of all optimizers. Fails when a tensor requires a gradient and is in no group, while others of
-    its model are; when a group holds tensors of a model that was made anew since; or when a tensor
-    whose module was called never got a gradient. Warns of tensors in a group whose module was never
-    called, and of a whole network that nothing trains though it requires gradients.
+    its model are; when a group holds tensors of a model that was made anew since; or when tensors
+    never get a gradient, and their module is called before others that do. Warns of other tensors
+    without a gradient, and of a whole network that nothing trains though it requires gradients.
     """
     found = [one for process in trainers_in(evidence) if (one := process.one(SeenCoverage))]
     if not found:
@@ -90,7 +90,7 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
 
 
 def _astray(one: SeenCoverage) -> int:
-    return (one.missing - one.missing_alone) + one.replaced + one.idle_used
+    return (one.missing - one.missing_alone) + one.replaced + one.idle_before
 
 
 def _faults(one: SeenCoverage) -> Iterator[str]:
@@ -106,11 +106,11 @@ def _faults(one: SeenCoverage) -> Iterator[str]:
             f"group of an optimizer, so nothing trains them: {listed(one.missing_names)}; add "
             "them, or freeze them by requires_grad_(False)."
         )
-    if one.idle_used:
+    if one.idle_before:
         yield (
-            f"{counted(one.idle_used, 'tensor')} took part in the forward pass and never got a "
-            f"gradient: {listed(one.idle_names)}; likely a detach() or no_grad() between them and "
-            "the loss."
+            f"{counted(one.idle_before, 'tensor')} never got a gradient, of modules that are called "
+            f"before others that do: {listed(one.idle_names)}; likely a detach() or no_grad() "
+            "between the two."
         )
 
 
