@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly
@@ -56,6 +56,12 @@ def device_of(evidence: Evidence) -> str:
         for model in process.all(SeenModel):
             devices.update(model.devices)
     return devices.most_common(1)[0][0] if devices else ""
+
+
+def versions_of(evidence: Evidence) -> Mapping[str, str]:
+    """Return distribution to version, of PyTorch and what is around it where it trained."""
+    first = next((one.one(ProbeStarted) for one in trainers_in(evidence)), None)
+    return {} if first is None else first.versions
 
 
 def seen_in(evidence: Evidence) -> str:

@@ -23,7 +23,7 @@ from tunematrix.watching.view import passing_on, verdicts
 )
 def watch(
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND...", help="What trains, with its arguments.")
+        list[str], typer.Argument(metavar="COMMAND", help="What trains, with its arguments.")
     ],
     output: Annotated[
         Path | None,

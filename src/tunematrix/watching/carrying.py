@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunematrix.checks.watched import WATCHED_CHECK, device_of, seen_in
+from tunematrix.checks.watched import WATCHED_CHECK, device_of, seen_in, versions_of
 from tunematrix.configuration.watch import Watch
 from tunematrix.environments.table import WATCHED, Environment
 from tunematrix.errors import BadInput, ExitCode
@@ -21,6 +21,7 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import made, project_root, shipped_configs
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
+from tunematrix.report.again import COMMAND
 from tunematrix.run.executor import Poll
 from tunematrix.watching.asking import watched_cell, watched_config
 from tunematrix.watching.executor import WatchedCommand
@@ -102,6 +103,7 @@ def exit_code(record: Record) -> ExitCode:
 
 def name_of(words: Sequence[str]) -> str:
     """Return what a command is called in records: after its script, or its program."""
+    words = words[: words.index("-c")] if "-c" in words else words
     named = [word for word in words if not word.startswith("-") and "=" not in word]
     programs = [word for word in named if not _PYTHON.match(Path(word).name)]
     chosen = next((word for word in programs if word.endswith(".py")), "") or (
@@ -137,7 +139,8 @@ def _told(record: Record, evidence: Evidence, words: Sequence[str]) -> Record:
     device = device_of(evidence)
     return replace(
         record,
-        axes={"backend": device} if device else {},
+        versions=versions_of(evidence),
+        axes={"recipe": WATCHED, **({"backend": device} if device else {})},
         backend=device,
-        overrides={"command": tuple(masked(word, secrets) for word in words)},
+        overrides={COMMAND: tuple(masked(word, secrets) for word in words)},
     )

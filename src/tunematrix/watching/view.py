@@ -88,6 +88,7 @@ def shown_verdicts(checks: Sequence[Verdict], seen: str) -> RenderableType:
         lines += [_line(check) for check in checks if check.outcome == outcome]
     if passed := [check for check in checks if check.outcome == "passed"]:
         lines.append(_passed(passed))
+        lines += [Text(f"  {one_line(check.message)}", "dim") for check in passed if check.message]
     return Group(*lines)
 
 
