@@ -39,23 +39,25 @@ Change = Callable[[Any], Any]
 """Takes a record; returns another in its place, or None to leave it out."""
 
 
-def honest_process(rank: int | None = None, together: int = 1) -> WatchedProcess:
+def honest_process(
+    rank: int | None = None, together: int = 1, steps: int = STEPS
+) -> WatchedProcess:
     """Return what is written in one process, of several that train together or alone."""
-    began = ProbeStarted(
-        100 + (rank or 0), 10 + (rank or 0), 0.0, "train.py", "3.11.7", {"torch": "2.13.0"}, rank, together
-    )
+    pid, parent = 100 + (rank or 0), 10 + (rank or 0)
+    versions = {"torch": "2.13.0"}
+    began = ProbeStarted(pid, parent, 0.0, "train.py", "3.11.7", versions, rank, together)
     model = SeenModel(
         0, "LlamaForCausalLM", (), 30, 4, 10_000, 200, {"float32": 10_000}, {"float32": 200},
         {"cpu": 10_000}, (), adapters=2, dropouts=2,
     )  # fmt: skip
     optimizer = SeenOptimizer(0, "torch.optim.AdamW", "adamw", (SeenGroup(4, 200, 1e-3, 0.0),), 2)
     records: list[object] = [began, model, optimizer]
-    for step in range(STEPS):
+    for step in range(steps):
         records += _passes(step, rank or 0, together)
         records += _step(step)
         if step in AUDITED:
             records += _audit(step, rank or 0, together)
-    return WatchedProcess((*records, *_end()))
+    return WatchedProcess((*records, *_end(steps)))
 
 
 def _passes(step: int, rank: int, together: int) -> list[object]:
@@ -82,14 +84,14 @@ def _step(step: int) -> list[object]:
         SeenStep(
             optimizer=0,
             step=step,
-            learning_rates=(1e-3 * (STEPS - step) / STEPS,),
+            learning_rates=(1e-3 / (1 + step),),
             weight_decays=(0.0,),
             with_gradient=4,
             without_gradient=0,
             zero_gradient=0 if audited else None,
             gradient_norm=1.0 if audited else None,
-            loss=3.0 - 0.1 * step,
-            model_loss=3.0 - 0.1 * step,
+            loss=3.0 - 0.01 * step,
+            model_loss=3.0 - 0.01 * step,
             passes=PASSES,
             discarded=0,
             forwards=PASSES,
@@ -138,16 +140,16 @@ def _audit(step: int, rank: int, together: int) -> list[object]:
     ]
 
 
-def _end() -> list[object]:
+def _end(steps: int) -> list[object]:
     return [
-        SeenCoverage(STEPS, 4, 0, 0, (), 0, 0, 0, 0, (), 0, 0),
-        SeenMoved(0, STEPS, True, 4, 4, (), 0, 2, 0, (), 26, 0, (), False),
-        SeenScheduler(0, "LambdaLR", 0, STEPS, 0, STEPS),
-        SeenEvaluation(0, STEPS, 4, 0, 0, 4, 0),
-        SeenSaved("model.safetensors", "safetensors", STEPS, 4, 4, 0, (), 0, 0, 4, 0, (), 0),
+        SeenCoverage(steps, 4, 0, 0, (), 0, 0, 0, 0, (), 0, 0),
+        SeenMoved(0, steps, True, 4, 4, (), 0, 2, 0, (), 26, 0, (), False),
+        SeenScheduler(0, "LambdaLR", 0, steps, 0, steps),
+        SeenEvaluation(0, steps, 4, 0, 0, 4, 0),
+        SeenSaved("model.safetensors", "safetensors", steps, 4, 4, 0, (), 0, 0, 4, 0, (), 0),
         SeenLoaderWorker(0, 2, 11, {"torch": "a", "numpy": "c"}, ("torch",)),
         SeenLoaderWorker(1, 2, 11, {"torch": "b", "numpy": "c"}, ("torch",)),
-        ProbeEnded(3.0, "exit", "", STEPS * PASSES, STEPS * PASSES),
+        ProbeEnded(3.0, "exit", "", steps * PASSES, steps * PASSES),
     ]
 
 

@@ -108,9 +108,9 @@ def _faults(one: SeenCoverage) -> Iterator[str]:
         )
     if one.idle_before:
         yield (
-            f"{counted(one.idle_before, 'tensor')} never got a gradient, of modules that are called "
-            f"before others that do: {listed(one.idle_names)}; likely a detach() or no_grad() "
-            "between the two."
+            f"{counted(one.idle_before, 'tensor')} never got a gradient, of modules that are "
+            f"called before others that do: {listed(one.idle_names)}; likely a detach() or "
+            "no_grad() between the two."
         )
 
 

@@ -10,7 +10,6 @@ from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
 from tunematrix.spec.values import Given
 
-
 COMMAND = "command"
 """The override that has the words of a command that was watched."""
 

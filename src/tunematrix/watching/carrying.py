@@ -19,9 +19,9 @@ from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import made, project_root, shipped_configs
+from tunematrix.report.again import COMMAND
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
-from tunematrix.report.again import COMMAND
 from tunematrix.run.executor import Poll
 from tunematrix.watching.asking import watched_cell, watched_config
 from tunematrix.watching.executor import WatchedCommand

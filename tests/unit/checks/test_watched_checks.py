@@ -56,7 +56,7 @@ def _short_of_one(one: SeenLoss) -> SeenLoss | None:
     return None if one.pass_number else one
 
 
-# What is planted: the records that change, how, the check that must fail, and a part of its message.
+# What is planted: which records change, how, the check that must fail, a part of its message.
 PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
     "no step": (SeenStep, lambda _: None, "watched", "no step of an optimizer"),
     "nothing moves": (
@@ -299,9 +299,7 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
 
 def _watching(run: Run, *, ranks: int = 1) -> Run:
     together = None if ranks == 1 else ranks
-    processes = [
-        honest_process(None if together is None else rank, ranks) for rank in range(ranks)
-    ]
+    processes = [honest_process(None if together is None else rank, ranks) for rank in range(ranks)]
     return run.configured(recipe={"owes": ("process",)}, watch={}).leaving(watched=tuple(processes))
 
 
@@ -355,9 +353,9 @@ def test_nothing_to_watch(watching: Run) -> None:
     loaded = none.recording(LibraryLoaded("libtorch", loaded=True))
     assert "-I or -E" in loaded.verdicts()["watched"].message
     idle = _with(watching, SeenStep, lambda _: None)
-    assert "train.py imported PyTorch and made 10 forward passes" in idle.verdicts()[
-        "watched"
-    ].message
+    assert (
+        "train.py imported PyTorch and made 10 forward passes" in idle.verdicts()["watched"].message
+    )
 
 
 def test_what_was_switched_off(watching: Run) -> None:
