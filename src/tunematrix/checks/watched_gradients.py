@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tunematrix.checks.bound import AtMost, Exactly, Near
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by
 from tunematrix.checks.watched import trainers_in, worst_of
+from tunematrix.checks.watched_losses import weights_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
@@ -42,9 +44,10 @@ def watched_gradient(evidence: Evidence, claim: Claim) -> Judgement | None:
     """The gradient that reaches the optimizer is the sum of those of the step's backward passes.
 
     Reads both in audited steps: each forward pass is made again with the same inputs and random
-    numbers, and multiplied with the gradient that arrived at its output. Fails when the sum has
-    another scale (by 1 %) than clipping and a GradScaler account for, or differs by more than the
-    dtypes allow. Of processes that train together, the mean of all counts.
+    numbers, and multiplied with the gradient that arrived at its output. Fails when the sum differs
+    by more than the dtypes allow, or when a mean over tokens, or over processes, reaches the
+    optimizer at another scale (by 1 %) than clipping and a GradScaler account for. Warns of another
+    scale of other losses, unless it makes a mean of a sum.
     """
     trainers = trainers_in(evidence)
     found = [one for process in trainers for one in process.all(SeenGradient)]
@@ -53,7 +56,24 @@ def watched_gradient(evidence: Evidence, claim: Claim) -> Judgement | None:
     worst = max(found, key=_excess)
     if _excess(worst) > 1 and len(trainers) > 1:
         return worst_of(list(_of_all(trainers)))
-    return _judged(worst, _scale(worst), worst.error)
+    return worst_of([_of_one(one, process) for process in trainers for one in _seen(process)])
+
+
+def _seen(process: WatchedProcess) -> Sequence[SeenGradient]:
+    """Return the gradients of a process, the worst first."""
+    return sorted(process.all(SeenGradient), key=_excess, reverse=True)
+
+
+def _of_one(one: SeenGradient, process: WatchedProcess) -> Judgement:
+    """Judge a step of a process that trains alone."""
+    found = _judged(one, scale := _scale(one), one.error)
+    if found.outcome == "passed" or one.error > one.tolerance or not math.isfinite(scale):
+        return found
+    weights = [total for (_, step), total in weights_of(process).items() if step == one.step]
+    weight = weights[0] if len(weights) == 1 else math.nan
+    if abs(weight * scale - 1) <= SCALE:
+        return replace(found, outcome="passed", measured=1.0, message="")
+    return found if abs(weight - 1) <= SCALE else replace(found, outcome="warned")
 
 
 def _scale(one: SeenGradient) -> float:

@@ -13,7 +13,12 @@ from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import ProbeStarted, SeenLoss, SeenStep
+from tunematrix.probe.tunematrix_probe.kinds import (
+    ProbeStarted,
+    SeenGradient,
+    SeenLoss,
+    SeenStep,
+)
 
 FITS = 0.98
 """Share of positions whose gradient is a cross-entropy's, for the loss to be called one."""
@@ -40,7 +45,8 @@ def watched_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads the loss of each step and, in audited steps, what each position weighs in it, by the
     gradient at its logits. Fails when a loss is nan or infinite; when the weights of a step of
     several micro-batches sum up to their number, and not to 1; when they sum up to less in all of
-    these steps, because some micro-batch is missing; or when labelled positions don't count. Warns
+    these steps, because some micro-batch is missing; or when labelled positions don't count. What
+    gradients are multiplied by afterwards, as some loops do, counts as part of the weight. Warns
     when tokens of one step weigh differently, by a fifth or more, as a mean over means of unequal
     micro-batches makes them. Only nan is judged where the loss isn't a cross-entropy.
     """
@@ -79,18 +85,14 @@ def _sums(trainers: Sequence[WatchedProcess]) -> list[Judgement]:
     """Judge what the weights of all positions of a step sum up to, over all processes."""
     sums: dict[Key, list[float]] = defaultdict(list)
     passes: dict[Key, list[SeenLoss]] = defaultdict(list)
+    by_hand = rescaled(trainers[0]) if len(trainers) == 1 else {}
     for process in trainers:
-        factors = _factors(process)
-        own: dict[Key, float] = defaultdict(float)
         for one in process.all(SeenLoss):
-            if not _is_plain(one):
-                own[one.model, one.step] = math.nan
-                continue
-            factor = factors.get(one.step, 1.0)
-            own[one.model, one.step] += one.weight_sum / factor
             passes[one.model, one.step].append(one)
-        for key, total in own.items():
-            sums[key].append(total)
+        for key, total in weights_of(process).items():
+            either = (total, total * by_hand.get(key[1], 1.0))
+            # A mean that is spoilt afterwards is the gradient's affair.
+            sums[key].append(min(either, key=lambda weight: abs(weight - 1)))
     together = max((_together(process) for process in trainers), default=1)
     totals = {
         key: math.fsum(values) / len(values)
@@ -98,6 +100,31 @@ def _sums(trainers: Sequence[WatchedProcess]) -> list[Judgement]:
         if all(map(math.isfinite, values)) and len(values) in (1, together)
     }
     return [*_totals(totals, passes), *_unequal(passes)]
+
+
+def weights_of(process: WatchedProcess) -> Mapping[Key, float]:
+    """Return what all tokens of a step weigh together in its backward passes; 1 in a mean.
+
+    It is nan where the loss isn't a cross-entropy whose tokens weigh alike.
+    """
+    factors = _factors(process)
+    found: dict[Key, float] = defaultdict(float)
+    for one in process.all(SeenLoss):
+        weight = one.weight_sum / factors.get(one.step, 1.0) if _is_plain(one) else math.nan
+        found[one.model, one.step] += weight
+    return dict(found)
+
+
+def rescaled(process: WatchedProcess) -> Mapping[int, float]:
+    """Return by what the gradients of a step were multiplied between backward pass and step.
+
+    Beside clipping, that is, and by step; steps whose gradients differ otherwise are left out.
+    """
+    return {
+        one.step: one.scale / one.due
+        for one in process.all(SeenGradient)
+        if one.due and one.error <= one.tolerance
+    }
 
 
 def _factors(process: WatchedProcess) -> Mapping[int, float]:

@@ -412,6 +412,12 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_zeroed",
         "in step 4, 2 backward passes",
     ),
+    "a gradient that is scaled, of a loss that is none of ours": (
+        SeenGradient,
+        fields(scale=0.8),
+        "watched_gradient",
+        "its scale isn't",
+    ),
     "hard clipping": (
         SeenStep,
         fields(clips=(replace(CLIP, norm=500.0),)),
@@ -456,6 +462,8 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
 def test_what_is_unusual_is_a_warning(watching: Run, oddity: str) -> None:
     """It decides nothing."""
     kind, change, name, words = UNUSUAL[oddity]
+    if kind is SeenGradient:
+        watching = _with(watching, SeenLoss, lambda _: None)
     verdicts = _with(watching, kind, change).verdicts()
     assert {one.name for one in verdicts.values() if one.outcome != "passed"} == {name}
     assert verdicts[name].outcome == "warned"
@@ -571,6 +579,17 @@ HONEST: dict[str, tuple[type[Any], Change]] = {
 def test_other_honest_runs(watching: Run, kind: str) -> None:
     """No check fails."""
     assert not _with(watching, *HONEST[kind]).failed()
+
+
+@pytest.mark.parametrize("each", [1.0, 1 / 24])
+def test_a_sum_that_is_divided_afterwards(watching: Run, each: float) -> None:
+    """Some loops divide gradients by the tokens of a step, or by its micro-batches, by hand."""
+    weights = {"weight_least": each, "weight_most": each, "weight_sum": 24 * each}
+    run = _with(watching, SeenLoss, fields(**weights))
+    by_hand = _with(run, SeenGradient, fields(scale=0.4 / (48 * each)))
+    assert by_hand.failed() == set()
+    assert by_hand.verdicts()["watched_gradient"].outcome == "passed"
+    assert by_hand.verdicts()["watched_loss"].outcome == "passed"
 
 
 def test_a_scaled_loss_is_judged_without_its_factor(watching: Run) -> None:
