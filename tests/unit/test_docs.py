@@ -67,6 +67,12 @@ def test_checks(
     assert {len(columns) for columns in rows.values()} == {3}
 
 
+def test_the_checks_of_watching() -> None:
+    """Each has its line in the table of severities, and no other."""
+    names = {name for name in _rows("watch.md") if name.startswith("watched")}
+    assert names == {check.name for check in registry().in_group("watch")}
+
+
 def test_the_tables_of_checks_are_what_the_checks_say() -> None:
     """`nox -s docs` writes them."""
     page = (DOCS / "checks.md").read_text(encoding="utf-8")

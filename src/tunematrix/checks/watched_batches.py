@@ -106,6 +106,9 @@ def _masks(batches: Sequence[SeenBatch]) -> Iterator[Judgement]:
             if most > batch.rows
             else Judgement("warned", most, bound, text)
         )
+    else:
+        taught = sum(batch.labelled or 0 for batch in labelled)
+        yield Judgement("passed", taught, AtLeast(1), "", "positions with a label")
     if empty := [batch for batch in labelled if not batch.labelled]:
         text = f"{counted(len(empty), 'batch')} of {len(labelled)} have no label at all"
         yield Judgement("warned", len(empty), Exactly(0), text, "batches")

@@ -183,6 +183,7 @@ def watched_clipping(evidence: Evidence, claim: Claim) -> Judgement | None:
     optimizer steps with. Warns when the norm is more than a hundred times the limit in every step.
     """
     steps = [step for p in trainers_in(evidence) for step in p.all(SeenStep) if step.clips]
+    steps = [step for step in steps if step.with_gradient]  # or watched_trainable tells
     if not steps:
         return None
     worst = worst_of([found for step in steps for found in _clips(step)])

@@ -43,10 +43,10 @@ def watched_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
     """A language model's loss is the mean cross-entropy of the labelled tokens of a step.
 
     Reads the loss of each step and, in audited steps, what each position weighs in it, by the
-    gradient at its logits. Fails when a loss is nan or infinite; when the weights of a step of
-    several micro-batches sum up to their number, and not to 1; when they sum up to less in all of
-    these steps, because some micro-batch is missing; or when labelled positions don't count. What
-    gradients are multiplied by afterwards, as some loops do, counts as part of the weight. Warns
+    gradient at its logits. Fails when a loss is nan or infinite; when the weights of a step sum up
+    to less than 1 in all of these steps, because some micro-batch is missing; or when labelled
+    positions don't count. What gradients are multiplied by afterwards, as some loops do, counts as
+    part of the weight. Warns when the weights of several micro-batches sum up to their number, and
     when tokens of one step weigh differently, by a fifth or more, as a mean over means of unequal
     micro-batches makes them. Only nan is judged where the loss isn't a cross-entropy.
     """
@@ -162,9 +162,10 @@ def _totals(
         if number > 1 and abs(total - number) <= OFF * number:
             text = (
                 f"in step {step + 1}, each of {number} micro-batches counts whole, so the gradient "
-                f"is {number} times that of their mean; divide the loss by their number"
+                f"is {number} times that of their mean; divide the loss by their number, unless "
+                "they are losses of several kinds"
             )
-            yield judge_by(bound, total, text)
+            yield Judgement("warned", total, bound, text)
             return
     if not whole and len(several) > 1 and all(total < 1 for total in several.values()):
         most = max(several.values())

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tunematrix.checks.bound import AtMost, Exactly
+from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed
 from tunematrix.checks.watched import trainers_in
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import SeenCoverage, SeenMoved, SeenStep
+from tunematrix.probe.tunematrix_probe.kinds import (
+    SeenCoverage,
+    SeenMoved,
+    SeenOptimizer,
+    SeenStep,
+)
 
 _NONE = Exactly(0)
 
@@ -72,12 +77,25 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
     """What requires a gradient is in an optimizer, and gets one.
 
     Reads the tensors of the models that were called with gradients to come, and those in the groups
-    of all optimizers. Fails when a tensor requires a gradient and is in no group, while others of
-    its model are; when a group holds tensors of a model that was made anew since; or when tensors
-    never get a gradient, and their module is called before others that do. Warns of other tensors
-    without a gradient, and of a whole network that nothing trains though it requires gradients.
+    of all optimizers. Fails when an optimizer never finds a gradient; when a tensor requires one
+    and is in no group, while others of its model are; when a group holds tensors of a model that
+    was made anew since; or when tensors never get a gradient, and their module is called before
+    others that do. Warns of other tensors without a gradient, and of a whole network that nothing
+    trains though it requires gradients.
     """
-    found = [one for process in trainers_in(evidence) if (one := process.one(SeenCoverage))]
+    trainers = trainers_in(evidence)
+    if idle := [name for process in trainers for name in _without_gradients(process)]:
+        text = (
+            f"no tensor of {listed(idle)} had a gradient in any step, so its steps change nothing; "
+            "likely the model was made anew, copied or loaded after the optimizer"
+        )
+        return judge_by(AtLeast(1), 0, text, unit="tensors with a gradient")
+    # Models that are gone when the process ends leave nothing to look at then.
+    found = [
+        seen[-1]
+        for process in trainers
+        if (seen := [one for one in process.all(SeenCoverage) if one.trainable])
+    ]
     if not found:
         return None
     worst = max(found, key=lambda one: (_astray(one), one.idle + one.missing))
@@ -87,6 +105,15 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
         count = worst.idle + worst.foreign + worst.missing_alone + worst.frozen_in_groups
         return Judgement("warned", count, _NONE, " ".join(_oddities(worst)))
     return Judgement("passed", 0, _NONE, "")
+
+
+def _without_gradients(process: WatchedProcess) -> Iterator[str]:
+    """Yield the names of optimizers that never found a gradient."""
+    most: dict[int, int] = {}
+    for step in process.all(SeenStep):
+        most[step.optimizer] = max(most.get(step.optimizer, 0), step.with_gradient)
+    names = {one.optimizer: one.name.rpartition(".")[2] for one in process.all(SeenOptimizer)}
+    yield from (names.get(number, "an optimizer") for number, count in most.items() if not count)
 
 
 def _astray(one: SeenCoverage) -> int:
@@ -156,4 +183,6 @@ def _ends(process: WatchedProcess) -> Iterator[SeenMoved]:
     steps = process.all(SeenStep)
     if not any(rate > 0 for step in steps for rate in step.learning_rates):
         return
-    yield from {one.model: one for one in process.all(SeenMoved)}.values()
+    # A model that is gone when the process ends leaves nothing to look at then.
+    seen = (one for one in process.all(SeenMoved) if one.trained or one.frozen)
+    yield from {one.model: one for one in seen}.values()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
-from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed
+from tunematrix.checks.verdict import Claim, Judgement, Outcome, judge_by, listed
 from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
@@ -101,8 +101,8 @@ def watched_mode(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads the mode of the model, and of each dropout that drops something, in all forward passes.
     Fails when it trains in evaluation mode, or its dropouts are switched off after some steps; and
     when three passes or more without gradients are made in a row with dropout. Warns when some
-    dropouts are off from the start, and when batch norm is in training mode in an evaluation. Not
-    judged where the mode changes nothing.
+    dropouts are off from the start, when all passes without gradients are in training mode, and
+    when batch norm is in an evaluation. Not judged where the mode changes nothing.
     """
     found: list[Judgement] = []
     for process in trainers_in(evidence):
@@ -157,18 +157,18 @@ def _dropouts(steps: Sequence[SeenStep], bound: AtLeast, share: float) -> Iterat
 
 
 def _evaluated(one: SeenEvaluation, dropouts: int) -> Iterator[Judgement]:
-    if one.longest_effective < EVALUATION:
+    is_long = one.longest_effective >= EVALUATION
+    if not is_long and not 1 < one.effective == one.passes:
         return
+    what = f"{one.longest_effective} forward passes without gradients were made in a row"
+    what = what if is_long else f"all {one.passes} forward passes without gradients were made"
     text = (
-        f"{one.longest_effective} forward passes without gradients were made in a row in training "
-        "mode, so dropout or batch norm falsify what they measure; call model.eval() before"
+        f"{what} in training mode, so dropout or batch norm falsify what they measure; call "
+        "model.eval() before"
     )
+    outcome: Outcome = "failed" if is_long and dropouts else "warned"
     bound = AtMost(EVALUATION - 1)
-    outcome = one.longest_effective if dropouts else 0
-    if outcome:
-        yield judge_by(bound, outcome, text, unit="passes in a row")
-    else:
-        yield Judgement("warned", one.longest_effective, bound, text, "passes in a row")
+    yield Judgement(outcome, one.longest_effective, bound, text, "passes in a row")
 
 
 @check(

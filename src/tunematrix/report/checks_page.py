@@ -100,7 +100,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "What training that is watched must prove",
         "Owed by every cell, and every command, that is [watched from the inside](watch.md): "
         "a spec says `watch: true`, a run of the suite `--watch`. They read what the probe wrote "
-        "in each process, and no log and no setting. A check that can't be made gives no verdict, and "
+        "in each process, and no log and no setting. A check that can't be made gives no verdict; "
         "`watched` says why.",
     ),
 }

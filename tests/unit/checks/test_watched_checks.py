@@ -77,6 +77,12 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_moved",
         "still zero: q.lora_B, v.lora_B",
     ),
+    "no gradient for the optimizer": (
+        SeenStep,
+        fields(with_gradient=0, gradient_norm=0.0),
+        "watched_trainable",
+        "no tensor of AdamW had a gradient",
+    ),
     "a layer in no group": (
         SeenCoverage,
         fields(missing=2, missing_names=("head",)),
@@ -214,7 +220,6 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
     ),
     "all masked": (SeenBatch, fields(labelled=0), "watched_labels", "nothing to learn"),
     "nan": (SeenStep, _from(3, loss=math.nan), "watched_loss", "the loss of step 4 is nan"),
-    "not divided": (SeenLoss, _whole, "watched_loss", "each of 2 micro-batches counts whole"),
     "a micro-batch is missing": (
         SeenLoss,
         _short_of_one,
@@ -418,6 +423,13 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_gradient",
         "its scale isn't",
     ),
+    "not divided": (SeenLoss, _whole, "watched_loss", "each of 2 micro-batches counts whole"),
+    "all passes without gradients in training mode": (
+        SeenEvaluation,
+        fields(training=4, effective=4, longest_effective=2),
+        "watched_mode",
+        "all 4 forward passes without gradients",
+    ),
     "hard clipping": (
         SeenStep,
         fields(clips=(replace(CLIP, norm=500.0),)),
@@ -468,6 +480,31 @@ def test_what_is_unusual_is_a_warning(watching: Run, oddity: str) -> None:
     assert {one.name for one in verdicts.values() if one.outcome != "passed"} == {name}
     assert verdicts[name].outcome == "warned"
     assert words in verdicts[name].message
+
+
+# A fault of a model, and what is left to see of it once the model is gone.
+GONE: dict[str, tuple[type[Any], Change, Change]] = {
+    "watched_trainable": (
+        SeenCoverage,
+        fields(missing=2, missing_names=("head",)),
+        fields(trainable=0, missing=0),
+    ),
+    "watched_moved": (
+        SeenMoved,
+        fields(moved=3, unmoved_names=("norm",)),
+        fields(trained=0, moved=0, frozen=0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_a_model_that_is_gone_when_the_process_ends(watching: Run, name: str) -> None:
+    """What was seen of it before counts: a function that trained has returned by then."""
+    kind, fault, gone = GONE[name]
+    (process,) = watching.evidence.watched
+    faulty = changed(process, kind, fault)
+    at_exit = replace(faulty, records=(*faulty.records, *map(gone, faulty.all(kind))))
+    assert watching.leaving(watched=(at_exit,)).failed() == {name}
 
 
 def _grown(one: SeenStep) -> SeenStep:
@@ -567,7 +604,7 @@ HONEST: dict[str, tuple[type[Any], Change]] = {
     "an evaluation": (SeenEvaluation, fields(passes=40, longest=40)),
     "a pass without gradients in training": (
         SeenEvaluation,
-        fields(training=4, effective=4, longest_effective=1),
+        fields(training=2, effective=2, longest_effective=1),
     ),
     "an optimizer's state": (SeenSaved, fields(matched=0, differing=0)),
     "label smoothing": (SeenLoss, fields(smoothing=0.1, fits=0.99)),
