@@ -246,7 +246,7 @@ def watched_update(evidence: Evidence, claim: Claim) -> Judgement | None:
     computed by their formulas, from the gradient and the optimizer's own state. Fails when the
     largest difference is above 2 % of the largest update of its tensor, beyond rounding; when a
     parameter is nan or infinite; or when nearly all elements of a foreign optimizer move along
-    their gradient and not against it.
+    their gradient and not against it. Warns when weights change between the first two steps.
     """
     found = [one for process in trainers_in(evidence) for one in process.all(SeenUpdate)]
     if not found:
@@ -272,4 +272,12 @@ def watched_update(evidence: Evidence, claim: Claim) -> Judgement | None:
         "another formula, weight decay that is applied twice, or something that writes into the "
         "weights after step()"
     )
-    return judge_by(bound, error, text)
+    verdict = judge_by(bound, error, text)
+    between = max((one.changed_between or 0 for one in found), default=0)
+    if verdict.outcome == "passed" and between:
+        text = (
+            f"{counted(between, 'tensor')} don't begin the second step as the first one left them: "
+            "something else than the optimizer changes weights, such as decay by hand"
+        )
+        return Judgement("warned", between, Exactly(0), text, "tensors")
+    return verdict

@@ -16,8 +16,11 @@ from tunematrix.probe.tunematrix_probe.kinds import (
     SeenMoved,
     SeenOptimizer,
     SeenStep,
+    SeenUpdate,
 )
 
+AT_MOST_UNDONE = 2
+"""Tensors that may be put back on purpose: an embedding of which some rows alone are to train."""
 _NONE = Exactly(0)
 
 
@@ -34,11 +37,19 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     """What had a gradient and a learning rate above 0 has changed.
 
     Reads digests of each trained tensor at the first step and the last. Fails when a tensor that is
-    in an optimizer, and had a gradient other than 0, is as it was, or when matrices B of LoRA are
-    still zero. Warns where the tensor's dtype explains that: an update that is smaller than
+    in an optimizer, and had a gradient other than 0, is as it was, when matrices B of LoRA are
+    still zero, or when three tensors or more are put back between the first two steps. Warns where the tensor's dtype explains that: an update that is smaller than
     bfloat16 can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
     """
-    found = [one for process in trainers_in(evidence) for one in _ends(process)]
+    trainers = trainers_in(evidence)
+    undone = max((one.undone or 0 for p in trainers for one in p.all(SeenUpdate)), default=0)
+    if undone > AT_MOST_UNDONE:
+        text = (
+            f"{counted(undone, 'tensor')} begin the second step as they were before the first, "
+            "which had changed them; likely weights are loaded or copied back after each step"
+        )
+        return judge_by(_NONE, undone, text)
+    found = [one for process in trainers for one in _ends(process)]
     if not found:
         return None
     zero = [name for one in found for name in one.adapters_zero_names]

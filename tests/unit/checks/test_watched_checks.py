@@ -77,6 +77,12 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_moved",
         "still zero: q.lora_B, v.lora_B",
     ),
+    "weights that are put back": (
+        SeenUpdate,
+        fields(changed_between=4, undone=4),
+        "watched_moved",
+        "4 tensors begin the second step as they were",
+    ),
     "no gradient for the optimizer": (
         SeenStep,
         fields(with_gradient=0, gradient_norm=0.0),
@@ -429,6 +435,12 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         fields(training=4, effective=4, longest_effective=2),
         "watched_mode",
         "all 4 forward passes without gradients",
+    ),
+    "decay by hand": (
+        SeenUpdate,
+        fields(changed_between=4, undone=0),
+        "watched_update",
+        "something else than the optimizer changes weights",
     ),
     "hard clipping": (
         SeenStep,
