@@ -6,12 +6,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunematrix.watching.here import Watching
+    from tunematrix.watching.here import WatchedBlock
 
 __all__ = ["watch"]
 
 
-def watch(*, device: str | None = None, quiet: bool = False) -> AbstractContextManager[Watching]:
+def watch(
+    *, device: str | None = None, quiet: bool = False
+) -> AbstractContextManager[WatchedBlock]:
     """Watch the training in a `with` block, and print the verdicts when it ends.
 
     Example: `with tunematrix.watch() as seen: trainer.train()`; then `seen.failed` has the names of

@@ -47,6 +47,8 @@ def run_watched(tmp_path: Path, forking: Executor) -> RunCell:
                 "test_id": "watched",
                 "recipe": recipe,
                 "timeout": 90,
+                # Four steps teach no preference; the bound has to be there.
+                **({"preference": {"min": 0.0, "max": 1.0}} if recipe == "dpo" else {}),
                 "matrix": {axis: [option] for axis, option in axes.items()},
                 "overrides": {"train.max_steps": 4, "meters.held_out_rows": 8},
             }
@@ -74,7 +76,7 @@ def run_watched(tmp_path: Path, forking: Executor) -> RunCell:
 # A recipe, and the axes of a cell of it.
 CELLS = {
     "TRL and PEFT": ("sft", {"method": "lora"}),
-    "preferences": ("dpo", {"method": "lora"}),
+    "preferences": ("dpo", {"method": "lora", "data": "prompt-completion"}),
     "several processes by Accelerate": ("sft", {"launcher": "ddp", "data": "unequal"}),
     "a loop of ours": ("sft", {"method": "custom-lora"}),
 }

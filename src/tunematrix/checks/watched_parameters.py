@@ -37,9 +37,10 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     """What had a gradient and a learning rate above 0 has changed.
 
     Reads digests of each trained tensor at the first step and the last. Fails when a tensor that is
-    in an optimizer, and had a gradient other than 0, is as it was, when matrices B of LoRA are
-    still zero, or when three tensors or more are put back between the first two steps. Warns where the tensor's dtype explains that: an update that is smaller than
-    bfloat16 can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
+    in an optimizer, and had a gradient other than 0, is as it was; when matrices B of LoRA are
+    still zero; or when three tensors or more are put back between the first two steps. Warns where
+    the tensor's dtype explains it: an update that is smaller than bfloat16 can add. Not judged
+    where all rates were 0, which `watched_learning_rate` tells.
     """
     trainers = trainers_in(evidence)
     undone = max((one.undone or 0 for p in trainers for one in p.all(SeenUpdate)), default=0)

@@ -28,7 +28,7 @@ from tunematrix.watching.view import shown_verdicts
 _NAME = "block"
 
 
-class Watching:
+class WatchedBlock:
     """What came of a block that was watched; empty until it has ended.
 
     Attributes:
@@ -45,9 +45,9 @@ class Watching:
 
 
 @contextmanager
-def watching(*, device: str | None = None, quiet: bool = False) -> Iterator[Watching]:
+def watching(*, device: str | None = None, quiet: bool = False) -> Iterator[WatchedBlock]:
     """Watch what trains in the block; see `tunematrix.watch`."""
-    found = Watching()
+    found = WatchedBlock()
     with tempfile.TemporaryDirectory(prefix="tunematrix-watch-") as folder:
         with probing(Path(folder)):
             yield found
