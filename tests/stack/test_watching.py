@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 LOOP = '''
@@ -114,6 +115,7 @@ def test_a_planted_fault(folder: Path) -> None:
     assert not (folder / ".tunematrix" / "watch").exists()
 
 
+@pytest.mark.nightly
 def test_a_loop_that_raises_is_judged_until_then(folder: Path) -> None:
     """By its own exit code, and by what was seen."""
     done = _watch(folder, "--", sys.executable, "train.py", "raise")
@@ -137,7 +139,14 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("kind", NOTHING)
+LATE = {"no optimizer", "no probe"}
+"""Those that import PyTorch, and take longer."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.nightly] * (kind in LATE)) for kind in NOTHING],
+)
 def test_a_command_in_which_nothing_is_watched(folder: Path, kind: str) -> None:
     """It is never green, and says what was seen instead."""
     words, code, text = NOTHING[kind]
@@ -146,6 +155,7 @@ def test_a_command_in_which_nothing_is_watched(folder: Path, kind: str) -> None:
     assert text in " ".join(done.stderr.split())
 
 
+@pytest.mark.nightly
 def test_the_time_limit(folder: Path) -> None:
     """The command is ended, says where it hangs, and what was seen is judged."""
     done = _watch(folder, "--timeout", "12", "--", sys.executable, "train.py", "stay")
@@ -154,6 +164,7 @@ def test_the_time_limit(folder: Path) -> None:
     assert _failed(_record(folder)) == {"exit"}
 
 
+@pytest.mark.nightly
 def test_a_kill_leaves_what_was_seen(folder: Path) -> None:
     """A process that is killed has no last line."""
     words = [sys.executable, "-m", "tunematrix", "watch", "--", sys.executable, "train.py", "stay"]
@@ -169,6 +180,24 @@ def test_a_kill_leaves_what_was_seen(folder: Path) -> None:
     record = _record(folder)
     assert _failed(record) == {"exit"}
     assert any(check["name"] == "watched" for check in record["checks"])
+
+
+@pytest.mark.nightly
+def test_ctrl_c_ends_the_command_and_judges_what_was_seen(folder: Path) -> None:
+    """As for a long training of which one has seen enough."""
+    words = [sys.executable, "-m", "tunematrix", "watch", "--", sys.executable, "train.py", "stay"]
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            if line.strip() == "step 5":
+                break
+        (probe,) = folder.glob(".tunematrix/watch/runs/*/*/probe/*.jsonl")
+        watching.send_signal(signal.SIGINT)
+    assert watching.returncode == 2
+    assert not psutil.pid_exists(int(probe.name.partition("-")[0]))
+    record = _record(folder)
+    assert _failed(record) == {"exit"}
+    assert any(check["name"] == "watched_update" for check in record["checks"])
 
 
 def test_a_block_of_a_script(folder: Path) -> None:
@@ -197,6 +226,7 @@ def test_a_block_of_a_script(folder: Path) -> None:
     assert done.stdout.count("watched Model: 9 steps of AdamW") == 1
 
 
+@pytest.mark.nightly
 def test_a_spec_of_a_trainer(folder: Path) -> None:
     """`watch: true` has a trainer's command judged from the inside, and known failures name it."""
     (folder / "pyproject.toml").write_text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
@@ -96,7 +96,7 @@ def _masks(batches: Sequence[SeenBatch]) -> Iterator[Judgement]:
     most, batch = max(padded, key=lambda one: one[0] / max(1, one[1].rows))
     if most:
         text = (
-            f"in step {batch.step + 1}, {counted(most, 'position')} of padding are labelled, in "
+            f"in step {batch.step + 1}, labels are on {counted(most, 'position')} of padding, in "
             f"{counted(batch.rows, 'row')}; set their labels to -100"
         )
         bound = AtMost(batch.rows)
@@ -142,9 +142,8 @@ def watched_batches(evidence: Evidence, claim: Claim) -> Judgement | None:
     trainers = trainers_in(evidence)
     found: list[Judgement] = []
     for process in trainers:
-        steps = _rows(process)
-        found += [*_repeated(steps), *_padding(process.all(SeenBatch))]
-    found += [*_shared(trainers), *_workers(evidence.watched)]
+        found += [*_constant(_rows(process)), *_padding(process.all(SeenBatch))]
+    found += [*_again(trainers), *_shared(trainers), *_workers(evidence.watched)]
     return worst_of(found)
 
 
@@ -159,7 +158,7 @@ def _rows(process: WatchedProcess) -> Rows:
     return dict(rows)
 
 
-def _repeated(steps: Rows) -> Iterator[Judgement]:
+def _constant(steps: Rows) -> Iterator[Judgement]:
     bound = AtLeast(2, note="batches that differ")
     batches = list(steps.values())
     if len(batches) >= SAME_STEPS and len(set(batches)) == 1:
@@ -168,8 +167,25 @@ def _repeated(steps: Rows) -> Iterator[Judgement]:
             "likely an iterator that is made anew for each step"
         )
         yield judge_by(bound, 1, text, unit="batches")
-        return
-    rows = [row for batch in batches for row in batch]
+    elif batches:
+        rows = {row for batch in batches for row in batch}
+        yield Judgement("passed", len(rows), None, "", "different rows")
+
+
+def _again(trainers: Sequence[WatchedProcess]) -> Iterator[Judgement]:
+    """Yield what is to say of texts that come again before all have come, in any process."""
+    steps: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for process in trainers:
+        for batch in process.all(SeenBatch):
+            if batch.tokenized:
+                steps[batch.model, batch.step].update(batch.digests)
+    for model in {model for model, _ in steps}:
+        batches = [rows for (which, _), rows in sorted(steps.items()) if which == model]
+        yield from _too_early(batches)
+
+
+def _too_early(batches: Sequence[Set[str]]) -> Iterator[Judgement]:
+    rows = [row for batch in batches for row in sorted(batch)]
     last_new = max((rows.index(row) for row in set(rows)), default=0)
     early = rows[: last_new + 1]
     again = len(early) - len(set(early))
@@ -179,8 +195,6 @@ def _repeated(steps: Rows) -> Iterator[Judgement]:
             "to come; likely rows are drawn with replacement, or an epoch is cut short"
         )
         yield Judgement("warned", again, AtMost(REPEATED * len(early)), text)
-    elif rows:
-        yield Judgement("passed", len(set(rows)), None, "", "different rows")
 
 
 def _padding(batches: Sequence[SeenBatch]) -> Iterator[Judgement]:

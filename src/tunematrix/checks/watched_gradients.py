@@ -157,10 +157,11 @@ def watched_zeroed(evidence: Evidence, claim: Claim) -> Judgement | None:
         return judge_by(Exactly(0), len(kept), text)
     if not lost:
         return Judgement("passed", 0, Exactly(0), "")
+    gone = counted(lost[0].discarded, "backward pass")
     text = (
-        f"in step {lost[0].step + 1}, {counted(lost[0].discarded, 'backward pass')} of "
-        f"{lost[0].passes} were zeroed before an optimizer had used them; call zero_grad() after "
-        "step(), and not in each micro-batch"
+        f"in step {lost[0].step + 1}, the gradients of {gone} "
+        "were zeroed before an optimizer had used them; call zero_grad() after step(), and not in "
+        "each micro-batch"
     )
     is_often = len(lost) > OFTEN * len(steps)
     return Judgement("failed" if is_often else "warned", len(lost), Exactly(0), text)
@@ -254,7 +255,7 @@ def watched_update(evidence: Evidence, claim: Claim) -> Judgement | None:
     bound = AtMost(UPDATE)
     for one in found:
         if one.not_finite:
-            text = f"{counted(one.not_finite, 'tensor')} have nan or inf after step {one.step + 1}"
+            text = f"step {one.step + 1} leaves nan or inf in {counted(one.not_finite, 'tensor')}"
             return judge_by(bound, math.nan, f"{text}; likely a rate that is too high, or float16")
     uphill = [one for one in found if (one.uphill or 0) > UPHILL and one.elements > LEAST_ELEMENTS]
     if len(uphill) > OFTEN * len(found):
@@ -276,8 +277,8 @@ def watched_update(evidence: Evidence, claim: Claim) -> Judgement | None:
     between = max((one.changed_between or 0 for one in found), default=0)
     if verdict.outcome == "passed" and between:
         text = (
-            f"{counted(between, 'tensor')} don't begin the second step as the first one left them: "
-            "something else than the optimizer changes weights, such as decay by hand"
+            f"between the first two steps, {counted(between, 'tensor')} changed: something else "
+            "than the optimizer changes weights, such as decay by hand"
         )
         return Judgement("warned", between, Exactly(0), text, "tensors")
     return verdict

@@ -46,8 +46,8 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     undone = max((one.undone or 0 for p in trainers for one in p.all(SeenUpdate)), default=0)
     if undone > AT_MOST_UNDONE:
         text = (
-            f"{counted(undone, 'tensor')} begin the second step as they were before the first, "
-            "which had changed them; likely weights are loaded or copied back after each step"
+            f"before the second step, {counted(undone, 'tensor')} are put back to what they were "
+            "before the first; likely weights are loaded or copied after each step"
         )
         return judge_by(_NONE, undone, text)
     found = [one for process in trainers for one in _ends(process)]
@@ -135,14 +135,14 @@ def _astray(one: SeenCoverage) -> int:
 def _faults(one: SeenCoverage) -> Iterator[str]:
     if one.replaced:
         yield (
-            f"{counted(one.replaced, 'tensor')} in the optimizer's groups belong to no model that "
-            "was called, and the model has others of the same shapes: the optimizer was built "
-            "before the model was made anew, moved or wrapped; build it afterwards."
+            f"the optimizer's groups hold {counted(one.replaced, 'tensor')} of no model that was "
+            "called, and the model has others of the same shapes: the optimizer was built before "
+            "the model was made anew, moved or wrapped; build it afterwards."
         )
     if missing := one.missing - one.missing_alone:
         yield (
-            f"{counted(missing, 'tensor')} of {one.trainable} require a gradient and are in no "
-            f"group of an optimizer, so nothing trains them: {listed(one.missing_names)}; add "
+            f"no group of an optimizer has {counted(missing, 'tensor')} of the {one.trainable} "
+            f"that require a gradient, so nothing trains them: {listed(one.missing_names)}; add "
             "them, or freeze them by requires_grad_(False)."
         )
     if one.idle_before:
@@ -157,14 +157,14 @@ def _oddities(one: SeenCoverage) -> Iterator[str]:
     if one.idle:
         yield f"{counted(one.idle, 'tensor')} never got a gradient: {listed(one.idle_names)}."
     if one.foreign:
-        yield f"{counted(one.foreign, 'tensor')} in the groups belong to no model that was called."
+        yield f"The groups hold {counted(one.foreign, 'tensor')} of no model that was called."
     if one.missing_alone:
         yield (
-            f"{counted(one.missing_alone, 'tensor')} require a gradient, of a network that no "
-            f"optimizer trains: {listed(one.missing_names)}; freezing it would save memory."
+            f"No optimizer trains a network of which {counted(one.missing_alone, 'tensor')} could "
+            f"have a gradient: {listed(one.missing_names)}; freezing it would save memory."
         )
     if one.frozen_in_groups:
-        yield f"{counted(one.frozen_in_groups, 'tensor')} in the groups require no gradient."
+        yield f"The groups hold {counted(one.frozen_in_groups, 'tensor')} that can't be trained."
 
 
 @check(

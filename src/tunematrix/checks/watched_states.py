@@ -145,12 +145,12 @@ def _dropouts(steps: Sequence[SeenStep], bound: AtLeast, share: float) -> Iterat
     if most > first:
         at = next(step.step for step in steps if step.dropouts_off > first)
         text = (
-            f"from step {at + 1} on, {counted(most, 'dropout')} are in evaluation mode, and "
+            f"from step {at + 1} on, {counted(most, 'dropout', verb=True)} in evaluation mode, and "
             f"{first} in the first step; likely an evaluation leaves a part of the model so"
         )
         yield judge_by(bound, share, text, provided=False)
     elif first:
-        text = f"{counted(first, 'dropout')} are in evaluation mode while the model trains"
+        text = f"{counted(first, 'dropout', verb=True)} in evaluation mode while the model trains"
         yield Judgement("warned", share, bound, text)
     else:
         yield Judgement("passed", share, bound, "")
@@ -236,8 +236,8 @@ def watched_checkpoint(evidence: Evidence, claim: Claim) -> Judgement | None:
 def _saved(process: WatchedProcess) -> Iterator[Judgement]:
     bound = Exactly(0)
     for one in process.all(SeenSaved):
-        if not one.matched:
-            continue  # an optimizer's state, or something else
+        if not one.matched or one.matched * 2 < one.tensors:
+            continue  # an optimizer's state, another network, or something else
         if one.as_at_start or one.not_finite:
             count = one.as_at_start or one.not_finite
             what = "are as they were at the start" if one.as_at_start else "hold nan or inf"
@@ -247,11 +247,11 @@ def _saved(process: WatchedProcess) -> Iterator[Judgement]:
             yield judge_by(bound, count, f"{text}{names}; {cause}")
         elif one.differing:
             text = (
-                f"{one.name}: {counted(one.differing, 'saved tensor')} differ from the model's: "
+                f"{one.name}: not as in the model, {counted(one.differing, 'saved tensor')}: "
                 f"{listed(one.differing_names)}; right if they are an average, or merged"
             )
             yield Judgement("warned", one.differing, bound, text)
-        elif one.missing:
+        elif one.missing and one.matched == one.tensors:
             text = (
                 f"{one.name}: lacks {counted(one.missing, 'trained tensor')}: "
                 f"{listed(one.missing_names)}; right if another file has them"

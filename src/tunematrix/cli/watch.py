@@ -12,7 +12,7 @@ import typer
 from tunematrix.cli.app import JsonOption, Verb, app, screen
 from tunematrix.configuration.watch import Watch
 from tunematrix.errors import Interrupted
-from tunematrix.watching.carrying import NO_LIMIT, exit_code, watch_command
+from tunematrix.watching.carrying import NO_LIMIT, watch_command
 from tunematrix.watching.view import passing_on, verdicts
 
 
@@ -57,14 +57,11 @@ def watch(
     Example: tunematrix watch -- torchrun --nproc-per-node 2 train.py
     """
     limit, asked = timeout or NO_LIMIT, Watch(device=device or None)
-    try:
-        record, seen = watch_command(command, asked, limit, output, passing_on(to_errors=as_json))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted; the command has been ended, and nothing is recorded"
-        ) from None
+    seen = watch_command(command, asked, limit, output, passing_on(to_errors=as_json))
     if as_json:
-        print(json.dumps(record.to_json(), indent=2))
+        print(json.dumps(seen.record.to_json(), indent=2))
     else:
-        screen(sys.stderr).print(verdicts(record, seen))
-    raise typer.Exit(exit_code(record))
+        screen(sys.stderr).print(verdicts(seen.record, seen.what))
+    if seen.was_interrupted:
+        raise Interrupted("interrupted; what was seen until then is judged, and recorded")
+    raise typer.Exit(seen.exit_code)

@@ -24,7 +24,7 @@ from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.run.executor import Poll
 from tunematrix.watching.asking import watched_cell, watched_config
-from tunematrix.watching.executor import WatchedCommand
+from tunematrix.watching.executor import INTERRUPT, WatchedCommand
 from tunematrix.workflow import steps as way
 from tunematrix.workflow.context import RunContext
 from tunematrix.workflow.passage import Passage, carry
@@ -51,14 +51,38 @@ class WatchContext(RunContext):
         return super().folder if self.into is None else self.into
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What came of a command.
+
+    Attributes:
+        record: of it. what: was watched, in a line.
+        was_interrupted: whether the user has ended it.
+    """
+
+    record: Record
+    what: str
+    was_interrupted: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the process ends with: a command in which nothing was watched tested nothing."""
+        if self.record.outcome == "passed":
+            return ExitCode.PASSED
+        if self.record.outcome == "error":
+            return ExitCode.MACHINE
+        failed = {check.name for check in self.record.failed_checks}
+        return ExitCode.NOTHING_TESTED if failed == {WATCHED_CHECK} else ExitCode.FAILED
+
+
 def watch_command(
     words: Sequence[str],
     asked: Watch,
     timeout: int,
     into: Path | None,
     poll: Callable[[RunDir], Poll],
-) -> tuple[Record, str]:
-    """Run a command under the probe, judge and record it; return that, and what was seen in a line.
+) -> Seen:
+    """Run a command under the probe, judge and record it, also where the user ends it by Ctrl-C.
 
     Args:
         words: the command. asked: of its training. timeout: seconds that it may take.
@@ -67,7 +91,6 @@ def watch_command(
 
     Raises:
         BadInput: there is no such program. MachineProblem: nothing can be run, or written.
-        KeyboardInterrupt: the user's, after the command has been ended.
     """
     if not words or shutil.which(words[0]) is None:
         raise BadInput(_no_program(words))
@@ -86,19 +109,9 @@ def watch_command(
         assert passage.record is not None and passage.evidence is not None
         record = _told(passage.record, passage.evidence, words)
         Store(context.folder / "results.jsonl").append(record)
-        return record, seen_in(passage.evidence)
+        return Seen(record, seen_in(passage.evidence), was_interrupted=end.signal == INTERRUPT)
     finally:
         context.close(prune=True)
-
-
-def exit_code(record: Record) -> ExitCode:
-    """Return what the process ends with: a command in which nothing was watched tested nothing."""
-    if record.outcome == "passed":
-        return ExitCode.PASSED
-    if record.outcome == "error":
-        return ExitCode.MACHINE
-    failed = {check.name for check in record.failed_checks}
-    return ExitCode.NOTHING_TESTED if failed == {WATCHED_CHECK} else ExitCode.FAILED
 
 
 def name_of(words: Sequence[str]) -> str:

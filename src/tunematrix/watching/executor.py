@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from tunematrix.run.probing import probed
 
 # Lines come when they are written; at the time limit Python says where it hangs.
 _TALKATIVE = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+INTERRUPT = signal.SIGINT.name
+"""What a command is said to have ended by where the user has ended it."""
 LIBRARY = "libtorch"
 """Beginning of the names of PyTorch's shared libraries; where no probe wrote, this tells why."""
 
@@ -34,7 +38,10 @@ class WatchedCommand:
         self._environ = environ
 
     def run(self, run_dir: RunDir, timeout: float, poll: Poll) -> Exit:
-        """Run it, and write down what its guard saw; see `Executor.run`."""
+        """Run it, and write down what its guard saw; see `Executor.run`.
+
+        Ctrl-C ends the command, and not the run: what was seen until then is there to be judged.
+        """
         folder = Path.cwd()
         job = CommandRun(
             processes=(self._process(run_dir),),
@@ -43,9 +50,15 @@ class WatchedCommand:
             gpu=bool(gpus(self._environ)),
             library=LIBRARY,
         )
-        with EventLog(run_dir.events) as events, Guard(run_dir.path / "guard.log") as guard:
+        began = time.monotonic()
+        with EventLog(run_dir.events) as events:
             events.write(Command(self._words, str(folder), 1, {}))
-            outcome = guard.run(job, poll)
+            try:
+                with Guard(run_dir.path / "guard.log") as guard:
+                    outcome = guard.run(job, poll)
+            except KeyboardInterrupt:
+                seconds = time.monotonic() - began
+                return Exit(None, INTERRUPT, False, (), seconds, isolation="command")
             _write(outcome, self._words[0], events)
         return exit_of(outcome)
 

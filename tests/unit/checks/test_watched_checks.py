@@ -81,7 +81,7 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenUpdate,
         fields(changed_between=4, undone=4),
         "watched_moved",
-        "4 tensors begin the second step as they were",
+        "before the second step, 4 tensors are put back",
     ),
     "no gradient for the optimizer": (
         SeenStep,
@@ -93,7 +93,7 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenCoverage,
         fields(missing=2, missing_names=("head",)),
         "watched_trainable",
-        "no group of an optimizer",
+        "no group of an optimizer has 2 tensors",
     ),
     "an optimizer of an older model": (
         SeenCoverage,
@@ -172,7 +172,7 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenStep,
         fields(discarded=1, zeroed=2, zeroed_late=1),
         "watched_zeroed",
-        "1 backward pass of 2 were zeroed",
+        "the gradients of 1 backward pass were zeroed",
     ),
     "clipping without effect": (
         SeenStep,
@@ -222,7 +222,7 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenBatch,
         fields(padding_labelled=4),
         "watched_labels",
-        "4 positions of padding are labelled",
+        "labels are on 4 positions of padding",
     ),
     "all masked": (SeenBatch, fields(labelled=0), "watched_labels", "nothing to learn"),
     "nan": (SeenStep, _from(3, loss=math.nan), "watched_loss", "the loss of step 4 is nan"),
@@ -291,7 +291,7 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenStep,
         _from(2, dropouts_off=1),
         "watched_mode",
-        "1 dropout are in evaluation mode",
+        "1 dropout is in evaluation mode",
     ),
     "evaluation in training mode": (
         SeenEvaluation,
@@ -421,7 +421,7 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenStep,
         lambda one: replace(one, discarded=2) if one.step == 3 else one,
         "watched_zeroed",
-        "in step 4, 2 backward passes",
+        "in step 4, the gradients of 2 backward passes",
     ),
     "a gradient that is scaled, of a loss that is none of ours": (
         SeenGradient,
@@ -440,7 +440,7 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenUpdate,
         fields(changed_between=4, undone=0),
         "watched_update",
-        "something else than the optimizer changes weights",
+        "something else than the optimizer",
     ),
     "hard clipping": (
         SeenStep,
@@ -464,7 +464,13 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenBatch,
         fields(padding_labelled=2),
         "watched_labels",
-        "of padding are labelled",
+        "of padding, in 2 rows",
+    ),
+    "rows drawn with replacement": (
+        SeenBatch,
+        lambda one: replace(one, digests=(f"{one.step}", "a")),
+        "watched_batches",
+        "while others had yet to come",
     ),
     "padding": (SeenBatch, fields(tokens=10), "watched_batches", "69% of the positions"),
     "an average over steps": (
@@ -599,6 +605,7 @@ HONEST: dict[str, tuple[type[Any], Change]] = {
         SeenLoss,
         lambda one: replace(one, weight_least=1.0, weight_most=1.0, weight_sum=24.0),
     ),
+    "another network of the same shapes": (SeenSaved, fields(tensors=9, differing=2)),
     "images": (SeenBatch, fields(labelled=None, tokenized=False)),
     "no data loader of several workers": (SeenLoaderWorker, lambda _: None),
     "bfloat16": (
