@@ -134,8 +134,8 @@ def watched_batches(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Steps learn from different rows, and so do processes and workers.
 
     Reads a digest of each row of each batch, and the generators of a data loader's workers. Fails
-    when four steps or more are made with the very same rows, when processes that average their
-    gradients get the same ones, or when workers draw from one generator in the same state. Warns
+    when processes that average their gradients get the same rows, or when workers draw from one
+    generator in the same state. Warns when four steps or more are made with the very same rows,
     when rows come again while others have yet to come, and when more than half of the positions are
     padding.
     """
@@ -164,9 +164,9 @@ def _constant(steps: Rows) -> Iterator[Judgement]:
     if len(batches) >= SAME_STEPS and len(set(batches)) == 1:
         text = (
             f"all {len(batches)} steps were made with the same {counted(len(batches[0]), 'row')}; "
-            "likely an iterator that is made anew for each step"
+            "right if there are no others; else an iterator is made anew for each step"
         )
-        yield judge_by(bound, 1, text, unit="batches")
+        yield Judgement("warned", 1, bound, text, "batches")
     elif batches:
         rows = {row for batch in batches for row in batch}
         yield Judgement("passed", len(rows), None, "", "different rows")

@@ -47,7 +47,8 @@ def watched_gradient(evidence: Evidence, claim: Claim) -> Judgement | None:
     numbers, and multiplied with the gradient that arrived at its output. Fails when the sum differs
     by more than the dtypes allow, or when a mean over tokens, or over processes, reaches the
     optimizer at another scale (by 1 %) than clipping and a GradScaler account for. Warns of another
-    scale of other losses, unless it makes a mean of a sum.
+    scale of other losses, unless it makes a mean of a sum; and where elements are smaller than they
+    should be, and never larger, as clipping by hand leaves them.
     """
     trainers = trainers_in(evidence)
     found = [one for process in trainers for one in process.all(SeenGradient)]
@@ -67,13 +68,31 @@ def _seen(process: WatchedProcess) -> Sequence[SeenGradient]:
 def _of_one(one: SeenGradient, process: WatchedProcess) -> Judgement:
     """Judge a step of a process that trains alone."""
     found = _judged(one, scale := _scale(one), one.error)
-    if found.outcome == "passed" or one.error > one.tolerance or not math.isfinite(scale):
+    if found.outcome == "passed" or not math.isfinite(scale):
         return found
+    if one.error > one.tolerance:
+        return replace(found, outcome="warned", message=_BY_HAND) if _is_cut(one) else found
     weights = [total for (_, step), total in weights_of(process).items() if step == one.step]
     weight = weights[0] if len(weights) == 1 else math.nan
     if abs(weight * scale - 1) <= SCALE:
         return replace(found, outcome="passed", measured=1.0, message="")
     return found if abs(weight - 1) <= SCALE else replace(found, outcome="warned")
+
+
+_BY_HAND = (
+    "no element that reaches the optimizer is larger than that of the step's backward passes, or "
+    "of another sign: right if the loop clips each by hand"
+)
+
+
+def _is_cut(one: SeenGradient) -> bool:
+    """Whether elements are as they should be or smaller, of the same sign, and not of one pass."""
+    if one.last_error is not None and one.last_error <= one.tolerance:
+        return False
+    pairs = [(one.due * a, b) for a, b in zip(one.own, one.reached, strict=False)]
+    return bool(pairs) and all(
+        a * b >= 0 and abs(b) <= abs(a) * (1 + one.tolerance) for a, b in pairs
+    )
 
 
 def _scale(one: SeenGradient) -> float:

@@ -238,12 +238,6 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_loss",
         "6 of 30 labelled positions don't count",
     ),
-    "the same batch": (
-        SeenBatch,
-        fields(digests=("a", "b")),
-        "watched_batches",
-        "all 5 steps were made with the same 4 rows",
-    ),
     "workers that draw alike": (
         SeenLoaderWorker,
         fields(used=("torch", "numpy")),
@@ -292,12 +286,6 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         _from(2, dropouts_off=1),
         "watched_mode",
         "1 dropout is in evaluation mode",
-    ),
-    "evaluation in training mode": (
-        SeenEvaluation,
-        fields(training=4, effective=4, longest_effective=4),
-        "watched_mode",
-        "call model.eval() before",
     ),
     "a checkpoint from the start": (
         SeenSaved,
@@ -441,6 +429,24 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         fields(changed_between=4, undone=0),
         "watched_update",
         "something else than the optimizer",
+    ),
+    "the same batch": (
+        SeenBatch,
+        fields(digests=("a", "b")),
+        "watched_batches",
+        "all 5 steps were made with the same 4 rows",
+    ),
+    "evaluation in training mode": (
+        SeenEvaluation,
+        fields(training=4, effective=4, longest_effective=4),
+        "watched_mode",
+        "call model.eval() before",
+    ),
+    "clipping by hand": (
+        SeenGradient,
+        lambda one: replace(one, error=0.5, reached=tuple(v / 3 for v in one.reached[:1])),
+        "watched_gradient",
+        "right if the loop clips each by hand",
     ),
     "hard clipping": (
         SeenStep,
