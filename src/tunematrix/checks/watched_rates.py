@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tunematrix.checks.bound import AtMost, Between
 from tunematrix.checks.registry import check
-from tunematrix.checks.verdict import Claim, Judgement, judge_by
+from tunematrix.checks.verdict import Claim, Judgement, Outcome, judge_by
 from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
@@ -17,6 +17,8 @@ from tunematrix.probe.tunematrix_probe.kinds import ProbeStarted, SeenScheduler,
 
 LEAST_CALLS = 3
 """Steps below which the pace of a schedule can't be told."""
+LEAST_SILENT = 5
+"""Steps after which a scheduler should have been called, if only once an epoch."""
 PACE = 1.5
 """Calls of a scheduler in a step that are too many."""
 
@@ -106,14 +108,15 @@ def _schedule(one: SeenScheduler, together: int, *, scaled: bool) -> Judgement:
             "optimizer was made anew, or wrapped, after its scheduler"
         )
         # Several optimizers may take turns, and a run may end before the turn of one.
-        return Judgement("failed" if one.calls else "warned", None, bound, text)
+        outcome: Outcome = "failed" if one.calls else "warned"
+        return Judgement(outcome, "another optimizer", bound, text, "")
     pace = one.calls / max(1, one.steps)
     if one.calls == 0:
         text = f"{one.name} was made and never stepped in {counted(one.steps, 'step')}"
         if one.by_metric or one.steps < 2:
             return Judgement("passed", pace, bound, "")
-        outcome = one.steps >= 5
-        return Judgement("failed" if outcome else "warned", pace, bound, f"{text}; call it")
+        is_long = one.steps >= LEAST_SILENT
+        return Judgement("failed" if is_long else "warned", pace, bound, f"{text}; call it")
     if one.before_first:
         text = (
             f"{one.name} was stepped {counted(one.before_first, 'time')} before the optimizer's "

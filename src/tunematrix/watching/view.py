@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from tunematrix.checks.verdict import Verdict
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.report.terminal import check_line
-from tunematrix.report.text import indented, one_line
+from tunematrix.report.text import one_line, printable
 from tunematrix.results.record import Record
 
 _MARKS = {"passed": "✓", "failed": "✗", "warned": "!"}
@@ -83,21 +84,18 @@ def verdicts(record: Record, seen: str) -> RenderableType:
 
 def shown_verdicts(checks: Sequence[Verdict], seen: str) -> RenderableType:
     """Return the same of verdicts that no record keeps."""
-    lines = [Text(f"watched {one_line(seen)}", "bold")]
+    lines: list[RenderableType] = [Text(f"watched {one_line(seen)}", "bold")]
     for outcome in ("failed", "warned"):
-        lines += [_line(check) for check in checks if check.outcome == outcome]
+        for check in checks:
+            if check.outcome == outcome:
+                lines.append(Text(f"{_MARKS[outcome]} {check_line(check)}", _STYLES[outcome]))
+                lines.append(_below(printable(check.message), "default"))
     if passed := [check for check in checks if check.outcome == "passed"]:
-        lines.append(_passed(passed))
-        lines += [Text(f"  {one_line(check.message)}", "dim") for check in passed if check.message]
+        lines.append(Text(f"{_MARKS['passed']} {len(passed)} passed", _STYLES["passed"]))
+        lines.append(_below(", ".join(one_line(check.name) for check in passed), "dim"))
+        lines += [_below(one_line(check.message), "dim") for check in passed if check.message]
     return Group(*lines)
 
 
-def _line(check: Verdict) -> Text:
-    text = Text(f"{_MARKS[check.outcome]} {check_line(check)}", _STYLES[check.outcome])
-    text.append(f"\n  {indented(check.message, '  ')}", "not bold default")
-    return text
-
-
-def _passed(checks: list[Verdict]) -> Text:
-    names = ", ".join(one_line(check.name) for check in checks)
-    return Text.assemble((f"✓ {len(checks)} passed: ", _STYLES["passed"]), (names, "dim"))
+def _below(text: str, style: str) -> RenderableType:
+    return Padding(Text(text, style), (0, 0, 0, 2))
