@@ -143,7 +143,7 @@ def _audit(step: int, rank: int, together: int) -> list[object]:
 def _end(steps: int) -> list[object]:
     return [
         SeenCoverage(steps, 4, 0, 0, (), 0, 0, 0, 0, (), 0, 0),
-        SeenMoved(0, steps, True, 4, 4, (), 0, 2, 0, (), 26, 0, (), False),
+        SeenMoved(0, steps, True, 4, 4, (), 0, 2, 0, 0, (), 26, 0, (), False),
         SeenScheduler(0, "LambdaLR", 0, steps, 0, steps),
         SeenEvaluation(0, steps, 4, 0, 0, 4, 0),
         SeenSaved("model.safetensors", "safetensors", steps, 4, 4, 0, (), 0, 0, 4, 0, (), 0),

@@ -13,6 +13,7 @@ from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
 from tunematrix.probe.tunematrix_probe.kinds import (
     SeenCoverage,
+    SeenModel,
     SeenMoved,
     SeenOptimizer,
     SeenStep,
@@ -63,6 +64,13 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
             "Likely the optimizer has other tensors than the model, or its steps are undone"
         )
         return judge_by(_NONE, max(unmoved, len(zero)), text, provided=False)
+    if any(one.adapters_frozen_zero and not one.adapters for one in found):
+        count = max(one.adapters_frozen_zero for one in found)
+        text = (
+            "all matrices B of LoRA are zeros and frozen, so the adapter does nothing; let them "
+            "require a gradient"
+        )
+        return judge_by(_NONE, count, text)
     if unmoved and unmoved <= rounded:
         text = (
             f"{listed(still)}: each update is smaller than what the dtype of the weights can add, "
@@ -92,8 +100,8 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
     of all optimizers. Fails when an optimizer never finds a gradient; when a tensor requires one
     and is in no group, while others of its model are; when a group holds tensors of a model that
     was made anew since; or when tensors never get a gradient, and their module is called before
-    others that do. Warns of other tensors without a gradient, and of a whole network that nothing
-    trains though it requires gradients.
+    others that do. Warns of other tensors without a gradient, of a whole network that nothing
+    trains though it requires gradients, and of embeddings that should be tied and aren't.
     """
     trainers = trainers_in(evidence)
     if idle := [name for process in trainers for name in _without_gradients(process)]:
@@ -113,6 +121,13 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
     worst = max(found, key=lambda one: (_astray(one), one.idle + one.missing))
     if count := _astray(worst):
         return judge_by(_NONE, count, " ".join(_faults(worst)))
+    untied = [model.name for p in trainers for model in p.all(SeenModel) if model.untied]
+    if untied:
+        text = (
+            f"the configuration of {listed(untied)} ties its output to its input embeddings, and "
+            "they are two tensors, of which one is saved; tie_weights() makes them one"
+        )
+        return Judgement("warned", len(untied), _NONE, text, "models")
     if worst.idle or worst.foreign or worst.missing_alone or worst.frozen_in_groups:
         count = worst.idle + worst.foreign + worst.missing_alone + worst.frozen_in_groups
         return Judgement("warned", count, _NONE, " ".join(_oddities(worst)))

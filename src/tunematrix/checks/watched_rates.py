@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from tunematrix.checks.bound import AtMost, Between
+from tunematrix.checks.bound import AtMost, Between, Bound
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, Outcome, judge_by
 from tunematrix.checks.watched import trainers_in, worst_of
@@ -84,8 +84,9 @@ def watched_schedule(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads the calls of each scheduler, and the steps of its optimizer since. Fails when there are
     more than 1.5 calls for each step, unless there are as many as processes train together, as
     Accelerate means it; when there is none in five steps or more; when the first call comes before
-    the optimizer's first step; or when the scheduler's optimizer never stepped. Schedulers that
-    wait for a metric may be called as seldom as they like. A GradScaler may skip the first step.
+    the optimizer's first step; or when the scheduler's optimizer never stepped. Warns when one that
+    is made for a number of steps was called in less than half of them. Schedulers that wait for a
+    metric may be called as seldom as they like. A GradScaler may skip the first step.
     """
     found = [verdict for process in trainers_in(evidence) for verdict in _schedules(process)]
     return worst_of(found)
@@ -130,4 +131,16 @@ def _schedule(one: SeenScheduler, together: int, *, scaled: bool) -> Judgement:
             "schedule runs ahead; likely a library steps it, too, or each micro-batch does"
         )
         return judge_by(bound, pace, text)
-    return Judgement("passed", pace, bound, "")
+    return _by_length(one, pace, bound)
+
+
+def _by_length(one: SeenScheduler, pace: float, bound: Bound) -> Judgement:
+    """Judge how far a scheduler came that says what it was made for."""
+    due = one.steps if one.length is None else min(one.length, one.steps)
+    if one.length is None or one.calls * 2 >= due or one.by_metric:
+        return Judgement("passed", pace, bound, "")
+    text = (
+        f"{one.name} is made for {counted(one.length, 'call')}, and had {one.calls} in "
+        f"{counted(one.steps, 'step')}; likely it is meant for steps, and called once an epoch"
+    )
+    return Judgement("warned", pace, bound, text)

@@ -182,13 +182,13 @@ def _evaluated(one: SeenEvaluation) -> Iterator[Judgement]:
 def watched_ranks(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Processes that train together have the same gradients, and so the same weights.
 
-    Reads digests of both in audited steps of every process that holds the model whole. Fails when
-    they differ between processes.
+    Reads digests of both in audited steps: of all that trains, or of what isn't sharded where
+    something is. Fails when they differ between processes.
     """
     steps: dict[tuple[int, int], list[SeenWeights]] = defaultdict(list)
     for process in trainers_in(evidence):
         for one in process.all(SeenWeights):
-            if one.world_size > 1 and one.whole:
+            if one.world_size > 1 and (one.whole or one.replicated):
                 steps[one.optimizer, one.step].append(one)
     groups = [group for group in steps.values() if len(group) > 1]
     if not groups:
@@ -198,7 +198,9 @@ def watched_ranks(evidence: Evidence, claim: Claim) -> Judgement | None:
     if not differing:
         return Judgement("passed", 0, bound, "")
     first = differing[0]
-    what = "gradients" if len({one.gradients for one in first}) > 1 else "weights"
+    is_whole = all(one.whole for one in first)
+    apart = is_whole and len({one.gradients for one in first}) > 1
+    what = "gradients" if apart else "weights" if is_whole else "weights that aren't sharded"
     cause = (
         "torch.distributed isn't in use, so each trains alone"
         if not any(one.backend for one in first)
@@ -212,6 +214,8 @@ def watched_ranks(evidence: Evidence, claim: Claim) -> Judgement | None:
 
 
 def _differ(group: Sequence[SeenWeights]) -> bool:
+    if not all(one.whole for one in group):  # what isn't sharded must be the same all the same
+        return len({one.replicated_weights for one in group}) > 1
     return len({one.gradients for one in group}) > 1 or len({one.weights for one in group}) > 1
 
 

@@ -83,6 +83,12 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_moved",
         "before the second step, 4 tensors are put back",
     ),
+    "B is frozen": (
+        SeenMoved,
+        fields(adapters=0, adapters_frozen_zero=2),
+        "watched_moved",
+        "zeros and frozen",
+    ),
     "no gradient for the optimizer": (
         SeenStep,
         fields(with_gradient=0, gradient_norm=0.0),
@@ -448,6 +454,18 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_gradient",
         "right if the loop clips each by hand",
     ),
+    "a schedule for steps that is called by the epoch": (
+        SeenScheduler,
+        fields(calls=1, length=5),
+        "watched_schedule",
+        "made for 5 calls, and had 1 in 5 steps",
+    ),
+    "embeddings that should be tied": (
+        SeenModel,
+        fields(untied=True),
+        "watched_trainable",
+        "they are two tensors",
+    ),
     "hard clipping": (
         SeenStep,
         fields(clips=(replace(CLIP, norm=500.0),)),
@@ -563,6 +581,13 @@ APART: dict[str, tuple[type[Any], int | None, Change, str, str]] = {
         fields(gradients="x", weights="y"),
         "watched_ranks",
         "likely the model isn't wrapped",
+    ),
+    "what isn't sharded": (
+        SeenWeights,
+        1,
+        fields(whole=False, replicated=2, replicated_weights="x", weights="y"),
+        "watched_ranks",
+        "weights that aren't sharded differ",
     ),
     "the same rows": (
         SeenBatch,
