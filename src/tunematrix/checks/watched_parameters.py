@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
@@ -37,13 +37,19 @@ _NONE = Exactly(0)
 def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     """What had a gradient and a learning rate above 0 has changed.
 
-    Reads digests of each trained tensor at the first step and the last. Fails when a tensor that is
-    in an optimizer, and had a gradient other than 0, is as it was; when matrices B of LoRA are
-    still zero; or when three tensors or more are put back between the first two steps. Warns where
-    the tensor's dtype explains it: an update that is smaller than bfloat16 can add. Not judged
-    where all rates were 0, which `watched_learning_rate` tells.
+    Reads digests of each trained tensor at the first step and the last. Fails when all gradients
+    are 0; when a tensor that had another gradient, and is in an optimizer, is as it was; when
+    matrices B of LoRA are still zero; or when three tensors or more are put back between the first
+    two steps. Warns where the tensor's dtype explains it: an update that is smaller than bfloat16
+    can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
     """
     trainers = trainers_in(evidence)
+    if zero := _steps_without_gradient(trainers):
+        text = (
+            f"all gradients are 0 in each of {zero} audited steps, so nothing is learned; likely the "
+            "loss doesn't depend on the weights, such as a cross-entropy over one class"
+        )
+        return judge_by(AtLeast(1), 0, text, unit="gradients other than 0")
     undone = max((one.undone or 0 for p in trainers for one in p.all(SeenUpdate)), default=0)
     if undone > AT_MOST_UNDONE:
         text = (
@@ -141,6 +147,19 @@ def _without_gradients(process: WatchedProcess) -> Iterator[str]:
         most[step.optimizer] = max(most.get(step.optimizer, 0), step.with_gradient)
     names = {one.optimizer: one.name.rpartition(".")[2] for one in process.all(SeenOptimizer)}
     yield from (names.get(number, "an optimizer") for number, count in most.items() if not count)
+
+
+def _steps_without_gradient(trainers: Sequence[WatchedProcess]) -> int:
+    """Return how many steps were looked at, where all gradients were 0 in all of them; else 0."""
+    # Under a GradScaler they may have vanished, which is another fault.
+    steps = [
+        step
+        for process in trainers
+        for step in process.all(SeenStep)
+        if step.with_gradient and step.zero_gradient is not None and step.scaler is None
+    ]
+    are_zero = all(step.zero_gradient == step.with_gradient for step in steps)
+    return len(steps) if are_zero and len(steps) > 1 else 0
 
 
 def _astray(one: SeenCoverage) -> int:

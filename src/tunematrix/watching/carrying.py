@@ -52,7 +52,7 @@ class WatchContext(RunContext):
 
 
 @dataclass(frozen=True)
-class Seen:
+class WatchedRun:
     """What came of a command.
 
     Attributes:
@@ -81,7 +81,7 @@ def watch_command(
     timeout: int,
     into: Path | None,
     poll: Callable[[RunDir], Poll],
-) -> Seen:
+) -> WatchedRun:
     """Run a command under the probe, judge and record it, also where the user ends it by Ctrl-C.
 
     Args:
@@ -109,7 +109,9 @@ def watch_command(
         assert passage.record is not None and passage.evidence is not None
         record = _told(passage.record, passage.evidence, words)
         Store(context.folder / "results.jsonl").append(record)
-        return Seen(record, seen_in(passage.evidence), was_interrupted=end.signal == INTERRUPT)
+        return WatchedRun(
+            record, seen_in(passage.evidence), was_interrupted=end.signal == INTERRUPT
+        )
     finally:
         context.close(prune=True)
 

@@ -83,6 +83,12 @@ PLANTED: dict[str, tuple[type[Any], Change, str, str]] = {
         "watched_moved",
         "before the second step, 4 tensors are put back",
     ),
+    "a loss that depends on nothing": (
+        SeenStep,
+        lambda one: replace(one, zero_gradient=4 if one.audited else None, clips=()),
+        "watched_moved",
+        "all gradients are 0 in each of 3 audited steps",
+    ),
     "B is frozen": (
         SeenMoved,
         fields(adapters=0, adapters_frozen_zero=2),
