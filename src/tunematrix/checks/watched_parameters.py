@@ -44,10 +44,10 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
     """
     trainers = trainers_in(evidence)
-    if zero := _steps_without_gradient(trainers):
+    if steps := _steps_without_gradient(trainers):
         text = (
-            f"all gradients are 0 in each of {zero} audited steps, so nothing is learned; likely the "
-            "loss doesn't depend on the weights, such as a cross-entropy over one class"
+            f"all gradients are 0 in each of {steps} audited steps, so nothing is learned; likely "
+            "the loss doesn't depend on the weights, such as a cross-entropy over one class"
         )
         return judge_by(AtLeast(1), 0, text, unit="gradients other than 0")
     undone = max((one.undone or 0 for p in trainers for one in p.all(SeenUpdate)), default=0)
@@ -60,24 +60,31 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     found = [one for process in trainers for one in _ends(process)]
     if not found:
         return None
-    zero = [name for one in found for name in one.adapters_zero_names]
-    still = [name for one in found for name in one.unmoved_names]
-    unmoved = sum(one.trained - one.moved for one in found)
-    rounded = sum(one.rounded_away for one in found)
-    if any(one.adapters and one.adapters_zero == one.adapters for one in found):
+    return next(filter(None, map(_adapters, found)), None) or _unmoved(found)
+
+
+def _adapters(one: SeenMoved) -> Judgement | None:
+    """Judge the matrices B of LoRA, of which one that is zero does nothing; None if they aren't."""
+    if one.adapters and one.adapters_zero == one.adapters:
         text = (
-            f"matrices B of LoRA are still zero: {listed(zero)}; so the adapter does nothing. "
-            "Likely the optimizer has other tensors than the model, or its steps are undone"
+            f"matrices B of LoRA are still zero: {listed(one.adapters_zero_names)}; so the adapter "
+            "does nothing. Likely the optimizer has other tensors than the model, or its steps are "
+            "undone"
         )
-        return judge_by(_NONE, max(unmoved, len(zero)), text, provided=False)
-    if any(one.adapters_frozen_zero and not one.adapters for one in found):
-        count = max(one.adapters_frozen_zero for one in found)
+        return judge_by(_NONE, one.adapters_zero, text)
+    if one.adapters_frozen_zero and not one.adapters:
         text = (
             "all matrices B of LoRA are zeros and frozen, so the adapter does nothing; let them "
             "require a gradient"
         )
-        return judge_by(_NONE, count, text)
-    if unmoved and unmoved <= rounded:
+        return judge_by(_NONE, one.adapters_frozen_zero, text)
+    return None
+
+
+def _unmoved(found: Sequence[SeenMoved]) -> Judgement:
+    still = [name for one in found for name in one.unmoved_names]
+    unmoved = sum(one.trained - one.moved for one in found)
+    if unmoved and unmoved <= sum(one.rounded_away for one in found):
         text = (
             f"{listed(still)}: each update is smaller than what the dtype of the weights can add, "
             "so they stay as they are; train in float32, or at a larger learning rate"
