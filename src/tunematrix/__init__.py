@@ -1,0 +1,28 @@
+"""tunematrix: a test suite that shows whether LLM fine-tuning works on a machine."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunematrix.watching.here import WatchedBlock
+
+__all__ = ["watch"]
+
+
+def watch(
+    *, device: str | None = None, quiet: bool = False
+) -> AbstractContextManager[WatchedBlock]:
+    """Watch the training in a `with` block, and print the verdicts when it ends.
+
+    Example: `with tunematrix.watch() as seen: trainer.train()`; then `seen.failed` has the names of
+    the checks that failed. What the block raises goes on; nothing is judged then.
+
+    Args:
+        device: kind of device that what is trained must be on, such as "cuda"; None: any.
+        quiet: whether nothing is printed.
+    """
+    from tunematrix.watching.here import watching
+
+    return watching(device=device, quiet=quiet)

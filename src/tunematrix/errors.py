@@ -189,9 +189,11 @@ def counted(count: int, noun: str, verb: bool = False) -> str:
     """Return a count with its noun, as people say it: 1 record, 2 records.
 
     Args:
-        count: how many. noun: for one of them; more have an s. verb: whether `is` or `are` follows.
+        count: how many. noun: for one of them; more have an s, or es.
+        verb: whether `is` or `are` follows.
     """
-    text = f"{count} {noun}{'' if count == 1 else 's'}"
+    plural = f"{noun}{'es' if noun.endswith('s') else 's'}"
+    text = f"{count} {noun if count == 1 else plural}"
     return f"{text} {'is' if count == 1 else 'are'}" if verb else text
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from tests.bench import commands, planning
+from tests.bench import commands, planning, watching
 
 from tunematrix.environments.table import Environment
 from tunematrix.evidence.events import Phase
@@ -106,6 +106,7 @@ def main() -> None:
             bench.context.close(prune=False)
     project = read_project(ROOT, "cpu")
     rows += [collection(), planned(project), composed(project), command(groups), smoke()]
+    rows += watched()
     Console().print(table(rows))
     sys.exit(0 if all(row.kept for row in rows) else 1)
 
@@ -212,6 +213,23 @@ def command(groups: Groups) -> Row:
         ours, other = alternating(as_a_cell, by_itself)
     what, kept = "short command: as a cell / by itself", ours - other <= 0.3
     return Row(what, ours, other, ours / other, "<= +0.3 s", kept)
+
+
+def watched() -> list[Row]:
+    """Steps of a training loop under the probe, and without it."""
+    costs = watching.costs()
+    promises = (("not audited", costs.cheap, 1.02), ("audited", costs.audited, 3.0))
+    return [
+        Row(
+            f"watched step, {which} / not watched",
+            ratio * costs.bare,
+            costs.bare,
+            ratio,
+            f"<= {most:g}",
+            ratio <= most,
+        )
+        for which, ratio, most in promises
+    ]
 
 
 def smoke() -> Row:

@@ -92,6 +92,11 @@ ELSEWHERE = (
         r"tunematrix run --debug-mode", "starts torchrun", "tests/plugin/test_command_debug.py"
     ),
     Elsewhere(
+        r"tunematrix watch .*|tunematrix report -e watch",
+        "trains by a script of the reader's own",
+        "tests/stack/test_watching.py",
+    ),
+    Elsewhere(
         r"python train\.py .*", "is a trainer of the reader's own", "tests/plugin/toy_trainer.py"
     ),
     Elsewhere(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.unit.honest import BOUNDS, CONFIG, honest_events
+from tests.unit.watched import honest_process
 
 from tunematrix.checks.judge import judge
 from tunematrix.checks.verdict import Claim, Verdict
@@ -148,6 +149,14 @@ def commanding(run: Run) -> Run:
             Launched(2, 2, "processes with a log of their own"),
             Completion("Once", " upon a time", 50.0, "gpt2", "checkpoint-4"),
         )
+    )
+
+
+@pytest.fixture
+def watching(run: Run) -> Run:
+    """A command that trained a LoRA adapter, and was watched from the inside."""
+    return run.configured(recipe={"owes": ("process",)}, watch={}).leaving(
+        watched=(honest_process(),)
     )
 
 

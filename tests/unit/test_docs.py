@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.watched import honest_process
 
 from tunematrix.checks.registry import ENTRY_POINTS, MEAN, registry, relation_names
 from tunematrix.cli import verbs_page
@@ -51,17 +52,25 @@ def test_checks(
     exporting: Run,
     answering: Run,
     serving: Run,
+    watching: Run,
 ) -> None:
     """Each name that a judgement can hold, no other, and for each what makes it fail."""
     told = run.leaving(stderr="deprecated")
     steps = (fetching, taught, exporting, answering, serving)
-    runs = (run, preferring, told, ranks, commanding, *steps)
+    both = watching.leaving(watched=tuple(honest_process(rank, 2, steps=30) for rank in (0, 1)))
+    runs = (run, preferring, told, ranks, commanding, both, *steps)
     judged = {name for judged in runs for name in judged.verdicts()}
     # Beside each difference stands its mean, which has no row of its own.
     of_relations = {name for name in relation_names() if not name.endswith(MEAN)}
     rows = _rows("checks.md")
     assert set(rows) == judged | of_relations
     assert {len(columns) for columns in rows.values()} == {3}
+
+
+def test_the_checks_of_watching() -> None:
+    """Each has its line in the table of severities, and no other."""
+    names = {name for name in _rows("watch.md") if name.startswith("watched")}
+    assert names == {check.name for check in registry().in_group("watch")}
 
 
 def test_the_tables_of_checks_are_what_the_checks_say() -> None:

@@ -47,6 +47,13 @@ MODULES = (
     "serving",
     "parity",
     "resources",
+    "watched",
+    "watched_parameters",
+    "watched_rates",
+    "watched_gradients",
+    "watched_losses",
+    "watched_batches",
+    "watched_states",
 )
 """Modules with checks, in the order in which a reader wants to see theirs fail: causes first."""
 PROCESS = "process"

@@ -14,6 +14,7 @@ from tunematrix.cli import (
     suite,
     upgrade,
     versions,
+    watch,
     wheels,
 )
 from tunematrix.cli.app import app, main
@@ -34,5 +35,6 @@ __all__ = [
     "suite",
     "upgrade",
     "versions",
+    "watch",
     "wheels",
 ]

@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console, RenderableType
@@ -135,9 +135,12 @@ def _unwritten(error: OSError) -> int:
     return ExitCode.MACHINE
 
 
-def screen() -> Console:
-    """Return the terminal to print on: NO_COLOR rules out all styles, bold and dim among them."""
-    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+def screen(file: TextIO | None = None) -> Console:
+    """Return the terminal to print on: NO_COLOR rules out all styles, bold and dim among them.
+
+    Without a file, it is standard output.
+    """
+    return Console(file=file, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
 def show(what: RenderableType) -> None:

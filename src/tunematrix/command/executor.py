@@ -155,19 +155,19 @@ class _Run:
             since = time.time()
             outcome = self._outcome(guard)
         gather(invocation)
-        self._write_memory(outcome, events)
+        write_memory(outcome, events)
         if outcome.loaded is not None:
             library = invocation.config.backend.library
             events.write(LibraryLoaded(library, outcome.loaded))
         if outcome.unstartable is None and outcome.problem is None:
             write_log(invocation, since, events)
-        if _ended_well(outcome):
+        if ended_well(outcome):
             serve_and_score(invocation, events, self.poll)
         changed = repository.changes(before, repository.take(Path(command.project_dir), besides))
         paths = tuple(_relative(Path(path), command.root) for path in changed)
         events.write(Repository(paths, before.way, tuple(sorted(self.beside))))
         self._write_end(outcome, events)
-        return _exit(outcome)
+        return exit_of(outcome)
 
     def _outcome(self, guard: Guard) -> Outcome:
         invocation = self.invocation
@@ -180,13 +180,6 @@ class _Run:
         job = CommandRun(started, str(folder), self.timeout, gpu, together, library)
         return guard.run(job, self.poll)
 
-    def _write_memory(self, outcome: Outcome, events: EventLog) -> None:
-        if outcome.resident:
-            method = "largest sum of the processes' resident memory, read 20 times a second"
-            events.write(Memory("process_peak", outcome.resident, method))
-        if outcome.gpu is not None:
-            events.write(DeviceMemory(outcome.gpu, outcome.gpu_method))
-
     def _write_end(self, outcome: Outcome, events: EventLog) -> None:
         if outcome.unstartable is not None:
             words = self.invocation.words
@@ -196,7 +189,7 @@ class _Run:
             )
             text = f"{words[0]} can't be started: {outcome.unstartable}; {advice}"
             events.write(Raised("command", ("OSError", "Exception"), text))
-        elif _ended_well(outcome):
+        elif ended_well(outcome):
             if (launched := launched_by(self.invocation, outcome)) is not None:
                 events.write(launched)
             events.write(Finished())
@@ -204,12 +197,23 @@ class _Run:
             events.write(rank)
 
 
-def _ended_well(outcome: Outcome) -> bool:
+def write_memory(outcome: Outcome, events: EventLog) -> None:
+    """Write down what the processes of a command took of memory."""
+    if outcome.resident:
+        method = "largest sum of the processes' resident memory, read 20 times a second"
+        events.write(Memory("process_peak", outcome.resident, method))
+    if outcome.gpu is not None:
+        events.write(DeviceMemory(outcome.gpu, outcome.gpu_method))
+
+
+def ended_well(outcome: Outcome) -> bool:
+    """Return whether a command ran, and all of its processes ended with 0."""
     is_whole = outcome.unstartable is None and outcome.problem is None and not outcome.timed_out
     return is_whole and bool(outcome.codes) and not any(outcome.codes)
 
 
-def _exit(outcome: Outcome) -> Exit:
+def exit_of(outcome: Outcome) -> Exit:
+    """Return how a command ended: with several processes, that of the first that failed."""
     codes = outcome.codes
     first = outcome.failed[0] if outcome.failed else 0
     code = codes[first] if codes else None

@@ -16,6 +16,7 @@ from tunematrix.command.template import words_of
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.trainer import CommandSettings, Value, filled
 from tunematrix.evidence.run_dir import RunDir
+from tunematrix.run.probing import probed
 
 # Lines come when they are written; Hydra and Python say where they failed or hang.
 _TALKATIVE = {"PYTHONUNBUFFERED": "1", "HYDRA_FULL_ERROR": "1", "PYTHONFAULTHANDLER": "1"}
@@ -92,13 +93,14 @@ class Invocation:
     def variables(self) -> Mapping[str, str]:
         """Its variables: ours that it inherits, the trainer's own, and the devices it may see."""
         own = self.command.template.environment
-        return {
+        variables = {
             **os.environ,
             **_TALKATIVE,
             SEED: self.values["seed"],
             **{name: filled(value, self.values) for name, value in own.items()},
             **visible_devices(self.config.backend, max(1, self.processes)),
         }
+        return variables if self.config.watch is None else probed(variables, self.run_dir.path)
 
     @property
     def started(self) -> tuple[Process, ...]:

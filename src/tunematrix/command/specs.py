@@ -82,7 +82,8 @@ def settings_of(
         inference=spec.inference,
         finalize=spec.finalize,
     )
-    return config.model_copy(update={"command": command, "dynamic_args": arguments})
+    update = {"command": command, "dynamic_args": arguments, "watch": spec.watch}
+    return config.model_copy(update=update)
 
 
 def _completed(spec: Spec, trainers: Mapping[str, Trainer]) -> Spec:

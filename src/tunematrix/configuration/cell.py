@@ -30,6 +30,10 @@ from tunematrix.configuration.settings import (
 )
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import CommandSettings, Value
+from tunematrix.configuration.watch import Watch
+
+WATCH = "watch"
+"""The group of checks on training that is watched from the inside."""
 
 
 class Configuration(Section):
@@ -61,6 +65,9 @@ class Configuration(Section):
     steps: PipelineSteps | None = Field(
         None, description="What is done, where the recipe is a pipeline."
     )
+    watch: Watch | None = Field(
+        None, description="What is asked of training that is watched from the inside, if it is."
+    )
     cache_dir: str = Field(
         "", description="Folder for generated checkpoints and compiled kernels; kept between runs."
     )
@@ -75,6 +82,12 @@ class Configuration(Section):
         found = {name: getattr(self, name) for name in type(self).model_fields}
         own = {name: one for name, one in found.items() if isinstance(one, Declarations)}
         return {**own, **self.added}
+
+    @property
+    def owes(self) -> tuple[str, ...]:
+        """The groups of checks that are made on the cell: its recipe's, and that of watching."""
+        watched = () if self.watch is None else (WATCH,)
+        return (*self.recipe.owes, *watched)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON, without keys that have their default."""

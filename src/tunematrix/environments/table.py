@@ -16,6 +16,9 @@ from tunematrix.paths import project_root, pyproject, shipped_constraints, shown
 DEFAULT = "cpu"
 """The environment that is meant where none is named, if there is one of that name."""
 
+WATCHED = "watch"
+"""What isn't an environment: where the records of commands lie that were watched."""
+
 Variant: TypeAlias = Literal["locked", "lowest", "latest", "yours"]
 
 VARIANTS: tuple[Variant, ...] = ("lowest", "latest")
@@ -147,7 +150,8 @@ def shipped_rows() -> dict[str, Any]:
 def find_environment(name: str | None, environments: Mapping[str, Environment]) -> Environment:
     """Return an environment by its name; where none is named, cpu, or the only one.
 
-    Every environment has one more variant than are listed: cpu-yours, with a user's versions.
+    Every environment has one more variant than are listed: cpu-yours, with a user's versions. And
+    `WATCHED` is always there, with records and no cells.
 
     Raises:
         BadInput: there is none of that name, or several to choose from.
@@ -160,6 +164,8 @@ def find_environment(name: str | None, environments: Mapping[str, Environment]) 
     base, _, suffix = name.rpartition("-")
     if suffix == YOURS and base in environments and name not in environments:
         return replace(environments[base], name=name, variant=YOURS, requires=())
+    if name == WATCHED and name not in environments:
+        return Environment(WATCHED, "commands that were watched", ())
     if name not in environments:
         advice = did_you_mean(name, environments)
         raise BadInput(f"{name} is not an environment; {advice}")

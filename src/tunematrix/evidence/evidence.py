@@ -12,6 +12,7 @@ from tunematrix.evidence.files import open_regular
 from tunematrix.evidence.log import read_events
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.secrets import mask_file, masked, secrets_in
+from tunematrix.evidence.watched import WatchedProcess, read_probes
 
 _KEPT_BYTES = 2_000_000
 
@@ -52,6 +53,7 @@ class Evidence:
         stdout: what it printed; the middle of a huge log is left out.
         stderr: what it printed as errors, likewise.
         files: what it saved, relative to its output folder, sorted.
+        watched: what the probe wrote in each of its processes, where it was watched.
     """
 
     exit: Exit
@@ -59,6 +61,7 @@ class Evidence:
     stdout: str
     stderr: str
     files: tuple[str, ...]
+    watched: tuple[WatchedProcess, ...] = ()
 
     def one(self, kind: type[Kind]) -> Kind | None:
         """The last event of this kind, None when there is none."""
@@ -76,7 +79,8 @@ def collect(run_dir: RunDir, end: Exit) -> Evidence:
         BadInput: `cell.json` or `events.jsonl` is malformed.
     """
     secrets = secrets_in(os.environ)
-    for log in (run_dir.stdout, run_dir.stderr, *run_dir.path.glob("rank-*/*.log")):
+    others = (*run_dir.path.glob("rank-*/*.log"), *run_dir.probe.glob("*.jsonl"))
+    for log in (run_dir.stdout, run_dir.stderr, *others):
         mask_file(log, secrets)
     leftovers = tuple(masked(command, secrets) for command in end.leftovers)
     problem = None if end.problem is None else masked(end.problem, secrets)
@@ -86,6 +90,7 @@ def collect(run_dir: RunDir, end: Exit) -> Evidence:
         stdout=masked(_read_log(run_dir.stdout), secrets),
         stderr=masked(_read_log(run_dir.stderr), secrets),
         files=_files_below(run_dir.output),
+        watched=read_probes(run_dir.probe),
     )
 
 

@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import cache
 from pathlib import Path
-from types import NoneType, TracebackType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import TracebackType
+from typing import Any, get_args
 
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Event, Phase
 from tunematrix.evidence.files import read_bounded
+from tunematrix.evidence.lines import rebuilt
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.evidence.tensors import Array, TensorKey, write_tensors
@@ -24,7 +24,6 @@ LARGEST = 1_000_000_000
 """Bytes of events that are read; an honest cell writes a few thousandths of that."""
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
-_HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
 
 
 class EventLog:
@@ -144,13 +143,7 @@ def read_events(path: Path) -> tuple[Event, ...]:
 
 def _event(line: bytes, place: str) -> Event:
     try:
-        fields = json.loads(line)
-        kind = fields.pop("kind")
-        hints = _HINTS[kind]
-        if unknown := fields.keys() - hints.keys():
-            raise ValueError(f"{kind} has no field {', '.join(sorted(unknown))}")
-        values = {name: _restored(value, hints[name]) for name, value in fields.items()}
-        event: Event = _KINDS[kind](**values)
+        event: Event = rebuilt(line, _KINDS)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(
             f"{place}: not an event ({type(error).__name__}: {error}). "
@@ -158,39 +151,3 @@ def _event(line: bytes, place: str) -> Event:
             "of it; run the cell again."
         ) from error
     return event
-
-
-@cache
-def _field_hints(row: type[Any]) -> tuple[Any, ...]:
-    """Returns the types of a NamedTuple's fields."""
-    return tuple(get_type_hints(row).values())
-
-
-def _restored(value: Any, hint: Any) -> object:
-    """Undoes what JSON did to a value: lists become tuples or rows, whole floats floats.
-
-    Raises:
-        TypeError: the value is not what the field declares.
-    """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any or (origin is None and type(value) is hint):
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    if origin is UnionType:
-        if type(value) in arguments:
-            return value
-        (inner,) = set(arguments) - {NoneType}
-        return None if value is None else _restored(value, inner)
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
-        fields = get_type_hints(hint)
-        return hint(**{key: _restored(entry, fields[key]) for key, entry in value.items()})
-    if origin is dict and isinstance(value, dict):
-        return {key: _restored(entry, arguments[1]) for key, entry in value.items()}
-    if origin is None and issubclass(hint, tuple) and isinstance(value, list):
-        entries = zip(value, _field_hints(hint), strict=True)
-        return hint(*(_restored(entry, inner) for entry, inner in entries))
-    if origin is tuple and isinstance(value, list):
-        hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
-        return tuple(_restored(entry, hint) for entry, hint in zip(value, hints, strict=True))
-    raise TypeError(f"expected {hint}, but got {value!r}")

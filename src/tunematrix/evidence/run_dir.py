@@ -79,6 +79,11 @@ class RunDir:
         return self.path / "stderr.log"
 
     @property
+    def probe(self) -> Path:
+        """What the probe wrote in each process that it watched; not there where none was asked."""
+        return self.path / "probe"
+
+    @property
     def output(self) -> Path:
         """Where the recipe saves."""
         return self.path / "output"

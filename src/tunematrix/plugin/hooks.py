@@ -74,6 +74,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep-output", action="store_true", help="keep the output folders of cells that passed"
     )
     option(
+        "--watch",
+        action="store_true",
+        help="judge cells that train with PyTorch by what is seen inside as well (checks watched…)",
+    )
+    option(
         "--debug-mode",
         action="store_true",
         help="run each configuration of the project's trainers once, with the arguments of their "

@@ -81,6 +81,7 @@ class Suite:
             faults=self.faults,
             keep_output=self.config.getoption("tunematrix_keep_output"),
             say=self.say,
+            watch=self.config.getoption("tunematrix_watch"),
             trainers=self.trainers,
             baselines=read_baselines(
                 self.project.groups.roots,

@@ -5,8 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from tunematrix.environments.table import WATCHED
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
+from tunematrix.spec.values import Given
+
+COMMAND = "command"
+"""The override that has the words of a command that was watched."""
 
 
 def run_again(
@@ -28,6 +33,9 @@ def run_again(
         marker: what -m has to name for the cell to be there; that of planted ones is known.
         options: others that it ran with.
     """
+    if record.environment == WATCHED:
+        words = record.overrides.get(COMMAND, ())
+        return one_line(shlex.join([*program, "watch", "--", *_as_words(words)]))
     if session:
         command = ["nox", "-s", session, "--", f"{record.spec}::{record.cell_id}"]
     else:
@@ -39,3 +47,7 @@ def run_again(
     marker = marker or ("planted" if record.planted else "")
     command += ["-m", marker] if marker else []
     return one_line(shlex.join(command))
+
+
+def _as_words(words: Given) -> Sequence[str]:
+    return tuple(map(str, words)) if isinstance(words, tuple) else (str(words),)

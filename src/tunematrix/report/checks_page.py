@@ -96,6 +96,13 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "Each is made if the spec bounds it; [specs.md](specs.md) has the fields. A figure of 0 "
         "bytes counts as missing evidence, since it would meet every maximum.",
     ),
+    "watch": (
+        "What training that is watched must prove",
+        "Owed by every cell, and every command, that is [watched from the inside](watch.md): "
+        "a spec says `watch: true`, a run of the suite `--watch`. They read what the probe wrote "
+        "in each process, and no log and no setting. A check that can't be made gives no verdict; "
+        "`watched` says why.",
+    ),
 }
 """Group to the heading of its section, and what stands above its table."""
 WORDS = (

@@ -40,6 +40,7 @@ PLACES = {
     "inference": TRAINERS,
     "finalize": TRAINERS,
     "steps": TRAINERS,
+    "watch": TRAINERS,
 }
 """How a key begins → the place of its table; other keys are in that of the claim."""
 

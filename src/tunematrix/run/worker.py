@@ -26,6 +26,7 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.run import ranks
 from tunematrix.run.local.process_tree import follow_parent
+from tunematrix.run.probing import probing
 from tunematrix.run.sabotage import enter_faults
 
 _DISTRIBUTIONS = (
@@ -195,9 +196,14 @@ def _run_recipe(cell: CellFile, run_dir: RunDir, events: EventLog) -> None:
             f"launcher.processes={launcher.processes} has no effect under {launcher.name}, which "
             "starts none; use ddp or fsdp"
         )
-    with enter_faults(cell.faults, config):
+    with _watched(config, run_dir), enter_faults(cell.faults, config):
         recipe: Recipe = instantiate(config.recipe.implementation, _convert_="all")
         recipe(config, events, run_dir.output)
+
+
+def _watched(config: Configuration, run_dir: RunDir) -> AbstractContextManager[object]:
+    """Return what has this process probed meanwhile, where that is asked for."""
+    return nullcontext() if config.watch is None else probing(run_dir.path)
 
 
 def _enter_process() -> None:

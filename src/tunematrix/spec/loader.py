@@ -17,7 +17,15 @@ from tunematrix.spec.model import COMMAND, PIPELINE, Source, Spec
 from tunematrix.spec.problems import Problem, place, refuse
 from tunematrix.spec.yaml_tree import Tree, Value, empty_entries, read_tree
 
-_COMMAND_ONLY = ("project_dir", "config", "trainer", "dynamic_args", "inference", "finalize")
+_COMMAND_ONLY = (
+    "project_dir",
+    "config",
+    "trainer",
+    "dynamic_args",
+    "inference",
+    "finalize",
+    "watch",
+)
 
 
 def find_specs(folder: Path) -> tuple[Path, ...]:

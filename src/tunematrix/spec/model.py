@@ -23,6 +23,7 @@ from tunematrix.configuration.releases import Distribution, Specifier
 from tunematrix.configuration.section import NonEmpty, OneOrMore, Section, unique
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import Inference
+from tunematrix.configuration.watch import Watching
 from tunematrix.spec.bounds import (
     GenerationBound,
     LogitErrorBound,
@@ -243,6 +244,11 @@ class Spec(Section):
         None, description="Arguments of the trainer's command that prepares it for serving."
     )
 
+    watch: Watching = Field(
+        None,
+        description="Whether its training is watched from the inside, by PyTorch's own hooks: "
+        "`true`, or a section.",
+    )
     steps: PipelineSteps | None = Field(
         None,
         description="Steps of the recipe pipeline, in one cell. In their texts, {sft} is the "
@@ -251,6 +257,11 @@ class Spec(Section):
     )
 
     _source: Source = PrivateAttr(default_factory=Source)
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what isn't said: a spec that isn't watched keeps the digest it always had."""
+        return {key: value for key, value in write(self).items() if key != "watch" or value}
 
     def __hash__(self) -> int:
         """Hash by name: equal specs have equal names, and mappings can't be hashed."""

@@ -20,6 +20,7 @@ from tunematrix.command.specs import settings_of
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.releases import ReleaseTable
 from tunematrix.configuration.trainer import Trainer
+from tunematrix.configuration.watch import Watch
 from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, Obstacle, Unavailable
 from tunematrix.evidence import Evidence, collect
@@ -36,6 +37,7 @@ from tunematrix.run.executor import Executor
 from tunematrix.run.local.executors import Choice, LocalExecutor
 
 PREPARE_SECONDS = 900.0
+_FRAMEWORK = "torch"  # whose hooks the probe uses
 RUNS_KEPT = 5
 
 
@@ -52,6 +54,7 @@ class RunContext:
         say: takes one line of progress for the user.
         elsewhere: where cells run; this machine if none is given.
         trainers: those of the project, by name.
+        watch: whether cells that train with PyTorch are watched from the inside, too.
         baselines: what cells that pass are held against.
     """
 
@@ -64,6 +67,7 @@ class RunContext:
     keep_output: bool
     say: Callable[[str], None]
     elsewhere: Executor | None = None
+    watch: bool = False
     trainers: Mapping[str, Trainer] = field(default_factory=dict)
     baselines: Baselines = field(default_factory=Baselines)
     _prepared: dict[str, MachineProblem | None] = field(default_factory=dict, init=False)
@@ -150,7 +154,10 @@ class RunContext:
         if config.recipe.runs_command:
             return settings_of(cell, config, self.trainers, self.root)
         references = os.path.relpath(self._references, own)
-        return config.model_copy(update={"references": references, "steps": cell.spec.pipeline})
+        update: dict[str, object] = {"references": references, "steps": cell.spec.pipeline}
+        if self.watch and config.recipe.trains and _FRAMEWORK in config.backend.requires:
+            update["watch"] = Watch()
+        return config.model_copy(update=update)
 
     def obstacle(self, cell: Cell) -> Obstacle | None:
         """Return which library a cell lacks where it would run, or that it wants a GPU; else None.

@@ -152,8 +152,8 @@ def test_honest_evidence_passes_every_check(run: Run) -> None:
     """Each check speaks, none complains, and a passing one explains nothing."""
     verdicts = run.verdicts()
     # A recipe trains on stories or on preferences; test_preference_checks.py has the latter. Steps
-    # of a pipeline have their own files, too.
-    others = {"preferences", "pipeline"}
+    # of a pipeline, and what is watched, have their own files, too.
+    others = {"preferences", "pipeline", "watch"}
     asked = {check.name for check in registry().checks.values() if check.group not in others}
     # A warning is there only when there is one; one process is no several.
     # And test_command_checks.py has those of a trainer's command.

@@ -1,0 +1,75 @@
+"""All kinds of lines that the probe writes; the driver imports them from here."""
+
+from __future__ import annotations
+
+from .audits import (
+    SeenCoverage,
+    SeenEvaluation,
+    SeenGradient,
+    SeenLoaderWorker,
+    SeenLoss,
+    SeenMoved,
+    SeenPrecision,
+    SeenSaved,
+    SeenScheduler,
+    SeenUpdate,
+    SeenWeights,
+)
+from .records import (
+    ProbeEnded,
+    ProbeStarted,
+    SeenBatch,
+    SeenClip,
+    SeenGroup,
+    SeenModel,
+    SeenOptimizer,
+    SeenScaler,
+    SeenStep,
+    SwitchedOff,
+)
+
+RECORDS = (
+    ProbeEnded,
+    ProbeStarted,
+    SeenBatch,
+    SeenCoverage,
+    SeenEvaluation,
+    SeenGradient,
+    SeenLoaderWorker,
+    SeenLoss,
+    SeenModel,
+    SeenMoved,
+    SeenOptimizer,
+    SeenPrecision,
+    SeenSaved,
+    SeenScheduler,
+    SeenStep,
+    SeenUpdate,
+    SeenWeights,
+    SwitchedOff,
+)
+
+__all__ = [
+    "RECORDS",
+    "ProbeEnded",
+    "ProbeStarted",
+    "SeenBatch",
+    "SeenClip",
+    "SeenCoverage",
+    "SeenEvaluation",
+    "SeenGradient",
+    "SeenGroup",
+    "SeenLoaderWorker",
+    "SeenLoss",
+    "SeenModel",
+    "SeenMoved",
+    "SeenOptimizer",
+    "SeenPrecision",
+    "SeenSaved",
+    "SeenScaler",
+    "SeenScheduler",
+    "SeenStep",
+    "SeenUpdate",
+    "SeenWeights",
+    "SwitchedOff",
+]

@@ -1,0 +1,257 @@
+"""A language model's loss, read off the gradient that arrived at its logits.
+
+For a cross-entropy that gradient is at each position a weight times (softmax - one-hot of the
+target). So it tells the positions that count, what each weighs and what its target is, whatever
+computed the loss, and wherever the labels were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .audits import SeenLoss
+from .batches import IGNORED, mask_of, named_inputs
+from .repeating import Pass
+from .state import ProcessState
+
+POSITIONS = 4096
+"""That are looked at of a pass."""
+AT_ONCE = 1 << 20
+"""Elements of logits that are put into float32 at once."""
+FITS = 0.03
+"""Share of a position's gradient that may be something else, where it counts as a cross-entropy's:
+gradients in bfloat16 are rounded by up to 0.4 % each."""
+CERTAIN = 0.999
+"""Probability of a label above which its gradient may be too small to be seen."""
+
+
+@dataclass
+class Rows:
+    """Positions that were looked at, one after the other.
+
+    Attributes:
+        place: of each in (rows, columns), flat; counted: which have a gradient, (positions,).
+        target, weight, misfit, nats, certain: of each counted one.
+    """
+
+    counted: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+    misfit: torch.Tensor
+    nats: torch.Tensor
+
+
+class Losses:
+    """Looks at the logits of repeated passes."""
+
+    def __init__(self, state: ProcessState) -> None:
+        self.state = state
+
+    def look(self, one: Pass, outputs: dict[str, torch.Tensor], output: Any, loss: Any) -> None:
+        """Look at one pass, which has been made again; its graph is still there."""
+        inputs = named_inputs(one.model, one.args, one.kwargs or {})
+        ids = inputs.get("input_ids")
+        if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point():
+            return
+        found = _found(one, outputs, ids)
+        if found is None:
+            reason = "the model returns no logits for all positions"
+            if "labels" in inputs:
+                self.state.off.pass_over("loss", reason, one.step)
+            return
+        logits, gradient = found
+        if gradient is None or not bool(gradient.any()):
+            gradient = _through_loss(one, outputs, logits)
+        if gradient is None:
+            reason = "the loss doesn't come from the logits that the model returns"
+            self.state.off.pass_over("loss", reason, one.step)
+            return
+        returned = None if loss is None else float(loss.detach())
+        with torch.no_grad():
+            self.state.writer.write(_seen(one, ids, inputs, logits.detach(), gradient, returned))
+
+
+def _found(one: Pass, outputs: dict[str, torch.Tensor], ids: torch.Tensor) -> Any:
+    """Return the logits for all positions, and what arrived there, if the model returns them."""
+    for path in (".logits", ".0", ""):
+        if _is_logits(outputs.get(path), ids):
+            return outputs[path], one.arrived.get(path)
+    # Some return them in parts, one after the other along each row.
+    parts = {path: t for path, t in outputs.items() if t.dim() == 3 and t.is_floating_point()}
+    if len({(t.shape[0], t.shape[2]) for t in parts.values()}) != 1:
+        return None
+    whole = torch.cat(list(parts.values()), dim=1)
+    if not _is_logits(whole, ids):
+        return None
+    none = {path: torch.zeros_like(t) for path, t in parts.items() if path not in one.arrived}
+    return whole, torch.cat([{**one.arrived, **none}[path] for path in parts], dim=1)
+
+
+def _is_logits(tensor: Any, ids: torch.Tensor) -> bool:
+    return (
+        isinstance(tensor, torch.Tensor)
+        and tensor.dim() == 3
+        and tensor.is_floating_point()
+        and tuple(tensor.shape[:2]) == tuple(ids.shape)
+        and tensor.shape[2] > 1
+    )
+
+
+def _through_loss(one: Pass, outputs: dict[str, torch.Tensor], logits: Any) -> Any:
+    """Return the gradient at the logits before they were converted for whoever called the model."""
+    path = next((p for p in one.arrived if outputs.get(p) is not None), None)
+    if path is None or logits.grad_fn is None:
+        return None
+    from torch.autograd.graph import GradientEdge
+
+    edges = [GradientEdge(logits.grad_fn, logits.output_nr)]
+    edges += [
+        GradientEdge(node, place) for node, place in logits.grad_fn.next_functions[:1] if node
+    ]
+    with torch.autocast(one.autocast[0], enabled=False):
+        found = torch.autograd.grad(
+            [outputs[path]], edges, [one.arrived[path]], allow_unused=True, retain_graph=True
+        )
+    shape = logits.shape
+    return next((g for g in found if g is not None and g.shape == shape and bool(g.any())), None)
+
+
+def _seen(
+    one: Pass,
+    ids: torch.Tensor,
+    inputs: dict[str, Any],
+    logits: torch.Tensor,
+    gradient: torch.Tensor,
+    returned: float | None,
+) -> SeenLoss:
+    positions = ids.numel()
+    places = torch.arange(positions, device=ids.device)
+    if positions > POSITIONS:
+        # Whole rows, so that what follows a position is there as well.
+        rows = max(1, POSITIONS // ids.shape[1])
+        places = places[: rows * ids.shape[1]]
+    found, smoothing = _rows(logits, gradient, places)
+    here = places[found.counted]
+    later = _following(ids, here)
+    labels, mask = inputs.get("labels"), mask_of(one.model, ids, inputs)
+    of_labels = padding = missing = None
+    if isinstance(labels, torch.Tensor) and labels.shape == ids.shape:
+        following = _following(labels.to(ids.device), here)
+        of_labels = int((following[0] == found.target).sum())
+        missing = _missing(labels.to(ids.device), places, found, logits)
+    if mask is not None:
+        padding = int((_following(mask.to(ids.device).long(), here)[0] == 0).sum())
+    weights = found.weight
+    return SeenLoss(
+        model=one.model.number,
+        step=one.step,
+        pass_number=one.pass_number,
+        positions=positions,
+        looked_at=len(places),
+        counted=len(here),
+        fits=float((found.misfit < FITS).double().mean()) if len(here) else 0.0,
+        smoothing=smoothing,
+        targets_same=int((ids.reshape(-1)[here] == found.target).sum()),
+        targets_next=int((later[0] == found.target).sum()),
+        targets_second=int((later[1] == found.target).sum()),
+        targets_labels=of_labels,
+        padding=padding,
+        missing=missing,
+        weight_least=float(weights.min()) if len(here) else 0.0,
+        weight_most=float(weights.max()) if len(here) else 0.0,
+        weight_sum=float(weights.double().sum()),
+        cross_entropy=float((weights.double() * found.nats.double()).sum()),
+        returned=returned,
+        model_loss=None if one.model_loss is None else float(one.model_loss),
+    )
+
+
+def _following(values: torch.Tensor, here: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what stands one and two places further in the same row; -1 past its end."""
+    columns = values.shape[1]
+    found = []
+    for distance in (1, 2):
+        inside = here % columns + distance < columns
+        there = values.reshape(-1)[(here + distance).clamp(max=values.numel() - 1)]
+        found.append(torch.where(inside, there, torch.full_like(there, -1)))
+    return found[0], found[1]
+
+
+def _missing(labels: torch.Tensor, places: torch.Tensor, found: Rows, logits: Any) -> int:
+    """Count labels of the next position that got no gradient, and aren't certain already."""
+    left = places[~found.counted]
+    target = _following(labels, left)[0]
+    labelled = (target != IGNORED) & (target >= 0)
+    left, target = left[labelled], target[labelled]
+    if not len(left):
+        return 0
+    scores = logits.reshape(-1, logits.shape[-1])
+    missing = 0
+    step = max(1, AT_ONCE // logits.shape[-1])
+    for begin in range(0, len(left), step):
+        part = scores[left[begin : begin + step]].float()
+        chosen = part.gather(1, target[begin : begin + step, None])[:, 0]
+        missing += int(((chosen - part.logsumexp(1)).exp() < CERTAIN).sum())
+    return missing
+
+
+def _rows(logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor) -> tuple[Rows, float]:
+    """Take the gradient of each position apart; return that, and the smoothing that fits best."""
+    scores = logits.reshape(-1, logits.shape[-1])
+    slopes = gradient.reshape(-1, logits.shape[-1])
+    step = max(1, AT_ONCE // logits.shape[-1])
+    parts = [_part(scores, slopes, places[i : i + step]) for i in range(0, len(places), step)]
+    columns = [torch.cat(column) for column in zip(*parts)]
+    counted, target, weight, misfit, nats, smoothed, second, second_weight = columns
+    smoothing = 0.0
+    if len(misfit) and _most(second) and not _most(misfit):
+        smoothing = float(smoothed.median())
+        misfit, weight = second, second_weight
+    return Rows(counted, target, weight, misfit, nats), smoothing
+
+
+def _most(misfit: torch.Tensor) -> bool:
+    return float((misfit < FITS).double().mean()) > 0.5
+
+
+def _part(scores: torch.Tensor, slopes: torch.Tensor, places: torch.Tensor) -> tuple[Any, ...]:
+    g = slopes[places].float()
+    counted = g.abs().sum(dim=1) > 0
+    g, z = g[counted], scores[places[counted]].float()
+    size = g.abs().amax(dim=1)
+    g = g / size[:, None]
+    nats_of = z.logsumexp(dim=1)
+    p = (z - nats_of[:, None]).exp_()
+    target = g.abs().argmax(dim=1)
+    fit = _fit(g, p, target)
+    # With smoothing, a token that is likely and wrong may have the largest slope.
+    odd = torch.minimum(fit[1], fit[3]) >= FITS
+    if bool(odd.any()):
+        target[odd] = g[odd].argmin(dim=1)
+        for column, better in zip(fit, _fit(g[odd], p[odd], target[odd])):
+            column[odd] = better
+    weight, misfit, smoothed, second, second_weight = fit
+    nats = nats_of - z.gather(1, target[:, None])[:, 0]
+    return counted, target, weight * size, misfit, nats, smoothed, second, second_weight * size
+
+
+def _fit(g: torch.Tensor, p: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Fit weight * (p - one-hot), and the same with smoothing, to slopes, (positions, vocabulary).
+
+    Returns:
+        Weight, misfit, smoothing, misfit with smoothing and weight with smoothing, (positions,).
+    """
+    one = torch.zeros_like(p).scatter_(1, target[:, None], 1.0)
+    u, v = p - one, one - 1.0 / p.shape[1]
+    uu, gu, gg = (u * u).sum(1), (g * u).sum(1), (g * g).sum(1)
+    weight = gu / uu.clamp(min=1e-30)
+    misfit = ((g - weight[:, None] * u).square().sum(1) / gg.clamp(min=1e-38)).sqrt()
+    # With smoothing s there is a second part, weight * s times (one-hot - 1/vocabulary).
+    vv, uv, gv = (v * v).sum(1), (u * v).sum(1), (g * v).sum(1)
+    determinant = (uu * vv - uv * uv).clamp(min=1e-30)
+    a, b = (gu * vv - gv * uv) / determinant, (gv * uu - gu * uv) / determinant
+    rest = (g - a[:, None] * u - b[:, None] * v).square().sum(1)
+    return weight, misfit, b / a, (rest / gg.clamp(min=1e-38)).sqrt(), a

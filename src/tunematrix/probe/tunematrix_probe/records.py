@@ -1,0 +1,271 @@
+"""What the probe writes: one frozen dataclass per kind of line, in the process that trains.
+
+The probe writes these, the driver reads them, and this file is all that they share: it imports the
+standard library alone and must run under Python 3.9. A line is the JSON of the fields with `kind`,
+the name of the class. Steps count from 0 for each optimizer; models and optimizers are numbered
+from 0 in the order in which they were first seen. Lists of names hold the first `NAMES`; the count
+beside them is of all. A figure that couldn't be had is None, and what could not be looked at at all
+is told by `SwitchedOff`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NAMES = 20
+"""Names that a list of them holds at most."""
+
+
+@dataclass(frozen=True)
+class ProbeStarted:
+    """PyTorch was imported in a process, and the probe is in it; the first line of its file.
+
+    Attributes:
+        pid: of the process; parent: that which started it.
+        began: seconds since 1970; program: what Python runs, without its arguments.
+        python: its version; versions: of PyTorch and of the libraries around it, by name.
+        rank: among the processes that train together, world_size: how many they are to be, by the
+            environment; None and 1 where none are spoken of.
+        loader_worker: number of the data loader's worker that this process is.
+    """
+
+    pid: int
+    parent: int
+    began: float
+    program: str
+    python: str
+    versions: dict[str, str]
+    rank: int | None = None
+    world_size: int = 1
+    loader_worker: int | None = None
+
+
+@dataclass(frozen=True)
+class ProbeEnded:
+    """The last line of a process that ended by itself; one that was killed has none.
+
+    Attributes:
+        seconds: since `ProbeStarted`; how: exit, exception or stopped (by whoever had started the
+            probe); error: type of the exception that nobody caught, and its text.
+        backward_passes: that were seen; forward_passes: of models, with gradients to come.
+    """
+
+    seconds: float
+    how: str
+    error: str = ""
+    backward_passes: int = 0
+    forward_passes: int = 0
+
+
+@dataclass(frozen=True)
+class SwitchedOff:
+    """Something can't be looked at: from here on, or (`once`) in this step.
+
+    Attributes:
+        part: which of the probe's observers: optimizer, update, gradient, loss, batch, mode, zero,
+            clipping, schedule, precision, weights, saving, ranks, workers, memory.
+        reason: as a sentence; place: file and line of the error, where there was one.
+        is_error: whether the probe itself fell over, and not only met what it can't look into.
+    """
+
+    part: str
+    reason: str
+    place: str = ""
+    step: int | None = None
+    once: bool = False
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class SeenModel:
+    """A model that was called from outside of any other one, with gradients to come.
+
+    Attributes:
+        name: of its class, without what wraps it; wrappers: DDP, FSDP, compiled and so on.
+        parameters: tensors, trainable: of them; elements and trainable_elements: numbers in them.
+        dtypes: elements by dtype; trainable_dtypes: of those that train; devices: by device type.
+        accelerators: device types that this process could use.
+        tied: names of one and the same tensor, together.
+        adapters: matrices B of LoRA; dropouts: modules that drop something (p > 0).
+        untied: whether the model's configuration ties its output to its input embeddings, and they
+            are two tensors.
+        batch_norms: modules whose training mode changes what they compute, apart from dropout.
+        checkpointing: whether activations are recomputed; quantized: tensors in integers.
+        unaudited: why its gradients can't be recomputed; empty where they can.
+    """
+
+    model: int
+    name: str
+    wrappers: tuple[str, ...]
+    parameters: int
+    trainable: int
+    elements: int
+    trainable_elements: int
+    dtypes: dict[str, int]
+    trainable_dtypes: dict[str, int]
+    devices: dict[str, int]
+    accelerators: tuple[str, ...]
+    tied: tuple[tuple[str, ...], ...] = ()
+    adapters: int = 0
+    dropouts: int = 0
+    batch_norms: int = 0
+    checkpointing: bool = False
+    quantized: int = 0
+    untied: bool = False
+    unaudited: str = ""
+
+
+@dataclass(frozen=True)
+class SeenGroup:
+    """A parameter group: tensors, the numbers in them, and what it sets for them."""
+
+    tensors: int
+    elements: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class SeenOptimizer:
+    """An optimizer at its first step.
+
+    Attributes:
+        name: of its class, with its module; rule: whose formula it must follow: adamw, adam, sgd;
+            empty where that isn't known.
+        after_passes: backward passes that had been seen before its first step.
+    """
+
+    optimizer: int
+    name: str
+    rule: str
+    groups: tuple[SeenGroup, ...]
+    after_passes: int
+
+
+@dataclass(frozen=True)
+class SeenClip:
+    """A call that clips gradients, since the step before.
+
+    Attributes:
+        way: norm or value; limit: what it was given.
+        norm: 2-norm (or the norm asked for) that it returned; tensors: with a gradient, that it
+            got; ours: of these, tensors of the optimizer that steps next.
+        scaled: whether the gradients were still multiplied by a GradScaler's factor.
+        before_backward: whether no backward pass had been made since the step before.
+    """
+
+    way: str
+    limit: float
+    norm: float | None
+    tensors: int
+    ours: int
+    scaled: bool
+    before_backward: bool
+
+
+@dataclass(frozen=True)
+class SeenScaler:
+    """A GradScaler in this step: its factor, and whether it was used on the loss and unscaled."""
+
+    factor: float
+    enabled: bool
+    scaled_loss: bool
+    unscaled: bool
+
+
+@dataclass(frozen=True)
+class SeenStep:
+    """One step of an optimizer, looked at cheaply.
+
+    Attributes:
+        step: from 0; optimizer: whose.
+        learning_rates: and weight_decays: of each group, as the step begins.
+        with_gradient: tensors whose gradient is there; without_gradient: trainable ones where none
+            is; zero_gradient: there, but all zeros; None where that wasn't looked at.
+        gradient_norm: 2-norm of what reaches the optimizer, after clipping; audited steps alone.
+        loss: mean of what the backward passes began from, as given (scaled, divided); None: none.
+        model_loss: mean of the losses that the model itself returned.
+        passes: backward passes since the step before; discarded: backward passes whose gradients
+            were set to zero before any optimizer had used them; forwards: of models that train.
+        rows: sequences, positions: tokens with padding, tokens: without, labelled: with a label;
+            None where the batch shows none.
+        kept: tensors whose gradient of the step before was still there, untouched, when the first
+            backward pass began; zeroed: calls of zero_grad since the step before; zeroed_late: of
+            these, after a backward pass.
+        schedule_calls: of learning-rate schedulers of this optimizer since the step before.
+        evaluations: forward passes without gradients since the step before; evaluations_training:
+            of these, in training mode with something in the model that this changes (dropout, batch
+            norm).
+        training: share of the forward passes whose model was in training mode; dropouts_off: most
+            dropout modules (p > 0) that were in evaluation mode in one of them.
+        clips: calls that clip; scaler: where one is in use.
+        seconds: since the step before (None for the first); memory: bytes that the process or its
+            accelerator holds as the step ends; audited: whether this step was looked at closely.
+    """
+
+    optimizer: int
+    step: int
+    learning_rates: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    with_gradient: int
+    without_gradient: int
+    zero_gradient: int | None
+    gradient_norm: float | None
+    loss: float | None
+    model_loss: float | None
+    passes: int
+    discarded: int
+    forwards: int
+    rows: int | None
+    positions: int | None
+    tokens: int | None
+    labelled: int | None
+    kept: int
+    zeroed: int
+    zeroed_late: int
+    schedule_calls: int
+    evaluations: int
+    evaluations_training: int
+    training: float | None
+    dropouts_off: int
+    clips: tuple[SeenClip, ...]
+    scaler: SeenScaler | None
+    seconds: float | None
+    memory: int
+    audited: bool
+
+
+@dataclass(frozen=True)
+class SeenBatch:
+    """What one forward pass with gradients to come was given, where it holds tokens.
+
+    Attributes:
+        step: steps of any optimizer so far; pass_number: of forward passes since then, from 0.
+        rows, columns: of input_ids; tokens: positions that the attention mask counts.
+        digests: of each row without its padding, sixteen hexadecimal digits.
+        labelled: positions with a label; padding_labelled: of these, masked out as padding;
+            equal_labels: labels that are their own position's input (HF's way, shifted inside);
+            next_labels: labels that are the next position's input (shifted outside).
+        ends: rows whose last real token is the model's end token; ends_labelled: of these, those
+            with a label there; None where no end token is known.
+        positions_restart: rows whose position_ids begin at 0 more than once: packed.
+        training: whether the model was in training mode.
+        tokenized: False where the batch holds no tokens; rows are then those of the first tensor.
+    """
+
+    model: int
+    step: int
+    pass_number: int
+    rows: int
+    columns: int
+    tokens: int
+    digests: tuple[str, ...]
+    labelled: int | None = None
+    padding_labelled: int | None = None
+    equal_labels: int | None = None
+    next_labels: int | None = None
+    ends: int | None = None
+    ends_labelled: int | None = None
+    positions_restart: int = 0
+    training: bool = True
+    tokenized: bool = True
