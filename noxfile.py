@@ -131,6 +131,18 @@ define_measure(
 )
 
 
+@nox.session(name="watch-trial", default=False)
+def watch_trial(session: nox.Session) -> None:
+    """Plant silent errors in training loops, and show which `tunematrix watch` names.
+
+    Honest loops follow, of which it may call none wrong. Names of loops or errors choose among
+    them: `nox -s watch-trial -- -k sft,gan --jobs 2`.
+    """
+    # In no lock: the suite itself never trains by it.
+    arguments = ("-m", "tests.stack.watch.trial")
+    run_in(session, rows_of("cpu"), *arguments, tools=["lightning==2.6.6"], lock=DEV)
+
+
 @nox.session(name="release-sets", default=False)
 def release_sets(session: nox.Session) -> None:
     """Run the suite over releases that people have: the newest at the end of each quarter.
