@@ -139,7 +139,7 @@ def nothing_cast(patch: pytest.MonkeyPatch) -> None:
     replace(
         patch,
         loading,
-        "load_model",
+        "load_trusted",
         lambda load: lambda *args, **settings: _uncast(*load(*args, **settings)),
     )
 

@@ -53,4 +53,5 @@ def load_trusted(folder: Path, lazy: bool = False) -> tuple[nn.Module, Any]:
 
 def always_evaluates(train: Callable[..., object]) -> bool:
     """Whether a release's function that trains can't do without rows to evaluate on."""
-    return inspect.signature(train).parameters["val_dataset"].default is inspect.Parameter.empty
+    rows = inspect.signature(train).parameters.get("val_dataset")
+    return rows is not None and rows.default is inspect.Parameter.empty
