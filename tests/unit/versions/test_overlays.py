@@ -88,6 +88,19 @@ def test_a_damaged_cache(tmp_path: Path, wheel: Wheel) -> None:
     assert damage({"wobble": "1.1"}, folder) == "wobble is 1.0 in place of 1.1"
 
 
+def test_authorities_of_a_company(tmp_path: Path) -> None:
+    """Certificates that a machine adds are no damage; without any, there is some."""
+    metadata = tmp_path / "certifi-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: certifi\nVersion: 1.0")
+    (metadata / "RECORD").write_text("certifi/cacert.pem,sha256=x,3\ncertifi/core.py,sha256=x,3\n")
+    (tmp_path / "certifi").mkdir()
+    (tmp_path / "certifi/core.py").write_text("more")
+    assert damage({"certifi": "1.0"}, tmp_path) == "certifi/cacert.pem isn't there"
+    (tmp_path / "certifi/cacert.pem").write_text("as it was, and another")
+    assert damage({"certifi": "1.0"}, tmp_path) == "certifi/core.py is of another length"
+
+
 def test_two_packages_with_one_file(tmp_path: Path) -> None:
     """Packages that bring the same file, each its own, are no damage."""
     (tmp_path / "shared.py").write_text("12345")
