@@ -97,7 +97,7 @@ def tests(session: nox.Session) -> None:
     What follows -- goes to pytest: `nox -s tests -- tests/unit -x`.
     """
     rows = [row for row in rows_of("cpu", "mlx") if not refusal(row.host, MACHINE)]
-    tools = ["nox[uv]", "check-jsonschema", "playwright", "zizmor"]
+    tools = ["nox[uv]", "check-jsonschema", "hypothesis", "playwright", "zizmor"]
     # With -n, threads of several processes would wait for the same cores: a quarter of their time.
     session.env["OMP_NUM_THREADS"] = "1"
     run_in(session, rows, "-m", "pytest", tools=tools, lock=DEV)
