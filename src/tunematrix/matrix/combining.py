@@ -123,6 +123,8 @@ def combine(
         if backend.option.name not in backends or not _fits(arms, groups, backend):
             continue
         axes = {axis: _at_home(arms, groups, axis, backend) for axis in varied(spec)[1:]}
+        if not all(axes.values()):
+            continue  # the product has no point there either
         apart = [
             one
             for arm, taken in arms

@@ -102,28 +102,39 @@ def _product(sizes: Mapping[str, int], apart: Sequence[Apart]) -> Iterator[tuple
 
 def _found(
     sizes: Mapping[str, int], apart: Sequence[Apart], strength: int, seed: int
-) -> Iterator[tuple[int, ...]]:
+) -> list[tuple[int, ...]]:
     try:
         from covertable.main import Controller
     except ImportError:
         text = "strategies pairs and triples need covertable, which isn't installed here; run"
         raise MachineProblem(f"{text} {INSTALL}") from None
-    factors = [list(range(size)) for size in sizes.values()]
-    constraints = list(_constraints(list(sizes), apart))
-    search = Controller(factors, strength=strength, constraints=constraints, salt=str(seed))
-    for row in search.make_async():
-        yield tuple(row)
+    rows: list[tuple[int, ...]] = []
+    # With the first options of each axis first, whose rows the next ones then only add to: direct,
+    # a third fewer would do, but one option more would exchange nearly all of them.
+    for level in range(1, max(sizes.values()) + 1):
+        factors = [list(range(min(size, level))) for size in sizes.values()]
+        known = [dict(enumerate(row)) for row in rows]
+        constraints = list(_constraints(list(sizes), apart, level))
+        search = Controller(
+            factors, strength=strength, constraints=constraints, presets=known, salt=str(seed)
+        )
+        rows = [tuple(row) for row in search.make_async()]
+    return rows
 
 
-def _constraints(axes: Sequence[str], apart: Sequence[Apart]) -> Iterator[dict[str, Any]]:
-    """Yield what covertable has to keep to: one constraint for all that is said of some axes."""
+def _constraints(
+    axes: Sequence[str], apart: Sequence[Apart], level: int
+) -> Iterator[dict[str, Any]]:
+    """Yield what the first `level` options have to keep to: a constraint for each set of axes."""
     by_axes: defaultdict[tuple[int, ...], set[tuple[int, ...]]] = defaultdict(set)
     for one in apart:
         places = sorted((axes.index(axis), options) for axis, options in one.options.items())
         at = tuple(index for index, _ in places)
-        by_axes[at].update(product(*(options for _, options in places)))
+        here = ([place for place in options if place < level] for _, options in places)
+        by_axes[at].update(product(*here))
     for at, unwanted in by_axes.items():
-        yield {"operator": "fn", "requires": list(at), "evaluate": _is_wanted(at, unwanted)}
+        if unwanted:
+            yield {"operator": "fn", "requires": list(at), "evaluate": _is_wanted(at, unwanted)}
 
 
 def _is_wanted(

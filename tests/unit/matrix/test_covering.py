@@ -59,7 +59,7 @@ def test_all_that_can_meet_does(matrix: tuple[dict[str, int], list[Apart]], how:
     assert len(found.lost) + found.covered == found.total
 
 
-@pytest.mark.parametrize(("how", "most"), [(PAIRS, 13), (TRIPLES, 60)])
+@pytest.mark.parametrize(("how", "most"), [(PAIRS, 18), (TRIPLES, 70)])
 def test_few_rows(how: Strategy, most: int) -> None:
     """Six axes of three options have 729 combinations; pairs need 9 rows at least, triples 27."""
     found = cover({f"a{index}": 3 for index in range(6)}, [], how)
@@ -77,12 +77,20 @@ def test_a_seed_gives_the_same_rows_and_another_seed_others() -> None:
     assert set(first.rows) != set(other.rows)
 
 
-def test_an_option_more_leaves_most_rows() -> None:
-    """Most cells keep their names when an option is added, so that their history goes on."""
+@pytest.mark.parametrize("axis", ["a0", "a3", "a5"])
+def test_an_option_more_leaves_all_rows(axis: str) -> None:
+    """Cells keep their names when an option is added to an axis, so that their history goes on."""
     sizes = {f"a{index}": 4 for index in range(6)}
-    before, after = cover(sizes, [], PAIRS), cover({**sizes, "a5": 5}, [], PAIRS)
-    kept = set(before.rows) & set(after.rows)
-    assert len(kept) >= len(before.rows) / 2
+    before, after = cover(sizes, [], PAIRS), cover({**sizes, axis: 5}, [], PAIRS)
+    assert set(before.rows) < set(after.rows)
+
+
+def test_something_unsupported_more_leaves_most_rows() -> None:
+    """Of a large matrix, most cells stay when two options turn out not to work together."""
+    sizes = {f"a{index}": 6 for index in range(10)}
+    one = Apart({"a0": frozenset([0]), "a1": frozenset([0])}, "crashes")
+    before, after = cover(sizes, [], PAIRS), cover(sizes, [one], PAIRS)
+    assert len(set(before.rows) & set(after.rows)) > 0.8 * len(before.rows)
 
 
 def test_why_options_cannot_meet() -> None:
