@@ -16,6 +16,7 @@ from tunematrix.matrix.compose import compose
 from tunematrix.matrix.plan import plan
 from tunematrix.project import Project
 from tunematrix.spec import Spec
+from tunematrix.spec.matrix import Matrix
 
 AXES = {
     "method": ("lora", "dora"),
@@ -31,7 +32,7 @@ AXES = {
 def seconds_to_plan(project: Project, specs: int) -> tuple[int, float]:
     """Return how many cells some large specs come to, and the seconds that planning them took."""
     many = [
-        Spec(test_id=f"s{n}", recipe="sft", matrix=AXES, overrides={"train.seed": n})
+        Spec(test_id=f"s{n}", recipe="sft", matrix=Matrix.of(AXES), overrides={"train.seed": n})
         for n in range(specs)
     ]
     started = time.perf_counter()

@@ -116,6 +116,10 @@ LINE = {
     "specs/line.yaml": block(EXTENDING, "test_id: line"),
     "train.py": block(EXTENDING, '"""Fit y'),
 }
+STACK = {
+    "pyproject.toml": '[tool.pytest.ini_options]\ntunematrix_specs = ["specs"]\n',
+    "specs/stack.yaml": block("docs/covering.md", "test_id: stack"),
+}
 CONFIGS = {
     "pyproject.toml": "",
     "conf/config.yaml": "defaults:\n  - data: points\n  - model: null\n  - _self_\ndim: 8\n",
@@ -128,6 +132,7 @@ READINGS = {
     "README.md": Reading(checkout, other_figures=(".nox/cpu/bin/tunematrix report -e cpu",)),
     "CONTRIBUTING.md": Reading(checkout_on_a_gpu),
     "docs/config-checks.md": Reading(having(CONFIGS), codes={"tunematrix check conf": 1}),
+    "docs/covering.md": Reading(having(STACK)),
     EXTENDING: Reading(
         checkout,
         before={

@@ -25,6 +25,7 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.run.local.process_tree import is_alive
 from tunematrix.spec import Spec
+from tunematrix.spec.matrix import Matrix
 from tunematrix.stack.steps import serve
 from tunematrix.stack.steps.job import StepJob
 
@@ -89,7 +90,7 @@ def run_in(folder: Path, *faults: Fault, dry_run: bool = False, **settings: Any)
 
 def one_cell() -> Cell:
     """Return a cell without a quantizer, on the CPU."""
-    spec = Spec(test_id="served", recipe="sft", matrix={"backend": ("cpu",)})
+    spec = Spec(test_id="served", recipe="sft", matrix=Matrix.of({"backend": ("cpu",)}))
     (cell,), _ = expand(spec, GROUPS, ["cpu"])
     return cell
 

@@ -21,6 +21,7 @@ from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.spec import Spec
 from tunematrix.spec.bounds import GenerationBound
+from tunematrix.spec.matrix import Matrix
 from tunematrix.stack.toyworld.models import BASE
 
 Steps = Mapping[str, Any]
@@ -74,7 +75,7 @@ def _spec(steps: Steps, quantizer: str = "none") -> Spec:
     return Spec(
         test_id="mlx-steps",
         recipe="pipeline",
-        matrix={"backend": ("mlx",), "quantizer": (quantizer,)},
+        matrix=Matrix.of({"backend": ("mlx",), "quantizer": (quantizer,)}),
         steps=PipelineSteps.model_validate(steps),
         generation=GenerationBound(min_grammatical=0.9),
     )

@@ -17,6 +17,7 @@ from tunematrix.evidence.events import StepTrained
 from tunematrix.matrix.cells import expand
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.model import Spec
 
 Steps = Mapping[str, Any]
@@ -61,7 +62,7 @@ def run(carry: Carry, steps: Steps, quantizer: str = "none", fault: str = "") ->
     spec = Spec(
         test_id="steps",
         recipe="pipeline",
-        matrix={"quantizer": (quantizer,)},
+        matrix=Matrix.of({"quantizer": (quantizer,)}),
         steps=PipelineSteps.model_validate(steps),
     )
     (cell,), _ = expand(spec, read_groups([shipped_configs()]), ["cpu"])

@@ -71,6 +71,14 @@ EnvironmentOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of text.")]
+StrategyOption = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="STRATEGY",
+        help="pairs, triples or product, in the place of what specs say; pairs@7 with a seed.",
+    ),
+]
 AxisOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -20,6 +20,7 @@ from tunematrix.cli.app import (
     AxisOption,
     EnvironmentOption,
     JsonOption,
+    StrategyOption,
     Verb,
     app,
     place,
@@ -31,11 +32,14 @@ from tunematrix.configuration import OPTION_MODELS
 from tunematrix.configuration.reference import option_schema
 from tunematrix.errors import BadInput, NothingTested, counted, did_you_mean, nearest
 from tunematrix.matrix.cells import resolve
+from tunematrix.matrix.combining import combined_by
+from tunematrix.matrix.missing import missing_pairs
 from tunematrix.matrix.plan import Plan, network
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import adhoc_specs
 from tunematrix.project import Project, read_project, spec_place
+from tunematrix.report.meetings import covering_lines, missing_as_json, missing_lines
 from tunematrix.spec.loader import json_schema, load_specs
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import dotted
@@ -58,13 +62,19 @@ def plan(
     ] = None,
     environment: EnvironmentOption = None,
     axis: AxisOption = None,
+    strategy: StrategyOption = "",
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", metavar="", help="Pairs of options that never meet in a cell."),
+    ] = False,
     debug_mode: DebugModeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the cells that would run, without running any.
 
     Relations follow, each with the cells that it compares (its arms); then
-    what is declared unsupported, with the reason.
+    what is declared unsupported, with the reason; then which pairs of options
+    can't meet, where a matrix isn't run whole.
 
     Example: tunematrix plan --axis quantizer=hqq-int4
     Example: tunematrix run --collect-only -q -m smoke
@@ -75,11 +85,16 @@ def plan(
     loaded = _specs(project, specs)
     refuse_unknown_checks(project.groups, loaded)
     light = debug_specs(loaded, read_trainers(project.root)) if debug_mode else None
-    loaded = light.specs if light else loaded
+    loaded = combined_by(light.specs if light else loaded, strategy)
     found = make_plan(loaded, project.groups, project.environment, selection)
     if not found.cells and not found.exclusions:
         message = "no cell matches; remove an --axis, or name other specs"
         raise NothingTested(message)
+    if missing:
+        pairs = missing_pairs(found, project.groups)
+        lines = missing_lines(pairs)
+        print(json.dumps(missing_as_json(pairs), indent=2) if as_json else "\n".join(lines))
+        return
     print(json.dumps(found.to_json(), indent=2) if as_json else _as_text(found))
     if light and not as_json:
         configs = {spec.test_id for spec in light.configs}
@@ -97,6 +112,7 @@ def run(
     context: typer.Context,
     environment: EnvironmentOption = None,
     axis: AxisOption = None,
+    strategy: StrategyOption = "",
     words: Annotated[
         str,
         typer.Option("-k", metavar="WORDS", help="Only cells with this in their name: hqq-int4."),
@@ -123,6 +139,7 @@ def run(
     others = [argument for argument in context.args if argument not in overrides]
     arguments = ["--live", f"--environment={project.environment.name}", place(project), *others]
     arguments += [f"--axis={one}" for one in axis or ()]
+    arguments += [f"--strategy={strategy}"] if strategy else []
     arguments += [f"-k={words}"] if words else []
     arguments += [f"-m={markers}"] if markers else []
     arguments += ["--debug-mode"] if debug_mode else []
@@ -179,6 +196,7 @@ def _as_text(found: Plan) -> str:
         f"{one.id}  = {', '.join(arm.cell.id for arm in one.arms)}" for one in found.relations
     ]
     lines += [f"{one.cell.id}  unsupported: {one.reason}" for one in found.exclusions]
+    lines += covering_lines(found.combined)
     total = f"{counted(len(found.cells), 'cell')}, {counted(len(found.exclusions), 'exclusion')}"
     total += f", {counted(len(found.relations), 'relation')}" if found.relations else ""
     return "\n".join([*lines, "", f"{total} in {found.environment.name}"])

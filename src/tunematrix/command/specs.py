@@ -89,7 +89,7 @@ def settings_of(
 def _completed(spec: Spec, trainers: Mapping[str, Trainer]) -> Spec:
     name = trainer_of(spec, trainers)
     update: dict[str, object] = {"trainer": name}
-    if LAUNCHER not in spec.matrix and LAUNCHER not in spec.overrides:
+    if LAUNCHER not in spec.matrix.axes and LAUNCHER not in spec.overrides:
         update["overrides"] = {**spec.overrides, LAUNCHER: trainers[name].launcher}
     return spec.model_copy(update=update)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tunematrix.environments.table import Environment
 from tunematrix.matrix.cells import Cell, Exclusion, expand
 from tunematrix.matrix.groups import Groups
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.model import Spec
 from tunematrix.workflow import steps
 from tunematrix.workflow.context import RunContext
@@ -83,7 +84,7 @@ def pairs(
     spec = Spec(
         test_id="doctor",
         recipe="sft",
-        matrix={"quantizer": quantizers},
+        matrix=Matrix.of({"quantizer": quantizers}),
         overrides=SMALL,
         timeout=timeout,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from tunematrix.configuration.releases import SPEC
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.capabilities import No, first_no, is_at_home, of_release
 from tunematrix.matrix.choices import Choice, Choices, choose
+from tunematrix.matrix.combining import Combined, alone, combine, is_covering, product, varied
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.overrides import ARGUMENTS, changes, override_problems
 from tunematrix.spec.model import Spec
@@ -124,26 +124,46 @@ def expand(
     """
     resolved = resolve(spec, groups)
     refuse(resolved.problems)
-    return split(resolved, groups, backends)
+    return split(resolved, groups, backends, combinations([resolved], groups, backends))
 
 
 def split(
-    resolved: Resolved, groups: Groups, backends: Sequence[str]
+    resolved: Resolved, groups: Groups, backends: Sequence[str], combined: Sequence[Combined] = ()
 ) -> tuple[tuple[Cell, ...], tuple[Exclusion, ...]]:
-    """Return the cells and the exclusions of a spec that has no problems."""
-    both = [point for _, point in points(resolved, groups, backends)]
+    """Return the cells and the exclusions of a spec that has no problems.
+
+    Args:
+        combined: what is made of its matrix, where that isn't the whole product.
+    """
+    both = [point for _, point in points(resolved, groups, backends, combined)]
     cells = tuple(point for point in both if isinstance(point, Cell))
     return cells, tuple(point for point in both if isinstance(point, Exclusion))
 
 
+def combinations(
+    resolved: Sequence[Resolved], groups: Groups, backends: Sequence[str]
+) -> tuple[Combined, ...]:
+    """Return what is made of a spec's matrix on each backend; nothing if that is the product.
+
+    `resolved` has more than one where the spec is a relation: each of its arms.
+    """
+    if not is_covering(resolved[0].spec):
+        return ()
+    return tuple(combine([(one.spec, one.chosen) for one in resolved], groups, backends))
+
+
 def points(
-    resolved: Resolved, groups: Groups, backends: Sequence[str], arm: str = ""
+    resolved: Resolved,
+    groups: Groups,
+    backends: Sequence[str],
+    combined: Sequence[Combined] = (),
+    arm: str = "",
 ) -> Iterator[tuple[tuple[str, ...], Cell | Exclusion]]:
     """Yield the labels of each point of a matrix, and what stands there.
 
     `arm` ends the ids of cells that are one of several at a point.
     """
-    for labels, picked in _picked(resolved.spec, resolved.chosen):
+    for labels, picked in _picked(resolved, combined):
         backend = picked["backend"].option.name
         axes = groups.with_effect(picked["recipe"].option.name)
         telling = {axis: choice for axis, choice in picked.items() if axis in axes}
@@ -172,13 +192,16 @@ def repeats(cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], ...]:
     return tuple(tuple(group) for group in same.values() if len(group) > 1)
 
 
-def _picked(spec: Spec, chosen: Choices) -> Iterator[tuple[tuple[str, ...], Mapping[str, Choice]]]:
+def _picked(
+    resolved: Resolved, combined: Sequence[Combined]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Choice]]]:
     """Yield the labels and the choices of each point, backend outermost."""
-    varied = ["backend", *(axis for axis in spec.matrix if axis != "backend")]
-    fixed = {axis: choices[0] for axis, choices in chosen.items() if axis not in varied}
-    for point in itertools.product(*(chosen[axis] for axis in varied)):
-        labels = tuple(choice.label for choice in point)
-        yield labels, fixed | dict(zip(varied, point, strict=True))
+    spec, chosen = resolved.spec, resolved.chosen
+    axes = varied(spec)
+    fixed = {axis: choices[0] for axis, choices in chosen.items() if axis not in axes}
+    covering = (point for one in combined for point in one.points)
+    for point in covering if is_covering(spec) else product(spec, chosen):
+        yield tuple(choice.label for choice in point.values()), {**fixed, **point}
 
 
 def _cell(spec: Spec, groups: Groups, labels: Sequence[str], picked: Mapping[str, Choice]) -> Cell:
@@ -207,7 +230,7 @@ def _without_effect(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[Pro
     recipe = next((choice.option.name for choice in chosen["recipe"]), None)
     varies = () if recipe is None else groups.recipe(recipe).varies
     runs_command = recipe is not None and groups.recipe(recipe).runs_command
-    for axis in spec.matrix:
+    for axis in spec.matrix.axes:
         if varies and axis in groups.axes and axis not in varies:
             text = f"has no effect on the recipe {recipe}; remove it, or vary {' or '.join(varies)}"
             yield spec.problem(("matrix", axis), text)
@@ -244,11 +267,13 @@ def _known_failure_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iter
 
 def _same_ids(spec: Spec, chosen: Choices) -> Iterator[Problem]:
     """Yield a problem if two points share an id: one would overwrite the other."""
-    if not all(chosen.values()) or not chosen.keys() >= spec.matrix.keys():
+    if not all(chosen.values()) or not chosen.keys() >= spec.matrix.axes.keys():
         return
     seen: set[str] = set()
-    for labels, _ in _picked(spec, chosen):
-        name = point_id(spec, labels)
+    # Where the product may be too large to go through, options are compared axis by axis.
+    axes = {axis: chosen[axis] for axis in varied(spec)}
+    for point in alone(axes) if is_covering(spec) else product(spec, chosen):
+        name = point_id(spec, (choice.label for choice in point.values()))
         if name in seen:
             text = f"two points are called {name}; rename a folder or split the spec"
             yield spec.problem(("matrix",), text)

@@ -77,7 +77,7 @@ def _default(groups: Groups, axis: str) -> Iterator[Choice]:
 def _named(spec: Spec, groups: Groups) -> Iterator[tuple[str, Route, list[tuple[str, Route]]]]:
     """Yield each axis that a spec names, where it does so, and its options with their routes."""
     yield "recipe", ("recipe",), [(spec.recipe or COMMAND, ("recipe",))]
-    for axis, options in spec.matrix.items():
+    for axis, options in spec.matrix.axes.items():
         route: Route = ("matrix", axis)
         if options == "all":
             yield axis, route, [(name, route) for name in groups.axes.get(axis, ())]
@@ -120,7 +120,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _misplaced_axes(spec: Spec, groups: Groups) -> Iterator[Problem]:
-    if "recipe" in spec.matrix:
+    if "recipe" in spec.matrix.axes:
         text = "can't be varied within a spec; name it in the field recipe (recipe: sft)"
         yield spec.problem(("matrix", "recipe"), text)
     for key, value in spec.overrides.items():
@@ -129,7 +129,7 @@ def _misplaced_axes(spec: Spec, groups: Groups) -> Iterator[Problem]:
             yield spec.problem(route, "comes from the environment; restrict it in matrix.backend")
         elif key == "recipe":
             yield spec.problem(route, "has a field of its own; name it there (recipe: sft)")
-        elif key in groups.axes and key in spec.matrix:
+        elif key in groups.axes and key in spec.matrix.axes:
             line = spec.where("matrix", key)
             yield spec.problem(route, f"is varied by the matrix ({line}); remove one of the two")
         elif key in groups.axes and not isinstance(value, str):
@@ -140,7 +140,7 @@ def _open_values(spec: Spec, chosen: Choices) -> Iterator[Problem]:
     """Yield a problem for each value that an option leaves open (???) and nothing sets."""
     for choice in (choice for choices in chosen.values() for choice in choices):
         option = choice.option
-        for key in _open_keys(option.data, option.axis):
+        for key in open_keys(option.data, option.axis):
             set_by_path = choice.path is not None and key == _CHECKPOINT_KEY
             if key in spec.overrides and set_by_path:
                 text = "is set by the matrix, which names a folder; remove it"
@@ -152,9 +152,10 @@ def _open_values(spec: Spec, chosen: Choices) -> Iterator[Problem]:
                 yield spec.problem(choice.route, text)
 
 
-def _open_keys(data: Mapping[str, Value], prefix: str) -> Iterator[str]:
+def open_keys(data: Mapping[str, Value], prefix: str) -> Iterator[str]:
+    """Yield the dotted names of the values that an option leaves open (???)."""
     for key, value in data.items():
         if value == OPEN:
             yield f"{prefix}.{key}"
         elif isinstance(value, dict):
-            yield from _open_keys(value, f"{prefix}.{key}")
+            yield from open_keys(value, f"{prefix}.{key}")

@@ -12,7 +12,8 @@ from typing import Any
 from tunematrix.configuration.download import network_needed
 from tunematrix.environments.table import Environment
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.matrix.cells import Cell, Exclusion, repeats, resolve, split
+from tunematrix.matrix.cells import Cell, Exclusion, combinations, repeats, resolve, split
+from tunematrix.matrix.combining import Combined
 from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.relations import Related, alike, relate, resolve_arms, share
 from tunematrix.matrix.select import EVERYTHING, Selection
@@ -30,12 +31,14 @@ class Plan:
         exclusions: in the same order; those of relations among them.
         environment: where.
         relations: in the order of specs and of their matrices.
+        combined: of each spec whose matrix isn't the whole product, what was made of it.
     """
 
     cells: tuple[Cell, ...]
     exclusions: tuple[Exclusion, ...]
     environment: Environment
     relations: tuple[Related, ...] = ()
+    combined: tuple[Combined, ...] = ()
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ class Plan:
                 for related in self.relations
             ],
             "repeats": [[cell.id for cell in same] for same in repeats(self.cells)],
+            "combined": [one.to_json() for one in self.combined],
         }
 
 
@@ -114,13 +118,20 @@ def plan(
     relating = [(spec, *resolve_arms(spec, groups)) for spec in specs if spec.relation is not None]
     by_spec = [*(entry.problems for entry in plain), *(problems for _, _, problems in relating)]
     refuse(problem for problems in by_spec for problem in problems)
-    parts = [split(entry, groups, environment.backends) for entry in plain]
+    of_plain = [combinations([entry], groups, environment.backends) for entry in plain]
+    of_relations = [
+        combinations(tuple(arms.values()), groups, environment.backends) for _, arms, _ in relating
+    ]
+    parts = [
+        split(entry, groups, environment.backends, combined)
+        for entry, combined in zip(plain, of_plain, strict=True)
+    ]
     cells = [cell for of_spec, _ in parts for cell in of_spec if selection(cell)]
     exclusions = [exclusion for _, of_spec in parts for exclusion in of_spec]
     at_points = [
         point
-        for spec, arms, _ in relating
-        for point in relate(spec, arms, groups, environment.backends)
+        for (spec, arms, _), combined in zip(relating, of_relations, strict=True)
+        for point in relate(spec, arms, groups, environment.backends, combined)
     ]
     exclusions += [point for point in at_points if isinstance(point, Exclusion)]
     relations = [point for point in at_points if isinstance(point, Related)]
@@ -130,7 +141,8 @@ def plan(
     )
     cells += dict.fromkeys(arm.cell for related in shared for arm in related.arms)
     chosen = tuple(exclusion for exclusion in exclusions if selection(exclusion.cell))
-    return Plan(tuple(cells), chosen, environment, shared)
+    covering = tuple(one for of_spec in (*of_plain, *of_relations) for one in of_spec)
+    return Plan(tuple(cells), chosen, environment, shared, covering)
 
 
 def check_backends(environment: Environment, groups: Groups) -> None:

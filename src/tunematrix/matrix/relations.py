@@ -18,6 +18,7 @@ from tunematrix.matrix.cells import (
     points,
     resolve,
 )
+from tunematrix.matrix.combining import Combined
 from tunematrix.matrix.groups import Groups
 from tunematrix.spec.model import KnownFailure, Source, Spec
 from tunematrix.spec.problems import Problem
@@ -118,13 +119,21 @@ def resolve_arms(spec: Spec, groups: Groups) -> tuple[Mapping[str, Resolved], tu
 
 
 def relate(
-    spec: Spec, resolved: Mapping[str, Resolved], groups: Groups, backends: Sequence[str]
+    spec: Spec,
+    resolved: Mapping[str, Resolved],
+    groups: Groups,
+    backends: Sequence[str],
+    combined: Sequence[Combined] = (),
 ) -> Iterator[Related | Exclusion]:
-    """Yield what stands at each point where all arms are at home."""
+    """Yield what stands at each point where all arms are at home.
+
+    Args:
+        combined: what is made of the spec's matrix, where that isn't the whole product.
+    """
     assert spec.relation is not None
     by_labels: defaultdict[tuple[str, ...], dict[str, Cell | Exclusion]] = defaultdict(dict)
     for name, arm in resolved.items():
-        for labels, point in points(arm, groups, backends, arm=name):
+        for labels, point in points(arm, groups, backends, combined, arm=name):
             by_labels[labels][name] = point
     for labels, arms in by_labels.items():
         if len(arms) < len(resolved):

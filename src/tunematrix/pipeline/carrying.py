@@ -30,6 +30,7 @@ from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import project_root, shipped_configs, shown
 from tunematrix.pipeline.settings import StepConfig
 from tunematrix.pipeline.view import StepView
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import Route
 from tunematrix.workflow import steps as way
@@ -116,7 +117,7 @@ def _cell(config: StepConfig[Any], wish: Wish, groups: Groups) -> Cell:
     spec = Spec(
         test_id=wish.name,
         recipe="pipeline",
-        matrix={"quantizer": (quantizer,)},
+        matrix=Matrix.of({"quantizer": (quantizer,)}),
         timeout=_WEEKS,
         steps=chain,
     )

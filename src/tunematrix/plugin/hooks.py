@@ -64,6 +64,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--require", **many, metavar="NAME", help=required)
     selected = "run only cells with this option, such as method=lora,dora; can be repeated"
     option("--axis", **many, metavar="AXIS=OPTION", help=selected)
+    combined = "pairs, triples or product of options, in the place of what specs say"
+    option("--strategy", metavar="STRATEGY", default="", help=combined)
     option(
         "--isolation",
         choices=["auto", "forkserver", "spawn", "foreground"],

@@ -23,6 +23,7 @@ from tunematrix.command.specs import completed, refuse_unseeded
 from tunematrix.command.trainers import read_trainers
 from tunematrix.configuration.trainer import Trainer
 from tunematrix.errors import BadInput
+from tunematrix.matrix.combining import combined_by
 from tunematrix.matrix.plan import Plan, plan
 from tunematrix.matrix.requirements import importable
 from tunematrix.matrix.seeds import under_seeds
@@ -105,6 +106,7 @@ class Suite:
         refuse_unknown_checks(context.groups, specs)
         if self.config.getoption("tunematrix_debug_mode"):
             specs = debug_specs(specs, self.trainers).specs
+        specs = combined_by(specs, self.config.getoption("tunematrix_strategy"))
         whole = plan(specs, context.groups, context.environment, selection)
         if self.seeds is None:
             return whole

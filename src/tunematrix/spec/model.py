@@ -37,9 +37,10 @@ from tunematrix.spec.bounds import (
     ThroughputBound,
     TransferBound,
 )
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.problems import Problem, Route, place
 from tunematrix.spec.relation import Relation, is_relations
-from tunematrix.spec.values import Files, Link, Marker, Options, Plain, PlainOrList
+from tunematrix.spec.values import Files, Link, Marker, Plain, PlainOrList
 from tunematrix.spec.yaml_tree import nearest_line
 
 
@@ -172,8 +173,8 @@ class Spec(Section):
         description="Arguments passed to that trainer. Unless it says otherwise, underscores "
         "become dashes, `true` a flag without a value, and `false` nothing.",
     )
-    matrix: Mapping[str, Options] = Field(
-        {},
+    matrix: Matrix = Field(
+        default_factory=Matrix,
         description="For each axis, the options to combine, or `all`. An axis that isn't named "
         "keeps its default. The backend comes from the environment.",
     )

@@ -16,6 +16,7 @@ from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.matrix.cells import expand
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.model import Spec
 from tunematrix.stack.engines.torch.methods.common import describe
 from tunematrix.stack.toyworld import models
@@ -70,7 +71,7 @@ def finalize(carry_here: Carry) -> Finalize:
         spec = Spec(
             test_id="finalize",
             recipe="pipeline",
-            matrix={"quantizer": (quantizer,)},
+            matrix=Matrix.of({"quantizer": (quantizer,)}),
             steps=PipelineSteps.model_validate({"finalize": own, **(steps or {})}),
         )
         (cell,), _ = expand(spec, read_groups([shipped_configs()]), ["cpu"])

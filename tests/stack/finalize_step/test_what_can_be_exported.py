@@ -19,6 +19,7 @@ from tunematrix.matrix.cells import expand
 from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.model import Spec
 from tunematrix.stack.quantizers.common import TorchQuantizer
 from tunematrix.stack.toyworld.models import BASE
@@ -43,7 +44,7 @@ print("noticed" if seen else "blind")
 def quantizer_of(name: str) -> TorchQuantizer:
     """Return what an option stands for."""
     groups = read_groups([shipped_configs()])
-    spec = Spec(test_id="one", recipe="sft", matrix={"quantizer": (name,)})
+    spec = Spec(test_id="one", recipe="sft", matrix=Matrix.of({"quantizer": (name,)}))
     (cell,), _ = expand(spec, groups, ["cpu"])
     found: TorchQuantizer = instantiate(compose(cell, groups).quantizer.implementation)
     return found

@@ -18,6 +18,7 @@ from tunematrix.matrix.compose import compose, interpolated
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import shipped_configs
 from tunematrix.spec import Spec
+from tunematrix.spec.matrix import Matrix
 
 Load = Callable[..., Spec]
 MakeRoot = Callable[..., Path]
@@ -107,7 +108,7 @@ def test_awkward_model_path(shipped: Groups, tmp_path: Path) -> None:
     """A folder whose name is full of punctuation is handed on unharmed."""
     folder = tmp_path / "it's a=1, [x] {y} \\"
     folder.mkdir()
-    spec = Spec(test_id="a", recipe="sft", matrix={"model": (str(folder),)})
+    spec = Spec(test_id="a", recipe="sft", matrix=Matrix.of({"model": (str(folder),)}))
     assert compose(only_cell(spec, shipped), shipped).model.path == str(folder)
 
 

@@ -212,7 +212,8 @@ def test_schema_describes_every_field() -> None:
     sections = [schema, *schema["$defs"].values()]
     fields = [field for section in sections for field in section["properties"].values()]
     assert all(field["description"] for field in fields)
-    assert all(section["additionalProperties"] is False for section in sections)
+    open_ended = [one["title"] for one in sections if one["additionalProperties"] is not False]
+    assert open_ended == ["Matrix"]  # whose keys are axes, which a project may add to
     assert "null" not in str(schema)
     assert {"required": ["recipe"]} in schema["anyOf"]
     assert schema["required"] == ["test_id"]

@@ -26,7 +26,7 @@ def test_defaults_with_recipe(load: Load) -> None:
     assert spec.min_steps_logged == 1
     assert spec.timeout == 300
     assert spec.markers == ("integration",)
-    assert spec.matrix == {}
+    assert spec.matrix.axes == {}
     assert spec.inference is None
 
 
@@ -72,7 +72,7 @@ known_failures:
     link: https://example.org/1
 """
     )
-    assert spec.matrix == {"method": ("lora", "dora"), "quantizer": "all"}
+    assert spec.matrix.axes == {"method": ("lora", "dora"), "quantizer": "all"}
     assert spec.overrides == {
         "train.max_steps": 60,
         "train.learning_rate": 3e-4,
