@@ -137,6 +137,7 @@ CONFIG: dict[str, Any] = {
         "held_out_rows": 64,
         "allocator": False,
         "merge": True,
+        "adapters": True,
         "tensors": False,
         "loaders": False,
         "dequantized": False,

@@ -10,8 +10,10 @@ from tunematrix.evidence.events.adapter import (
     AdapterDropout,
     AdapterFormula,
     AdapterScale,
+    AdapterShare,
     Attached,
     LayerFormula,
+    LayerScale,
 )
 from tunematrix.evidence.events.command import (
     Command,
@@ -25,9 +27,11 @@ from tunematrix.evidence.events.command import (
     RankEnded,
     Repository,
 )
-from tunematrix.evidence.events.exporting import AdapterShare, StepExported, StepKept
+from tunematrix.evidence.events.exporting import StepExported, StepKept
 from tunematrix.evidence.events.fetching import FetchedFile, StepFetched
 from tunematrix.evidence.events.model import (
+    AdapterUse,
+    AdapterUses,
     BaseWeights,
     Evaluation,
     Generation,
@@ -77,6 +81,7 @@ from tunematrix.evidence.events.process import (
     Switches,
 )
 from tunematrix.evidence.events.training import (
+    Arrivals,
     AttentionKernels,
     Changed,
     Compute,
@@ -122,6 +127,8 @@ Event = (
     | Coverage
     | EvaluationPasses
     | AdapterScale
+    | AdapterUses
+    | Arrivals
     | AdapterDropout
     | AdapterFormula
     | TrainedDtypes
@@ -177,6 +184,9 @@ __all__ = [
     "AdapterFormula",
     "AdapterScale",
     "AdapterShare",
+    "AdapterUse",
+    "AdapterUses",
+    "Arrivals",
     "Attached",
     "AttentionKernels",
     "BaseWeights",
@@ -200,6 +210,7 @@ __all__ = [
     "Held",
     "Launched",
     "LayerFormula",
+    "LayerScale",
     "LayerProduct",
     "LayerWeight",
     "LibraryLoaded",

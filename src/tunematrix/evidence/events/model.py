@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tunematrix.evidence.events.adapter import AdapterShare
+
 
 class StoredLayer(NamedTuple):
     """What one linear layer of the base takes.
@@ -139,6 +141,31 @@ class SavedSettings:
     changed: tuple[str, ...]
 
 
+class AdapterUse(NamedTuple):
+    """One thing that people do with adapters.
+
+    Attributes:
+        what: was done, as the end of "it was …".
+        difference: largest of a logit to what it must be then.
+    """
+
+    what: str
+    difference: float
+
+
+@dataclass(frozen=True)
+class AdapterUses:
+    """A saved adapter, loaded, switched off and on, exchanged, renamed and combined.
+
+    Attributes:
+        uses: each of them.
+        changed_by_training: as in `Reload`.
+    """
+
+    uses: tuple[AdapterUse, ...]
+    changed_by_training: float
+
+
 @dataclass(frozen=True)
 class Merged:
     """The saved adapter merged into a fresh base, saved, loaded again, run on the same inputs.
@@ -146,10 +173,12 @@ class Merged:
     Attributes:
         max_difference: largest absolute logit difference to the trained model.
         changed_by_training: as in `Reload`.
+        shares: how much of the adapter is in each layer; empty where it is no PEFT's or mlx-lm's.
     """
 
     max_difference: float
     changed_by_training: float
+    shares: tuple[AdapterShare, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,16 @@ def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | Non
     for name in (*base.linears, *embeddings):
         if (original := originals.get(f"{name}.weight")) is None:
             continue
-        wanted, stored = original.astype(mx.float32), _stored(modules[name])
-        error = _relative(stored - wanted, wanted)
+        wanted, weight = original.astype(mx.float32), stored(modules[name])
+        error = _relative(weight - wanted, wanted)
         layers.append(LayerWeight(name, error, rounding.error(np.array(wanted), form)))
         if form is not None:
-            both = np.array(stored), np.array(wanted)
+            both = np.array(weight), np.array(wanted)
             groups.append(LayerWeight(name, *rounding.worst_group(*both, form)))
         if name in embeddings:
             continue  # looked up, not multiplied by
         key, own = mx.random.split(key)
-        products.append(LayerProduct(name, *_products(modules[name], stored, own)))
+        products.append(LayerProduct(name, *_products(modules[name], weight, own)))
     seen = {f"{layer.name}.weight" for layer in layers}
     others = tuple(_others(model, seen, originals))
     return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
@@ -58,7 +58,7 @@ def _others(
         yield LoadedParameter(name, _relative(parameter.astype(mx.float32) - wanted, wanted))
 
 
-def _stored(layer: nn.Module) -> mx.array:
+def stored(layer: nn.Module) -> mx.array:
     """Return the weight that a layer stands for, (out, in)."""
     if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return layer.weight.astype(mx.float32)

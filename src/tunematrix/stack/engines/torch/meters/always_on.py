@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     AdapterDropout,
+    Arrivals,
     Compute,
     Continuity,
     Coverage,
@@ -33,6 +34,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
+    arrivals,
     batches,
     compute,
     continuity,
@@ -141,6 +143,14 @@ class TorchMeters:
         repeats = self.config.train.gradient_checkpointing
         dropped = dropout.DropoutMeter(linears, repeats=repeats, is_ours=self._is_ours)
         unbroken = continuity.ContinuityMeter(model)
+        if ranks.count() == 1 and not self.config.launcher.shards:
+            coming = arrivals.ArrivalMeter(model, self._is_ours)
+            yield Meter(
+                "arrivals",
+                (Arrivals,),
+                lambda: arrivals.watch(coming),
+                lambda: [coming.event()],
+            )
         yield Meter(
             "dropout",
             (AdapterDropout,),
