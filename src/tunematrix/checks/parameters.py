@@ -104,7 +104,7 @@ def arrived(evidence: Evidence, claim: Claim) -> Judgement | None:
     differs by more than rounding, but for one factor for all of them.
     """
     seen, compute = evidence.one(Arrivals), evidence.one(Compute)
-    if not _is_alone(claim):
+    if not is_alone(claim):
         return None
     if seen is None or compute is None or not _all_steps(seen, evidence):
         return missing("what backward passes brought in each step")
@@ -133,7 +133,7 @@ def every_step(evidence: Evidence, claim: Claim) -> Judgement | None:
     was, although its gradient is at least a thousandth of the step's largest.
     """
     seen = evidence.one(Arrivals)
-    if not _is_alone(claim):
+    if not is_alone(claim):
         return None
     if seen is None or not _all_steps(seen, evidence):
         return missing("what each step changed")
@@ -198,7 +198,7 @@ def frozen(evidence: Evidence, claim: Claim) -> Judgement:
     return judge_by(Exactly(0), len(seen.altered), message)
 
 
-def _is_alone(claim: Claim) -> bool:
+def is_alone(claim: Claim) -> bool:
     """Whether one process trains whole parameters, and shows what it does between steps."""
     launcher = claim.config.launcher
     return launcher.processes == 1 and not launcher.shards and not claim.hides("between steps")

@@ -45,6 +45,7 @@ from tunematrix.evidence.events.model import (
     SavedSettings,
     Storage,
     StoredLayer,
+    StoredState,
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
@@ -261,6 +262,7 @@ __all__ = [
     "StepWarning",
     "Storage",
     "StoredLayer",
+    "StoredState",
     "Switches",
     "Throughput",
     "Trainable",

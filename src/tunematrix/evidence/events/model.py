@@ -70,6 +70,18 @@ class LoadedParameter(NamedTuple):
     error: float
 
 
+class StoredState(NamedTuple):
+    """One kind of values that a quantizer keeps beside its weights, of all layers together.
+
+    Attributes:
+        name: of the first layer, and of what it keeps there.
+        bits: of the longest significand among them.
+    """
+
+    name: str
+    bits: int
+
+
 @dataclass(frozen=True)
 class BaseWeights:
     """What a freshly loaded base's weights are beside its checkpoint's, read from the file itself.
@@ -81,12 +93,16 @@ class BaseWeights:
         products: of the same layers.
         others: every other parameter that the checkpoint holds.
         groups: of each quantized layer, the group that is furthest off its plain rounding.
+        parts: norms and rotary positions beside their definitions, for rows drawn at random.
+        states: scales and offsets in float32 of quantized layers.
     """
 
     layers: tuple[LayerWeight, ...]
     products: tuple[LayerProduct, ...]
     others: tuple[LoadedParameter, ...]
     groups: tuple[LayerWeight, ...] = ()
+    parts: tuple[LoadedParameter, ...] = ()
+    states: tuple[StoredState, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,15 @@ class TorchEngine:
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config.launcher.shards else model
         meters = TorchMeters(
-            self.config, data, self.tokenizer, events, trained, model, self.switches
+            self.config,
+            data,
+            self.tokenizer,
+            events,
+            trained,
+            model,
+            self.switches,
+            partial(self.beside.measure, model, self.quantizer, "during"),
+            (before,),
         )
         run_loop = loops.of(self.config, self.method)(trained, training, meters.logged)
         with meters.watch(base):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -20,6 +21,7 @@ from tunematrix.evidence.events import (
     Draws,
     EvaluationPasses,
     Event,
+    Held,
     LoggedEvaluation,
     LoggedPreference,
     LoggedStep,
@@ -43,6 +45,7 @@ from tunematrix.stack.engines.torch.meters import (
     dtypes,
     evaluations,
     gradients,
+    held,
     optimizer,
     preferences,
     tensors,
@@ -60,6 +63,8 @@ class TorchMeters:
     Args:
         trained: what the loop trains; model: the same with whole parameters, if it spreads them.
         switches: those of the whole process, as they are to stay.
+        held: counts what is in memory beside the model, but for tensors that are known.
+        beside: objects whose tensors are known, as those of all meters here are.
 
     Attributes:
         tokens: real positions that entered the model so far.
@@ -75,11 +80,14 @@ class TorchMeters:
         trained: nn.Module,
         model: nn.Module,
         switches: SwitchMeter,
+        held: Callable[[Iterable[torch.Tensor]], Held],
+        beside: tuple[object, ...] = (),
     ) -> None:
         self.config = config
         self.trained = trained
         self.events = events
         self.switches = switches
+        self.held, self.beside = held, beside
         self.tokens = 0
         self.preferences: preferences.DpoLosses | None = None
         self.coverage: coverage.CoverageMeter | None = None
@@ -145,6 +153,9 @@ class TorchMeters:
         unbroken = continuity.ContinuityMeter(model)
         if ranks.count() == 1 and not self.config.launcher.shards:
             coming = arrivals.ArrivalMeter(model, self._is_ours)
+            own = (self, dropped, unbroken, coming, *self.beside)
+            during = held.DuringMeter(self.held, self.config.train.max_steps - 1, own)
+            yield Meter("held", (Held,), lambda: held.watch(during), lambda: during.seen)
             yield Meter(
                 "arrivals",
                 (Arrivals,),

@@ -40,7 +40,8 @@ def measure(
 def start_independence(model: nn.Module, base: Base) -> float | None:
     """Return how independent the first factors of all adapters are of each other."""
     return together(
-        active_factors(layer)[0][0].detach().float().cpu().numpy() for _, layer in _adapted(model, base)
+        active_factors(layer)[0][0].detach().float().cpu().numpy()
+        for _, layer in _adapted(model, base)
     )
 
 
