@@ -219,7 +219,7 @@ def adapter_rank(evidence: Evidence, claim: Claim) -> Judgement | None:
     if seen is None or not seen.layers or start is None:
         return missing("an adapted layer")
     settings = claim.config.method.implementation
-    for one in seen.layers:
+    for one in seen.layers if "rank" in settings else ():
         if one.rank != (wanted := adapters.rank(settings, one.name)):
             message = (
                 f"the adapter on {one.name} has rank {one.rank}, configured is {wanted}; a pattern "

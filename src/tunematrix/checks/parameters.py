@@ -89,7 +89,7 @@ def moved_share(evidence: Evidence, claim: Claim) -> Judgement:
 @check(
     name="arrived",
     group="training",
-    reads=(Arrivals, Compute),
+    reads=(Arrivals, Compute, OptimizerStep),
     unit="of the gradient",
     bug=(
         "a step with the gradient of another one, gradients that are zeroed too late or too early, "
@@ -119,7 +119,7 @@ def arrived(evidence: Evidence, claim: Claim) -> Judgement | None:
 @check(
     name="every_step",
     group="training",
-    reads=(Arrivals,),
+    reads=(Arrivals, OptimizerStep),
     unit="updates",
     bug=(
         "an update of a copy that is dropped, parameters that are put back within a step, an "

@@ -131,7 +131,7 @@ def test_an_unknown_dtype_is_allowed_nothing(run: Run) -> None:
     """It fails instead of breaking the judgement of all the other checks."""
     cell = run.edited(Compute, products=("float64",), trainable=("float64",))
     # Of what else is held to it, clipping is equal to the last bit.
-    assert cell.failed() == {"precision", "optimizer_update", "gradient"}
+    assert cell.failed() == {"arrived", "precision", "optimizer_update", "gradient"}
 
 
 def test_merge_at_its_bound(run: Run) -> None:

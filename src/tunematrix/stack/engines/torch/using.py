@@ -1,4 +1,4 @@
-"""What people do with an adapter of PEFT's in memory: switch it, rename it, combine and merge it."""
+"""What people do with an adapter of PEFT's in memory: switch it, exchange it, rename, combine it."""
 
 from __future__ import annotations
 

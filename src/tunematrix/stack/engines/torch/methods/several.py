@@ -11,7 +11,7 @@ Beside = Literal["none", "resting", "frozen", "trained"]
 ACTIVE: tuple[Beside, ...] = ("frozen", "trained")
 NAME = "beside"
 SIZE = 0.02
-"""Standard deviation of its second factor: small beside the base, and too large to be overlooked."""
+"""Standard deviation of its second factor: small beside the base, too large to be overlooked."""
 SEED = 7
 
 
