@@ -45,6 +45,7 @@ def _scales(layer: nn.Module, dtype: torch.dtype) -> list[float]:
         part = (layer(inputs) - base(inputs)).detach().double().flatten()
     rows = inputs.detach().double()
     products = torch.stack([(rows @ a.double().T @ b.double().T).flatten() for a, b in adapters])
-    if not bool(products.detach().any(dim=1).all()):
+    finite = bool(torch.isfinite(products).all()) and bool(torch.isfinite(part).all())
+    if not (finite and bool(products.detach().any(dim=1).all())):
         return [math.nan] * len(adapters)  # of a product that is zero there is no factor
     return torch.linalg.lstsq(products.detach().T, part.unsqueeze(1)).solution.flatten().tolist()
