@@ -263,7 +263,7 @@ class TorchEngine:
         user = using.AdapterUser(
             load=lambda: self.restore(base, adapter, dtypes),
             fresh=lambda: self.load(base),
-            logits=lambda model: self.logits(model, probe),
+            logits=lambda model, gradient: self.logits(model, probe, gradient=gradient),
             due=due,
         )
         return user.uses(self._adapters(adapter)[0])

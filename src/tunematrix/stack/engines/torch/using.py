@@ -1,4 +1,4 @@
-"""What people do with an adapter of PEFT's in memory: switch it, exchange it, rename, combine it."""
+"""What people do with an adapter of PEFT's in memory: switch, exchange, rename and combine it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class AdapterUser:
 
     Attributes:
         load: restores it onto a fresh base, as it was trained; fresh: loads that base alone.
-        logits: of a model on the probe; due: what they must be.
+        logits: of a model on the probe, with or without autograd; due: what they must be.
     """
 
     load: Callable[[], nn.Module]
     fresh: Callable[[], nn.Module]
-    logits: Callable[[nn.Module], Floats]
+    logits: Callable[[nn.Module, bool], Floats]
     due: AdapterLogits
 
     def uses(self, folder: Path) -> Iterator[AdapterUse]:
@@ -39,7 +39,8 @@ class AdapterUser:
         if not isinstance(model, PeftModel):
             return
         with model.disable_adapter():
-            yield self._apart("switched off by disable_adapter", model, self.due.base)
+            # With autograd, as the base was asked: some libraries repack its weights without.
+            yield self._apart("switched off by disable_adapter", model, self.due.base, True)
         yield self._apart("switched on again", model, self.due.trained)
         if len(model.active_adapters) > 1:
             return  # what follows is of one
@@ -54,7 +55,7 @@ class AdapterUser:
         several.fill(model, several.NAME)
         yield self._apart("left beside another one, at rest", model, self.due.trained)
         model.set_adapter(several.NAME)
-        self.logits(model)
+        self.logits(model, False)
         model.set_adapter(own)
         yield self._apart("exchanged for another one and put back", model, self.due.trained)
         model.delete_adapter(several.NAME)
@@ -72,5 +73,7 @@ class AdapterUser:
         model.set_adapter("combined")
         yield self._apart("combined by add_weighted_adapter (cat)", model, self.due.trained)
 
-    def _apart(self, what: str, model: nn.Module, due: Floats) -> AdapterUse:
-        return AdapterUse(what, float(np.abs(self.logits(model) - due).max()))
+    def _apart(
+        self, what: str, model: nn.Module, due: Floats, gradient: bool = False
+    ) -> AdapterUse:
+        return AdapterUse(what, float(np.abs(self.logits(model, gradient) - due).max()))
