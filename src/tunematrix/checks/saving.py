@@ -25,7 +25,7 @@ SHARE_ROOM = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02}
 """How far from 1 the share of an adapter may be in a layer that isn't quantized, by the weight's
 dtype; 2e-6 was measured in float32."""
 USE_TOLERANCE = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 5e-3}
-"""Of what training changed, by dtype of the arithmetic."""
+"""Of what training changed, by the coarsest dtype of the arithmetic and of what was trained."""
 COARSE_ROOM = {4: 0.2, 8: 0.05}
 """The same by the bits of a quantized weight. In 4 bits 0.87 to 0.98 of adapters of usual size were
 measured over seven formats, in 8 bits 0.98 to 1.005 of ones that are ten times smaller."""
@@ -167,7 +167,9 @@ def adapter_uses(evidence: Evidence, claim: Claim) -> Judgement | None:
         f"logits of an adapter that was {worst.what} are off by {worst.difference:.3g}, "
         f"{share:.2%} of what training changed; it wasn't switched, or not all of it"
     )
-    bound = AtMost(tolerance(USE_TOLERANCE, (claim.config.precision.compute,)))
+    # An adapter that trained in a smaller dtype is loaded, under another name, in a larger one.
+    trained = claim.config.quantizer.trained.get(claim.config.method.name, ())
+    bound = AtMost(tolerance(USE_TOLERANCE, (claim.config.precision.compute, *trained)))
     return judge_by(bound, share, message, provided=changed < math.inf)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import LoraConfig, PeftModel
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer, LoraModel
 from peft.tuners.tuners_utils import BaseTuner
 
 from tunematrix.faults.catalogue import fault
@@ -52,7 +52,7 @@ def never_switched_on_again(_original: Any, model: Any) -> None:
     """
 
 
-@fault("adapter", replaces=(PeftModel, "add_weighted_adapter"), seen_by=MERGED)
+@fault("adapter", replaces=(LoraModel, "add_weighted_adapter"), seen_by=MERGED)
 def weights_of_a_sum_ignored(
     original: Any, model: Any, adapters: Any, weights: Any, *args: Any, **kwargs: Any
 ) -> Any:

@@ -151,17 +151,6 @@ class TorchMeters:
         repeats = self.config.train.gradient_checkpointing
         dropped = dropout.DropoutMeter(linears, repeats=repeats, is_ours=self._is_ours)
         unbroken = continuity.ContinuityMeter(model)
-        if ranks.count() == 1 and not self.config.launcher.shards:
-            coming = arrivals.ArrivalMeter(model, self._is_ours)
-            own = (self, dropped, unbroken, coming, *self.beside)
-            during = held.DuringMeter(self.held, self.config.train.max_steps - 1, own)
-            yield Meter("held", (Held,), lambda: held.watch(during), lambda: during.seen)
-            yield Meter(
-                "arrivals",
-                (Arrivals,),
-                lambda: arrivals.watch(coming),
-                lambda: [coming.event()],
-            )
         yield Meter(
             "dropout",
             (AdapterDropout,),
@@ -185,6 +174,22 @@ class TorchMeters:
             lambda: continuity.watch(unbroken),
             lambda: [unbroken.event()],
         )
+        if ranks.count() == 1 and not self.config.launcher.shards:
+            yield from self._meters_of_each_step(dropped, unbroken)
+
+    def _meters_of_each_step(self, *others: object) -> Iterator[Meter]:
+        """Yield what needs whole parameters and all gradients; `others` have tensors as well."""
+        coming = arrivals.ArrivalMeter(self.trained, self._is_ours)
+        yield Meter(
+            "arrivals",
+            (Arrivals,),
+            lambda: arrivals.watch(coming),
+            lambda: [coming.event()],
+        )
+        own = (self, coming, *others, *self.beside)
+        during = held.DuringMeter(self.held, self.config.train.max_steps - 1, own)
+        # The last to look, when the others have let go of the step.
+        yield Meter("held", (Held,), lambda: held.watch(during), lambda: during.seen)
 
     def logged(self, line: LoggedStep | LoggedEvaluation | LoggedPreference) -> None:
         """Write what the trainer logged; beside an evaluation's loss, what was seen of it."""
