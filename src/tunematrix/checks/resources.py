@@ -32,17 +32,18 @@ def held(evidence: Evidence, claim: Claim) -> Judgement:
     """Nothing as large as the model is in memory beside it, before, during and after training.
 
     Reads all arrays in memory beside the model, its gradients and the optimizer's moments: before
-    training, at the end of its last step (not in MLX, with several processes, or where DPO needs a
-    second model), and after the recipe had finished. Fails when they take more than a fifth of the
-    base's size.
+    training, at the end of its last step (not in MLX, with several processes, where DPO needs a
+    second model, or the first trainer of an interrupted run is still there), and after the recipe
+    had finished. Fails when they take more than a fifth of the base's size.
     """
     config = claim.config
-    refers = config.recipe.prefers and config.method.trains_base
+    others = (config.recipe.prefers and config.method.trains_base) or config.train.interrupt_at > 0
     seen, stored = evidence.all(Held), memory_bytes(evidence, "stored")
-    due = {"before", "after"} | ({"during"} if is_alone(claim) else set())
+    looks = is_alone(claim) and not others
+    due = {"before", "after"} | ({"during"} if looks else set())
     if not due <= {one.when for one in seen} or not stored:
         return missing("what is in memory beside the model")
-    seen = tuple(one for one in seen if not (refers and one.when == "during"))
+    seen = tuple(one for one in seen if one.when in due)
     worst = max(seen, key=lambda one: one.beside)
     share = worst.beside / stored
     message = (

@@ -47,9 +47,10 @@ class ArrivalMeter:
         known = self.sums.get(parameter)
         # A step that a scaler of float16 left out leaves infinities behind.
         if known is None or (parameter.grad is None and not bool(torch.isfinite(known).all())):
-            self.sums[parameter] = gradient.detach().clone()
+            # No copy: since somebody holds this tensor, autograd makes the parameter's own of it.
+            self.sums[parameter] = gradient
         else:
-            known += gradient.detach()
+            self.sums[parameter] = known + gradient
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Hold what the optimizer gets to what has arrived, and remember what it will change."""
@@ -76,10 +77,7 @@ class ArrivalMeter:
         either = [p for p in self.names if p in got or p in self.sums]
         if not either:
             return
-        zeros = [torch.zeros_like(p) for p in either]
-        given = [got.get(p, zero).float() for p, zero in zip(either, zeros, strict=True)]
-        due = [self.sums.get(p, zero).float() for p, zero in zip(either, zeros, strict=True)]
-        errors = _errors(given, due)
+        errors = _errors(_filled(either, got), _filled(either, self.sums))
         worst = int(errors.argmax())  # of nan, if there is one
         error = float(errors[worst])
         if math.isnan(error) or error > self.worst[0]:
@@ -97,11 +95,19 @@ def watch(meter: ArrivalMeter) -> Iterator[None]:
         yield
 
 
+def _filled(
+    parameters: Sequence[nn.Parameter], known: Mapping[nn.Parameter, torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return what is known of each parameter in float32, and zeros where nothing is."""
+    found = (known[p] if p in known else torch.zeros_like(p) for p in parameters)
+    return [one.detach().float() for one in found]
+
+
 def _errors(got: Sequence[torch.Tensor], due: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the largest difference in each tensor, but for one factor, over its largest value."""
-    product = sum(float((one * other).sum()) for one, other in zip(got, due, strict=True))
-    square = sum(float((one * one).sum()) for one in due)
-    factor = product / square if square else 1.0
+    all_got, all_due = (torch.cat([one.flatten() for one in some]) for some in (got, due))
+    square = float(all_due @ all_due)
+    factor = float(all_got @ all_due) / square if square else 1.0
     scaled = torch._foreach_mul(list(due), factor)
     errors = torch.stack(torch._foreach_norm(torch._foreach_sub(list(got), scaled), math.inf))
     sizes = torch.stack(torch._foreach_norm(scaled, math.inf))
