@@ -161,7 +161,7 @@ def test_merge_is_asked_for_by_either_side(run: Run) -> None:
     """By the configuration without a bound, by a bound without the configuration, or by neither."""
     unmerged = run.without(Merged)
     assert run.asked(merge=None).failed() == {"merge"}
-    assert unmerged.asked(merge=None).failed() == {"merge"}
+    assert unmerged.asked(merge=None).failed() == {"merge", "merged_share"}
     off = unmerged.configured(meters={"merge": False})
     assert off.failed() == {"merge"}
     assert "merge" not in off.asked(merge=None).verdicts()

@@ -11,7 +11,7 @@ LENGTH = 8
 """Bytes of the number that a safetensors file begins with: the size of its header."""
 
 
-class Place(NamedTuple):
+class TensorSpan(NamedTuple):
     """Where the bytes of a tensor are."""
 
     file: Path
@@ -28,7 +28,7 @@ def has_own_head(folder: Path) -> bool:
     return head != embeddings
 
 
-def _place(folder: Path, ending: str) -> Place | None:
+def _place(folder: Path, ending: str) -> TensorSpan | None:
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as opened:
             size = int.from_bytes(opened.read(LENGTH), "little")
@@ -36,11 +36,11 @@ def _place(folder: Path, ending: str) -> Place | None:
         for name, tensor in header.items():
             if name.endswith(ending):
                 begin, end = (LENGTH + size + offset for offset in tensor["data_offsets"])
-                return Place(file, begin, end)
+                return TensorSpan(file, begin, end)
     return None
 
 
-def _bytes(place: Place) -> bytes:
+def _bytes(place: TensorSpan) -> bytes:
     with place.file.open("rb") as opened:
         opened.seek(place.begin)
         return opened.read(place.end - place.begin)
