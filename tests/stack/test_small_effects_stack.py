@@ -32,7 +32,7 @@ HONEST: list[dict[str, object]] = [
     {**BESIDE, "method__implementation__adapter": "mine"},
     {"method__implementation__beside": "resting", "method": "dora"},
     {"method__implementation__beside": "trained", "train__seed": 3},
-    {"quantizer": "hqq-int8", "train__learning_rate": 1e-3, "meters__merge": True},
+    {"quantizer": "hqq-int8", "train__max_steps": 8, "meters__merge": True},
     {"train__learning_rate": 1e-4, **USED},
     {"method": "full", "optimizer": "sgd", "model": "toy-qwen"},
     {"precision": "fp16", "train__accumulation": 2},

@@ -24,8 +24,9 @@ NF4 in bfloat16; in full precision none was."""
 SHARE_ROOM = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02}
 """How far from 1 the share of an adapter may be in a layer that isn't quantized, by the weight's
 dtype; 2e-6 was measured in float32."""
-USE_TOLERANCE = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 5e-3}
-"""Of what training changed, by the coarsest dtype of the arithmetic and of what was trained."""
+USE_TOLERANCE = {"float32": 1e-3, "bfloat16": 8e-2, "float16": 5e-3}
+"""Of what training changed, by the coarsest dtype of the arithmetic and of what was trained. Of a
+change of 0.3 in logits, which three steps at a rate of 1e-4 make, float32 rounds 3e-5."""
 COARSE_ROOM = {4: 0.2, 8: 0.05}
 """The same by the bits of a quantized weight. In 4 bits 0.87 to 0.98 of adapters of usual size were
 measured over seven formats, in 8 bits 0.98 to 1.005 of ones that are ten times smaller."""

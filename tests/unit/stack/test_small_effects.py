@@ -12,13 +12,13 @@ from safetensors.numpy import save_file
 from tunematrix.configuration import adapters
 from tunematrix.stack.recipes.heads import has_own_head
 from tunematrix.stack.yardsticks import fineness
-from tunematrix.stack.yardsticks.shares import share
+from tunematrix.stack.yardsticks.shares import Weights, share
 
 LAYER = "base_model.model.model.layers.1.mlp.down_proj"
 DRAWS = np.random.default_rng(0)
 
 
-def _drawn(*shape: int) -> np.ndarray:
+def _drawn(*shape: int) -> Weights:
     return DRAWS.standard_normal(shape).astype(np.float32)
 
 
@@ -41,16 +41,16 @@ def test_whole_numbers_need_few_bits_and_constants_none() -> None:
 @pytest.mark.parametrize("size", [1.0, 1e-2, 1e-4])
 def test_the_share_of_an_adapter(times: float, size: float) -> None:
     """Found however small the change is, and without the weight's own part."""
-    plain, change = _drawn(64, 48), size * _drawn(64, 48)
+    plain, change = _drawn(64, 48), np.float32(size) * _drawn(64, 48)
     (found,) = share("q_proj", plain + np.float32(times) * change, plain, plain + change)
     assert found.share == pytest.approx(times, abs=2e-3)
 
 
 def test_the_share_where_rounding_took_it_back() -> None:
     """Levels that are farther apart than the change is large keep nothing of it."""
-    plain = np.round(4 * _drawn(64, 48)) / 4
+    plain = np.round(4 * _drawn(64, 48)) / np.float32(4)
     due = plain + np.float32(0.01) * _drawn(64, 48)
-    (found,) = share("q_proj", np.round(4 * due) / 4, plain, due)
+    (found,) = share("q_proj", np.round(4 * due) / np.float32(4), plain, due)
     assert abs(found.share) < 6 * found.spread
     assert list(share("q_proj", plain, plain, plain)) == []
 

@@ -192,7 +192,7 @@ PLANTED: Table = {
     "adapter_uses": (
         lambda run: run.edited(AdapterUses, uses=(AdapterUse("switched on again", 1.3),)),
         0.1,
-        "<= 1e-05",
+        "<= 0.001",
         "logits of an adapter that was switched on again are off by 1.3, 10.00% of what training",
     ),
     "transfer": (
