@@ -50,7 +50,8 @@ def test_the_share_where_rounding_took_it_back() -> None:
     """Levels that are farther apart than the change is large keep nothing of it."""
     plain = np.round(4 * _drawn(64, 48)) / np.float32(4)
     due = plain + np.float32(0.01) * _drawn(64, 48)
-    (found,) = share("q_proj", np.round(4 * due) / np.float32(4), plain, due)
+    stored = (np.round(4 * due) / 4).astype(np.float32)
+    (found,) = share("q_proj", stored, plain, due)
     assert abs(found.share) < 6 * found.spread
     assert list(share("q_proj", plain, plain, plain)) == []
 

@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
@@ -55,7 +56,7 @@ class Saved:
           (merged and taken out again, in memory); `late` where a base can be quantized after the
           adapter was put onto it.
 
-        Where the base isn't quantized also `untyped` (PEFT's AutoModel without a dtype), `hasty`
+        Where the base isn't quantized also `untyped` (an AutoModel without a dtype), `hasty`
         (merged without looking for nan) and `foreign` (PEFT, from settings as other releases
         write them).
 
@@ -74,11 +75,15 @@ class Saved:
             if self.quantizer.settings(self.placement) is not None:
                 adapter |= {"auto-peft": self._auto_peft, "auto": self._auto}
             if self.quantizer.settings(self.placement) == {}:
-                adapter |= {"untyped": self._untyped, "hasty": self._hasty}
+                adapter |= {
+                    "untyped": lambda: self._untyped(AutoPeftModelForCausalLM),
+                    "hasty": self._hasty,
+                }
                 adapter["foreign"] = lambda: self._foreign(merged.with_name("foreign"))
             return adapter
         if (self.folder / "config.json").exists():
-            return {"reloaded": self.restore, "auto": self._auto}
+            whole = {"reloaded": self.restore, "auto": self._auto}
+            return {**whole, "untyped": lambda: self._untyped(AutoModelForCausalLM)}
         return {"reloaded": self.restore}
 
     def merge(self, folder: Path) -> nn.Module:
@@ -118,8 +123,8 @@ class Saved:
         )
         return self._placed(loaded)
 
-    def _untyped(self) -> nn.Module:
-        loaded: nn.Module = AutoPeftModelForCausalLM.from_pretrained(
+    def _untyped(self, loader: Any) -> nn.Module:
+        loaded: nn.Module = loader.from_pretrained(
             str(self.folder), local_files_only=True, trust_remote_code=False
         )
         return self._placed(loaded)
