@@ -8,6 +8,7 @@ from tunematrix.checks.arithmetic import relative, severity, tolerance
 from tunematrix.checks.bound import Around, AtLeast, AtMost, Exactly, Near
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
+from tunematrix.configuration import adapters
 from tunematrix.evidence.events import (
     AdapterDropout,
     AdapterFormula,
@@ -135,20 +136,22 @@ def adapter_scale(evidence: Evidence, claim: Claim) -> Judgement | None:
     """The adapter's product enters each layer with the configured factor.
 
     Reads the adapter's part of a layer's output, and finds its factor by regression on B·A·x.
-    Fails when the factor isn't alpha/rank (alpha/√rank for rank-stabilised LoRA).
+    Fails when the factor isn't alpha/rank (alpha/√rank for rank-stabilised LoRA), each as it is
+    configured for that layer.
     """
     settings = claim.config.method.implementation
     if "alpha" not in settings or settings.get("use_dora"):
         return None
     seen = evidence.one(AdapterScale)
-    if seen is None:
+    if seen is None or not seen.layers:
         return missing("the adapter's factor")
-    rank = float(settings["rank"])
-    wanted = float(settings["alpha"]) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    error = max((relative(measured, wanted) for measured in seen.measured), key=severity)
+    due = {one.name: adapters.factor(settings, one.name) for one in seen.layers}
+    errors = [(relative(one.measured, due[one.name]), one) for one in seen.layers]
+    error, worst = max(errors, key=lambda row: severity(row[0]))
     message = (
-        f"measured {seen.measured[0]:.4g} to {seen.measured[1]:.4g}, configured {wanted:.4g}; "
-        "alpha, rank or its root was ignored, or an adapter takes no part"
+        f"measured {worst.measured:.4g} on {worst.name}, configured {due[worst.name]:.4g}; alpha, "
+        "rank or its root was ignored, a pattern of them matched other layers, or an adapter "
+        "takes no part"
     )
     return judge_by(AtMost(SCALE_TOLERANCE), error, message)
 
@@ -177,8 +180,8 @@ def adapter_formula(evidence: Evidence, claim: Claim) -> Judgement | None:
     seen, compute = evidence.one(AdapterFormula), evidence.one(Compute)
     if seen is None or compute is None or not seen.layers:
         return missing("an adapted layer")
-    rows = [("output", name, error) for name, error, _, _ in seen.layers]
-    rows += [("gradient", name, error) for name, _, error, _ in seen.layers]
+    rows = [("output", one.name, one.output) for one in seen.layers]
+    rows += [("gradient", one.name, one.gradient) for one in seen.layers]
     what, name, error = max(rows, key=lambda row: severity(row[2]))
     precision = claim.config.precision
     dtypes = (precision.weights, precision.compute, *compute.trainable)
@@ -204,17 +207,26 @@ def adapter_formula(evidence: Evidence, claim: Claim) -> Judgement | None:
     ),
 )
 def adapter_rank(evidence: Evidence, claim: Claim) -> Judgement | None:
-    """No row of an adapter's first factor repeats or combines others.
+    """Each adapter has its configured rank: no row of its first factor repeats or combines others.
 
-    Reads the singular values of each adapter's first factor, and before training those of all
-    first factors together. Fails when the smallest is below 1e-4 of the largest.
+    Reads the rows of each adapter's first factor and their singular values, and before training
+    the singular values of all first factors together. Fails when a factor has more or fewer rows
+    than are configured for its layer, or when the smallest value is below 1e-4 of the largest.
     """
     if claim.config.method.trains_base:
         return None
     seen, start = evidence.one(AdapterFormula), evidence.one(Attached)
     if seen is None or not seen.layers or start is None:
         return missing("an adapted layer")
-    factors = [(f"{name}'s first factor", independence) for name, _, _, independence in seen.layers]
+    settings = claim.config.method.implementation
+    for one in seen.layers if "rank" in settings else ():
+        if one.rank != (wanted := adapters.rank(settings, one.name)):
+            message = (
+                f"the adapter on {one.name} has rank {one.rank}, configured is {wanted}; a pattern "
+                "of ranks was ignored, or matched other layers"
+            )
+            return judge_by(Exactly(wanted), one.rank, message, unit="rows")
+    factors = [(f"{one.name}'s first factor", one.independence) for one in seen.layers]
     if start.apart is not None:
         factors.append(("all adapters' first factors, before training", start.apart))
     where, least = min(factors, key=lambda factor: (LEAST_INDEPENDENT <= factor[1] <= 1, factor[1]))

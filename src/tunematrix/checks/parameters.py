@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from tunematrix.checks.bound import AtLeast, Exactly
+from tunematrix.checks.arithmetic import tolerance
+from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed, missing
 from tunematrix.evidence.events import (
+    Arrivals,
     Changed,
+    Compute,
     Continuity,
     OptimizerStep,
 )
 from tunematrix.evidence.evidence import Evidence
 
 LEAST_MOVED = 0.5
+ARRIVAL_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 4e-3}
+"""Relative to the largest, by dtype of the gradients: clipping rounds each product once."""
 
 
 @check(
@@ -82,6 +87,64 @@ def moved_share(evidence: Evidence, claim: Claim) -> Judgement:
 
 
 @check(
+    name="arrived",
+    group="training",
+    reads=(Arrivals, Compute, OptimizerStep),
+    unit="of the gradient",
+    bug=(
+        "a step with the gradient of another one, gradients that are zeroed too late or too early, "
+        "or changed on their way to the optimizer"
+    ),
+)
+def arrived(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """In every step the optimizer gets what the step's backward passes brought, cut alike.
+
+    Reads what autograd brings to each trained parameter, added up, and what the optimizer gets
+    (in MLX nothing can be read between steps, and several processes average). Fails when a tensor
+    differs by more than rounding, but for one factor for all of them.
+    """
+    seen, compute = evidence.one(Arrivals), evidence.one(Compute)
+    if not is_alone(claim):
+        return None
+    if seen is None or compute is None or not _all_steps(seen, evidence):
+        return missing("what backward passes brought in each step")
+    message = (
+        f"{seen.place} got a gradient that is off by {seen.error:.3g} from what its backward "
+        "passes brought; one that is left of another step, zeroed at the wrong time, or changed "
+        "on its way"
+    )
+    return judge_by(AtMost(tolerance(ARRIVAL_TOLERANCE, compute.trainable)), seen.error, message)
+
+
+@check(
+    name="every_step",
+    group="training",
+    reads=(Arrivals, OptimizerStep),
+    unit="updates",
+    bug=(
+        "an update of a copy that is dropped, parameters that are put back within a step, an "
+        "optimizer that steps with tensors that the model has replaced"
+    ),
+)
+def every_step(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Every step changes each parameter that has a gradient and a rate.
+
+    Reads the bits of trained float32 parameters before and after each step. Fails when one is as it
+    was, although its gradient is at least a thousandth of the step's largest.
+    """
+    seen = evidence.one(Arrivals)
+    if not is_alone(claim):
+        return None
+    if seen is None or not _all_steps(seen, evidence):
+        return missing("what each step changed")
+    message = (
+        f"{listed(seen.idle)}: left as it was, although it had a gradient; likely the update went "
+        "into a copy, or the model has another tensor than the optimizer"
+    )
+    return judge_by(Exactly(0), len(seen.idle), message)
+
+
+@check(
     name="continuity",
     group="training",
     reads=(Continuity,),
@@ -133,3 +196,13 @@ def frozen(evidence: Evidence, claim: Claim) -> Judgement:
         "likely a base that wasn't frozen, or an adapter merged into it"
     )
     return judge_by(Exactly(0), len(seen.altered), message)
+
+
+def is_alone(claim: Claim) -> bool:
+    """Whether one process trains whole parameters, and shows what it does between steps."""
+    launcher = claim.config.launcher
+    return launcher.processes == 1 and not launcher.shards and not claim.hides("between steps")
+
+
+def _all_steps(seen: Arrivals, evidence: Evidence) -> bool:
+    return 0 < seen.steps == len(evidence.all(OptimizerStep))

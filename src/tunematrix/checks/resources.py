@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tunematrix.checks.bound import AtLeast, AtMost, between
+from tunematrix.checks.parameters import is_alone
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence.events import Held, Memory, Storage, Throughput
@@ -28,20 +29,27 @@ HELD_SHARE = 0.2
     ),
 )
 def held(evidence: Evidence, claim: Claim) -> Judgement:
-    """Nothing as large as the model stays in memory beside it.
+    """Nothing as large as the model is in memory beside it, before, during and after training.
 
-    Reads all arrays in memory beside the model and its gradients, before training and after the
-    recipe had finished. Fails when they take more than a fifth of the base's size.
+    Reads all arrays in memory beside the model, its gradients and the optimizer's moments: before
+    training, at the end of its last step (not in MLX, with several processes, where DPO needs a
+    second model, or the first trainer of an interrupted run is still there), and after the recipe
+    had finished. Fails when they take more than a fifth of the base's size.
     """
+    config = claim.config
+    others = (config.recipe.prefers and config.method.trains_base) or config.train.interrupt_at > 0
     seen, stored = evidence.all(Held), memory_bytes(evidence, "stored")
-    if {one.when for one in seen} != {"before", "after"} or not stored:
+    looks = is_alone(claim) and not others
+    due = {"before", "after"} | ({"during"} if looks else set())
+    if not due <= {one.when for one in seen} or not stored:
         return missing("what is in memory beside the model")
+    seen = tuple(one for one in seen if one.when in due)
     worst = max(seen, key=lambda one: one.beside)
     share = worst.beside / stored
     message = (
         f"{worst.when} training {worst.beside / MEGABYTE:.1f} MB are held beside the model and its "
-        f"gradients, {share:.0%} of what the base takes; likely a copy that was kept, or a graph "
-        "with its activations"
+        f"gradients, {share:.0%} of what the base takes; likely a copy that was kept, a graph with "
+        "its activations, or something that grows with each step"
     )
     return judge_by(AtMost(HELD_SHARE), share, message)
 

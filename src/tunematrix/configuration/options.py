@@ -105,6 +105,12 @@ class Theory(Section):
     logit_error: float = Field(
         0, ge=0, description="Largest error of the logits, relative to the unquantized model's."
     )
+    state_bits: int = Field(
+        20,
+        ge=0,
+        description="Bits of the significand that scales and offsets in float32 need at least, "
+        "unless something has rounded them.",
+    )
     rounding: Rounding | None = Field(
         None, description="The format that it rounds to. Without it, base_weights has no bound."
     )

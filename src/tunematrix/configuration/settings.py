@@ -88,6 +88,9 @@ class MeterSettings(Section):
     merge: bool = Field(
         description="Whether the adapter is also merged, and the merged model saved and loaded."
     )
+    adapters: bool = Field(
+        description="Whether a saved adapter is switched, renamed and combined as well."
+    )
     tensors: bool = Field(
         description="Whether gradients and parameters are kept for relations to compare."
     )

@@ -176,3 +176,85 @@ def recomputed_in_part(original: Any, model: Any, *args: Any, **kwargs: Any) -> 
     for layer in on[1::2]:
         layer.gradient_checkpointing = False
     return enabled
+
+
+@fault("memory", seen_by=("lora[*-lora-none]", "full[*-full-none]"))
+def doubled_while_training(config: Configuration) -> Iterator[None]:
+    """Keep a copy of all weights from the first step on, and let go of it when training ends.
+
+    Stands for averages of weights and snapshots that belong to the trainer.
+    """
+    kept: list[torch.Tensor] = []
+
+    def wrap(original: Any) -> Any:
+        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            kept.extend(parameter.detach().clone() for parameter in trainer.model.parameters())
+            try:
+                return original(trainer, *args, **kwargs)
+            finally:
+                kept.clear()
+
+        return train
+
+    with replaced(Trainer, "train", wrap):
+        yield
+
+
+@fault("memory", seen_by=("lora[*-lora-none]", "full[*-full-none]"))
+def grows_with_each_step(config: Configuration) -> Iterator[None]:
+    """Keep what each step's batch has embedded, until training ends.
+
+    Stands for lists of outputs that are gathered for metrics (huggingface/transformers#6939).
+    """
+    kept: list[torch.Tensor] = []
+
+    def wrap(original: Any) -> Any:
+        def step(trainer: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            embedded = model.get_input_embeddings()(inputs["input_ids"])
+            kept.append(embedded.detach().clone())
+            return original(trainer, model, inputs, *args, **kwargs)
+
+        return step
+
+    def end(original: Any) -> Any:
+        def train(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            finally:
+                kept.clear()
+
+        return train
+
+    with replaced(Trainer, "training_step", wrap), replaced(Trainer, "train", end):
+        yield
+
+
+@fault("memory", seen_by=("full[*-full-none]",))
+def gradients_kept_while_training(config: Configuration) -> Iterator[None]:
+    """Keep a copy of the last gradients beside them, until training ends.
+
+    Stands for buffers of a reduction that aren't views of the gradients, so that there are two.
+    """
+    kept: dict[int, torch.Tensor] = {}
+
+    def wrap(original: Any) -> Any:
+        def step(trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+            loss = original(trainer, model, *args, **kwargs)
+            for number, parameter in enumerate(model.parameters()):
+                if parameter.grad is not None:
+                    kept[number] = parameter.grad.clone()
+            return loss
+
+        return step
+
+    def end(original: Any) -> Any:
+        def train(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            finally:
+                kept.clear()
+
+        return train
+
+    with replaced(Trainer, "training_step", wrap), replaced(Trainer, "train", end):
+        yield

@@ -55,7 +55,7 @@ def changes(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> dict[s
         if key.startswith(ARGUMENTS):
             found[key] = value
             continue
-        default = resolved(lookup(tree, key), tree)
+        default = None if _is_in_empty(tree, key) else resolved(lookup(tree, key), tree)
         wanted = float(value) if type(value) is int and isinstance(default, float) else value
         plain_default = tuple(default) if isinstance(default, list) else default
         if wanted != plain_default:
@@ -112,11 +112,15 @@ def _what_is_wrong(
         return "decides which code runs and can't be overridden; add an option of your own"
     if option is not None and option.declared.is_declared(parts[1]):
         return f"is what {option.file} declares and can't be overridden; correct it there"
+    if _is_in_empty(tree, key):
+        return _not_plain(value)
     try:
         default = lookup(tree, key)
     except KeyError:
         place = "in cell.yaml" if option is None else f"in {option.file}"
         return f"there is no such key {place}; {did_you_mean(key, _keys(tree))}"
+    if default == {}:
+        return f"is a table; override an entry of it, such as {key}.NAME"
     if isinstance(default, dict):
         keys = [f"{key}.{name}" for name in default if not name.startswith("_")]
         return f"is a section; override its keys: {', '.join(keys)}"
@@ -125,6 +129,14 @@ def _what_is_wrong(
     if (wanted := adapter(key)) is not None:
         return misfit(wanted, value)
     return _wrong_type(value, resolved(default, tree))
+
+
+def _is_in_empty(tree: Mapping[str, Value], key: str) -> bool:
+    """Whether a key is an entry of a table that a file leaves empty: whoever overrides fills it."""
+    try:
+        return lookup(tree, key.rpartition(".")[0]) == {}
+    except KeyError:
+        return False
 
 
 def _not_plain(value: Given) -> str | None:

@@ -25,6 +25,7 @@ LOGITS = "logits"
 
 STAGES = (
     "base", "trained", "reloaded", "peft", "auto-peft", "auto", "merged", "unmerged", "late",
+    "untyped", "hasty", "foreign",
     "quantized", "dequantized",
 )  # fmt: skip
 """The stages whose logits a cell may have kept."""

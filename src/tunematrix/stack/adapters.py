@@ -36,6 +36,8 @@ PEFT_BASE, MLX_BASE = "base_model_name_or_path", "model"
 PREFIX = "base_model.model."
 PEFT_KINDS = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "m"}
 MLX_KINDS = {"lora_a": "a", "lora_b": "b", "m": "m"}
+FACTORS = ("lora_a", "lora_b")
+"""Of each layer, in mlx-lm's words."""
 ALL_LAYERS = -1
 """mlx-lm counts layers from the last; one that gets no tensors adds nothing."""
 
@@ -88,12 +90,6 @@ class Adapter:
     def modules(self) -> tuple[str, ...]:
         """Names of what it adapts, in the base's own words."""
         return tuple(sorted({module for module, _ in self.tensors}))
-
-
-def factor(settings: Mapping[str, Any]) -> float:
-    """Return the configured s: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)."""
-    rank = float(settings["rank"])
-    return float(settings["alpha"]) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
 
 def main() -> None:

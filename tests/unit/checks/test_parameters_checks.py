@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.evidence.events import Changed, Compute, Merged, OptimizerStep, Reload, Trainable
+from tunematrix.evidence.events import (
+    AdapterShare,
+    Arrivals,
+    Changed,
+    Compute,
+    Merged,
+    OptimizerStep,
+    Reload,
+    Trainable,
+)
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Run
@@ -131,7 +140,7 @@ def test_an_unknown_dtype_is_allowed_nothing(run: Run) -> None:
     """It fails instead of breaking the judgement of all the other checks."""
     cell = run.edited(Compute, products=("float64",), trainable=("float64",))
     # Of what else is held to it, clipping is equal to the last bit.
-    assert cell.failed() == {"precision", "optimizer_update", "gradient"}
+    assert cell.failed() == {"arrived", "precision", "optimizer_update", "gradient"}
 
 
 def test_merge_at_its_bound(run: Run) -> None:
@@ -152,7 +161,38 @@ def test_merge_is_asked_for_by_either_side(run: Run) -> None:
     """By the configuration without a bound, by a bound without the configuration, or by neither."""
     unmerged = run.without(Merged)
     assert run.asked(merge=None).failed() == {"merge"}
-    assert unmerged.asked(merge=None).failed() == {"merge"}
+    assert unmerged.asked(merge=None).failed() == {"merge", "merged_share"}
     off = unmerged.configured(meters={"merge": False})
     assert off.failed() == {"merge"}
     assert "merge" not in off.asked(merge=None).verdicts()
+
+
+@pytest.mark.parametrize(
+    ("rounding", "share", "spread", "passes"),
+    [
+        ({"code": "nf4", "bits": 4, "group_size": 64}, 0.81, 0.004, True),
+        ({"code": "nf4", "bits": 4, "group_size": 64}, 0.79, 0.004, False),
+        ({"code": "nf4", "bits": 4, "group_size": 64}, 1.0, 0.034, False),
+        ({"code": "absmax", "bits": 8}, 0.96, 0.004, True),
+        ({"code": "absmax", "bits": 8}, 0.94, 0.004, False),
+        (None, 1.0009, 1e-6, True),
+        (None, 0.998, 1e-6, False),
+        (None, math.nan, 1e-6, False),
+    ],
+)
+def test_the_share_of_an_adapter_that_merging_keeps(
+    run: Run, rounding: dict[str, object] | None, share: float, spread: float, passes: bool
+) -> None:
+    """Once, within what the weights' format can tell; a share that nothing can tell fails."""
+    name = "none" if rounding is None else "bnb-nf4"
+    cell = run.configured(quantizer={"name": name, "theory": {"rounding": rounding}})
+    merged = cell.edited(Merged, shares=(AdapterShare("q_proj", share, spread),))
+    assert ("merged_share" not in merged.failed()) is passes
+
+
+def test_steps_that_nobody_looked_at(run: Run) -> None:
+    """Every step has to have been seen; several processes, and MLX, can't be."""
+    fewer = run.edited(Arrivals, steps=3)
+    assert fewer.failed() == {"arrived", "every_step"}
+    several = run.configured(launcher={"processes": 2})
+    assert {"arrived", "every_step"} & set(several.verdicts()) == set()

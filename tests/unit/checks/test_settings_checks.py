@@ -11,6 +11,7 @@ from tunematrix.evidence.events import (
     AdapterScale,
     Compute,
     Device,
+    LayerScale,
     LoggedStep,
     OptimizerStep,
     Switches,
@@ -187,7 +188,8 @@ def test_adapter_scale_by_rank(run: Run, settings: dict[str, float], factor: flo
     method = run.configured(method={"implementation": settings})
     for share, passes in ((1.019, True), (0.981, True), (1.021, False), (0.979, False)):
         for measured in ((factor, factor * share), (factor * share, factor)):
-            found = method.recording(AdapterScale(measured)).failed()
+            layers = [LayerScale(f"layer{n}", one) for n, one in enumerate(measured)]
+            found = method.recording(AdapterScale(tuple(layers))).failed()
             assert ("adapter_scale" not in found) is passes
 
 

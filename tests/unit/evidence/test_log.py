@@ -20,6 +20,7 @@ from tunematrix.evidence.events import (
     Device,
     Event,
     Generation,
+    LayerScale,
     LoggedStep,
     Memory,
     OptimizerStep,
@@ -35,7 +36,7 @@ from tunematrix.evidence.log import EventLog, read_events
 EVENTS: tuple[Event, ...] = (
     Device({"cpu": 12}, ("cpu", "meta")),
     Storage((StoredLayer("q_proj", (128, 64), 8192), StoredLayer("k_proj", (64, 64), 4096)), 12288),
-    AdapterScale((1.0, 2.0)),
+    AdapterScale((LayerScale("q_proj", 1.0), LayerScale("k_proj", 2.0))),
     OptimizerStep(0, (1e-3, 3e-4), 0.5, None),
     OptimizerStep(1, (), 2, 1e-7),
     LoggedStep(1, None),
@@ -135,7 +136,7 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
         ('{"kind": "Phase", "name": "train", "seconds": 1, "hours": 2}', "no field hours"),
         ('{"kind": "Phase", "name": "train", "seconds": "1"}', "expected <class 'float'>"),
         ('{"kind": "Phase", "name": "train", "seconds": true}', "expected <class 'float'>"),
-        ('{"kind": "AdapterScale", "measured": [1.0, 2.0, 3.0]}', "zip"),
+        ('{"kind": "AdapterScale", "layers": [["q_proj", 2.0, 3.0]]}', "zip"),
     ],
 )
 def test_any_other_malformed_line_is_an_error(tmp_path: Path, line: str, complaint: str) -> None:

@@ -36,7 +36,8 @@ def only_cell(spec: Spec, groups: Groups) -> Cell:
 def composed_by_hydra(cell: Cell, root: Path) -> dict[str, Any]:
     """Return what Hydra itself makes of a cell's options and overrides."""
     options = [f"{axis}={option}" for axis, option in cell.axes.items()]
-    settings = [f"{key}={json.dumps(value)}" for key, value in cell.overrides.items()]
+    # What a table that a file leaves empty is filled with is new to Hydra.
+    settings = [f"++{key}={json.dumps(value)}" for key, value in cell.overrides.items()]
     with initialize_config_dir(str(root.resolve()), version_base="1.3"):
         config = hydra_compose("cell", [*options, *settings])
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]  # a mapping

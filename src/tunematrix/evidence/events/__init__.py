@@ -10,8 +10,10 @@ from tunematrix.evidence.events.adapter import (
     AdapterDropout,
     AdapterFormula,
     AdapterScale,
+    AdapterShare,
     Attached,
     LayerFormula,
+    LayerScale,
 )
 from tunematrix.evidence.events.command import (
     Command,
@@ -25,9 +27,11 @@ from tunematrix.evidence.events.command import (
     RankEnded,
     Repository,
 )
-from tunematrix.evidence.events.exporting import AdapterShare, StepExported, StepKept
+from tunematrix.evidence.events.exporting import StepExported, StepKept
 from tunematrix.evidence.events.fetching import FetchedFile, StepFetched
 from tunematrix.evidence.events.model import (
+    AdapterUse,
+    AdapterUses,
     BaseWeights,
     Evaluation,
     Generation,
@@ -41,6 +45,7 @@ from tunematrix.evidence.events.model import (
     SavedSettings,
     Storage,
     StoredLayer,
+    StoredState,
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
@@ -77,6 +82,7 @@ from tunematrix.evidence.events.process import (
     Switches,
 )
 from tunematrix.evidence.events.training import (
+    Arrivals,
     AttentionKernels,
     Changed,
     Compute,
@@ -122,6 +128,8 @@ Event = (
     | Coverage
     | EvaluationPasses
     | AdapterScale
+    | AdapterUses
+    | Arrivals
     | AdapterDropout
     | AdapterFormula
     | TrainedDtypes
@@ -177,6 +185,9 @@ __all__ = [
     "AdapterFormula",
     "AdapterScale",
     "AdapterShare",
+    "AdapterUse",
+    "AdapterUses",
+    "Arrivals",
     "Attached",
     "AttentionKernels",
     "BaseWeights",
@@ -201,6 +212,7 @@ __all__ = [
     "Launched",
     "LayerFormula",
     "LayerProduct",
+    "LayerScale",
     "LayerWeight",
     "LibraryLoaded",
     "LoadedParameter",
@@ -250,6 +262,7 @@ __all__ = [
     "StepWarning",
     "Storage",
     "StoredLayer",
+    "StoredState",
     "Switches",
     "Throughput",
     "Trainable",

@@ -24,15 +24,23 @@ class Attached:
     apart: float | None = None
 
 
-@dataclass(frozen=True)
-class AdapterScale:
-    """Scaling of the adapter, measured as <base(x) removed, B A x> over <B A x, B A x>.
+class LayerScale(NamedTuple):
+    """The factor of one layer's adapter.
 
     Attributes:
-        measured: smallest and largest over the layers looked at.
+        name: of the layer.
+        measured: <base(x) removed, B A x> over <B A x, B A x>.
     """
 
-    measured: tuple[float, float]
+    name: str
+    measured: float
+
+
+@dataclass(frozen=True)
+class AdapterScale:
+    """The factor with which each adapter's product enters its layer's output."""
+
+    layers: tuple[LayerScale, ...]
 
 
 class LayerFormula(NamedTuple):
@@ -43,12 +51,14 @@ class LayerFormula(NamedTuple):
         output: error of what leaves it (relative, in norms).
         gradient: largest error of the gradients of its trained tensors and its input (the same).
         independence: least over largest singular value of its first factor.
+        rank: rows of that factor.
     """
 
     name: str
     output: float
     gradient: float
     independence: float
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -76,3 +86,17 @@ class AdapterDropout:
     factor: float | None = None
     compared: int = 0
     alike: int = 0
+
+
+class AdapterShare(NamedTuple):
+    """How much of an adapter is in a layer that it was merged into.
+
+    Attributes:
+        name: of the layer.
+        share: how many times what the adapter changes is in its weight: 1 where it was merged once.
+        spread: standard deviation of that by the rounding of the weight.
+    """
+
+    name: str
+    share: float
+    spread: float

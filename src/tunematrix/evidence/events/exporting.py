@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from tunematrix.evidence.events.adapter import AdapterShare
 from tunematrix.evidence.events.model import BaseWeights
-
-
-class AdapterShare(NamedTuple):
-    """How much of an adapter is in a layer that it was merged into.
-
-    Attributes:
-        name: of the layer.
-        share: how many times what the adapter changes is in its weight: 1 where it was merged once.
-        spread: standard deviation of that by the rounding of the weight.
-    """
-
-    name: str
-    share: float
-    spread: float
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tunematrix.evidence.events.adapter import AdapterShare
+
 
 class StoredLayer(NamedTuple):
     """What one linear layer of the base takes.
@@ -68,6 +70,18 @@ class LoadedParameter(NamedTuple):
     error: float
 
 
+class StoredState(NamedTuple):
+    """One kind of values that a quantizer keeps beside its weights, of all layers together.
+
+    Attributes:
+        name: of the first layer, and of what it keeps there.
+        bits: of the longest significand among them.
+    """
+
+    name: str
+    bits: int
+
+
 @dataclass(frozen=True)
 class BaseWeights:
     """What a freshly loaded base's weights are beside its checkpoint's, read from the file itself.
@@ -79,12 +93,16 @@ class BaseWeights:
         products: of the same layers.
         others: every other parameter that the checkpoint holds.
         groups: of each quantized layer, the group that is furthest off its plain rounding.
+        parts: norms and rotary positions beside their definitions, for rows drawn at random.
+        states: scales and offsets in float32 of quantized layers.
     """
 
     layers: tuple[LayerWeight, ...]
     products: tuple[LayerProduct, ...]
     others: tuple[LoadedParameter, ...]
     groups: tuple[LayerWeight, ...] = ()
+    parts: tuple[LoadedParameter, ...] = ()
+    states: tuple[StoredState, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,31 @@ class SavedSettings:
     changed: tuple[str, ...]
 
 
+class AdapterUse(NamedTuple):
+    """One thing that people do with adapters.
+
+    Attributes:
+        what: was done, as the end of "it was …".
+        difference: largest of a logit to what it must be then.
+    """
+
+    what: str
+    difference: float
+
+
+@dataclass(frozen=True)
+class AdapterUses:
+    """A saved adapter, loaded, switched off and on, exchanged, renamed and combined.
+
+    Attributes:
+        uses: each of them.
+        changed_by_training: as in `Reload`.
+    """
+
+    uses: tuple[AdapterUse, ...]
+    changed_by_training: float
+
+
 @dataclass(frozen=True)
 class Merged:
     """The saved adapter merged into a fresh base, saved, loaded again, run on the same inputs.
@@ -146,10 +189,12 @@ class Merged:
     Attributes:
         max_difference: largest absolute logit difference to the trained model.
         changed_by_training: as in `Reload`.
+        shares: how much of the adapter is in each layer; empty where it is no PEFT's or mlx-lm's.
     """
 
     max_difference: float
     changed_by_training: float
+    shares: tuple[AdapterShare, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ class Held:
     """What stays in memory beside a model and its gradients.
 
     Attributes:
-        when: "before" training, or "after" it, with the trainer gone.
+        when: "before" training, "during" it (at the end of its last step), or "after" it, with the
+            trainer gone.
         beside: bytes of all other arrays of the framework that anything holds on to.
     """
 

@@ -217,6 +217,25 @@ class Changed:
 
 
 @dataclass(frozen=True)
+class Arrivals:
+    """What backward passes brought to the trained parameters, in all steps.
+
+    Attributes:
+        steps: that were looked at.
+        error: largest difference of what the optimizer got to their sum, but for one factor for all
+            tensors of a step, over the largest value of the worst tensor.
+        place: where that was.
+        idle: tensors in float32 that a step left bit by bit as they were, although they had a
+            gradient and a rate; each with its step, from 0.
+    """
+
+    steps: int
+    error: float
+    place: str
+    idle: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Continuity:
     """Whether anything but the optimizer changed what trains.
 

@@ -17,6 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
+    AdapterShare,
+    AdapterUse,
     BaseWeights,
     Device,
     Event,
@@ -69,6 +71,14 @@ class Sampling:
     def of_each(self, count: int) -> list[Sampling]:
         """Return how each of several texts is drawn: with a seed of its own."""
         return [replace(self, seed=self.seed + number) for number in range(count)]
+
+
+@dataclass(frozen=True)
+class AdapterLogits:
+    """Logits on the probe, (tokens, vocabulary): of the base alone, and with what was trained."""
+
+    base: Floats
+    trained: Floats
 
 
 class Engine(Protocol):
@@ -161,10 +171,23 @@ class Engine(Protocol):
     def merge(self, base: Base, adapter: Path, folder: Path) -> Model:
         """Merge a saved adapter into a fresh base, save that into `folder`, load it from there."""
 
-    def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], Model]]:
+    def shares(self, model: Model, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
+        """Measure how much of a saved adapter is in each layer of what it was merged into."""
+
+    def uses(
+        self,
+        base: Base,
+        adapter: Path,
+        dtypes: Mapping[str, Any],
+        probe: Sequence[Example],
+        due: AdapterLogits,
+    ) -> Iterator[AdapterUse]:
+        """Do with a saved adapter, loaded in `dtypes`, what people do, and compare with `due`."""
+
+    def ways(self, base: Base, folder: Path, target: Path) -> Mapping[str, Callable[[], Model]]:
         """Return each way in which users load what `save` wrote, by its name.
 
-        `merged` is the folder for what one of them merges and saves.
+        `target` is the folder for what one of them merges and saves.
         """
 
     def dequantized(self, base: Base) -> Model:

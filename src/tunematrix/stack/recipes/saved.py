@@ -11,10 +11,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import SavedSettings
+from tunematrix.stack.recipes.heads import has_own_head
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILES = ("config.json", "generation_config.json")
 TOKENIZER = "tokenizer_config.json"
+UNTIED = "tie_word_embeddings true → false"
 TEXT = "Once upon a time there was a fox who lived by the sea."
 OWN = {
     "transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config",
@@ -42,8 +44,12 @@ def _of_the_model(
     if not (folder / FILES[0]).is_file():
         return
     tokens = {key: getattr(tokenizer, key) for key in TOKENS}
+    own_head = has_own_head(folder)
     for name in FILES:
-        yield from _changed(checkpoint / name, folder / name, tokens)
+        for change in _changed(checkpoint / name, folder / name, tokens):
+            # What was trained, or merged, apart from the embeddings can't be tied to them any more.
+            if not (own_head and change.endswith(UNTIED)):
+                yield change
 
 
 def _of_the_tokenizer(folder: Path, trained: PreTrainedTokenizerBase) -> Iterator[str]:

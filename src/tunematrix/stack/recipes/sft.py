@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunematrix.configuration import Configuration
-from tunematrix.evidence.events import Attached, Evaluation, LogitError, Merged, Reload
+from tunematrix.configuration import Configuration, adapters
+from tunematrix.evidence.events import AdapterUses, Attached, Evaluation, LogitError, Merged, Reload
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines.common import Engine, Floats, Model
+from tunematrix.stack.engines.common import AdapterLogits, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.recipes import saved as saved_settings
 from tunematrix.stack.recipes import tensors
@@ -60,6 +60,7 @@ def fine_tuning(prepare: Prepare, evaluate: Evaluate) -> tuple[Step[State], ...]
         Step("save", save, _leads),
         Step("reload", load_again, _leads),
         Step("merge", merge, lambda s: _leads(s) and s.config.meters.merge),
+        Step("adapters", use_adapters, lambda s: _leads(s) and s.config.meters.adapters),
         Step("loaders", tensors.keep_ways, lambda s: _leads(s) and s.config.meters.loaders),
         Step("memory", measure_memory, lambda s: _leads(s) and s.config.meters.allocator),
     )
@@ -81,7 +82,10 @@ def attach(state: State) -> None:
     state.model = engine.attach(state.model, base)
     events.write(engine.trainable(state.model, base))
     start = engine.logits(state.model, state.probe, gradient=True)
-    moved, drawn = largest(start - state.before), starts.is_drawn(state.config.train)
+    moved = largest(start - state.before)
+    drawn = starts.is_drawn(state.config.train) or adapters.has_company(
+        state.config.method.implementation
+    )
     apart = engine.start_independence(state.model, base)
     events.write(Attached(moved, largest(state.before), drawn, apart))
     events.write(engine.memory_beside(state.model, "before"))
@@ -125,8 +129,18 @@ def merge(state: State) -> None:
     folder = state.saved.with_name("merged")
     model = state.engine.merge(state.base, state.saved, folder)
     _compare_settings(state, folder)
+    # Before a pass: some libraries repack what they store then.
+    shares = state.engine.shares(model, state.base, state.saved)
     merged = state.engine.logits(model, state.probe)
-    state.events.write(Merged(largest(merged - state.after), _change(state)))
+    tensors.keep_stages(state, merged=merged)
+    state.events.write(Merged(largest(merged - state.after), _change(state), shares))
+
+
+def use_adapters(state: State) -> None:
+    """Hold a saved adapter that is switched, renamed and combined to what it must give then."""
+    logits = AdapterLogits(state.before, state.after)
+    uses = state.engine.uses(state.base, state.saved, state.dtypes, state.probe, logits)
+    state.events.write(AdapterUses(tuple(uses), _change(state)))
 
 
 def measure_memory(state: State) -> None:

@@ -28,4 +28,6 @@ def keep_ways(state: State) -> None:
     engine, saved = state.engine, state.saved
     ways = engine.ways(state.base, saved, saved.with_name("merged-again"))
     for way, load in ways.items():
+        if way == "merged" and state.config.meters.merge:
+            continue  # another step has kept those
         state.events.keep(TensorKey("logits", name=way), engine.logits(load(), state.probe))

@@ -8,16 +8,23 @@ from tunematrix.evidence.events import (
     AdapterDropout,
     AdapterFormula,
     AdapterScale,
+    AdapterShare,
+    AdapterUse,
+    AdapterUses,
+    Arrivals,
     Attached,
     BaseWeights,
     Changed,
     Generation,
     LayerFormula,
+    LayerScale,
+    LoadedParameter,
     LogitError,
     Merged,
     Reload,
     SavedSettings,
     Storage,
+    StoredState,
     Trainable,
     TrainedDtypes,
     Transfer,
@@ -46,6 +53,18 @@ PLANTED: Table = {
         0.02,
         "<= 1e-05",
         "the gradient of up_proj is off by 0.02 from that of the weight it stands for: a kernel",
+    ),
+    "base_parts": (
+        lambda run: run.edited(BaseWeights, parts=(LoadedParameter("rotary_emb", 0.002),)),
+        0.002,
+        "<= 5e-05, the worst of 1",
+        "rotary_emb is off by 0.002 from its definition; likely it computes in another dtype",
+    ),
+    "stored_states": (
+        lambda run: run.edited(BaseWeights, states=(StoredState("q_proj#3", 8),)),
+        8,
+        ">= 20, the least of 1 kinds",
+        "what q_proj#3 and its like keep needs 8 bits of 24; they were rounded to a smaller dtype",
     ),
     "logit_error": (
         lambda run: run.recording(LogitError(0.9)),
@@ -98,6 +117,18 @@ PLANTED: Table = {
         "4",
         "1 of 4 trained tensors never moved (up_proj.lora_B); likely a rate of 0",
     ),
+    "arrived": (
+        lambda run: run.edited(Arrivals, error=0.9),
+        0.9,
+        "<= 1e-05",
+        "q_proj.lora_A in step 2 got a gradient that is off by 0.9 from what its backward passes",
+    ),
+    "every_step": (
+        lambda run: run.edited(Arrivals, idle=("q_proj.lora_A in step 2",)),
+        1,
+        "0",
+        "q_proj.lora_A in step 2: left as it was, although it had a gradient; likely the update",
+    ),
     "frozen": (
         lambda run: run.edited(Changed, altered=("q_proj#0",)),
         1,
@@ -108,8 +139,8 @@ PLANTED: Table = {
         lambda run: run.recording(
             AdapterFormula(
                 (
-                    LayerFormula("q_proj", 2e-7, 0.2, 0.5),
-                    LayerFormula("up_proj", 0.1, 0.1, 0.5),
+                    LayerFormula("q_proj", 2e-7, 0.2, 0.5, 8),
+                    LayerFormula("up_proj", 0.1, 0.1, 0.5, 8),
                 )
             )
         ),
@@ -118,13 +149,15 @@ PLANTED: Table = {
         "the gradient of q_proj is off by 0.2 from its formula's; a factor that is left out",
     ),
     "adapter_scale": (
-        lambda run: run.recording(AdapterScale((1.0, 2.0))),
+        lambda run: run.recording(
+            AdapterScale((LayerScale("q_proj", 1.0), LayerScale("up_proj", 2.0)))
+        ),
         0.5,
         "<= 0.02",
-        "measured 1 to 2, configured 2; alpha, rank or its root was ignored",
+        "measured 1 on q_proj, configured 2; alpha, rank or its root was ignored",
     ),
     "adapter_rank": (
-        lambda run: run.recording(AdapterFormula((LayerFormula("q_proj", 2e-7, 2e-7, 3e-8),))),
+        lambda run: run.recording(AdapterFormula((LayerFormula("q_proj", 2e-7, 2e-7, 3e-8, 8),))),
         3e-8,
         ">= 0.0001",
         "the rows of q_proj's first factor depend on each other (least over largest singular value",
@@ -149,6 +182,18 @@ PLANTED: Table = {
         0.1,
         "<= 0.02",
         "logits differ by 1.3 after merging, 10.00% of what training changed; the merge rounds",
+    ),
+    "merged_share": (
+        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.05, 0.004),)),
+        0.05,
+        "0.8 to 1.2, the worst of 1 layers",
+        "q_proj holds its adapter 0.05 times after merging; likely the layer was left out",
+    ),
+    "adapter_uses": (
+        lambda run: run.edited(AdapterUses, uses=(AdapterUse("switched on again", 1.3),)),
+        0.1,
+        "<= 0.001",
+        "logits of an adapter that was switched on again are off by 1.3, 10.00% of what training",
     ),
     "transfer": (
         lambda run: run.edited(Transfer, 1, difference=7.4),

@@ -19,11 +19,13 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm import utils as mlx_lm_utils
 from mlx_lm.tuner import trainer
 from mlx_lm.tuner.lora import LoRALinear
-from mlx_lm.tuner.utils import load_adapters
+from mlx_lm.tuner.utils import load_adapters, remove_lora_layers
 
-from tunematrix.configuration import Configuration
+from tunematrix.configuration import Configuration, adapters
 from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import (
+    AdapterShare,
+    AdapterUse,
     BaseWeights,
     Device,
     Event,
@@ -34,15 +36,16 @@ from tunematrix.evidence.events import (
     Trainable,
 )
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.adapters import Format, factor
+from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import allocator_peak
 from tunematrix.stack.backends.mlx import Mlx
-from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
+from tunematrix.stack.engines.common import AdapterLogits, Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring, switches
 from tunematrix.stack.engines.mlx.loading import MlxQuantizer, describe, load
 from tunematrix.stack.engines.mlx.meters import (
     formula,
+    merged,
     parameters,
     scale,
     tracing,
@@ -203,7 +206,7 @@ class MlxEngine:
         if self.method.has_scale:
             yield scale.measure(model, base, self.dtype)
         if not self.config.method.trains_base:
-            scaled = factor(self.config.method.implementation)
+            scaled = partial(adapters.factor, self.config.method.implementation)
             yield formula.measure(model, base, self.dtype, scaled)
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -239,11 +242,28 @@ class MlxEngine:
         merged, _ = load_trusted(folder)
         return merged
 
-    def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], nn.Module]]:
+    def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
+        """Measure how much of a saved adapter is in each layer of what it was merged into."""
+        return merged.shares(model, self.load(base), base, adapter)
+
+    def uses(
+        self,
+        base: Base,
+        adapter: Path,
+        dtypes: Mapping[str, mx.Dtype],
+        probe: Sequence[Example],
+        due: AdapterLogits,
+    ) -> Iterator[AdapterUse]:
+        """Take a saved adapter off again, which is all that mlx-lm can do with one in memory."""
+        model = remove_lora_layers(self.restore(base, adapter))
+        apart = float(np.abs(self.logits(model, probe) - due.base).max())
+        yield AdapterUse("taken off", apart)
+
+    def ways(self, base: Base, folder: Path, target: Path) -> Mapping[str, Callable[[], nn.Module]]:
         """Return each way in which users load what `save` wrote."""
         found: dict[str, Callable[[], nn.Module]] = {"reloaded": lambda: self.restore(base, folder)}
         if hasattr(self.method, "settings"):
-            found["merged"] = lambda: self.merge(base, folder, merged)
+            found["merged"] = lambda: self.merge(base, folder, target)
         return found
 
     def dequantized(self, base: Base) -> nn.Module:

@@ -6,6 +6,7 @@ which forgot one can't vouch for itself; what it trained is saved as `mlx_lm.lor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,7 +45,9 @@ class MlxLora:
         use_rslora: scale by alpha / sqrt(rank) instead of alpha / rank (arXiv:2312.03732).
         use_dora: train a magnitude as well (arXiv:2402.09353).
         modules_to_save: must be empty, as mlx-lm trains nothing beside its adapters.
+        rank_pattern, alpha_pattern: must be empty, as mlx-lm's adapters are all alike.
         head: must be false, as mlx-lm adapts the decoder's blocks alone.
+        adapter, beside: must be default and none, as mlx-lm's layers have one adapter.
     """
 
     def __init__(
@@ -55,13 +58,19 @@ class MlxLora:
         use_rslora: bool,
         use_dora: bool,
         modules_to_save: list[str],
+        rank_pattern: Mapping[str, int] | None = None,
+        alpha_pattern: Mapping[str, float] | None = None,
         head: bool = False,
+        adapter: str = "default",
+        beside: str = "none",
     ) -> None:
         # DoRA normalises the product by a norm of its own, so no one factor describes it.
         self.has_scale = not use_dora
         self.use_dora = use_dora
         self.modules_to_save = list(modules_to_save)
         self.head = head
+        self.only = (adapter, beside) == ("default", "none")
+        self.by_layer = bool(rank_pattern or alpha_pattern)
         scale = alpha / (rank**0.5 if use_rslora else rank)
         self.settings = {"rank": rank, "scale": scale, "dropout": dropout}
 
@@ -69,8 +78,15 @@ class MlxLora:
         """Freeze everything, then let mlx-lm replace each linear layer of each block.
 
         Raises:
-            ValueError: modules are to be trained whole, or the head to be adapted.
+            ValueError: modules are to be trained whole, the head to be adapted, or ranks or
+                alphas to differ by layer, or a layer to have several adapters.
         """
+        if not self.only:
+            message = "adapter and beside can't be had: mlx-lm's layers have one adapter each"
+            raise ValueError(message)
+        if self.by_layer:
+            message = "rank_pattern and alpha_pattern can't be had: mlx-lm's adapters are all alike"
+            raise ValueError(message)
         if self.head:
             message = "head=true can't be had: mlx-lm adapts layers of the decoder's blocks alone"
             raise ValueError(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -17,8 +18,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
-from tunematrix.configuration import Configuration
+from tunematrix.configuration import Configuration, adapters
 from tunematrix.evidence.events import (
+    AdapterShare,
+    AdapterUse,
     BaseWeights,
     Device,
     Event,
@@ -29,9 +32,9 @@ from tunematrix.evidence.events import (
     Trainable,
 )
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.adapters import Format, factor
+from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import TorchBackend, allocator_peak
-from tunematrix.stack.engines.common import Base, Floats, Sampling, open_checkpoint
+from tunematrix.stack.engines.common import AdapterLogits, Base, Floats, Sampling, open_checkpoint
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.torch import (
     generating,
@@ -40,18 +43,20 @@ from tunematrix.stack.engines.torch import (
     ranks,
     scoring,
     switches,
+    using,
 )
 from tunematrix.stack.engines.torch.meters import (
     compute,
     formula,
     held,
+    merged,
     parameters,
     scale,
     storage,
     weights,
 )
 from tunematrix.stack.engines.torch.meters.always_on import TorchMeters
-from tunematrix.stack.engines.torch.methods import starting
+from tunematrix.stack.engines.torch.methods import TorchLora, starting
 from tunematrix.stack.engines.torch.methods.common import TorchMethod, describe
 from tunematrix.stack.engines.torch.padding import TorchBatch, pad
 from tunematrix.stack.engines.torch.training import TorchTraining
@@ -180,7 +185,15 @@ class TorchEngine:
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config.launcher.shards else model
         meters = TorchMeters(
-            self.config, data, self.tokenizer, events, trained, model, self.switches
+            self.config,
+            data,
+            self.tokenizer,
+            events,
+            trained,
+            model,
+            self.switches,
+            partial(self.beside.measure, model, self.quantizer, "during"),
+            (before,),
         )
         run_loop = loops.of(self.config, self.method)(trained, training, meters.logged)
         with meters.watch(base):
@@ -208,7 +221,7 @@ class TorchEngine:
         if self.method.has_scale:
             yield scale.measure(model, base, self.placement.weights)
         if not self.config.method.trains_base:
-            scaled = factor(self.config.method.implementation)
+            scaled = partial(adapters.factor, self.config.method.implementation)
             yield formula.measure(model, base, self.placement.weights, scaled)
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -233,9 +246,36 @@ class TorchEngine:
         """
         return self._saved(base, adapter).merge(folder)
 
-    def ways(self, base: Base, folder: Path, merged: Path) -> Mapping[str, Callable[[], nn.Module]]:
+    def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
+        """Measure how much of a saved adapter is in each layer of what it was merged into."""
+        found = [merged.of_linears(place, base.linears) for place in self._adapters(adapter)]
+        return merged.shares_beside(model, self.load(base), found, self.quantizer)
+
+    def uses(
+        self,
+        base: Base,
+        adapter: Path,
+        dtypes: Mapping[str, torch.dtype],
+        probe: Sequence[Example],
+        due: AdapterLogits,
+    ) -> Iterator[AdapterUse]:
+        """Do with a saved adapter, loaded in `dtypes`, what people do, and compare with `due`."""
+        user = using.AdapterUser(
+            load=lambda: self.restore(base, adapter, dtypes),
+            fresh=lambda: self.load(base),
+            logits=lambda model, gradient: self.logits(model, probe, gradient=gradient),
+            due=due,
+        )
+        return user.uses(self._adapters(adapter)[0])
+
+    def _adapters(self, folder: Path) -> list[Path]:
+        """Return where the active adapters are that `save` wrote, the trained one first."""
+        own = self.method.folders(folder) if isinstance(self.method, TorchLora) else {"": folder}
+        return list(own.values())
+
+    def ways(self, base: Base, folder: Path, target: Path) -> Mapping[str, Callable[[], nn.Module]]:
         """Return each way in which users load what `save` wrote."""
-        return self._saved(base, folder).ways(merged)
+        return self._saved(base, folder).ways(target)
 
     def dequantized(self, base: Base) -> PreTrainedModel:
         """Load a plain model with the weights that the quantizer's stand for."""

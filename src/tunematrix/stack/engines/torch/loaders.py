@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.releases import dtype_keyword, merge_safely
 
+OLDEST = (
+    "peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules",
+    "modules_to_save", "use_dora", "use_rslora", "rank_pattern", "alpha_pattern",
+)  # fmt: skip
+"""Settings without which an adapter is another one; a release that lacks one can't have used it."""
+UNKNOWN = "setting_of_a_later_release"
 Load = Callable[[], nn.Module]
 """Loads a model anew."""
 
@@ -47,6 +56,10 @@ class Saved:
           (merged and taken out again, in memory); `late` where a base can be quantized after the
           adapter was put onto it.
 
+        Where the base isn't quantized also `untyped` (an AutoModel without a dtype), `hasty`
+        (merged without looking for nan) and `foreign` (PEFT, from settings as other releases
+        write them).
+
         The AutoModels load the base by themselves, so there are none over quantizers that don't
         load through transformers: hqq, quanto and torchao.
         """
@@ -61,9 +74,16 @@ class Saved:
                 adapter["late"] = self._late
             if self.quantizer.settings(self.placement) is not None:
                 adapter |= {"auto-peft": self._auto_peft, "auto": self._auto}
+            if self.quantizer.settings(self.placement) == {}:
+                adapter |= {
+                    "untyped": lambda: self._untyped(AutoPeftModelForCausalLM),
+                    "hasty": self._hasty,
+                }
+                adapter["foreign"] = lambda: self._foreign(merged.with_name("foreign"))
             return adapter
         if (self.folder / "config.json").exists():
-            return {"reloaded": self.restore, "auto": self._auto}
+            whole = {"reloaded": self.restore, "auto": self._auto}
+            return {**whole, "untyped": lambda: self._untyped(AutoModelForCausalLM)}
         return {"reloaded": self.restore}
 
     def merge(self, folder: Path) -> nn.Module:
@@ -102,6 +122,28 @@ class Saved:
             **(self.quantizer.settings(self.placement) or {}),
         )
         return self._placed(loaded)
+
+    def _untyped(self, loader: Any) -> nn.Module:
+        loaded: nn.Module = loader.from_pretrained(
+            str(self.folder), local_files_only=True, trust_remote_code=False
+        )
+        return self._placed(loaded)
+
+    def _hasty(self) -> nn.Module:
+        attached = self.restore()
+        assert isinstance(attached, PeftModel)
+        merged: nn.Module = attached.merge_and_unload()
+        return merged
+
+    def _foreign(self, folder: Path) -> nn.Module:
+        """Load through settings of another release: fewer than this one knows, and one it can't."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        file = folder / "adapter_config.json"
+        settings = json.loads(file.read_text("utf-8"))
+        kept = {name: settings[name] for name in OLDEST if settings.get(name)}
+        file.write_text(json.dumps({**kept, UNKNOWN: True}), "utf-8")
+        loaded: nn.Module = PeftModel.from_pretrained(self.fresh(), str(folder))
+        return loaded
 
     def _auto(self) -> nn.Module:
         settings = self.quantizer.settings(self.placement) or {}

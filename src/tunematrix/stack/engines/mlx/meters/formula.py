@@ -6,7 +6,7 @@ norm of its row of W + s B A, through which no gradient flows (arXiv 2402.09353,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import mlx.core as mx
 import numpy as np
@@ -23,8 +23,10 @@ SEED = 0
 Tensors = Mapping[str, mx.array]
 
 
-def measure(model: nn.Module, base: Base, dtype: mx.Dtype, scale: float) -> AdapterFormula:
-    """Compare outputs and gradients, dropout off, for inputs of `dtype`.
+def measure(
+    model: nn.Module, base: Base, dtype: mx.Dtype, scale: Callable[[str], float]
+) -> AdapterFormula:
+    """Compare outputs and gradients, dropout off, for inputs of `dtype`; `scale` is by layer.
 
     Draws from keys of its own, so that what follows draws what it would have drawn.
     """
@@ -32,7 +34,7 @@ def measure(model: nn.Module, base: Base, dtype: mx.Dtype, scale: float) -> Adap
     keys = mx.random.split(mx.random.key(SEED), len(base.linears))
     with evaluating(model):
         measured = tuple(
-            LayerFormula(name, *_errors(modules[name], dtype, scale, key))
+            LayerFormula(name, *_errors(modules[name], dtype, scale(name), key))
             for name, key in zip(base.linears, keys, strict=True)
         )
     return AdapterFormula(measured)
@@ -48,8 +50,8 @@ def start_independence(model: nn.Module, base: Base) -> float | None:
 
 def _errors(
     layer: nn.Module, dtype: mx.Dtype, scale: float, key: mx.array
-) -> tuple[float, float, float]:
-    """Return the errors of a layer's output and worst gradient, and its factor's independence."""
+) -> tuple[float, float, float, int]:
+    """Return the errors of output and worst gradient; independence and rank of the first factor."""
     one, other = mx.random.split(key)
     tensors = {name: layer[name] for name in ("lora_a", "lora_b", "m") if name in layer}
     rows = mx.random.normal((ROWS, layer.lora_a.shape[0]), key=one).astype(dtype)
@@ -69,8 +71,9 @@ def _errors(
     layer.update(tensors)
     errors = [_relative(found[name], gradients[name]) for name in leaves]
     # An array's largest keeps a nan, which max may lose.
-    rows_of_factor = np.array(tensors["lora_a"].astype(mx.float32))
-    return _relative(out, wanted), float(np.max(errors)), independence(rows_of_factor)
+    factor = np.array(tensors["lora_a"].astype(mx.float32))
+    worst = float(np.max(errors))
+    return _relative(out, wanted), worst, independence(factor), factor.shape[1]
 
 
 def _formula(linear: nn.Module, given: Tensors, scale: float) -> mx.array:

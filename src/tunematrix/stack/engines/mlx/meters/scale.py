@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from tunematrix.evidence.events import AdapterScale
+from tunematrix.evidence.events import AdapterScale, LayerScale
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.mlx.scoring import doubles, evaluating
 
@@ -18,9 +18,8 @@ def measure(model: nn.Module, base: Base, dtype: mx.Dtype) -> AdapterScale:
     modules = dict(model.named_modules())
     # With dropout on, the factor would be another one for each input.
     with evaluating(model):
-        factors = np.array([_factor(modules[name], dtype) for name in base.linears])
-    # An array's extremes keep the nan of a layer whose product is zero.
-    return AdapterScale((float(factors.min()), float(factors.max())))
+        layers = (LayerScale(name, _factor(modules[name], dtype)) for name in base.linears)
+        return AdapterScale(tuple(layers))
 
 
 def _factor(layer: nn.Module, dtype: mx.Dtype) -> float:

@@ -11,11 +11,18 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tunematrix.configuration.options import Rounding
-from tunematrix.evidence.events import BaseWeights, LayerProduct, LayerWeight, LoadedParameter
+from tunematrix.evidence.events import (
+    BaseWeights,
+    LayerProduct,
+    LayerWeight,
+    LoadedParameter,
+    StoredState,
+)
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.yardsticks import rounding
+from tunematrix.stack.yardsticks import fineness, rounding
 
 ROWS = 16
+POSITIONS = 128
 SEED = 0
 
 
@@ -32,19 +39,54 @@ def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | Non
     for name in (*base.linears, *embeddings):
         if (original := originals.get(f"{name}.weight")) is None:
             continue
-        wanted, stored = original.astype(mx.float32), _stored(modules[name])
-        error = _relative(stored - wanted, wanted)
+        wanted, weight = original.astype(mx.float32), stored(modules[name])
+        error = _relative(weight - wanted, wanted)
         layers.append(LayerWeight(name, error, rounding.error(np.array(wanted), form)))
         if form is not None:
-            both = np.array(stored), np.array(wanted)
+            both = np.array(weight), np.array(wanted)
             groups.append(LayerWeight(name, *rounding.worst_group(*both, form)))
         if name in embeddings:
             continue  # looked up, not multiplied by
         key, own = mx.random.split(key)
-        products.append(LayerProduct(name, *_products(modules[name], stored, own)))
+        products.append(LayerProduct(name, *_products(modules[name], weight, own)))
     seen = {f"{layer.name}.weight" for layer in layers}
     others = tuple(_others(model, seen, originals))
-    return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
+    states = tuple(_states(modules, base)) if form is not None else ()
+    return BaseWeights(
+        tuple(layers), tuple(products), others, tuple(groups), tuple(_parts(modules)), states
+    )
+
+
+def _parts(modules: Mapping[str, nn.Module]) -> Iterator[LoadedParameter]:
+    """Yield the errors of norms and rotary positions beside their definitions."""
+    keys = iter(mx.random.split(mx.random.key(SEED + 1), 1 + len(modules)))
+    for name, module in modules.items():
+        if isinstance(module, nn.RMSNorm):
+            weight = module.weight
+            rows = (3 * mx.random.normal((ROWS, len(weight)), key=next(keys))).astype(weight.dtype)
+            given, own = (np.array(one.astype(mx.float32), np.float64) for one in (rows, weight))
+            due = own * given / np.sqrt((given**2).mean(-1, keepdims=True) + module.eps)
+            found = np.array(module(rows).astype(mx.float32))
+            yield LoadedParameter(name, rounding.relative(found - due, due))
+        elif isinstance(module, nn.RoPE) and module.scale == 1 and not module.traditional:
+            rows = mx.random.normal((1, 1, POSITIONS, module.dims), key=next(keys))
+            given = np.array(rows, np.float64)[0, 0]
+            half = module.dims // 2
+            angles = np.arange(POSITIONS)[:, None] * module.base ** (-np.arange(half) / half)
+            one, other = given[:, :half], given[:, half:]
+            cos, sin = np.cos(angles), np.sin(angles)
+            due = np.concatenate((one * cos - other * sin, other * cos + one * sin), axis=1)
+            found = np.array(module(rows))[0, 0]
+            yield LoadedParameter(name, float(np.abs(found - due).max()))
+
+
+def _states(modules: Mapping[str, nn.Module], base: Base) -> Iterator[StoredState]:
+    """Yield how fine scales and biases in float32 are, of all layers together."""
+    for kind in ("scales", "biases"):
+        found = [modules[name][kind] for name in base.linears if kind in modules[name]]
+        values = [np.array(one).flatten() for one in found if one.dtype == mx.float32]
+        if values and (bits := fineness.bits(np.concatenate(values))) is not None:
+            yield StoredState(f"{base.linears[0]}.{kind}", bits)
 
 
 def _others(
@@ -58,7 +100,7 @@ def _others(
         yield LoadedParameter(name, _relative(parameter.astype(mx.float32) - wanted, wanted))
 
 
-def _stored(layer: nn.Module) -> mx.array:
+def stored(layer: nn.Module) -> mx.array:
     """Return the weight that a layer stands for, (out, in)."""
     if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return layer.weight.astype(mx.float32)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     AdapterDropout,
+    Arrivals,
     Compute,
     Continuity,
     Coverage,
@@ -19,6 +21,7 @@ from tunematrix.evidence.events import (
     Draws,
     EvaluationPasses,
     Event,
+    Held,
     LoggedEvaluation,
     LoggedPreference,
     LoggedStep,
@@ -33,6 +36,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.examples import Data
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
+    arrivals,
     batches,
     compute,
     continuity,
@@ -41,6 +45,7 @@ from tunematrix.stack.engines.torch.meters import (
     dtypes,
     evaluations,
     gradients,
+    held,
     optimizer,
     preferences,
     tensors,
@@ -58,6 +63,8 @@ class TorchMeters:
     Args:
         trained: what the loop trains; model: the same with whole parameters, if it spreads them.
         switches: those of the whole process, as they are to stay.
+        held: counts what is in memory beside the model, but for tensors that are known.
+        beside: objects whose tensors are known, as those of all meters here are.
 
     Attributes:
         tokens: real positions that entered the model so far.
@@ -73,11 +80,14 @@ class TorchMeters:
         trained: nn.Module,
         model: nn.Module,
         switches: SwitchMeter,
+        held: Callable[[Iterable[torch.Tensor]], Held],
+        beside: tuple[object, ...] = (),
     ) -> None:
         self.config = config
         self.trained = trained
         self.events = events
         self.switches = switches
+        self.held, self.beside = held, beside
         self.tokens = 0
         self.preferences: preferences.DpoLosses | None = None
         self.coverage: coverage.CoverageMeter | None = None
@@ -164,6 +174,22 @@ class TorchMeters:
             lambda: continuity.watch(unbroken),
             lambda: [unbroken.event()],
         )
+        if ranks.count() == 1 and not self.config.launcher.shards:
+            yield from self._meters_of_each_step(dropped, unbroken)
+
+    def _meters_of_each_step(self, *others: object) -> Iterator[Meter]:
+        """Yield what needs whole parameters and all gradients; `others` have tensors as well."""
+        coming = arrivals.ArrivalMeter(self.trained, self._is_ours)
+        yield Meter(
+            "arrivals",
+            (Arrivals,),
+            lambda: arrivals.watch(coming),
+            lambda: [coming.event()],
+        )
+        own = (self, coming, *others, *self.beside)
+        during = held.DuringMeter(self.held, self.config.train.max_steps - 1, own)
+        # The last to look, when the others have let go of the step.
+        yield Meter("held", (Held,), lambda: held.watch(during), lambda: during.seen)
 
     def logged(self, line: LoggedStep | LoggedEvaluation | LoggedPreference) -> None:
         """Write what the trainer logged; beside an evaluation's loss, what was seen of it."""

@@ -6,7 +6,7 @@ norm of its row of W + s B A, through which no gradient flows (arXiv 2402.09353,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -21,8 +21,10 @@ SEED = 0
 FACTORS = ("lora_A", "lora_B", "lora_magnitude_vector")
 
 
-def measure(model: nn.Module, base: Base, dtype: torch.dtype, scale: float) -> AdapterFormula:
-    """Compare outputs and gradients, dropout off, for inputs of `dtype`.
+def measure(
+    model: nn.Module, base: Base, dtype: torch.dtype, scale: Callable[[str], float]
+) -> AdapterFormula:
+    """Compare outputs and gradients, dropout off, for inputs of `dtype`; `scale` is by layer.
 
     Draws from a generator of its own, so that what follows draws what it would have drawn.
     """
@@ -30,7 +32,7 @@ def measure(model: nn.Module, base: Base, dtype: torch.dtype, scale: float) -> A
     with evaluating(model), torch.enable_grad():
         layers = _adapted(model, base)
         measured = tuple(
-            LayerFormula(name, *_errors(layer, dtype, scale, draws)) for name, layer in layers
+            LayerFormula(name, *_errors(layer, dtype, scale(name), draws)) for name, layer in layers
         )
     return AdapterFormula(measured)
 
@@ -38,7 +40,8 @@ def measure(model: nn.Module, base: Base, dtype: torch.dtype, scale: float) -> A
 def start_independence(model: nn.Module, base: Base) -> float | None:
     """Return how independent the first factors of all adapters are of each other."""
     return together(
-        _factors(layer)[0].detach().float().cpu().numpy() for _, layer in _adapted(model, base)
+        active_factors(layer)[0][0].detach().float().cpu().numpy()
+        for _, layer in _adapted(model, base)
     )
 
 
@@ -50,43 +53,59 @@ def _adapted(model: nn.Module, base: Base) -> Iterator[tuple[str, nn.Module]]:
 
 def _errors(
     layer: nn.Module, dtype: torch.dtype, scale: float, draws: torch.Generator
-) -> tuple[float, float, float]:
-    """Return the errors of a layer's output and worst gradient, and its factor's independence."""
-    trained = _factors(layer)
-    first, second = trained[:2]
+) -> tuple[float, float, float, int]:
+    """Return the errors of output and worst gradient; independence and rank of the first factor."""
+    adapters = active_factors(layer)
+    first, second = adapters[0][:2]
     rows = torch.randn(ROWS, first.shape[1], generator=draws).to(first.device, dtype)
     above = torch.randn(ROWS, second.shape[0], generator=draws).to(first.device, dtype)
-    leaves = (rows.requires_grad_(), *(p for p in trained if p.requires_grad))
+    trained = (p for factors in adapters for p in factors if p.requires_grad)
+    leaves = (rows.requires_grad_(), *trained)
     out = layer(rows)
     found = torch.autograd.grad(out, leaves, above.to(out.dtype), allow_unused=True)
-    due = _formula(layer.get_submodule("base_layer"), rows, trained, scale)
+    due = _formula(layer.get_submodule("base_layer"), rows, adapters, scale)
     wanted = torch.autograd.grad(due, leaves, above.to(due.dtype))
     errors = (_relative(one, other) for one, other in zip(found, wanted, strict=True))
     # A tensor's largest keeps a nan, which max may lose.
     worst = float(torch.tensor(list(errors)).max())
-    return _relative(out, due), worst, independence(first.detach().float().cpu().numpy())
+    rows_of_first = first.detach().float().cpu().numpy()
+    return _relative(out, due), worst, independence(rows_of_first), len(rows_of_first)
 
 
-def _factors(layer: nn.Module) -> list[nn.Parameter]:
+def active_factors(layer: nn.Module) -> list[list[nn.Parameter]]:
+    """Return A, B (and a magnitude) of each active adapter on a layer, the trained one first."""
+    # A layer of our own has one without a name.
+    names = [f"{name}." for name in getattr(layer, "active_adapters", ())] or [""]
     named = list(layer.named_parameters())
-    return [p for kind in FACTORS for name, p in named if kind in name]
+    return [
+        [p for kind in FACTORS for name, p in named if f"{name}.".startswith(f"{kind}.{own}")]
+        for own in names
+    ]
 
 
 def _formula(
-    base: nn.Module, rows: torch.Tensor, trained: list[nn.Parameter], scale: float
+    base: nn.Module, rows: torch.Tensor, adapters: Sequence[list[nn.Parameter]], scale: float
 ) -> torch.Tensor:
-    first, second, *magnitude = trained
-    low = scale * (rows.to(first.dtype) @ first.T @ second.T)
     whole: torch.Tensor = base(rows)
+    # Each adds to the base what it would change there alone, DoRA's norm included.
+    return whole + sum(_change(base, whole, rows, one, scale) for one in adapters)
+
+
+def _change(
+    base: nn.Module, whole: torch.Tensor, rows: torch.Tensor, own: list[nn.Parameter], scale: float
+) -> torch.Tensor:
+    """Return what one adapter adds to its base's output."""
+    first, second, *magnitude = own
+    low: torch.Tensor = scale * (rows.to(first.dtype) @ first.T @ second.T)
     if not magnitude:
-        return whole + low
+        return low
     bias = getattr(base, "bias", None)
     fixed = 0 if bias is None else bias
     # Without a gradient to pass on, bitsandbytes repacks its weights, and its backward pass errs.
     unit = torch.eye(rows.shape[1], device=rows.device, dtype=rows.dtype, requires_grad=True)
     weight = base(unit).detach() - fixed
     norm = torch.linalg.norm(weight.T.float() + scale * (second @ first).float(), dim=1).detach()
-    return (whole - fixed + low) * (magnitude[0] / norm) + fixed
+    return (whole - fixed + low) * (magnitude[0] / norm) - (whole - fixed)
 
 
 def _relative(found: torch.Tensor | None, wanted: torch.Tensor) -> float:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import Optimizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tunematrix.evidence.events import Held
+from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.meters.storage import all_stored
 from tunematrix.stack.quantizers.common import TorchQuantizer
+
+OWN = "tunematrix."
+"""Begins the names of modules whose objects are looked into."""
 
 
 class HeldMeter:
@@ -21,13 +28,76 @@ class HeldMeter:
     def __init__(self) -> None:
         self.others = [(place, StorageWeakRef(one)) for place, one in _alive().items()]
 
-    def measure(self, model: nn.Module, quantizer: TorchQuantizer, when: str) -> Held:
-        """Count the bytes of tensors but those of `model` and its gradients, each storage once."""
+    def measure(
+        self,
+        model: nn.Module,
+        quantizer: TorchQuantizer,
+        when: str,
+        known: Iterable[torch.Tensor] = (),
+    ) -> Held:
+        """Count the bytes of tensors but those of `model` and its gradients, each storage once.
+
+        `known` are others that may be there, such as an optimizer's moments.
+        """
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        own = set(_storages((*all_stored(model, quantizer), *gradients)))
+        own = set(_storages((*all_stored(model, quantizer), *gradients, *known)))
         # Where one of them has gone, something else may have come.
         own |= {place for place, one in self.others if not one.expired()}
         return Held(when, sum(s.nbytes() for place, s in _alive().items() if place not in own))
+
+
+class DuringMeter:
+    """Looks at the end of the last step, when no pass is under way and the trainer is still there.
+
+    Args:
+        measure: counts what is held, but for known tensors. last: that step, from 0.
+        meters: whose own tensors nobody else keeps.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[Iterable[torch.Tensor]], Held],
+        last: int,
+        meters: Sequence[object],
+    ) -> None:
+        self.measure, self.last, self.meters = measure, last, meters
+        self.step = 0
+        self.seen: list[Held] = []
+
+    def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Count at the end of the last step."""
+        if self.step == self.last:
+            moments = tensors_in(list(optimizer.state.values()))
+            self.seen = [self.measure([*moments, *tensors_in(list(self.meters))])]
+        self.step += 1
+
+
+@contextmanager
+def watch(meter: DuringMeter) -> Iterator[None]:
+    """Let `meter` see the steps of any optimizer meanwhile."""
+    with around_steps(lambda *_: None, meter.after):
+        yield
+
+
+def tensors_in(roots: Sequence[object]) -> list[torch.Tensor]:
+    """Return the tensors in containers and in objects of our own, however deep."""
+    found: list[torch.Tensor] = []
+    seen: set[int] = set()
+    left = list(roots)
+    while left:
+        one = left.pop()
+        if id(one) in seen or isinstance(one, nn.Module):
+            continue
+        seen.add(id(one))
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            left += one
+        elif type(one).__module__.startswith(OWN):
+            left += vars(one).values() if hasattr(one, "__dict__") else ()
+    return found
 
 
 def _alive() -> dict[int, torch.UntypedStorage]:

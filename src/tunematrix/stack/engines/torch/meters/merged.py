@@ -7,7 +7,6 @@ LoRA: W + s B A (arXiv 2106.09685). DoRA: the same sum, each row multiplied by m
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from tunematrix.configuration.adapters import factor
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import AdapterShare
 from tunematrix.stack import adapters
 from tunematrix.stack.engines.torch.meters.weights import Originals, is_turned, stored_weight
 from tunematrix.stack.quantizers.common import TorchQuantizer
+from tunematrix.stack.yardsticks.shares import share
 
-_TURNED = "fan_in_fan_out"
-"""A setting of PEFT's that says only how the base keeps its weights."""
+_KNOWN = ("alpha_pattern", "fan_in_fan_out", "rank_pattern")
+"""Settings of PEFT's that mlx-lm has no word for, and this has: scales by layer, and how the base
+keeps its weights."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,17 @@ def read(adapter: Path, linears: Sequence[str]) -> dict[str, Factors]:
     try:
         config: dict[str, Any] = json.loads((adapter / adapters.CONFIG).read_text("utf-8"))
         _refuse_others(adapter, config)
-        with safe_open(adapter / adapters.PEFT_TENSORS, "pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        alike = {"rank": config["r"], "alpha": config["lora_alpha"]}
-        scale = adapters.factor({**alike, "use_rslora": config.get("use_rslora")})
-        return dict(_factors(adapter, tensors, scale, linears))
+        tensors, settings = _tensors(adapter), _settings(config)
+        if strange := [name for name in tensors if _place(name, linears) is None]:
+            raise _refused(adapter, f"holds {strange[0]}")
+        return _factors(adapter, tensors, settings, linears)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         text = f"{adapter} can't be read as an adapter ({type(error).__name__}: {error})"
         raise BadInput(f"{text}; likely an interrupted copy: save or copy it again") from None
 
 
 def _refuse_others(adapter: Path, config: Mapping[str, Any]) -> None:
-    more = [name for name in adapters.ONLY_PEFT if name != _TURNED and config.get(name)]
+    more = [name for name in adapters.ONLY_PEFT if name not in _KNOWN and config.get(name)]
     start = str(config.get("init_lora_weights"))
     if config["peft_type"] != "LORA":
         fault = f"is of type {config['peft_type']}"
@@ -105,21 +106,47 @@ def _refuse_others(adapter: Path, config: Mapping[str, Any]) -> None:
     raise _refused(adapter, fault)
 
 
-def _factors(
-    adapter: Path, tensors: Mapping[str, torch.Tensor], scale: float, linears: Sequence[str]
-) -> Iterator[tuple[str, Factors]]:
+def of_linears(adapter: Path, linears: Sequence[str]) -> dict[str, Factors]:
+    """Read what an adapter that PEFT has saved has for these layers, whatever else it holds."""
+    config: dict[str, Any] = json.loads((adapter / adapters.CONFIG).read_text("utf-8"))
+    return _factors(adapter, _tensors(adapter), _settings(config), linears)
+
+
+def _tensors(adapter: Path) -> dict[str, torch.Tensor]:
+    with safe_open(adapter / adapters.PEFT_TENSORS, "pt") as file:
+        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what PEFT has saved of scales, by the names that methods have for it."""
+    patterns = {name: config.get(name) for name in ("rank_pattern", "alpha_pattern", "use_rslora")}
+    return {"rank": config["r"], "alpha": config["lora_alpha"], **patterns}
+
+
+def _place(name: str, linears: Sequence[str]) -> tuple[str, str] | None:
+    """Return the layer, and the kind of factor, that a saved tensor belongs to."""
     kinds = "|".join(map(re.escape, adapters.PEFT_KINDS))
-    pattern = re.compile(rf"{re.escape(adapters.PREFIX)}(.+)\.({kinds})")
+    match = re.fullmatch(rf"{re.escape(adapters.PREFIX)}(.+)\.({kinds})", name)
+    known = match is not None and match[1] in linears
+    return (match[1], adapters.PEFT_KINDS[match[2]]) if match is not None and known else None
+
+
+def _factors(
+    adapter: Path,
+    tensors: Mapping[str, torch.Tensor],
+    settings: Mapping[str, Any],
+    linears: Sequence[str],
+) -> dict[str, Factors]:
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        match = pattern.fullmatch(name)
-        if match is None or match[1] not in linears:
-            raise _refused(adapter, f"holds {name}")
-        found.setdefault(match[1], {})[adapters.PEFT_KINDS[match[2]]] = tensor
+        if (place := _place(name, linears)) is not None:
+            found.setdefault(place[0], {})[place[1]] = tensor
     if not found:
         raise _refused(adapter, "holds no tensor")
-    for layer, parts in found.items():
-        yield layer, Factors(parts["a"], parts["b"], parts.get("m"), scale)
+    return {
+        layer: Factors(parts["a"], parts["b"], parts.get("m"), factor(settings, layer))
+        for layer, parts in found.items()
+    }
 
 
 def _refused(adapter: Path, fault: str) -> BadInput:
@@ -136,8 +163,32 @@ def shares_in_model(
         layer = model.get_submodule(name)
         plain = owed.plain(name, turned=is_turned(layer))
         if plain is not None:
-            stored = stored_weight(layer, quantizer, plain.numel()).cpu()
+            stored = stored_weight(layer, quantizer, plain.numel())
             found += _share(name, stored, plain, factors)
+    return tuple(found)
+
+
+def shares_beside(
+    model: nn.Module,
+    fresh: nn.Module,
+    found_in: Sequence[Mapping[str, Factors]],
+    quantizer: TorchQuantizer,
+) -> tuple[AdapterShare, ...]:
+    """Measure the same of the first of several beside the base as it is stored, with the others.
+
+    What quantizing the base lost isn't lost by the merge.
+    """
+    trained, *others = found_in
+    found: list[AdapterShare] = []
+    for name, own in trained.items():
+        size = own.second.shape[0] * own.first.shape[1]
+        plain, stored = (
+            stored_weight(one.get_submodule(name), quantizer, size) for one in (fresh, model)
+        )
+        plain = plain.cpu()
+        for other in others:
+            plain = other[name].merged_into(plain)
+        found += _share(name, stored, plain, own)
     return tuple(found)
 
 
@@ -158,20 +209,5 @@ def shares_in_files(
 def _share(
     name: str, stored: torch.Tensor, plain: torch.Tensor, factors: Factors
 ) -> Iterator[AdapterShare]:
-    """Yield how many times an adapter's change is in a weight, by regression, if it has any.
-
-    What the change has in common with the weight itself is left out, since rounding to few levels
-    shrinks a weight a little, and that would be taken for a part of the adapter.
-    """
     due = factors.merged_into(plain)
-    change = due - plain
-    own = change - plain * (_dot(change, plain) / max(_dot(plain, plain), 1e-300))
-    size = _dot(own, own)
-    if size:
-        error = stored - due
-        spread = float(error.norm()) / math.sqrt(size * error.numel())
-        yield AdapterShare(name, _dot(stored, own) / size, spread)
-
-
-def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one * other).sum(dtype=torch.float64))
+    yield from share(name, *(one.cpu().numpy() for one in (stored, plain, due)))

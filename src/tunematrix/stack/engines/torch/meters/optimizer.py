@@ -238,6 +238,7 @@ def watch(
         nonlocal step, stretch, last
         deviation = audit.deviation()
         moved = audit.moved() if step < AUDITED_STEPS else None
+        audit.expected = []  # NumPy shares memory with tensors, which would be taken for a copy
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
         rates, norm, own = seen

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
-from tunematrix.evidence.events import Storage, StoredLayer
+from tunematrix.evidence.events import Storage, StoredLayer, StoredState
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.quantizers.common import TorchQuantizer
+from tunematrix.stack.yardsticks import fineness
 
 
 def measure(model: nn.Module, base: Base, quantizer: TorchQuantizer) -> Storage:
@@ -22,6 +24,19 @@ def measure(model: nn.Module, base: Base, quantizer: TorchQuantizer) -> Storage:
         layers=layers,
         total_bytes=_bytes(all_stored(model, quantizer)),
     )
+
+
+def states(model: nn.Module, base: Base, quantizer: TorchQuantizer) -> Iterator[StoredState]:
+    """Yield how fine the float32 values are that quantized layers keep, by their place there."""
+    kinds: dict[int, list[torch.Tensor]] = {}
+    for name in base.linears:
+        for place, tensor in enumerate(_without_bias(quantizer, model.get_submodule(name))):
+            if tensor.dtype == torch.float32:
+                kinds.setdefault(place, []).append(tensor.detach().flatten().cpu())
+    for place, tensors in kinds.items():
+        values = np.concatenate([np.atleast_1d(one.numpy()) for one in tensors])
+        if (found := fineness.bits(values)) is not None:
+            yield StoredState(f"{base.linears[0]}#{place}", found)
 
 
 def all_stored(model: nn.Module, quantizer: TorchQuantizer) -> Iterator[torch.Tensor]:

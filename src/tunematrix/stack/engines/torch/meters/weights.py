@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from tunematrix.configuration.options import Rounding
 from tunematrix.evidence.events import BaseWeights, LayerProduct, LayerWeight, LoadedParameter
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.meters import parts, storage
 from tunematrix.stack.quantizers.common import TorchQuantizer
 from tunematrix.stack.yardsticks import rounding
 
@@ -63,7 +64,11 @@ def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layer
         if how.multiplies:
             products.append(LayerProduct(name, *_products(layer, stored, how.dtype, draws)))
     others = tuple(_others(model, base, originals))
-    return BaseWeights(tuple(layers), tuple(products), others, tuple(groups))
+    if not how.multiplies:
+        return BaseWeights(tuple(layers), (), others, tuple(groups))
+    states = storage.states(model, base, how.quantizer) if how.rounding is not None else ()
+    own = parts.measure(model, how.dtype)
+    return BaseWeights(tuple(layers), tuple(products), others, tuple(groups), own, tuple(states))
 
 
 class Originals:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.methods import several
 
 PREFIX = "base_model.model."
+WHOLE = "modules_to_save"
+"""What PEFT calls a module that is trained whole."""
 HEAD = "lm_head"
 """Name of the output head, in every model of transformers that is trained here."""
 
@@ -23,8 +28,13 @@ class TorchLora:
         rank, alpha, dropout: of the adapters.
         use_rslora: scale by alpha / sqrt(rank) instead of alpha / rank (arXiv:2312.03732).
         use_dora: train a magnitude as well (arXiv:2402.09353).
+        rank_pattern, alpha_pattern: those of some layers, by the end of their names or a regular
+            expression for all of it.
         modules_to_save: modules trained in full beside the adapters.
         head: adapt the output head as well; SFTTrainer refuses to, so the plain loop trains it.
+        adapter: name of what is trained.
+        beside: a second adapter on every layer, drawn at random: none, resting (not active),
+            frozen (active, but not trained) or trained with it.
     """
 
     def __init__(
@@ -35,13 +45,19 @@ class TorchLora:
         use_rslora: bool,
         use_dora: bool,
         modules_to_save: list[str],
+        rank_pattern: Mapping[str, int] | None = None,
+        alpha_pattern: Mapping[str, float] | None = None,
         head: bool = False,
+        adapter: str = "default",
+        beside: several.Beside = "none",
     ) -> None:
         # DoRA normalises the product by a norm of its own, so no one factor describes it.
         self.has_scale = not use_dora
         self.use_dora = use_dora
         self.modules_to_save = list(modules_to_save)
         self.head = head
+        self.adapter = adapter
+        self.beside = several.checked(beside, dora=use_dora)
         self.loop: Literal["sft", "plain"] = "plain" if head else "sft"
         self.settings = {
             "r": rank,
@@ -49,6 +65,9 @@ class TorchLora:
             "lora_dropout": dropout,
             "use_rslora": use_rslora,
             "use_dora": use_dora,
+            # Hydra's mappings can't be saved as JSON.
+            "rank_pattern": dict(rank_pattern or {}),
+            "alpha_pattern": dict(alpha_pattern or {}),
             "modules_to_save": self.modules_to_save or None,
         }
 
@@ -58,19 +77,18 @@ class TorchLora:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoint)
         leaves = sorted({name.rpartition(".")[2] for name in self._adapted(base)})
         config = LoraConfig(target_modules=leaves, task_type="CAUSAL_LM", **self.settings)
-        adapted: nn.Module = get_peft_model(model, config)
+        adapted = get_peft_model(model, config, adapter_name=self.adapter)
+        several.add(adapted, config, self.adapter, self.beside)
         return adapted
 
     def must_train(self, base: Base) -> tuple[str, ...]:
         """Name A, B (and a magnitude) of each linear layer, and modules trained whole."""
-        kinds = ["lora_A.default.weight", "lora_B.default.weight"]
-        if self.use_dora:
-            kinds.append("lora_magnitude_vector.default.weight")
-        adapters = [f"{PREFIX}{name}.{kind}" for name in self._adapted(base) for kind in kinds]
-        whole = [
-            f"{PREFIX}{module}.modules_to_save.default.weight" for module in self.modules_to_save
-        ]
-        return (*adapters, *whole)
+        kinds = ["lora_A", "lora_B", *(["lora_magnitude_vector"] if self.use_dora else [])]
+        trained = (self.adapter, *([several.NAME] if self.beside == "trained" else []))
+        parts = [*product(self._adapted(base), kinds), *product(self.modules_to_save, [WHOLE])]
+        return tuple(
+            f"{PREFIX}{module}.{kind}.{name}.weight" for module, kind in parts for name in trained
+        )
 
     def _adapted(self, base: Base) -> tuple[str, ...]:
         return (*base.linears, HEAD) if self.head else base.linears
@@ -80,7 +98,16 @@ class TorchLora:
         assert isinstance(model, PeftModel)
         model.save_pretrained(str(folder))
 
+    def folders(self, folder: Path) -> dict[str, Path]:
+        """Return where `save` leaves each active adapter, the first as the model's own."""
+        names = (self.adapter, *([several.NAME] if self.beside in several.ACTIVE else []))
+        return {name: folder if name == "default" else folder / name for name in names}
+
     def load(self, model: PreTrainedModel, base: Base, folder: Path) -> nn.Module:
-        """Load the adapter onto a fresh base."""
-        loaded: nn.Module = PeftModel.from_pretrained(model, str(folder))
+        """Load what is active onto a fresh base."""
+        (name, first), *others = self.folders(folder).items()
+        loaded = PeftModel.from_pretrained(model, str(first), adapter_name=name)
+        for other, place in others:
+            loaded.load_adapter(str(place), other)
+            loaded.base_model.set_adapter([name, other])
         return loaded
