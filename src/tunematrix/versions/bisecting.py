@@ -24,7 +24,7 @@ from tunematrix.versions.between import (
     passed,
     ranges,
 )
-from tunematrix.versions.ends import FEW, confirm, is_older, named_by, reproduced
+from tunematrix.versions.ends import FEW, confirm, is_older, named_by, promised, reproduced
 from tunematrix.versions.index import Index
 from tunematrix.versions.judging import SetJudge, Shown
 from tunematrix.versions.line import Line, Origin, Place
@@ -151,7 +151,12 @@ class Bisecting:
         """Return what is to blame, by the places between the ends."""
         ends = place_of(self.older.packages), place_of(self.newer.packages)
         line = Line([ends[0], *between, ends[1]], ways, self.judge.skip)
-        near, far = line.find(self.side_of, self._tell)
+
+        def tell(left: int) -> None:
+            self.releases = line.longest + 1
+            self._tell(max(left, self._promised()))
+
+        near, far = line.find(self.side_of, tell)
         self.releases = line.longest + 1
         if far.origin is None or not far.origin.step.groups:
             sets = near.worked_out(), far.worked_out()
@@ -169,6 +174,7 @@ class Bisecting:
         *others, last = groups
         reached = SetStep(origin.step.near, sets[1], groups)
         apart = any(not _is_part(group, [last]) for group in others)
+        self._tell(max(1, self._promised()))
         if apart and self.side_of(reached.moved([last])) == "near":
             return self._needed(reached, known=1)
         return Change((last.name,), *sets, tuple(place.version for place in far.lost))
@@ -236,6 +242,10 @@ class Bisecting:
         dates = {str(one.version): one.published for one in self.index.releases(name)}
         published = dates.get(pair[0] or ""), dates.get(pair[1] or "")
         return Culprit(name, *pair, published, untestable)
+
+    def _promised(self) -> int:
+        """Return how many of the runs that are promised for one culprit are left."""
+        return promised(self.releases) + self.judge.untold - self.judge.tried
 
     def _tell(self, left: int) -> None:
         self.judge.left = left

@@ -68,9 +68,9 @@ def confirm(good: PackageSet, bad: PackageSet, judge: SetJudge, count: int) -> N
         StepFailed: one of them ends otherwise this time.
     """
     for name, packages, is_bad in (("last good set", good, False), ("first bad set", bad, True)):
-        if judge.repeat > 1 or judge.tried >= promised(count) + judge.untold:
+        judge.left = promised(count) + judge.untold - judge.tried
+        if judge.repeat > 1 or judge.left < 1:
             return
-        judge.left = 1
         seen = judge.end(f"{name}, once more", packages, 2)
         if any(judge.answer(one) is not is_bad for one in seen):
             raise StepFailed(_flaky(judge.point.id, seen, packages))

@@ -104,7 +104,10 @@ class CellOfOne(SetJudge):
 
     Args:
         history: of the packages. culprits: package to its first bad release; all are needed.
-        untestable: sets of (package, release) with each of which nothing can be told.
+        untestable: releases of packages with each of which nothing can be told.
+
+    Attributes:
+        told: at each run, how many there were before it, and how many were said to be left.
     """
 
     def __init__(
@@ -115,9 +118,10 @@ class CellOfOne(SetJudge):
     ) -> None:
         super().__init__(Progress(list(history.published)), POINT)  # type: ignore[arg-type]
         self.culprits, self.cannot = culprits, untestable
-        self.promises = list[tuple[int, int]]()
+        self.told = list[tuple[int, int]]()
 
     def _runs_of(self, packages: PackageSet, times: int) -> tuple[Shown, ...]:
+        self.told.append((self.tried, self.left))
         self._times[packages.digest] = max(times, self._times.get(packages.digest, 0))
         return (self.last_of(packages),) * times
 

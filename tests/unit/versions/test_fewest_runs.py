@@ -55,6 +55,7 @@ def test_one_culprit(find: Find, seed: int) -> None:
             assert _names_it(found, name, release), (name, release, found.culprits)
             assert found.releases <= sets
             assert found.tried <= promised(found.releases), (name, release, found)
+            assert all(run + left <= promised(found.releases) for run, left in judge.told)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 9, 16, 17])
