@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tunematrix.versions.between import Candidate, differing, ranges, within
+from tunematrix.versions.between import differing, passed, ranges
 from tunematrix.versions.index import Index
 from tunematrix.versions.overlays import LEADING
 from tunematrix.versions.resolving import NoSuchSet, Wanted, solve
@@ -55,8 +55,9 @@ class SetStep:
         if len(some) == len(self.groups):
             return self.far
         names = frozenset[str]().union(*(one.moved for one in some))
-        told = ", ".join(f"{one.name} {self.far.versions[one.name]}" for one in some)
-        return self.near.with_versions({n: self.far.versions[n] for n in names}, told)
+        moved = {name: v for name, v in self.far.versions.items() if name in names}
+        told = ", ".join(f"{one.name} {moved[one.name]}" for one in some)
+        return self.near.with_versions(moved, told)
 
 
 def step(
@@ -121,8 +122,7 @@ def _groups(
         if own := names & {*moving} - done:
             name = min(own, key=lambda one: rank[one])
             done |= names
-            after = len(within(name, near, far, index)) - (name in near.versions)
-            yield MovingGroup(name, names, max(1, after))
+            yield MovingGroup(name, names, max(1, len(passed(name, near, far, index))))
 
 
 def ranked(roots: Sequence[str]) -> Callable[[str], tuple[int, str]]:
@@ -140,11 +140,3 @@ def at_once(make: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]
     """Return what is made of each, several beside each other."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(make, given))
-
-
-def resolved_or_none(candidate: Candidate) -> PackageSet | NoSuchSet:
-    """Return the set that a candidate is, or why there is none."""
-    try:
-        return candidate.resolve()
-    except NoSuchSet as error:
-        return error

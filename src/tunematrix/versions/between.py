@@ -92,6 +92,20 @@ def within(name: str, one: PackageSet, other: PackageSet, index: Index) -> list[
     return [release for release in index.releases(name) if least <= release.version <= ends[-1]]
 
 
+def passed(name: str, near: PackageSet, far: PackageSet, index: Index) -> list[str]:
+    """Return the versions that a package passes from one set to another, the second's the last.
+
+    What is new in the second set, or has a version there that no index knows, passes that alone.
+    """
+    begin, end = near.versions.get(name), far.versions.get(name)
+    if begin is None or end is None or begin == end:
+        return [end] if end is not None and begin is None else []
+    found = [str(release.version) for release in within(name, near, far, index)]
+    if found and Version(begin) > Version(end):
+        found.reverse()
+    return [*(version for version in found if version not in (begin, end)), end]
+
+
 def at_moments(
     times: Mapping[datetime, Sequence[str]], older: End, newer: End, below: Beneath
 ) -> list[Candidate]:

@@ -1,8 +1,9 @@
 """A good and a bad set of packages → the release that flipped a cell or a relation.
 
 The recipe: both ends are reproduced; then what an installer would have chosen at the moments of
-releases in between is tried, halving them; the last of these are taken apart into steps of single
-packages, and halved as well; last the releases of those that are to blame.
+releases in between is tried, halving the releases. Where sets are too far apart for that, they are
+taken apart into single packages, and each into its releases. Last, a package is tried alone if
+others moved at the same moment.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 
 from tunematrix.errors import BadInput, StepFailed, counted
-from tunematrix.versions.apart import MovingGroup, SetStep, at_once, ranked, resolved_or_none, step
+from tunematrix.versions.apart import MovingGroup, SetStep, ranked, step
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -21,18 +21,17 @@ from tunematrix.versions.between import (
     at_versions,
     differing,
     moments,
+    passed,
     ranges,
-    within,
 )
-from tunematrix.versions.ends import FEW, confirm, descends, is_older, named_by, reproduced
+from tunematrix.versions.ends import FEW, confirm, is_older, named_by, promised, reproduced
 from tunematrix.versions.index import Index
 from tunematrix.versions.judging import SetJudge, Shown
+from tunematrix.versions.line import Line, Origin, Place
 from tunematrix.versions.resolving import NoSuchSet
 from tunematrix.versions.search import Side, narrow, smallest
 from tunematrix.versions.sets import PackageSet
-
-FINE = 16
-"""Sets by the moments of releases that are worked out at once, to be taken apart."""
+from tunematrix.versions.ways import ByReleases, place_of
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,21 @@ class Bisection:
 
 
 @dataclass(frozen=True)
-class Blamed:
+class Change:
     """Two sets of which the second is like the newer end, and the first like the older one.
 
     Attributes:
         names: the packages that have to move from `near` to `far`; what they need moves too.
         near, far: the sets.
+        untestable: versions between the two that couldn't be tried.
+        is_single: whether nothing lies between them that could be tried.
     """
 
     names: tuple[str, ...]
     near: PackageSet
     far: PackageSet
+    untestable: tuple[str, ...] = ()
+    is_single: bool = True
 
 
 @dataclass
@@ -127,69 +130,56 @@ class Bisecting:
             return None
         return self.side_of(packages)
 
-    def by_moment(self) -> Blamed:
-        """Return the packages that are to blame, in the order of releases' moments."""
-        older, newer = self.older.packages, self.newer.packages
+    def by_moment(self) -> Change:
+        """Return what is to blame, in the order of releases' moments."""
         times = moments(self.older, self.newer, self.index)
+        ways = ByReleases(self.index, self.judge.bench.below)
         if not times:
             self.judge.bench.say("no index says when these were released: trying packages apart")
-            return self.by_package(differing(older, newer), older, newer)
+        else:
+            first, last = f"{min(times):%Y-%m-%d}", f"{max(times):%Y-%m-%d}"
+            text = counted(len(times), "moment")
+            self.judge.bench.say(f"{text} of releases from {first} to {last}")
         between = at_moments(times, self.older, self.newer, self.judge.bench.below)
-        weights = [*map(len, times.values()), 1]
-        self.releases = sum(weights) + 1
-        first, last = f"{min(times):%Y-%m-%d}", f"{max(times):%Y-%m-%d}"
-        self.judge.bench.say(f"{len(times)} moments of releases from {first} to {last}")
-        ask, count = lambda i: self.side(between[i - 1]), len(between) + 2
-        found = narrow(count, ask, self._tell, weights, FINE)
-        inner = [i for i in range(found.near, found.far + 1) if i not in found.untestable]
-        sets = self._worked_out([between[i - 1] for i in inner if 0 < i < count - 1])
-        ends = [older] * (found.near == 0), [newer] * (found.far == count - 1)
-        return self._in_steps([*ends[0], *sets, *ends[1]], sum(weights[found.near : found.far]))
+        return self._on_line([Place(one) for one in between], ways)
 
-    def _worked_out(self, candidates: Sequence[Candidate]) -> list[PackageSet]:
-        """Return the sets that some candidates are; those that don't exist are told."""
-        self.judge.bench.say(f"working out the last {counted(len(candidates), 'set')}")
-        sets = list[PackageSet]()
-        for candidate, there in zip(candidates, at_once(resolved_or_none, candidates), strict=True):
-            if isinstance(there, NoSuchSet):
-                self.judge.skip(candidate.told, there.reason)
-            else:
-                sets.append(there)
-        return sets
+    def by_name(self, names: Sequence[str]) -> Change:
+        """Return what is to blame of some packages; the others only move with these."""
+        return self._on_line([], ByReleases(self.index, self.judge.bench.below, names))
 
-    def _in_steps(self, sets: Sequence[PackageSet], weight: int) -> Blamed:
-        """Return the packages that are to blame, among the steps between sets that follow.
+    def _on_line(self, between: Sequence[Place], ways: ByReleases) -> Change:
+        """Return what is to blame, by the places between the ends."""
+        ends = place_of(self.older.packages), place_of(self.newer.packages)
+        line = Line([ends[0], *between, ends[1]], ways, self.judge.skip)
 
-        Args:
-            sets: the first is like the older end, the last like the newer one.
-            weight: how many releases they were taken for.
-        """
-        chain, places, weights = [sets[0]], list[tuple[SetStep, int]](), list[int]()
-        for near, far in pairwise(sets):
-            if names := differing(near, far):
-                one = step(names, near, far, self.index, self.judge.bench.below)
-                for count in range(1, len(one.groups) + 1):
-                    chain.append(one.moved(one.groups[:count]))
-                    places.append((one, count))
-                weights += [group.weight for group in one.groups]
-        self.releases += max(0, sum(weights) - weight)
-        found = narrow(len(chain), lambda i: self.side_of(chain[i]), self._tell, weights)
-        if found.far > found.near + 1:  # what lies between can't be tried
-            near, far = chain[found.near], chain[found.far]
-            return self.by_package(differing(near, far), near, far)
-        one, count = places[found.near]
-        return self._needed(SetStep(one.near, chain[found.far], one.groups[:count]), known=1)
+        def tell(left: int) -> None:
+            self.releases = line.longest + 1
+            self._tell(max(left, self._promised()))
 
-    def by_package(self, choice: Sequence[str], near: PackageSet, far: PackageSet) -> Blamed:
-        """Return those of some packages that are enough to come from one set to the other."""
-        between = step(choice, near, far, self.index, self.judge.bench.below)
-        if not between.groups:
-            text = f"{', '.join(differing(near, far))}: only gone from {far.asked}"
+        near, far = line.find(self.side_of, tell)
+        self.releases = line.longest + 1
+        if far.origin is None or not far.origin.step.groups:
+            sets = near.worked_out(), far.worked_out()
+            text = f"{', '.join(differing(*sets))}: only gone from {sets[1].asked}"
             raise StepFailed(f"what differs there can't be moved apart ({text})")
-        self.releases = max(self.releases, sum(one.weight for one in between.groups) + 1)
-        return self._needed(between, known=0)
+        return self._alone(near, far, far.origin)
 
-    def _needed(self, between: SetStep, known: int) -> Blamed:
+    def _alone(self, near: Place, far: Place, origin: Origin) -> Change:
+        """Return what is to blame in a single step; what moved before it may be needed as well."""
+        groups, sets = origin.step.groups[: origin.count], (near.worked_out(), far.worked_out())
+        if any(lost.origin != origin for lost in far.lost):
+            # Several packages differ there, and sets between can't be tried.
+            both = step(differing(*sets), *sets, self.index, self.judge.bench.below)
+            return self._needed(both, known=0)
+        *others, last = groups
+        reached = SetStep(origin.step.near, sets[1], groups)
+        apart = any(not _is_part(group, [last]) for group in others)
+        self._tell(max(1, self._promised()))
+        if apart and self.side_of(reached.moved([last])) == "near":
+            return self._needed(reached, known=1)
+        return Change((last.name,), *sets, tuple(place.version for place in far.lost))
+
+    def _needed(self, between: SetStep, known: int) -> Change:
         """Return the groups of a step that are enough; the last `known` of them are needed."""
         groups = between.groups
         if len(groups) > 1:
@@ -205,37 +195,57 @@ class Bisecting:
         found = smallest(rest, is_enough, lambda one: one.weight, needed, self._tell)
         far = between.far if len(found) == len(needed) + len(rest) else between.moved(found)
         blamed = sorted((one.name for one in found), key=ranked(self.judge.bench.below.roots))
-        return Blamed(tuple(blamed), between.near, far)
+        return Change(tuple(blamed), between.near, far, is_single=False)
 
-    def by_version(
-        self, name: str, names: Sequence[str], near: PackageSet, far: PackageSet, over: PackageSet
+    def by_versions(
+        self, change: Change, over: PackageSet
+    ) -> tuple[list[Culprit], PackageSet, PackageSet]:
+        """Find which release of each package it is, of several that have to move together.
+
+        Returns: the packages, and the sets before and with the last of them.
+        """
+        culprits, near, far = list[Culprit](), change.near, change.far
+        for name in change.names:
+            culprit, *sets = self._by_version(name, change, over)
+            culprits.append(culprit)
+            near, far = sets
+        return culprits, near, far
+
+    def _by_version(
+        self, name: str, change: Change, over: PackageSet
     ) -> tuple[Culprit, PackageSet, PackageSet]:
         """Find the release of a package that is enough, and the sets before and with it.
 
         Args:
-            name: of the package. names: those that have to move with it, itself included.
-            near, far: the sets that it changes between. over: what else a set consists of.
+            name: of the package. change: all that have to move with it, and between which sets.
+            over: what else a set consists of.
         """
-        releases = within(name, near, far, self.index)
-        ends = {near.versions.get(name), far.versions.get(name)}
-        own = [str(one.version) for one in releases if str(one.version) not in ends]
-        if descends(name, near, far):
-            own.reverse()
-        pins, below = {n: far.versions[n] for n in names}, self.judge.bench.below
+        near, far, below = change.near, change.far, self.judge.bench.below
+        own = passed(name, near, far, self.index)[:-1]
+        pins = {n: far.versions[n] for n in change.names}
         # Over the environment, what fits isn't bounded by two sets.
         bounds = ranges(near, far) if over == near else {}
         between = [at_versions({**pins, name: v}, over, bounds, below) for v in own]
-        self.releases = max(self.releases, len(between) + 2)
         found = narrow(len(between) + 2, lambda i: self.side(between[i - 1]), self._tell)
         before = near if found.near == 0 else between[found.near - 1].resolve()
         after = far if found.far > len(between) else between[found.far - 1].resolve()
-        pair = before.versions.get(name), after.versions.get(name)
-        dates = {str(one.version): one.published for one in releases}
         untestable = tuple(own[i - 1] for i in found.untestable)
+        return self.culprit(name, before, after, untestable), before, after
+
+    def culprit(
+        self, name: str, near: PackageSet, far: PackageSet, untestable: tuple[str, ...]
+    ) -> Culprit:
+        """Say of a package which of its releases made the difference, and when they came."""
+        pair = near.versions.get(name), far.versions.get(name)
         if self.mended:
             pair = pair[1], pair[0]
+        dates = {str(one.version): one.published for one in self.index.releases(name)}
         published = dates.get(pair[0] or ""), dates.get(pair[1] or "")
-        return Culprit(name, *pair, published, untestable), before, after
+        return Culprit(name, *pair, published, untestable)
+
+    def _promised(self) -> int:
+        """Return how many of the runs that are promised for one culprit are left."""
+        return promised(self.releases) + self.judge.untold - self.judge.tried
 
     def _tell(self, left: int) -> None:
         self.judge.left = left
@@ -255,22 +265,16 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
     reproduced(good, bad, judge)
     mended = is_older(bad, good, index)
     way = Bisecting(*((bad, good) if mended else (good, bad)), mended, judge, index)
-    near, far = way.older.packages, way.newer.packages
-    over = judge.bench.below.packages
     named = named_by(good.asked, bad.asked)
-    if 0 < len(named) <= FEW:
-        change = way.by_package(named, near, far)
-    else:
-        change = way.by_moment()
-        over = change.near
+    change = way.by_name(named) if 0 < len(named) <= FEW else way.by_moment()
     names, near, far = change.names, change.near, change.far
-    culprits = []
-    for name in names:
-        culprit, before, after = way.by_version(name, names, near, far, over)
-        culprits.append(culprit)
-        near, far = (before, after) if name == names[-1] else (near, far)
+    if change.is_single:
+        culprits = [way.culprit(names[0], near, far, change.untestable)]
+    else:
+        over = judge.bench.below.packages if 0 < len(named) <= FEW else near
+        culprits, near, far = way.by_versions(change, over)
     first, last = (far, near) if mended else (near, far)
-    confirm(first, judge, way.releases)
+    confirm(first, last, judge, way.releases)
     others = (name for name in differing(near, far) if name not in names)
     carried = tuple(name for name in others if name in far.versions)  # none asks for one to go
     return Bisection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from packaging.version import Version
@@ -11,7 +12,6 @@ from tunematrix.versions.asked import AsItIs, Asked, ByPins
 from tunematrix.versions.between import End, differing, when
 from tunematrix.versions.index import Index
 from tunematrix.versions.judging import Fault, SetJudge, Shown
-from tunematrix.versions.search import probes
 from tunematrix.versions.sets import PackageSet
 
 FEW = 3
@@ -25,8 +25,11 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
         BadInput: they aren't, or what is tried is flaky.
     """
     name = judge.point.id
-    of_bad = judge.end("bad end", bad.packages, max(2, judge.repeat))
+    of_bad = judge.end("bad end", bad.packages, judge.repeat)
     answers = [judge.answer(one) for one in of_bad]
+    if judge.repeat == 1 and answers != [True]:
+        of_bad = judge.end("bad end, once more", bad.packages, 2)
+        answers = [judge.answer(one) for one in of_bad]
     if True not in answers:
         what = "can't be told there" if None in answers else "is good there"
         text = f"{name} {what}: {of_bad[-1]}, with {bad.packages.asked}"
@@ -54,21 +57,28 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
         judge.bench.say("several checks fail there; --check NAME follows one of them alone")
 
 
-def confirm(good: PackageSet, judge: SetJudge, count: int) -> None:
-    """Run the last good set once more, where the number of runs that was promised allows it.
+def confirm(good: PackageSet, bad: PackageSet, judge: SetJudge, count: int) -> None:
+    """Run the last good set and the first bad one once more, as far as the promise allows it.
 
     Args:
-        good: the set. judge: what has been run. count: how many sets there were to choose from.
+        good, bad: the sets. judge: what has been run.
+        count: how many sets there were to choose from.
 
     Raises:
-        StepFailed: it is bad this time.
+        StepFailed: one of them ends otherwise this time.
     """
-    if judge.repeat > 1 or judge.tried >= probes(count + 1) + 3:
-        return
-    judge.left = 1
-    seen = judge.end("last good set, once more", good, 2)
-    if any(judge.answer(one) for one in seen):
-        raise StepFailed(_flaky(judge.point.id, seen, good))
+    for name, packages, is_bad in (("last good set", good, False), ("first bad set", bad, True)):
+        judge.left = promised(count) + judge.untold - judge.tried
+        if judge.repeat > 1 or judge.left < 1:
+            return
+        seen = judge.end(f"{name}, once more", packages, 2)
+        if any(judge.answer(one) is not is_bad for one in seen):
+            raise StepFailed(_flaky(judge.point.id, seen, packages))
+
+
+def promised(count: int) -> int:
+    """Return how many runs find one culprit among so many sets, ends included."""
+    return math.ceil(math.log2(count)) + 3
 
 
 def _flaky(name: str, seen: Sequence[Shown], packages: PackageSet) -> str:

@@ -79,6 +79,7 @@ class SetJudge:
         seconds: that these took.
         left: how many may follow at most, the next one included.
         untestable: how sets were told that are neither good nor bad, and why.
+        untold: how many of these were run.
     """
 
     bench: Bench
@@ -89,6 +90,7 @@ class SetJudge:
     runs: int = 0
     seconds: float = 0.0
     untestable: dict[str, str] = field(default_factory=dict)
+    untold: int = 0
     left: int = 0
     _times: dict[str, int] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ class SetJudge:
         again = "" if self.runs > before else ", known already"
         self.bench.say(f"  {words} ({seen[-1]}){again}")
         if answer is None:
+            self.untold += packages.asked not in self.untestable
             self.untestable[packages.asked] = str(seen[-1])
         return answer
 

@@ -34,7 +34,6 @@ def narrow(
     judge: Callable[[int], Side | None],
     tell: Callable[[int], object] = lambda left: None,
     weights: Sequence[int] = (),
-    enough: int = 1,
 ) -> Bracket:
     """Find a change between the first and the last of some candidates, whose sides are known.
 
@@ -47,12 +46,11 @@ def narrow(
         tell: takes, before each question, how many may follow at most, it included.
         weights: of the step from each candidate to the next, how many smaller steps it consists of;
             none for one each.
-        enough: steps between the two candidates with which the search may end.
     """
     near, far = 0, count - 1
     totals = [0, *accumulate(weights or [1] * far)]
     untestable: set[int] = set()
-    while far - near > enough:
+    while far - near > 1:
         waiting = [i for i in range(near + 1, far) if i not in untestable]
         if not waiting:
             break

@@ -150,12 +150,3 @@ def test_weights_spare_questions() -> None:
         within = math.ceil(math.log2(weights[change - 1]))
         assert len(history.asked) + within <= math.ceil(math.log2(sum(weights))) + 1
         assert not told or len(history.asked) + within <= told[0]
-
-
-def test_it_can_end_early() -> None:
-    """With so many steps left as are to be taken apart; the change is among them."""
-    for change in range(1, 512):
-        history = History(change)
-        found = narrow(512, history, enough=16)
-        assert found.near < change <= found.far <= found.near + 16
-        assert len(history.asked) == 5

@@ -13,7 +13,6 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 
 from tunematrix.configuration.download import hub_address
-from tunematrix.hub.causes import failure
 from tunematrix.hub.events import Kind
 from tunematrix.hub.failures import Circumstances, error_of
 from tunematrix.paths import shown
@@ -41,6 +40,8 @@ def folder_of(name: str) -> Path:
     try:
         folder = _snapshot(name, cached=False)
     except Exception as error:  # noqa: BLE001  # the client raises what it likes
+        from tunematrix.hub.causes import failure  # an old client, which is used alone, lacks some
+
         place = Circumstances(
             place=f"there is no folder {name}; on the Hub",
             repo=name,
