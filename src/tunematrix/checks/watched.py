@@ -14,7 +14,7 @@ from tunematrix.evidence.events import LibraryLoaded
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.figures import MEGABYTE
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     ProbeEnded,
     ProbeStarted,
     SeenModel,

@@ -15,7 +15,7 @@ from tunematrix.checks.watched_losses import weights_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import SeenClip, SeenGradient, SeenStep, SeenUpdate
+from tunematrix.probe.tunematrix_probe.records import SeenClip, SeenGradient, SeenStep, SeenUpdate
 
 SCALE = 0.01
 """Share by which the scale of a gradient may be off."""

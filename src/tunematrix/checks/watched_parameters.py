@@ -11,7 +11,7 @@ from tunematrix.checks.watched import trainers_in
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     SeenCoverage,
     SeenModel,
     SeenMoved,

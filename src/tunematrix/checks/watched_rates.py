@@ -13,7 +13,7 @@ from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import ProbeStarted, SeenScheduler, SeenStep
+from tunematrix.probe.tunematrix_probe.records import ProbeStarted, SeenScheduler, SeenStep
 
 LEAST_CALLS = 3
 """Steps below which the pace of a schedule can't be told."""

@@ -11,7 +11,7 @@ from tests.unit.watched import AUDITED, SCALED, Change, changed, fields, honest_
 
 from tunematrix.checks.registry import registry
 from tunematrix.evidence.events import LibraryLoaded
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     ProbeEnded,
     SeenBatch,
     SeenClip,

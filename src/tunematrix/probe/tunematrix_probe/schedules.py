@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.optim import lr_scheduler
 
-from .audits import SeenScheduler
 from .patches import Patches
+from .records import SeenScheduler
 from .state import OptimizerState, ProcessState, inner_of
 
 BUILDING = object()

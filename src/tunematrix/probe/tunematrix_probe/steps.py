@@ -251,12 +251,19 @@ def _norms(gradients: dict[int, Any]) -> dict[int, float] | None:
         return None
     groups: dict[Any, list[int]] = {}
     for key, gradient in dense.items():
-        groups.setdefault((gradient.device, gradient.dtype), []).append(key)
+        groups.setdefault(gradient.device, []).append(key)
     found: dict[int, float] = {}
     for keys in groups.values():
-        norms = torch._foreach_norm([dense[key].float() for key in keys])
+        # No copy in float32 is made, as it would be by `_foreach_norm` of bfloat16.
+        norms = [
+            torch.linalg.vector_norm(dense[key], dtype=_at_least_single(dense[key])) for key in keys
+        ]
         found.update(zip(keys, torch.stack(norms).tolist()))
     return found
+
+
+def _at_least_single(tensor: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _memory(optimizer: Any) -> int:
