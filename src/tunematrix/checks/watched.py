@@ -25,6 +25,9 @@ from tunematrix.probe.tunematrix_probe.records import (
 
 WATCHED_CHECK = "watched"
 """The check that fails where there was nothing to audit."""
+PROBE_FELL_OVER = "partly audited"
+"""What that check measures where all that it fails for is an error of the probe's own."""
+WHOLE = "wholly audited"
 FEW_STEPS = 21
 """Steps below which growth of memory can't be told from a beginning."""
 GROWTH = 0.05
@@ -72,6 +75,7 @@ def seen_in(evidence: Evidence) -> str:
     first = trainers[0]
     steps = first.all(SeenStep)
     audited = sum(step.audited for step in steps)
+    last = _last_audited(first)
     names = [one.name.rpartition(".")[2] for one in first.all(SeenOptimizer)]
     models = [model.name for model in first.all(SeenModel)]
     where = counted(len(trainers), "process")
@@ -79,7 +83,19 @@ def seen_in(evidence: Evidence) -> str:
     return (
         f"{listed(models) or 'no model'}: {counted(len(steps), 'step')}{each} of "
         f"{listed(names) or 'an optimizer'} in {where}, {audited} audited"
+        f"{', ' if last else ''}{last}"
     )
+
+
+def _last_audited(process: WatchedProcess) -> str:
+    """Say which audited step is the last one, where later ones follow; empty where none does."""
+    steps = process.all(SeenStep)
+    audited = [step for step in steps if step.audited]
+    if not audited or steps[-1] is audited[-1]:
+        return ""
+    last, optimizer = audited[-1].step, audited[-1].optimizer
+    made = 1 + max(step.step for step in steps if step.optimizer == optimizer)
+    return f"the last audited is step {last + 1} of {made}" if last + 1 < made else ""
 
 
 @check(
@@ -93,8 +109,9 @@ def watched(evidence: Evidence, claim: Claim) -> Judgement:
 
     Reads what the probe wrote in each process that imported PyTorch. Fails when none of them made a
     step of an optimizer. Warns when a part of the probe fell over, or a file of it can't be read:
-    the checks that need it are left out. What can't be looked into by its nature, such as the
-    formula of a foreign optimizer, is named and is no warning.
+    the checks that need it are left out. With the spec's `watch.strict`, or `--strict`, it fails
+    then. What can't be looked into by its nature, such as the formula of a foreign optimizer, is
+    named and is no warning; so is the last step that was audited, where more steps follow.
     """
     trainers = trainers_in(evidence)
     steps = sum(len(process.all(SeenStep)) for process in trainers)
@@ -109,9 +126,13 @@ def watched(evidence: Evidence, claim: Claim) -> Judgement:
         notes.append(f"{counted(unreadable, 'line')} of the probe can't be read")
     if notes:
         text = f"not everything was looked at: {'; '.join(notes)}; training itself went on"
+        if claim.config.watch is not None and claim.config.watch.strict:
+            text += ". Report it with the evidence, or leave out strict, and this is a warning"
+            return Judgement("failed", PROBE_FELL_OVER, Exactly(WHOLE), text)
         return Judgement("warned", steps, bound, text)
     told = "; ".join(dict.fromkeys(map(_off, off)))
-    return Judgement("passed", steps, bound, f"not looked at: {told}" if told else "")
+    parts = [f"not looked at: {told}" if told else "", _last_audited(trainers[0])]
+    return Judgement("passed", steps, bound, "; ".join(filter(None, parts)))
 
 
 def _off(one: SwitchedOff) -> str:

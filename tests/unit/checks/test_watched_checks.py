@@ -383,6 +383,25 @@ def test_what_was_switched_off(watching: Run) -> None:
     assert torn.verdicts()["watched"].outcome == "warned"
 
 
+def test_where_all_has_to_be_looked_at(watching: Run) -> None:
+    """A probe that fell over fails then; what can't be looked into by its nature doesn't."""
+    (process,) = watching.evidence.watched
+    strict = watching.configured(watch={"strict": True})
+    assert strict.failed() == set()
+    for is_error, failed in ((False, set()), (True, {"watched"})):
+        record = SwitchedOff("batch", "KeyError: 'x'", "batches.py:10", is_error=is_error)
+        seen = replace(process, records=(*process.records, record))
+        assert strict.leaving(watched=(seen,)).failed() == failed
+        assert watching.leaving(watched=(seen,)).failed() == set()
+
+
+def test_the_last_step_that_was_audited_is_told(watching: Run) -> None:
+    """Where more follow; where it is the very last, nothing needs to be said."""
+    assert watching.verdicts()["watched"].message == ""
+    early = _with(watching, SeenStep, lambda one: replace(one, audited=one.step < 2))
+    assert early.verdicts()["watched"].message == "the last audited is step 2 of 5"
+
+
 def test_a_run_that_failed_is_still_judged_by_what_was_seen(watching: Run) -> None:
     """A loop that raises in the middle, or is killed, has left evidence until then."""
     killed = _with(watching, ProbeEnded, lambda _: None).ending(code=None, signal="SIGKILL")

@@ -20,7 +20,7 @@ class Clipping:
 
     def __init__(self, state: ProcessState, steps: Steps) -> None:
         self.state, self.steps = state, steps
-        self.scaled_loss = False
+        self.scales = self.scaled_loss = False
         self.unscaled: set[int] = set()
         self.given: Any = ()
 
@@ -76,11 +76,13 @@ class Clipping:
 
     def _scale(self, result: Any, scaler: Any, *args: Any, **kwargs: Any) -> None:
         if scaler.is_enabled() and isinstance(result, torch.Tensor):
+            self.scales = True
             graph.mark(result, graph.SCALED)
 
     def begins(self, losses: list[Any]) -> None:
         """Note whether a backward pass begins from what a GradScaler has scaled."""
-        self.scaled_loss = self.scaled_loss or any(map(graph.is_scaled, losses))
+        if self.scales and not self.scaled_loss:
+            self.scaled_loss = any(map(graph.is_scaled, losses))
 
     def _unscale(self, result: Any, scaler: Any, optimizer: Any) -> None:
         if scaler.is_enabled():

@@ -203,8 +203,8 @@ class Steps:
             id(p): (id(p.grad), p.grad._version) for p in one.parameters() if p.grad is not None
         }
         one.step += 1
-        one.audit = state.audited_now(one.step)
         state.steps += 1
+        one.audit = state.audited_now(one.step) or one.step == one.ends or state.steps == state.ends
         state.pass_number = 0
         one.counts = dataclasses.replace(state.counts)
         one.pending, one.passes_begun, one.stepping = [], False, False
@@ -272,8 +272,11 @@ def _memory(optimizer: Any) -> int:
     if device is not None and device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     if sys.platform == "linux":
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(file, 256).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        finally:
+            os.close(file)
     import resource
 
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
