@@ -28,6 +28,27 @@ WATCHED_CHECK = "watched"
 PROBE_FELL_OVER = "partly audited"
 """What that check measures where all that it fails for is an error of the probe's own."""
 WHOLE = "wholly audited"
+NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
+    "watched_device": ("models",),
+    "watched_moved": ("optimizer", "weights", "update"),
+    "watched_trainable": ("optimizer", "models", "weights"),
+    "watched_frozen": ("models", "weights"),
+    "watched_learning_rate": ("optimizer",),
+    "watched_schedule": ("optimizer", "schedule"),
+    "watched_gradient": ("optimizer", "models", "gradient", "zero", "clipping", "precision"),
+    "watched_zeroed": ("optimizer", "zero"),
+    "watched_clipping": ("optimizer", "clipping", "precision"),
+    "watched_update": ("optimizer", "update"),
+    "watched_loss": ("optimizer", "models", "gradient", "loss", "zero", "batch"),
+    "watched_labels": ("models", "batch", "loss"),
+    "watched_batches": ("models", "batch"),
+    "watched_precision": ("models", "gradient", "precision", "clipping"),
+    "watched_mode": ("optimizer", "models"),
+    "watched_ranks": ("optimizer", "weights"),
+    "watched_checkpoint": ("models", "weights", "saving"),
+    "watched_memory_growth": ("optimizer",),
+}
+"""Check to the parts of the probe, see `SwitchedOff`, that it judges the figures of."""
 FEW_STEPS = 21
 """Steps below which growth of memory can't be told from a beginning."""
 GROWTH = 0.05
@@ -36,9 +57,19 @@ LEAST_GROWTH = 50 * MEGABYTE
 """Bytes of growth that nobody minds."""
 
 
-def trainers_in(evidence: Evidence) -> tuple[WatchedProcess, ...]:
-    """Return the processes in which an optimizer has made a step, by rank."""
-    return tuple(process for process in evidence.watched if process.has_stepped)
+def trainers_in(evidence: Evidence, check_name: str = "") -> tuple[WatchedProcess, ...]:
+    """Return the processes in which an optimizer has made a step, by rank.
+
+    Without those in which a part of the probe fell over whose figures this check judges: what it
+    had counted by then proves nothing.
+    """
+    needed = NEEDED_PARTS.get(check_name, ())
+    return tuple(
+        process
+        for process in evidence.watched
+        if process.has_stepped
+        and not any(off.is_error and off.part in needed for off in process.all(SwitchedOff))
+    )
 
 
 def warned(measured: float | str, limit: float, message: str) -> Judgement:
@@ -177,7 +208,8 @@ def watched_device(evidence: Evidence, claim: Claim) -> Judgement | None:
     the kind that the spec's `watch.device`, or `--device`, names. Where none is named, warns when
     all lie on the CPU of a machine with an accelerator that PyTorch could use.
     """
-    models = [model for process in trainers_in(evidence) for model in process.all(SeenModel)]
+    trainers = trainers_in(evidence, "watched_device")
+    models = [model for process in trainers for model in process.all(SeenModel)]
     if not models:
         return None
     found = sorted({name for model in models for name in model.devices})
@@ -206,7 +238,11 @@ def watched_memory_growth(evidence: Evidence, claim: Claim) -> Judgement | None:
     the last third of the run has at least 5 % and 50 MB more than the first (medians, after five
     steps), and grew no more slowly than the second. Not judged below 21 steps.
     """
-    growths = [growth for process in trainers_in(evidence) for growth in _growth(process)]
+    growths = [
+        growth
+        for process in trainers_in(evidence, "watched_memory_growth")
+        for growth in _growth(process)
+    ]
     if not growths:
         return None
     most = max(growths)

@@ -33,7 +33,10 @@ class Clipping:
                 original = getattr(torch.nn.utils, name)
                 setattr(torch.nn.utils, name, inner)
                 patches.add(_restoring(name, inner, original))
-        from torch.amp import grad_scaler
+        try:
+            from torch.amp import grad_scaler
+        except ImportError:  # before PyTorch 2.3
+            from torch.cuda.amp import grad_scaler
 
         patches.around("precision", grad_scaler.GradScaler, "scale", after=self._scale)
         patches.around("precision", grad_scaler.GradScaler, "unscale_", after=self._unscale)
