@@ -114,19 +114,19 @@ def seen_in(evidence: Evidence) -> str:
     return (
         f"{listed(models) or 'no model'}: {counted(len(steps), 'step')}{each} of "
         f"{listed(names) or 'an optimizer'} in {where}, {audited} audited"
-        f"{', ' if last else ''}{last}"
+        f"{f', the last is step {last}' if last else ''}"
     )
 
 
 def _last_audited(process: WatchedProcess) -> str:
-    """Say which audited step is the last one, where later ones follow; empty where none does."""
+    """Return the number of the last audited step, of all; empty where none follows it."""
     steps = process.all(SeenStep)
     audited = [step for step in steps if step.audited]
     if not audited or steps[-1] is audited[-1]:
         return ""
     last, optimizer = audited[-1].step, audited[-1].optimizer
     made = 1 + max(step.step for step in steps if step.optimizer == optimizer)
-    return f"the last audited is step {last + 1} of {made}" if last + 1 < made else ""
+    return f"{last + 1} of {made}" if last + 1 < made else ""
 
 
 @check(
@@ -162,7 +162,9 @@ def watched(evidence: Evidence, claim: Claim) -> Judgement:
             return Judgement("failed", PROBE_FELL_OVER, Exactly(WHOLE), text)
         return Judgement("warned", steps, bound, text)
     told = "; ".join(dict.fromkeys(map(_off, off)))
-    parts = [f"not looked at: {told}" if told else "", _last_audited(trainers[0])]
+    last = _last_audited(trainers[0])
+    parts = [f"not looked at: {told}" if told else ""]
+    parts += [f"the last step that was audited is {last}"] if last else []
     return Judgement("passed", steps, bound, "; ".join(filter(None, parts)))
 
 

@@ -426,7 +426,7 @@ def test_the_last_step_that_was_audited_is_told(watching: Run) -> None:
     """Where more follow; where it is the very last, nothing needs to be said."""
     assert watching.verdicts()["watched"].message == ""
     early = _with(watching, SeenStep, lambda one: replace(one, audited=one.step < 2))
-    assert early.verdicts()["watched"].message == "the last audited is step 2 of 5"
+    assert early.verdicts()["watched"].message == "the last step that was audited is 2 of 5"
 
 
 def test_a_run_that_failed_is_still_judged_by_what_was_seen(watching: Run) -> None:
