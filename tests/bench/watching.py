@@ -90,7 +90,9 @@ def measure() -> Costs:
         usually = max(memory for _, memory in without[1:])
         highest.append(max(seen[i][1] for i in AUDITED) - usually)
     return Costs(
-        *(statistics.median(figures) for figures in (bare, cheap, audited)),
+        bare=statistics.median(bare),
+        cheap=statistics.median(cheap),
+        audited=statistics.median(audited),
         own=_own(),
         gradient=sum(p.numel() * p.element_size() for p in model.parameters()),
         memory=max(highest),
