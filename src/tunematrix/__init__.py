@@ -12,7 +12,7 @@ __all__ = ["watch"]
 
 
 def watch(
-    *, device: str | None = None, quiet: bool = False
+    *, device: str | None = None, strict: bool = False, quiet: bool = False
 ) -> AbstractContextManager[WatchedBlock]:
     """Watch the training in a `with` block, and print the verdicts when it ends.
 
@@ -21,8 +21,10 @@ def watch(
 
     Args:
         device: kind of device that what is trained must be on, such as "cuda"; None: any.
+        strict: whether the check `watched` fails, and doesn't only warn, where a part of the probe
+            itself falls over.
         quiet: whether nothing is printed.
     """
     from tunematrix.watching.here import watching
 
-    return watching(device=device, quiet=quiet)
+    return watching(device=device, strict=strict, quiet=quiet)

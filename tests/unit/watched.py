@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     ProbeEnded,
     ProbeStarted,
     SeenBatch,

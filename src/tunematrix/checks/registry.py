@@ -51,6 +51,7 @@ MODULES = (
     "watched_parameters",
     "watched_rates",
     "watched_gradients",
+    "watched_updates",
     "watched_losses",
     "watched_batches",
     "watched_states",

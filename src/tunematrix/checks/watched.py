@@ -14,7 +14,7 @@ from tunematrix.evidence.events import LibraryLoaded
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.figures import MEGABYTE
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     ProbeEnded,
     ProbeStarted,
     SeenModel,
@@ -25,6 +25,30 @@ from tunematrix.probe.tunematrix_probe.kinds import (
 
 WATCHED_CHECK = "watched"
 """The check that fails where there was nothing to audit."""
+PROBE_FELL_OVER = "partly audited"
+"""What that check measures where all that it fails for is an error of the probe's own."""
+WHOLE = "wholly audited"
+NEEDED_PARTS: Mapping[str, tuple[str, ...]] = {
+    "watched_device": ("models",),
+    "watched_moved": ("optimizer", "weights", "update"),
+    "watched_trainable": ("optimizer", "models", "weights"),
+    "watched_frozen": ("models", "weights"),
+    "watched_learning_rate": ("optimizer",),
+    "watched_schedule": ("optimizer", "schedule"),
+    "watched_gradient": ("optimizer", "models", "gradient", "zero", "clipping", "precision"),
+    "watched_zeroed": ("optimizer", "zero"),
+    "watched_clipping": ("optimizer", "clipping", "precision"),
+    "watched_update": ("optimizer", "update"),
+    "watched_loss": ("optimizer", "models", "gradient", "loss", "zero", "batch"),
+    "watched_labels": ("models", "batch", "loss"),
+    "watched_batches": ("models", "batch"),
+    "watched_precision": ("models", "gradient", "precision", "clipping"),
+    "watched_mode": ("optimizer", "models"),
+    "watched_ranks": ("optimizer", "weights"),
+    "watched_checkpoint": ("models", "weights", "saving"),
+    "watched_memory_growth": ("optimizer",),
+}
+"""Check to the parts of the probe, see `SwitchedOff`, that it judges the figures of."""
 FEW_STEPS = 21
 """Steps below which growth of memory can't be told from a beginning."""
 GROWTH = 0.05
@@ -33,9 +57,19 @@ LEAST_GROWTH = 50 * MEGABYTE
 """Bytes of growth that nobody minds."""
 
 
-def trainers_in(evidence: Evidence) -> tuple[WatchedProcess, ...]:
-    """Return the processes in which an optimizer has made a step, by rank."""
-    return tuple(process for process in evidence.watched if process.has_stepped)
+def trainers_in(evidence: Evidence, check_name: str = "") -> tuple[WatchedProcess, ...]:
+    """Return the processes in which an optimizer has made a step, by rank.
+
+    Without those in which a part of the probe fell over whose figures this check judges: what it
+    had counted by then proves nothing.
+    """
+    needed = NEEDED_PARTS.get(check_name, ())
+    return tuple(
+        process
+        for process in evidence.watched
+        if process.has_stepped
+        and not any(off.is_error and off.part in needed for off in process.all(SwitchedOff))
+    )
 
 
 def warned(measured: float | str, limit: float, message: str) -> Judgement:
@@ -72,6 +106,7 @@ def seen_in(evidence: Evidence) -> str:
     first = trainers[0]
     steps = first.all(SeenStep)
     audited = sum(step.audited for step in steps)
+    last = _last_audited(first)
     names = [one.name.rpartition(".")[2] for one in first.all(SeenOptimizer)]
     models = [model.name for model in first.all(SeenModel)]
     where = counted(len(trainers), "process")
@@ -79,7 +114,19 @@ def seen_in(evidence: Evidence) -> str:
     return (
         f"{listed(models) or 'no model'}: {counted(len(steps), 'step')}{each} of "
         f"{listed(names) or 'an optimizer'} in {where}, {audited} audited"
+        f"{f', the last is step {last}' if last else ''}"
     )
+
+
+def _last_audited(process: WatchedProcess) -> str:
+    """Return the number of the last audited step, of all; empty where none follows it."""
+    steps = process.all(SeenStep)
+    audited = [step for step in steps if step.audited]
+    if not audited or steps[-1] is audited[-1]:
+        return ""
+    last, optimizer = audited[-1].step, audited[-1].optimizer
+    made = 1 + max(step.step for step in steps if step.optimizer == optimizer)
+    return f"{last + 1} of {made}" if last + 1 < made else ""
 
 
 @check(
@@ -93,8 +140,9 @@ def watched(evidence: Evidence, claim: Claim) -> Judgement:
 
     Reads what the probe wrote in each process that imported PyTorch. Fails when none of them made a
     step of an optimizer. Warns when a part of the probe fell over, or a file of it can't be read:
-    the checks that need it are left out. What can't be looked into by its nature, such as the
-    formula of a foreign optimizer, is named and is no warning.
+    the checks that need it are left out. With the spec's `watch.strict`, or `--strict`, it fails
+    then. What can't be looked into by its nature, such as the formula of a foreign optimizer, is
+    named and is no warning; so is the last step that was audited, where more steps follow.
     """
     trainers = trainers_in(evidence)
     steps = sum(len(process.all(SeenStep)) for process in trainers)
@@ -109,9 +157,15 @@ def watched(evidence: Evidence, claim: Claim) -> Judgement:
         notes.append(f"{counted(unreadable, 'line')} of the probe can't be read")
     if notes:
         text = f"not everything was looked at: {'; '.join(notes)}; training itself went on"
+        if claim.config.watch is not None and claim.config.watch.strict:
+            text += ". Report it with the evidence, or leave out strict, and this is a warning"
+            return Judgement("failed", PROBE_FELL_OVER, Exactly(WHOLE), text)
         return Judgement("warned", steps, bound, text)
     told = "; ".join(dict.fromkeys(map(_off, off)))
-    return Judgement("passed", steps, bound, f"not looked at: {told}" if told else "")
+    last = _last_audited(trainers[0])
+    parts = [f"not looked at: {told}" if told else ""]
+    parts += [f"the last step that was audited is {last}"] if last else []
+    return Judgement("passed", steps, bound, "; ".join(filter(None, parts)))
 
 
 def _off(one: SwitchedOff) -> str:
@@ -156,7 +210,8 @@ def watched_device(evidence: Evidence, claim: Claim) -> Judgement | None:
     the kind that the spec's `watch.device`, or `--device`, names. Where none is named, warns when
     all lie on the CPU of a machine with an accelerator that PyTorch could use.
     """
-    models = [model for process in trainers_in(evidence) for model in process.all(SeenModel)]
+    trainers = trainers_in(evidence, "watched_device")
+    models = [model for process in trainers for model in process.all(SeenModel)]
     if not models:
         return None
     found = sorted({name for model in models for name in model.devices})
@@ -185,7 +240,11 @@ def watched_memory_growth(evidence: Evidence, claim: Claim) -> Judgement | None:
     the last third of the run has at least 5 % and 50 MB more than the first (medians, after five
     steps), and grew no more slowly than the second. Not judged below 21 steps.
     """
-    growths = [growth for process in trainers_in(evidence) for growth in _growth(process)]
+    growths = [
+        growth
+        for process in trainers_in(evidence, "watched_memory_growth")
+        for growth in _growth(process)
+    ]
     if not growths:
         return None
     most = max(growths)

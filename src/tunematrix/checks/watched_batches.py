@@ -12,7 +12,7 @@ from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     ProbeStarted,
     SeenBatch,
     SeenLoaderWorker,
@@ -51,7 +51,7 @@ def watched_labels(evidence: Evidence, claim: Claim) -> Judgement | None:
     or the end tokens of all rows are.
     """
     found: list[Judgement] = []
-    for process in trainers_in(evidence):
+    for process in trainers_in(evidence, "watched_labels"):
         found += _shifts(process.all(SeenLoss))
         found += _masks([batch for batch in process.all(SeenBatch) if batch.tokenized])
     return worst_of(found)
@@ -139,7 +139,7 @@ def watched_batches(evidence: Evidence, claim: Claim) -> Judgement | None:
     when rows come again while others have yet to come, and when more than half of the positions are
     padding.
     """
-    trainers = trainers_in(evidence)
+    trainers = trainers_in(evidence, "watched_batches")
     found: list[Judgement] = []
     for process in trainers:
         found += [*_constant(_rows(process)), *_padding(process.all(SeenBatch))]

@@ -1,4 +1,4 @@
-"""What reaches an optimizer in a watched process, and what it makes of that."""
+"""What reaches an optimizer in a watched process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from tunematrix.checks.watched_losses import weights_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import SeenClip, SeenGradient, SeenStep, SeenUpdate
+from tunematrix.probe.tunematrix_probe.records import SeenClip, SeenGradient, SeenStep
 
 SCALE = 0.01
 """Share by which the scale of a gradient may be off."""
-UPDATE = 0.02
-"""Largest deviation from the optimizer's formula, relative to the largest update of its tensor."""
-UPHILL = 0.95
-"""Share of elements that move along their gradient, above which steps go the wrong way."""
-LEAST_ELEMENTS = 100
-"""Elements of which such a share means something."""
 HARD_CLIP = 100
 """A norm that is so many times the limit, in every step, hides something."""
 OFTEN = 0.5
@@ -50,7 +44,7 @@ def watched_gradient(evidence: Evidence, claim: Claim) -> Judgement | None:
     scale of other losses, unless it makes a mean of a sum; and where elements are smaller than they
     should be, and never larger, as clipping by hand leaves them.
     """
-    trainers = trainers_in(evidence)
+    trainers = trainers_in(evidence, "watched_gradient")
     found = [one for process in trainers for one in process.all(SeenGradient)]
     if not found:
         return None
@@ -163,7 +157,11 @@ def watched_zeroed(evidence: Evidence, claim: Claim) -> Judgement | None:
     are lost in more than half of the steps. Warns of passes that are lost in fewer, as where a step
     is left out because of nan.
     """
-    steps = [step for process in trainers_in(evidence) for step in process.all(SeenStep)]
+    steps = [
+        step
+        for process in trainers_in(evidence, "watched_zeroed")
+        for step in process.all(SeenStep)
+    ]
     if not steps:
         return None
     kept = [step for step in steps if step.kept and not step.zeroed]
@@ -202,7 +200,12 @@ def watched_clipping(evidence: Evidence, claim: Claim) -> Judgement | None:
     that is above the limit, or when what was clipped has no gradient yet or isn't what the
     optimizer steps with. Warns when the norm is more than a hundred times the limit in every step.
     """
-    steps = [step for p in trainers_in(evidence) for step in p.all(SeenStep) if step.clips]
+    steps = [
+        step
+        for p in trainers_in(evidence, "watched_clipping")
+        for step in p.all(SeenStep)
+        if step.clips
+    ]
     steps = [step for step in steps if step.with_gradient]  # or watched_trainable tells
     if not steps:
         return None
@@ -251,53 +254,3 @@ def _clips(step: SeenStep) -> Iterator[Judgement]:
         yield judge_by(AtMost(1.01, note=bound.note), times, text)
     else:
         yield Judgement("passed", None, bound, "")
-
-
-@check(
-    name="watched_update",
-    group="watch",
-    unit="of the largest update",
-    bug="an own AdamW with a wrong bias correction, weight decay that is applied twice",
-)
-def watched_update(evidence: Evidence, claim: Claim) -> Judgement | None:
-    """An optimizer changes parameters by its formula.
-
-    Reads some elements of each parameter before and after audited steps. AdamW, Adam and SGD are
-    computed by their formulas, from the gradient and the optimizer's own state. Fails when the
-    largest difference is above 2 % of the largest update of its tensor, beyond rounding; when a
-    parameter is nan or infinite; or when nearly all elements of a foreign optimizer move along
-    their gradient and not against it. Warns when weights change between the first two steps.
-    """
-    found = [one for process in trainers_in(evidence) for one in process.all(SeenUpdate)]
-    if not found:
-        return None
-    bound = AtMost(UPDATE)
-    for one in found:
-        if one.not_finite:
-            text = f"step {one.step + 1} leaves nan or inf in {counted(one.not_finite, 'tensor')}"
-            return judge_by(bound, math.nan, f"{text}; likely a rate that is too high, or float16")
-    uphill = [one for one in found if (one.uphill or 0) > UPHILL and one.elements > LEAST_ELEMENTS]
-    if len(uphill) > OFTEN * len(found):
-        text = (
-            f"{uphill[0].uphill:.0%} of the elements move along their gradient, which raises the "
-            "loss; likely a sign is wrong in the optimizer, or maximize is set"
-        )
-        return judge_by(bound, uphill[0].uphill, text, provided=False, unit="share uphill")
-    known = [(one.error, one) for one in found if one.error is not None]
-    if not known:
-        return None
-    error, worst = max(known, key=lambda one: one[0] if math.isfinite(one[0]) else math.inf)
-    text = (
-        f"in step {worst.step + 1}, {worst.worst} was not changed as {worst.rule} would: likely "
-        "another formula, weight decay that is applied twice, or something that writes into the "
-        "weights after step()"
-    )
-    verdict = judge_by(bound, error, text)
-    between = max((one.changed_between or 0 for one in found), default=0)
-    if verdict.outcome == "passed" and between:
-        text = (
-            f"between the first two steps, {counted(between, 'tensor')} changed: something else "
-            "than the optimizer changes weights, such as decay by hand"
-        )
-        return Judgement("warned", between, Exactly(0), text, "tensors")
-    return verdict

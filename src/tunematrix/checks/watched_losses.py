@@ -13,7 +13,7 @@ from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     ProbeStarted,
     SeenGradient,
     SeenLoss,
@@ -50,7 +50,7 @@ def watched_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
     when tokens of one step weigh differently, by a fifth or more, as a mean over means of unequal
     micro-batches makes them. Only nan is judged where the loss isn't a cross-entropy.
     """
-    trainers = trainers_in(evidence)
+    trainers = trainers_in(evidence, "watched_loss")
     steps = [step for process in trainers for step in process.all(SeenStep)]
     finite = [one for one in steps if one.loss is not None]
     if bad := [one for one in finite if not math.isfinite(one.loss or 0)]:

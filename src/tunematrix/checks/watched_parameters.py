@@ -11,7 +11,7 @@ from tunematrix.checks.watched import trainers_in
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     SeenCoverage,
     SeenModel,
     SeenMoved,
@@ -43,7 +43,7 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     two steps. Warns where the tensor's dtype explains it: an update that is smaller than bfloat16
     can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
     """
-    trainers = trainers_in(evidence)
+    trainers = trainers_in(evidence, "watched_moved")
     if steps := _steps_without_gradient(trainers):
         text = (
             f"all gradients are 0 in each of {steps} audited steps, so nothing is learned; likely "
@@ -116,7 +116,7 @@ def watched_trainable(evidence: Evidence, claim: Claim) -> Judgement | None:
     others that do. Warns of other tensors without a gradient, of a whole network that nothing
     trains though it requires gradients, and of embeddings that should be tied and aren't.
     """
-    trainers = trainers_in(evidence)
+    trainers = trainers_in(evidence, "watched_trainable")
     if idle := [name for process in trainers for name in _without_gradients(process)]:
         text = (
             f"no tensor of {listed(idle)} had a gradient in any step, so its steps change nothing; "
@@ -219,7 +219,12 @@ def watched_frozen(evidence: Evidence, claim: Claim) -> Judgement | None:
 
     Reads digests of each such tensor at the first step and the last. Fails when one has changed.
     """
-    found = [one for process in trainers_in(evidence) for one in _ends(process) if one.frozen]
+    found = [
+        one
+        for process in trainers_in(evidence, "watched_frozen")
+        for one in _ends(process)
+        if one.frozen
+    ]
     if not found:
         return None
     names = [name for one in found for name in one.frozen_changed_names]

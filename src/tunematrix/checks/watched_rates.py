@@ -13,7 +13,7 @@ from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import ProbeStarted, SeenScheduler, SeenStep
+from tunematrix.probe.tunematrix_probe.records import ProbeStarted, SeenScheduler, SeenStep
 
 LEAST_CALLS = 3
 """Steps below which the pace of a schedule can't be told."""
@@ -36,7 +36,11 @@ def watched_learning_rate(evidence: Evidence, claim: Claim) -> Judgement | None:
     them are 0 in all steps, or one is negative or no number. Warns when the first step is made at a
     rate of 0, as a linear warm-up does, or the rates of one group are 0 throughout.
     """
-    steps = [step for process in trainers_in(evidence) for step in process.all(SeenStep)]
+    steps = [
+        step
+        for process in trainers_in(evidence, "watched_learning_rate")
+        for step in process.all(SeenStep)
+    ]
     rates = [rate for step in steps for rate in step.learning_rates]
     if not rates:
         return None
@@ -88,7 +92,11 @@ def watched_schedule(evidence: Evidence, claim: Claim) -> Judgement | None:
     is made for a number of steps was called in less than half of them. Schedulers that wait for a
     metric may be called as seldom as they like. A GradScaler may skip the first step.
     """
-    found = [verdict for process in trainers_in(evidence) for verdict in _schedules(process)]
+    found = [
+        verdict
+        for process in trainers_in(evidence, "watched_schedule")
+        for verdict in _schedules(process)
+    ]
     return worst_of(found)
 
 

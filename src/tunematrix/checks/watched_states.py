@@ -12,7 +12,7 @@ from tunematrix.checks.watched import trainers_in, worst_of
 from tunematrix.errors import counted
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.watched import WatchedProcess
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     SeenEvaluation,
     SeenModel,
     SeenPrecision,
@@ -44,7 +44,7 @@ def watched_precision(evidence: Evidence, claim: Claim) -> Judgement | None:
     when gradients are clipped while they still are; or when all gradients in float16 are zeros.
     """
     found: list[Judgement] = []
-    for process in trainers_in(evidence):
+    for process in trainers_in(evidence, "watched_precision"):
         found += [one for seen in process.all(SeenPrecision) for one in _products(seen)]
         found += [one for step in process.all(SeenStep) for one in _scaled(step)]
     return worst_of(found)
@@ -105,7 +105,7 @@ def watched_mode(evidence: Evidence, claim: Claim) -> Judgement | None:
     nothing.
     """
     found: list[Judgement] = []
-    for process in trainers_in(evidence):
+    for process in trainers_in(evidence, "watched_mode"):
         models = process.all(SeenModel)
         dropouts = sum(model.dropouts for model in models)
         if dropouts or any(model.batch_norms for model in models):
@@ -186,7 +186,7 @@ def watched_ranks(evidence: Evidence, claim: Claim) -> Judgement | None:
     something is. Fails when they differ between processes.
     """
     steps: dict[tuple[int, int], list[SeenWeights]] = defaultdict(list)
-    for process in trainers_in(evidence):
+    for process in trainers_in(evidence, "watched_ranks"):
         for one in process.all(SeenWeights):
             if one.world_size > 1 and (one.whole or one.replicated):
                 steps[one.optimizer, one.step].append(one)
@@ -232,7 +232,9 @@ def watched_checkpoint(evidence: Evidence, claim: Claim) -> Judgement | None:
     memory at that moment. Fails when trained tensors are saved as they were at the start, or with
     nan. Warns when some have other values, as an average over steps has, or are missing.
     """
-    found = [one for process in trainers_in(evidence) for one in _saved(process)]
+    found = [
+        one for process in trainers_in(evidence, "watched_checkpoint") for one in _saved(process)
+    ]
     return worst_of(found)
 
 

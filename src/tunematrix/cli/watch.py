@@ -46,6 +46,10 @@ def watch(
             metavar="KIND", help="Fail unless what is trained is on this: cuda, mps, cpu."
         ),
     ] = "",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail, not only warn, where the probe itself falls over."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run any training command, and audit what happens inside it.
@@ -56,7 +60,7 @@ def watch(
     Example: tunematrix watch -- python train.py --epochs 1
     Example: tunematrix watch -- torchrun --nproc-per-node 2 train.py
     """
-    limit, asked = timeout or NO_LIMIT, Watch(device=device or None)
+    limit, asked = timeout or NO_LIMIT, Watch(device=device or None, strict=strict)
     seen = watch_command(command, asked, limit, output, passing_on(to_errors=as_json))
     if as_json:
         print(json.dumps(seen.record.to_json(), indent=2))

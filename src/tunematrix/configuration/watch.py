@@ -16,6 +16,10 @@ class Watch(Section):
         None,
         description="Kind of device that parameters must be on, such as cuda. Default: any.",
     )
+    strict: bool = Field(
+        False,
+        description="Fail, and not only warn, where a part of the probe itself falls over.",
+    )
 
 
 def _switched(value: object) -> object:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from tunematrix.evidence.files import read_bounded
 from tunematrix.evidence.lines import rebuilt
-from tunematrix.probe.tunematrix_probe.kinds import (
+from tunematrix.probe.tunematrix_probe.records import (
     RECORDS,
     ProbeEnded,
     ProbeStarted,

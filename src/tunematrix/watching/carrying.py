@@ -71,8 +71,8 @@ class WatchedRun:
             return ExitCode.PASSED
         if self.record.outcome == "error":
             return ExitCode.MACHINE
-        failed = {check.name for check in self.record.failed_checks}
-        return ExitCode.NOTHING_TESTED if failed == {WATCHED_CHECK} else ExitCode.FAILED
+        found = {check.name: check.measured for check in self.record.failed_checks}
+        return ExitCode.NOTHING_TESTED if found == {WATCHED_CHECK: 0} else ExitCode.FAILED
 
 
 def watch_command(

@@ -45,7 +45,9 @@ class WatchedBlock:
 
 
 @contextmanager
-def watching(*, device: str | None = None, quiet: bool = False) -> Iterator[WatchedBlock]:
+def watching(
+    *, device: str | None = None, strict: bool = False, quiet: bool = False
+) -> Iterator[WatchedBlock]:
     """Watch what trains in the block; see `tunematrix.watch`."""
     found = WatchedBlock()
     with tempfile.TemporaryDirectory(prefix="tunematrix-watch-") as folder:
@@ -58,7 +60,7 @@ def watching(*, device: str | None = None, quiet: bool = False) -> Iterator[Watc
         )
     groups = read_groups((shipped_configs(),))
     cell = watched_cell(_NAME, groups, NO_LIMIT)
-    claim = Claim(cell.spec, watched_config(cell, groups, Watch(device=device)))
+    claim = Claim(cell.spec, watched_config(cell, groups, Watch(device=device, strict=strict)))
     found.verdicts = judge_group(WATCH, evidence, claim)
     if not quiet:
         Console(file=sys.stdout).print(shown_verdicts(found.verdicts, seen_in(evidence)))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tunematrix.probe import tunematrix_probe
-from tunematrix.probe.tunematrix_probe import kinds
+from tunematrix.probe.tunematrix_probe import records
 
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in kinds.RECORDS}
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in records.RECORDS}
 
 
 class Seen:
@@ -45,7 +45,7 @@ class Seen:
     @property
     def errors(self) -> list[str]:
         """Reasons of what fell over in the probe itself."""
-        return [row.reason for row in self.all(kinds.SwitchedOff) if row.is_error]
+        return [row.reason for row in self.all(records.SwitchedOff) if row.is_error]
 
 
 Watch = Callable[[Callable[[], object]], Seen]

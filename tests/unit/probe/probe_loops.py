@@ -140,6 +140,21 @@ def mixed() -> Numbers:
     return numbers([loss.item()], model)
 
 
+def fused() -> Numbers:
+    """Train by the kernel that makes a whole step at once."""
+    model = Words()
+    optimizer = AdamW(model.parameters(), lr=1e-2, fused=True)
+    losses = []
+    for _ in range(3):
+        ids = rows()
+        loss = next_token_loss(model(ids), ids)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return numbers(losses, model)
+
+
 def with_closure() -> Numbers:
     """Train as Lightning does: the backward pass inside of the step."""
     model = net()
@@ -256,7 +271,7 @@ def looking_twice() -> Numbers:
 
 LOOPS: tuple[Callable[[], Numbers], ...] = (
     accumulating, two_networks, recomputing, mixed, with_closure, with_penalty, two_losses,
-    sharpness_aware, with_gradient_penalty, sparse, looking_twice,
+    sharpness_aware, with_gradient_penalty, sparse, looking_twice, fused,
 )  # fmt: skip
 
 

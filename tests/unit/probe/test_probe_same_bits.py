@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.unit.probe.probe_loops import LOOPS, Numbers, Words, accumulating, net, seeded
 
-from tunematrix.probe.tunematrix_probe import kinds
+from tunematrix.probe.tunematrix_probe import records
 
 if TYPE_CHECKING:
     from tests.unit.probe.conftest import Watch
@@ -23,10 +23,10 @@ def test_a_loop_comes_out_the_same(loop: Callable[[], Numbers], watch: Watch) ->
     seen = watch(lambda: found.extend(seeded(loop)))
     assert found == without
     assert seeded(loop) == without, "the probe has left something behind"
-    gradients = seen.all(kinds.SeenGradient)
+    gradients = seen.all(records.SeenGradient)
     assert all(g.error < g.tolerance and abs(g.scale / g.due - 1) < 1e-3 for g in gradients)
-    assert all(u.error is None or u.error < 1e-3 for u in seen.all(kinds.SeenUpdate))
-    steps = seen.all(kinds.SeenStep)
+    assert all(u.error is None or u.error < 1e-3 for u in seen.all(records.SeenUpdate))
+    steps = seen.all(records.SeenStep)
     assert steps and not any(s.kept or s.discarded for s in steps)
 
 
@@ -84,5 +84,5 @@ def test_a_model_that_raises_is_let_raise(watch: Watch) -> None:
             optimizer.step()
 
     seen = watch(loop)
-    assert [s.step for s in seen.all(kinds.SeenStep)] == [0, 1]
-    assert len(seen.all(kinds.SeenGradient)) == 2
+    assert [s.step for s in seen.all(records.SeenStep)] == [0, 1]
+    assert len(seen.all(records.SeenGradient)) == 2

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import SGD, AdamW
 
-from tunematrix.probe.tunematrix_probe import kinds
+from tunematrix.probe.tunematrix_probe import records
 
 if TYPE_CHECKING:
     from tests.unit.probe.conftest import Watch
@@ -58,7 +58,7 @@ def test_an_honest_loop_shows_nothing(watch: Watch) -> None:
     loop = Loop(passes=2)
     seen = watch(loop)
     gradient, update, loss = (
-        seen.one(kind) for kind in (kinds.SeenGradient, kinds.SeenUpdate, kinds.SeenLoss)
+        seen.one(kind) for kind in (records.SeenGradient, records.SeenUpdate, records.SeenLoss)
     )
     assert (gradient.passes, gradient.unused) == (2, 0)
     assert gradient.error < 1e-4 and gradient.scale == pytest.approx(gradient.due)
@@ -67,13 +67,13 @@ def test_an_honest_loop_shows_nothing(watch: Watch) -> None:
     assert (loss.counted, loss.targets_next, loss.fits) == (44, 44, 1.0)
     assert loss.cross_entropy == pytest.approx(loss.returned, rel=1e-4)
     assert loss.weight_least == pytest.approx(1 / 88, rel=1e-3)
-    coverage, moved = seen.one(kinds.SeenCoverage), seen.one(kinds.SeenMoved)
+    coverage, moved = seen.one(records.SeenCoverage), seen.one(records.SeenMoved)
     assert (coverage.trainable, coverage.missing, coverage.foreign, coverage.idle) == (5, 0, 0, 0)
     assert (moved.trained, moved.moved, moved.frozen, moved.last) == (5, 5, 0, True)
-    step = seen.one(kinds.SeenStep)
+    step = seen.one(records.SeenStep)
     assert (step.kept, step.discarded, step.zeroed, step.zeroed_late) == (0, 0, 1, 0)
     assert (step.rows, step.tokens, step.with_gradient, step.zero_gradient) == (8, 96, 5, 0)
-    assert seen.one(kinds.ProbeEnded).how == "stopped"
+    assert seen.one(records.ProbeEnded).how == "stopped"
 
 
 def _spoil_one(loop: Loop) -> None:
@@ -92,7 +92,7 @@ def _stale(loop: Loop) -> None:
 @pytest.mark.parametrize("fault", [_spoil_one, _stale])
 def test_a_gradient_that_is_not_the_losses(fault: Callable[[Loop], None], watch: Watch) -> None:
     """One row with the wrong sign, and the gradients of the step before."""
-    gradient = watch(Loop(before=fault)).one(kinds.SeenGradient)
+    gradient = watch(Loop(before=fault)).one(records.SeenGradient)
     assert gradient.error > 0.1
 
 
@@ -105,22 +105,22 @@ def test_a_pass_that_is_lost_shows_in_what_is_discarded(watch: Watch) -> None:
         optimizer.zero_grad()
         return next_token_loss(logits, ids)
 
-    step = watch(Loop(model, optimizer, loss, passes=3)).one(kinds.SeenStep)
+    step = watch(Loop(model, optimizer, loss, passes=3)).one(records.SeenStep)
     assert (step.passes, step.discarded, step.zeroed_late) == (3, 2, 2)
 
 
 def test_gradients_that_are_kept(watch: Watch) -> None:
     """Nobody zeroes them: the second step's first pass finds them as they were."""
-    first, second = watch(Loop(after=lambda loop: None)).all(kinds.SeenStep)
+    first, second = watch(Loop(after=lambda loop: None)).all(records.SeenStep)
     assert (first.kept, second.kept, second.zeroed) == (0, 5, 0)
 
 
 def test_gradients_that_are_zeroed_too_early(watch: Watch) -> None:
     """Zeroed between the backward pass and the step."""
     seen = watch(Loop(before=lambda loop: loop.optimizer.zero_grad()))
-    step = seen.one(kinds.SeenStep)
+    step = seen.one(records.SeenStep)
     assert (step.with_gradient, step.discarded) == (0, 1)
-    assert seen.all(kinds.SeenGradient) == []
+    assert seen.all(records.SeenGradient) == []
 
 
 class WrongAdamW(AdamW):
@@ -138,7 +138,7 @@ class WrongAdamW(AdamW):
 def test_an_update_that_is_not_the_formula(watch: Watch) -> None:
     """A class that calls itself by a formula is held to it; any other isn't."""
     model = Words()
-    other = watch(Loop(model, WrongAdamW(model.parameters(), lr=1e-2))).one(kinds.SeenUpdate)
+    other = watch(Loop(model, WrongAdamW(model.parameters(), lr=1e-2))).one(records.SeenUpdate)
     assert (other.rule, other.error) == ("", None)
 
 
@@ -153,7 +153,7 @@ def test_a_step_that_is_changed_on_the_way(watch: Watch) -> None:
                 parameter.mul_(0.99)
 
     optimizer.register_step_post_hook(double)
-    update = watch(Loop(model, optimizer)).one(kinds.SeenUpdate)
+    update = watch(Loop(model, optimizer)).one(records.SeenUpdate)
     assert update.rule == "adamw"
     assert update.error > 0.01 or update.changed_between == 5
 
@@ -163,7 +163,7 @@ def test_weights_that_are_put_back(watch: Watch) -> None:
     model = Words(dropout=0.0)
     start = copy.deepcopy(model.state_dict())
     update = watch(Loop(model, after=lambda loop: model.load_state_dict(start))).one(
-        kinds.SeenUpdate
+        records.SeenUpdate
     )
     assert (update.changed_between, update.undone) == (5, 5)
 
@@ -174,7 +174,7 @@ def test_a_loss_over_what_is_shifted_twice(watch: Watch) -> None:
     def loss(logits: Logits, ids: Ids) -> torch.Tensor:
         return functional.cross_entropy(logits[:, :-2].flatten(0, 1), ids[:, 2:].flatten())
 
-    found = watch(Loop(loss=loss)).one(kinds.SeenLoss)
+    found = watch(Loop(loss=loss)).one(records.SeenLoss)
     assert (found.counted, found.targets_second) == (40, 40)
     assert found.targets_next < 20
 
@@ -190,15 +190,15 @@ def test_logits_that_come_in_parts(watch: Watch) -> None:
         return next_token_loss(torch.cat(logits, dim=1), ids)
 
     seen = watch(Loop(Chunked(), loss=loss))
-    found = seen.one(kinds.SeenLoss)
+    found = seen.one(records.SeenLoss)
     assert (found.positions, found.counted, found.targets_next) == (48, 44, 44)
-    assert seen.one(kinds.SeenGradient).error < 1e-4
+    assert seen.one(records.SeenGradient).error < 1e-4
 
 
 def test_a_loss_that_is_no_cross_entropy(watch: Watch) -> None:
     """Squared logits fit nothing; a smoothed cross-entropy fits with its smoothing."""
     seen = watch(Loop(loss=lambda logits, ids: logits.square().mean()))
-    assert seen.one(kinds.SeenLoss).fits < 0.1
+    assert seen.one(records.SeenLoss).fits < 0.1
 
 
 def test_a_smoothed_loss(watch: Watch) -> None:
@@ -212,7 +212,7 @@ def test_a_smoothed_loss(watch: Watch) -> None:
     with torch.no_grad():
         # While all tokens are as likely, smoothing looks like less weight.
         model.head.weight.mul_(20)
-    found = watch(Loop(model, loss=loss)).one(kinds.SeenLoss)
+    found = watch(Loop(model, loss=loss)).one(records.SeenLoss)
     assert found.fits == 1.0 and found.smoothing == pytest.approx(0.2, rel=0.01)
 
 
@@ -220,7 +220,7 @@ def test_parameters_that_no_optimizer_has(watch: Watch) -> None:
     """One layer is forgotten; the optimizer of another copy of the model trains nothing."""
     model = Words()
     coverage = watch(Loop(model, SGD(list(model.parameters())[:-2], lr=0.1))).one(
-        kinds.SeenCoverage
+        records.SeenCoverage
     )
     assert (coverage.missing, coverage.missing_names) == (2, ("head.weight", "head.bias"))
 
@@ -229,9 +229,9 @@ def test_an_optimizer_of_another_copy(watch: Watch) -> None:
     """The model is made anew after its optimizer was."""
     model, old = Words(), Words()
     seen = watch(Loop(model, SGD(old.parameters(), lr=0.1)))
-    coverage = seen.one(kinds.SeenCoverage)
+    coverage = seen.one(records.SeenCoverage)
     assert (coverage.missing, coverage.foreign, coverage.replaced) == (5, 5, 5)
-    assert seen.one(kinds.SeenStep).with_gradient == 0
+    assert seen.one(records.SeenStep).with_gradient == 0
 
 
 def test_a_graph_that_is_cut(watch: Watch) -> None:
@@ -241,7 +241,7 @@ def test_a_graph_that_is_cut(watch: Watch) -> None:
         def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
             return self.head(torch.relu(self.inner(self.words(input_ids))).detach())
 
-    coverage = watch(Loop(Cut())).one(kinds.SeenCoverage)
+    coverage = watch(Loop(Cut())).one(records.SeenCoverage)
     assert (coverage.idle, coverage.idle_before) == (3, 3)
 
 
@@ -254,7 +254,7 @@ def test_frozen_weights_that_change(watch: Watch) -> None:
         with torch.no_grad():
             model.words.weight[0] += 1
 
-    moved = watch(Loop(model, after=write)).one(kinds.SeenMoved)
+    moved = watch(Loop(model, after=write)).one(records.SeenMoved)
     assert (moved.frozen, moved.frozen_changed_names) == (1, ("words.weight",))
 
 
@@ -267,10 +267,10 @@ def test_what_is_clipped(watch: Watch) -> None:
         nn.utils.clip_grad_norm_(loop.model.parameters(), 1e-3)
 
     seen = watch(Loop(before=clip))
-    others, own = (kinds.SeenClip(**clip) for clip in seen.one(kinds.SeenStep).clips)
+    others, own = (records.SeenClip(**clip) for clip in seen.one(records.SeenStep).clips)
     assert (others.ours, own.ours, own.tensors) == (0, 5, 5)
     assert own.norm is not None and own.norm > 0.01
-    assert seen.one(kinds.SeenStep).gradient_norm == pytest.approx(1e-3, rel=1e-2)
+    assert seen.one(records.SeenStep).gradient_norm == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_evaluation_in_training_mode(watch: Watch) -> None:
@@ -284,9 +284,9 @@ def test_evaluation_in_training_mode(watch: Watch) -> None:
         loop.model.words.train()
 
     seen = watch(Loop(after=evaluate))
-    evaluation = seen.one(kinds.SeenEvaluation)
+    evaluation = seen.one(records.SeenEvaluation)
     assert (evaluation.passes, evaluation.training, evaluation.effective) == (4, 1, 1)
-    last = seen.one(kinds.SeenStep)
+    last = seen.one(records.SeenStep)
     assert (last.training, last.dropouts_off) == (0.0, 1)
 
 
@@ -306,10 +306,10 @@ def test_a_schedule(watch: Watch) -> None:
         Loop(model, optimizer, after=lambda loop: (built.step(), whole.step()))()
 
     seen = watch(loop)
-    alone, sequence = seen.all(kinds.SeenScheduler)
+    alone, sequence = seen.all(records.SeenScheduler)
     assert (alone.name, alone.calls, alone.before_first) == ("StepLR", 3, 1)
     assert (sequence.name, sequence.calls, sequence.steps) == ("SequentialLR", 2, 2)
-    assert seen.one(kinds.SeenStep).schedule_calls == 2
+    assert seen.one(records.SeenStep).schedule_calls == 2
     assert both.last_epoch == 0
 
 
@@ -325,7 +325,7 @@ def test_what_is_saved(watch: Watch, tmp_path: Path) -> None:
         torch.save(start, tmp_path / "stale.pt")
         torch.save(model, tmp_path / "whole.pt")
 
-    live, stale, whole = watch(run).all(kinds.SeenSaved)
+    live, stale, whole = watch(run).all(records.SeenSaved)
     assert (live.matched, live.differing, live.missing) == (5, 0, 0)
     assert (stale.name, stale.differing, stale.as_at_start) == ("stale.pt", 5, 5)
     assert whole.matched == 5
@@ -351,7 +351,7 @@ def test_what_is_in_a_batch(watch: Watch) -> None:
             next_token_loss(model(ids, **given), ids).backward()
         optimizer.step()
 
-    masked, bare = watch(loop).all(kinds.SeenBatch)
+    masked, bare = watch(loop).all(records.SeenBatch)
     assert masked.digests[0] == masked.digests[1]
     assert (masked.tokens, masked.labelled, masked.padding_labelled) == (8, 12, 4)
     assert (masked.equal_labels, masked.ends, masked.ends_labelled) == (12, 2, 2)
@@ -375,6 +375,6 @@ def test_a_scaler_whose_loss_is_dropped(watch: Watch) -> None:
             scaler.update()
             optimizer.zero_grad()
 
-    right, wrong = (kinds.SeenScaler(**step.scaler) for step in watch(loop).all(kinds.SeenStep))
+    right, wrong = (records.SeenScaler(**step.scaler) for step in watch(loop).all(records.SeenStep))
     assert (right.factor, right.scaled_loss) == (64.0, True)
     assert not wrong.scaled_loss

@@ -2,7 +2,7 @@
 
 `start` waits until the process imports torch, if ever, and then looks on through PyTorch's own
 hooks and around a few of its functions. What it sees goes to a file of the process's own in a
-folder (`kinds` lists the lines). It never imports torch, and needs nothing but the standard
+folder (`records` lists the lines). It never imports torch, and needs nothing but the standard
 library and the torch that is there: Python 3.9, PyTorch 2.2 or later.
 """
 

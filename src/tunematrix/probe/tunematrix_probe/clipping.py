@@ -20,7 +20,7 @@ class Clipping:
 
     def __init__(self, state: ProcessState, steps: Steps) -> None:
         self.state, self.steps = state, steps
-        self.scaled_loss = False
+        self.scales = self.scaled_loss = False
         self.unscaled: set[int] = set()
         self.given: Any = ()
 
@@ -33,7 +33,10 @@ class Clipping:
                 original = getattr(torch.nn.utils, name)
                 setattr(torch.nn.utils, name, inner)
                 patches.add(_restoring(name, inner, original))
-        from torch.amp import grad_scaler
+        try:
+            from torch.amp import grad_scaler
+        except ImportError:  # before PyTorch 2.3
+            from torch.cuda.amp import grad_scaler
 
         patches.around("precision", grad_scaler.GradScaler, "scale", after=self._scale)
         patches.around("precision", grad_scaler.GradScaler, "unscale_", after=self._unscale)
@@ -76,11 +79,13 @@ class Clipping:
 
     def _scale(self, result: Any, scaler: Any, *args: Any, **kwargs: Any) -> None:
         if scaler.is_enabled() and isinstance(result, torch.Tensor):
+            self.scales = True
             graph.mark(result, graph.SCALED)
 
     def begins(self, losses: list[Any]) -> None:
         """Note whether a backward pass begins from what a GradScaler has scaled."""
-        self.scaled_loss = self.scaled_loss or any(map(graph.is_scaled, losses))
+        if self.scales and not self.scaled_loss:
+            self.scaled_loss = any(map(graph.is_scaled, losses))
 
     def _unscale(self, result: Any, scaler: Any, optimizer: Any) -> None:
         if scaler.is_enabled():

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from . import sampling
-from .audits import SeenGradient
+from .records import SeenGradient
 from .repeating import Pass
-from .state import OptimizerState, plain
+from .state import OptimizerState
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 2e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
 """What computing in a dtype may change of a gradient, as a share of its largest value."""
@@ -28,13 +28,15 @@ class Compared:
     """What is compared as an optimizer steps.
 
     Attributes:
-        own: parameter and our own gradient of it, by its id; last: some elements of the last pass's
+        own: parameter and elements of our own gradient of it, by its id; strides: of these, every
+            so many-th stands in it; last: some elements of the last pass's
             alone, where there were several; names: of parameters, by id.
         passes, unused, tolerance: see `SeenGradient`.
     """
 
     one: OptimizerState
     own: dict[int, tuple[Any, torch.Tensor]]
+    strides: dict[int, int]
     last: dict[int, torch.Tensor]
     names: dict[int, str]
     passes: int
@@ -46,9 +48,13 @@ class Compared:
         """Compare; `due` and `scaling` as in `Gradients.compare`."""
         own = self.own
         got = {
-            key: plain(p.grad) if p.grad is not None else torch.zeros_like(mine)
+            key: sampling.flat(p.grad)[:: self.strides[key]]
+            if p.grad is not None
+            else torch.zeros_like(mine)
             for key, (p, mine) in own.items()
         }
+        trained = sum(p.numel() for p in self.one.parameters() if p.requires_grad)
+        elements = sum(mine.numel() for _, mine in own.values())
         product = sum(_dot(got[key], mine) for key, (_, mine) in own.items())
         square = sum(_dot(mine, mine) for _, mine in own.values())
         scale = product / square if square else 1.0
@@ -57,8 +63,8 @@ class Compared:
             optimizer=self.one.number,
             step=self.one.step,
             tensors=len(own),
-            elements=sum(mine.numel() for _, mine in own.values()),
-            sampled=len(own) < sum(p.requires_grad for p in self.one.parameters()),
+            elements=elements,
+            sampled=elements < trained,
             passes=self.passes,
             unused=self.unused,
             scale=scale * scaling,

@@ -18,9 +18,6 @@ from .precision import Precision
 from .repeating import Pass
 from .state import OptimizerState, ProcessState, is_sharded
 
-WHOLE = 2_000_000
-"""Trainable elements of a model that are compared in full; of a larger one half of them at most, so
-that our own take no more memory than one gradient."""
 AT_ONCE = 64
 """Passes that may wait for their backward passes."""
 OUTPUTS = 256
@@ -41,6 +38,7 @@ class Gradients:
         self.lowest = torch.float64
         self.blocked = ""
         self.outside: set[int] = set()
+        self.strides: dict[int, int] = {}
         self._chosen: dict[int, list[Any]] = {}
 
     def model_found(self, model: Model) -> None:
@@ -160,30 +158,27 @@ class Gradients:
             if found is None:
                 self.blocked = "too many of a model's outputs come from one another"
                 return
-        self._add(one, chosen, found)
+        self._add(found)
 
     def _products(self, one: Pass, outputs: Any, asked: list[str], chosen: list[Any]) -> Any:
         with torch.autocast(one.autocast[0], enabled=False):
             own = comparing.from_outside(one, outputs, asked)
             if own is None:
                 return None
-            return torch.autograd.grad(
-                [outputs[path] for path in own],
-                chosen,
-                list(own.values()),
-                allow_unused=True,
-            )
+            with sampling.taking(chosen, self.strides) as taken:
+                torch.autograd.grad(
+                    [outputs[path] for path in own],
+                    chosen,
+                    list(own.values()),
+                    allow_unused=True,
+                )
+            return taken
 
-    def _add(self, one: Pass, chosen: list[Any], found: Any) -> None:
-        for parameter, gradient in zip(chosen, found):
-            key = id(parameter)
-            if gradient is None or gradient.is_sparse:
-                continue
-            gradient = gradient.detach()
-            before = self.sums.get(key)
-            self.sums[key] = gradient if before is None else before.add_(gradient)
-            part = sampling.flat(gradient)
+    def _add(self, found: dict[int, torch.Tensor]) -> None:
+        for key, part in found.items():
             self.last[key] = part[:: max(1, part.numel() // 64)].clone()
+            before = self.sums.get(key)
+            self.sums[key] = part if before is None else before.add_(part)
             self.repeated[key] = self.repeated.get(key, 0) + 1
 
     def _tolerance(self, one: Pass, outputs: dict[str, torch.Tensor]) -> float:
@@ -197,19 +192,13 @@ class Gradients:
         return TOLERANCES[self.lowest] * (1 if "compiled" in one.model.wrappers else 0.1)
 
     def _choose(self, model: Model) -> list[Any]:
-        """Return the parameters whose gradients are made: of a large model, some."""
+        """Return the parameters whose gradients are made, all that can be."""
         known = self._chosen.get(model.number)
         if known is not None and all(p.requires_grad for p in known):
             return known
         trained = [p for p in model.inner().parameters() if p.requires_grad]
-        total = sum(p.numel() for p in trained)
-        budget = total if total <= WHOLE else max(WHOLE, total // 2)
-        chosen = []
-        for parameter in trained:
-            hooked = bool(parameter._backward_hooks) or is_sharded(parameter)
-            if not hooked and parameter.numel() <= budget:
-                budget -= parameter.numel()
-                chosen.append(parameter)
+        chosen = [p for p in trained if not p._backward_hooks and not is_sharded(p)]
+        self.strides.update(sampling.strides(chosen))
         self._chosen[model.number] = chosen
         return chosen
 
@@ -249,6 +238,7 @@ class Gradients:
         return Compared(
             one=one,
             own=own,
+            strides=self.strides,
             last=self.last if several else {},
             names=names,
             passes=max(self.repeated.get(key, 0) for key in own),

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from .audits import SeenLoss
 from .batches import IGNORED, mask_of, named_inputs
+from .records import SeenLoss
 from .repeating import Pass
 from .state import ProcessState
 
 POSITIONS = 4096
 """That are looked at of a pass."""
-AT_ONCE = 1 << 20
-"""Elements of logits that are put into float32 at once."""
+AT_ONCE = (1 << 18, 1 << 20)
+"""Elements of logits that are put into float32 at once, of small and of large ones: about ten times
+so many numbers are in memory meanwhile."""
 FITS = 0.03
 """Share of a position's gradient that may be something else, where it counts as a cross-entropy's:
 gradients in bfloat16 are rounded by up to 0.4 % each."""
@@ -190,7 +191,7 @@ def _missing(labels: torch.Tensor, places: torch.Tensor, found: Rows, logits: An
         return 0
     scores = logits.reshape(-1, logits.shape[-1])
     missing = 0
-    step = max(1, AT_ONCE // logits.shape[-1])
+    step = _at_once(logits)
     for begin in range(0, len(left), step):
         part = scores[left[begin : begin + step]].float()
         chosen = part.gather(1, target[begin : begin + step, None])[:, 0]
@@ -202,7 +203,7 @@ def _rows(logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor) ->
     """Take the gradient of each position apart; return that, and the smoothing that fits best."""
     scores = logits.reshape(-1, logits.shape[-1])
     slopes = gradient.reshape(-1, logits.shape[-1])
-    step = max(1, AT_ONCE // logits.shape[-1])
+    step = _at_once(logits)
     parts = [_part(scores, slopes, places[i : i + step]) for i in range(0, len(places), step)]
     columns = [torch.cat(column) for column in zip(*parts)]
     counted, target, weight, misfit, nats, smoothed, second, second_weight = columns
@@ -211,6 +212,12 @@ def _rows(logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor) ->
         smoothing = float(smoothed.median())
         misfit, weight = second, second_weight
     return Rows(counted, target, weight, misfit, nats), smoothing
+
+
+def _at_once(logits: torch.Tensor) -> int:
+    """Return how many positions are looked at together."""
+    least, most = AT_ONCE
+    return max(1, min(most, max(least, logits.numel() // 16)) // logits.shape[-1])
 
 
 def _most(misfit: torch.Tensor) -> bool:

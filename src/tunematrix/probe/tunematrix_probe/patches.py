@@ -15,6 +15,9 @@ def _found_is_compiling() -> Callable[[], bool]:
     return torch._utils.is_compiling  # before PyTorch 2.3
 
 
+UNCOUNTED = f"{__file__} (importlib._bootstrap)"
+"""File of what stands around a function: Python leaves frames of the import system out where it
+counts those between a warning and the line that it is about, and tells them by this name."""
 is_compiling = _found_is_compiling()
 """Whether torch.compile is looking at what runs: of ours it must see nothing."""
 
@@ -64,6 +67,8 @@ class Patches:
             self._call(part, after, result, *args, **kwargs)
             return result
 
+        own: Any = call
+        own.__code__ = own.__code__.replace(co_filename=UNCOUNTED)
         setattr(owner, name, call)
 
         def undo() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .audits import SeenPrecision
+from .records import SeenPrecision
 from .repeating import Pass
 from .state import ProcessState
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,11 @@ WHOLE = {"cpu": 2 << 30, "other": 32 << 30}
 """Bytes of a model whose digests are of all of it."""
 PART = 1 << 16
 """Elements of a tensor whose digest is of a part."""
+COMPARED = 2_000_000
+"""Elements of a model's gradients that are compared with our own: of a larger one so many, from all
+tensors."""
+LEAST = 4096
+"""Of these, from each tensor at least, where it has them."""
 
 
 def places(gradient: torch.Tensor) -> torch.Tensor:
@@ -45,6 +52,43 @@ def together(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         for member, part in zip(members, joined.split([tensors[m].numel() for m in members])):
             found[member] = part
     return found
+
+
+def strides(parameters: list[Any]) -> dict[int, int]:
+    """Return, by a parameter's id, of how many elements of its gradient one is compared.
+
+    Odd, so that no column of a matrix is left out.
+    """
+    share = -(-sum(p.numel() for p in parameters) // COMPARED)
+    return {id(p): max(1, min(share, p.numel() // LEAST)) | 1 for p in parameters}
+
+
+@contextmanager
+def taking(parameters: list[Any], every: dict[int, int]) -> Iterator[dict[int, torch.Tensor]]:
+    """Take elements of gradients that `torch.autograd.grad` makes meanwhile, one after the other.
+
+    What is returned there is empty of meaning: so never more than one gradient is in memory.
+
+    Args:
+        parameters: without hooks of others. every: as `strides`.
+    """
+    taken: dict[int, torch.Tensor] = {}
+
+    def follow(parameter: Any) -> Any:
+        def take(gradient: Any) -> Any:
+            if gradient is None or gradient.is_sparse:
+                return None
+            taken[id(parameter)] = flat(gradient)[:: every[id(parameter)]].clone()
+            return gradient.new_zeros(()).expand(gradient.shape)
+
+        return parameter.register_hook(take)
+
+    handles = [follow(parameter) for parameter in parameters]
+    try:
+        yield taken
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def digest(tensor: Any, whole: bool) -> torch.Tensor:

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from . import sampling, waiting
-from .audits import SeenSaved
 from .models import Model, Models
 from .patches import Patches
-from .records import NAMES
+from .records import NAMES, SeenSaved
 from .state import ProcessState, is_sharded, plain
 from .weights import Weights
 

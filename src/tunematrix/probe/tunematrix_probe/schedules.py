@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.optim import lr_scheduler
 
-from .audits import SeenScheduler
 from .patches import Patches
+from .records import SeenScheduler
 from .state import OptimizerState, ProcessState, inner_of
 
 BUILDING = object()
@@ -21,7 +21,8 @@ class FollowedScheduler:
     """A scheduler, and how often it was stepped.
 
     Attributes:
-        born: steps that its optimizer had made when it was built.
+        born: steps that its optimizer had made when it was built; ends: its own step, of `calls`,
+            with which what it is made for is over; None where nothing says so.
     """
 
     number: int
@@ -31,6 +32,7 @@ class FollowedScheduler:
     born: int
     by_metric: bool
     length: int | None = None
+    ends: int | None = None
     calls: int = 0
     before_first: int = 0
 
@@ -83,6 +85,7 @@ class Schedules:
                 self._number, weakref.ref(scheduler), type(scheduler).__name__, one, one.step,
                 by_metric,
                 _length(scheduler),
+                _length(scheduler) or _in_lambdas(scheduler),
             )
         )  # fmt: skip
         self._number += 1
@@ -108,6 +111,7 @@ class Schedules:
                 one.calls += 1
                 one.before_first += one.optimizer.step == 0
                 one.optimizer.schedule_calls += by_itself
+                _expect_the_end(one)
 
     def write(self) -> None:
         """Write how things stand."""
@@ -125,6 +129,21 @@ class Schedules:
                     length=one.length,
                 )
             )
+
+
+def _expect_the_end(one: FollowedScheduler) -> None:
+    """Have the step looked at closely with which a schedule is over, be it stepped per epoch."""
+    optimized: OptimizerState = one.optimizer
+    steps = optimized.step - one.born
+    if one.ends and steps:
+        optimized.ends = one.born + round(one.ends * steps / one.calls) - 1
+        optimized.audit = optimized.audit or optimized.step == optimized.ends
+
+
+def _in_lambdas(scheduler: Any) -> int | None:
+    """Return the number of steps that transformers' schedules are made for."""
+    given = (getattr(one, "keywords", {}) for one in getattr(scheduler, "lr_lambdas", ()))
+    return next((int(k["num_training_steps"]) for k in given if "num_training_steps" in k), None)
 
 
 def _length(scheduler: Any) -> int | None:

@@ -41,7 +41,8 @@ class OptimizerState:
 
     Attributes:
         number: in the order of first steps or calls; step: how many steps it has made.
-        audit: whether its next step is to be looked at closely.
+        audit: whether its next step is to be looked at closely; ends: step that is likely its last
+            one, by a schedule of it; None: not known.
         counts: as they stood at its last step; since: when that ended, in seconds.
         pending: backward passes since its gradients were last used or zeroed.
         passes_begun: whether there was one since its last step; stepping: whether it is at one.
@@ -56,6 +57,7 @@ class OptimizerState:
     ref: Any
     step: int = 0
     audit: bool = True
+    ends: int | None = None
     counts: Counts = field(default_factory=Counts)
     since: float | None = None
     pending: list[int] = field(default_factory=list)
@@ -99,6 +101,7 @@ class ProcessState:
         optimizers: that have been seen; models: that were called, see `models`.
         steps: of all optimizers together; pass_number: of forward passes since the last of them.
         used: backward passes whose gradients some step used.
+        ends: step of all optimizers together that is the last one, by the trainer that makes them.
     """
 
     def __init__(self, folder: str) -> None:
@@ -109,6 +112,7 @@ class ProcessState:
         self.backward = 0
         self.counts = Counts()
         self.steps = 0
+        self.ends: int | None = None
         self.pass_number = 0
         self.used: set[int] = set()
         self.optimizers: list[OptimizerState] = []

@@ -203,8 +203,8 @@ class Steps:
             id(p): (id(p.grad), p.grad._version) for p in one.parameters() if p.grad is not None
         }
         one.step += 1
-        one.audit = state.audited_now(one.step)
         state.steps += 1
+        one.audit = state.audited_now(one.step) or one.step == one.ends or state.steps == state.ends
         state.pass_number = 0
         one.counts = dataclasses.replace(state.counts)
         one.pending, one.passes_begun, one.stepping = [], False, False
@@ -251,12 +251,19 @@ def _norms(gradients: dict[int, Any]) -> dict[int, float] | None:
         return None
     groups: dict[Any, list[int]] = {}
     for key, gradient in dense.items():
-        groups.setdefault((gradient.device, gradient.dtype), []).append(key)
+        groups.setdefault(gradient.device, []).append(key)
     found: dict[int, float] = {}
     for keys in groups.values():
-        norms = torch._foreach_norm([dense[key].float() for key in keys])
+        # No copy in float32 is made, as it would be by `_foreach_norm` of bfloat16.
+        norms = [
+            torch.linalg.vector_norm(dense[key], dtype=_at_least_single(dense[key])) for key in keys
+        ]
         found.update(zip(keys, torch.stack(norms).tolist()))
     return found
+
+
+def _at_least_single(tensor: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _memory(optimizer: Any) -> int:
@@ -265,8 +272,11 @@ def _memory(optimizer: Any) -> int:
     if device is not None and device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     if sys.platform == "linux":
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(file, 256).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        finally:
+            os.close(file)
     import resource
 
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

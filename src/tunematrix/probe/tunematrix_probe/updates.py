@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from . import sampling
-from .audits import SeenUpdate
-from .records import NAMES
+from .records import NAMES, SeenUpdate
 from .state import OptimizerState, ProcessState, plain
 
 NAMED = re.compile(r"^(?:my|own|custom|simple|plain|fused)?_?(adamw|adam|sgd)$", re.IGNORECASE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .batches import Batches
 from .clipping import Clipping
+from .endings import Endings
 from .gradients import Gradients
 from .losses import Losses
 from .models import Models
@@ -79,6 +80,7 @@ class Watching:
             ("saving", lambda: saving.install(patches)),
             ("workers", lambda: Workers(state).install(patches)),
             ("precision", self._follow_autocast),
+            ("ending", lambda: Endings(state).install(patches)),
         ]
         for part, install in parts:
             state.safely(part, install)

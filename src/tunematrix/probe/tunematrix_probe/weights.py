@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from . import sampling
-from .audits import SeenCoverage, SeenEvaluation, SeenMoved, SeenWeights
 from .models import Model
-from .records import NAMES
+from .records import NAMES, SeenCoverage, SeenEvaluation, SeenMoved, SeenWeights
 from .state import OptimizerState, ProcessState, is_sharded, plain
 from .structure import is_matrix_b
 

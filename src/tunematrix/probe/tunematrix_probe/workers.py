@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from .audits import SeenLoaderWorker
 from .patches import Patches
+from .records import SeenLoaderWorker
 from .state import ProcessState
 
 
