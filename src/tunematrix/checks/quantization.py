@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from tunematrix.checks.arithmetic import relative, severity, tolerance
-from tunematrix.checks.bound import AtLeast, AtMost, Between, Near
+from tunematrix.checks.bound import AtMost, Between, Near
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.configuration.options import Theory
@@ -34,11 +34,6 @@ UNIT = {"float32": 1e-6, "bfloat16": 2**-8, "float16": 2**-11}
 Scales and zero points are cast as well: two of them."""
 PRODUCT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
 """Of a product in this dtype; a quarter of it was measured."""
-SEEN_ELSEWHERE = 7
-"""Bits that scales need which are taken from a checkpoint in bfloat16."""
-PART = {"float32": 5e-5, "bfloat16": 1e-2, "float16": 2e-3}
-"""Of a norm's output and of an angle's cosine, by the dtype that both are given back in: 1.1e-5 was
-measured in float32, at position 127; in bfloat16 the same is off by 2e-3 and more."""
 PLAIN = Theory()
 """What unquantized weights promise."""
 DTYPE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
@@ -130,12 +125,12 @@ def base_weights(evidence: Evidence, claim: Claim) -> Judgement:
     seen = evidence.one(BaseWeights)
     if seen is None or not (seen.layers or seen.others):
         return missing("weights that the checkpoint has as well")
-    unit = tolerance(UNIT, _dtypes(claim))
+    unit = tolerance(UNIT, dtypes_of(claim))
     rows = list(weight_rows(seen, claim, unit, _band(claim)))
-    if _theory(claim).rounding is not None and not seen.groups:
+    if theory_of(claim).rounding is not None and not seen.groups:
         return missing("groups of quantized weights")
     tensors = len(rows)
-    limit = GROUP_LIMIT if _is_toy(claim) else GROUP_LIMIT_ELSEWHERE
+    limit = GROUP_LIMIT if is_toy(claim) else GROUP_LIMIT_ELSEWHERE
     rows += [
         (f"a group of {name}", error, 0.0, math.hypot(limit * due, GROUP_CASTS * unit))
         for name, error, due in seen.groups
@@ -161,7 +156,7 @@ def weight_rows(
     low, high = band
     for name, error in seen.others:
         yield name, error, 0.0, unit
-    if _theory(claim).rounding is not None or claim.config.quantizer.theory == PLAIN:
+    if theory_of(claim).rounding is not None or claim.config.quantizer.theory == PLAIN:
         for name, error, due in seen.layers:
             yield name, error, low * due, math.hypot(high * due, 2 * unit if due else unit)
 
@@ -193,8 +188,8 @@ def base_products(evidence: Evidence, claim: Claim) -> Judgement:
     seen = evidence.one(BaseWeights)
     if seen is None or not seen.products:
         return missing("products of layers that the checkpoint has as well")
-    theory = _theory(claim)
-    bound = tolerance(PRODUCT, _dtypes(claim)) * theory.product_rounding
+    theory = theory_of(claim)
+    bound = tolerance(PRODUCT, dtypes_of(claim)) * theory.product_rounding
     bits = theory.activation_bits
     forward = bound if bits is None else max(bound, 2.0 ** (2 - bits))
     rows = [("product", name, error, forward) for name, error, _ in seen.products]
@@ -207,79 +202,21 @@ def base_products(evidence: Evidence, claim: Claim) -> Judgement:
     return judge_by(AtMost(most), error, message)
 
 
-@check(
-    name="base_parts",
-    group="base",
-    reads=(BaseWeights,),
-    unit="relative",
-    bug=(
-        "norms or rotary frequencies in bfloat16 under a model in float32 "
-        "([transformers#25681](https://github.com/huggingface/transformers/issues/25681)), also "
-        "where the rounding of a quantized base hides them"
-    ),
-)
-def base_parts(evidence: Evidence, claim: Claim) -> Judgement:
-    """Norms and rotary positions compute what their definitions say, as finely as their dtype.
-
-    Reads the output of each norm for random rows, and the cosines and sines of 128 positions, and
-    both by their definitions in float64. Fails when one is off by more than its dtype rounds.
-    """
-    seen = evidence.one(BaseWeights)
-    if seen is None or not seen.parts:
-        return missing("norms beside their definition")
-    worst = max(seen.parts, key=lambda one: severity(one.error))
-    bound = AtMost(tolerance(PART, _dtypes(claim)[:1]), note=f"the worst of {len(seen.parts)}")
-    message = (
-        f"{worst.name} is off by {worst.error:.3g} from its definition; likely it computes in "
-        "another dtype, or its frequencies were cast along with the weights"
-    )
-    return judge_by(bound, worst.error, message)
-
-
-@check(
-    name="stored_states",
-    group="base",
-    reads=(BaseWeights,),
-    unit="bits",
-    bug="scales, zero points or offsets of a quantizer that were cast along with the weights",
-)
-def stored_states(evidence: Evidence, claim: Claim) -> Judgement | None:
-    """Scales and offsets of quantized weights are as fine as the dtype that they are kept in.
-
-    Reads how many bits the float32 values need that quantized layers keep beside their weights, of
-    all layers together. Fails when those of one kind need fewer than 20 of 24 (or than the
-    quantizer's `theory.state_bits`): they were in a smaller dtype once.
-    """
-    seen, theory = evidence.one(BaseWeights), _theory(claim)
-    if theory.rounding is None or claim.config.precision.weights != "float32":
-        return None
-    if seen is None or not seen.states:
-        return missing("scales of quantized layers in float32")
-    worst = min(seen.states, key=lambda one: one.bits)
-    message = (
-        f"what {worst.name} and its like keep needs {worst.bits} bits of 24; they were rounded to "
-        "a smaller dtype, or to whole numbers"
-    )
-    # A checkpoint in half precision leaves no more to scales that are taken from it as they are.
-    least = theory.state_bits if _is_toy(claim) else min(theory.state_bits, SEEN_ELSEWHERE)
-    bound = AtLeast(least, note=f"the least of {len(seen.states)} kinds")
-    return judge_by(bound, worst.bits, message)
-
-
 def _band(claim: Claim) -> tuple[float, float]:
     """Return the least and the largest error of a weight, of what plain rounding makes."""
-    if not _is_toy(claim):
+    if not is_toy(claim):
         return ROUNDING_BAND_ELSEWHERE
-    rounding = _theory(claim).rounding
+    rounding = theory_of(claim).rounding
     return (rounding and rounding.ratio) or ROUNDING_BAND
 
 
-def _theory(claim: Claim) -> Theory:
+def theory_of(claim: Claim) -> Theory:
     """Return the quantizer's theory; without one, that of plain weights."""
     return claim.config.quantizer.theory or PLAIN
 
 
-def _is_toy(claim: Claim) -> bool:
+def is_toy(claim: Claim) -> bool:
+    """Whether the base is one of the toy world, whose weights are known."""
     return claim.config.model.path.startswith(TOY)
 
 
@@ -290,7 +227,7 @@ def _excess(error: float, least: float, most: float) -> float:
     return error / most if most and least <= error < math.inf else math.inf
 
 
-def _dtypes(claim: Claim) -> tuple[str, str]:
+def dtypes_of(claim: Claim) -> tuple[str, str]:
     """Return the dtypes that weights are kept and multiplied in."""
     if claim.config.method.trains_base:
         return "float32", "float32"  # autocast lowers the arithmetic, and only of training
@@ -318,7 +255,7 @@ def logit_error(evidence: Evidence, claim: Claim) -> Judgement:
     if seen is None:
         return missing("logits of the loaded base")
     own = claim.spec.logit_error
-    theory = _theory(claim).logit_error
+    theory = theory_of(claim).logit_error
     rounding = claim.config.precision.logit_error
     most = own.max if own is not None else theory + rounding
     # A spec that bounds it knows its model; nothing is known of how little that one may lose.

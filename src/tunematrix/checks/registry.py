@@ -26,6 +26,7 @@ ENTRY_POINTS = "tunematrix.checks"
 MODULES = (
     "process",
     "quantization",
+    "parts",
     "starting",
     "batches",
     "ranks",
