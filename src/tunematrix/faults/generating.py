@@ -27,7 +27,7 @@ COLD = 0.8
 PENALTY = 1.2
 SHORT = 40
 LIKELIEST = 50
-LEAST = 0.001
+LEAST = 0.05
 
 
 @fault("generation", replaces=PROCESSORS)
@@ -171,9 +171,9 @@ def rare_tokens_never_drawn(
 def least_probability_left_on(
     original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """Leave out tokens with less than a thousandth of the likeliest one's probability.
+    """Leave out tokens with less than a twentieth of the likeliest one's probability.
 
-    Stands for a `min_p` that a preset brings along.
+    Stands for a `min_p` that nobody asked for: 0.05 is the default of llama.cpp's samplers.
     """
     processors = original(model, generation_config, *args, **kwargs)
     if generation_config.do_sample:
