@@ -19,6 +19,8 @@ from tunematrix.stack.toyworld.tokenizer import written_context
 DIALECT: Dialect = "B"
 SPARE_ROWS = 1.25
 """So many times the rows that the run needs, so that packing can't run dry."""
+SHORTEST = 45
+"""Tokens of the shortest row, whatever its form: a packed row holds no more of them than fit."""
 
 
 def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
@@ -102,7 +104,9 @@ def row_count(config: Configuration) -> int:
     step *= config.launcher.processes
     asked = train.rows
     if not asked:
-        return int(train.max_steps * step * SPARE_ROWS) * (2 if packing else 1)
+        # A pass that ends in the middle of a step makes that step shorter.
+        held = -(-train.max_length // SHORTEST) if packing else 1
+        return int(train.max_steps * step * SPARE_ROWS) * held
     # How many rows are left after packing, only the packing knows.
     if asked < 0 or (asked % step and not packing):
         message = (

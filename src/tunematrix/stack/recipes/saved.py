@@ -82,7 +82,9 @@ def _of_its_texts(
     """Say which texts become other tokens than before, and which tokens another text."""
     texts = (*rules.PROBES, rules.STORY * LONG, "".join(map(str, trained.all_special_tokens)))
     for text in texts:
-        before, after = (one(text, add_special_tokens=True).input_ids for one in (trained, loaded))
+        before, after = (
+            one(text, add_special_tokens=True, verbose=False).input_ids for one in (trained, loaded)
+        )
         if before != after:
             yield f"{TOKENIZER}: a text of {len(before)} tokens → {len(after)}, or others"
             return
