@@ -51,6 +51,7 @@ from tunematrix.evidence.events import (
     StoredState,
     Switches,
     Throughput,
+    TokenizerRules,
     Trainable,
     TrainedDtypes,
     Transfer,
@@ -124,6 +125,8 @@ CONFIG: dict[str, Any] = {
         "max_grad_norm": 1.0,
         "gradient_checkpointing": False,
         "max_length": 128,
+        "too_long": "refuse",
+        "label_smoothing": 0.0,
         "logging_steps": 1,
         "seed": 0,
         "loss_on": "all",
@@ -211,6 +214,7 @@ def honest_events() -> tuple[Event, ...]:
     return (
         Started(17, {"cpus": 2}, {"torch": "2.13.0"}),
         Determinants({"seed": 0, "threads": 1}),
+        TokenizerRules(5, ()),
         Evaluation("before", 5.4, 0.4),
         Phase("reference", 1.5),
         Storage(layers, 318_088),
@@ -239,7 +243,7 @@ def honest_events() -> tuple[Event, ...]:
         Throughput(20_000, 10.0),
         Changed(FACTORS, (), (), (), 93),
         Continuity(5, ()),
-        Coverage(20, 16, 0, 0.05),
+        Coverage(20, 16, 0, 0.05, 0),
         Arrivals(4, 3e-7, "q_proj.lora_A in step 2", ()),
         AdapterScale((LayerScale("q_proj", 1.999), LayerScale("up_proj", 2.001))),
         AdapterFormula(

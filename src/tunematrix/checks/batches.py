@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from statistics import median
 
-from tunematrix.checks.bound import AtMost, Exactly
+from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence.events import Coverage, MicroBatch
 from tunematrix.evidence.evidence import Evidence
 
-PACKED_FILL = 0.7
+WRONG: Mapping[str, str] = {
+    "cut": "are cut: they are part of a row of the data (truncation, or an end token left out)",
+    "foreign": "are no rows of the data: texts were changed, mixed or tokenized otherwise",
+    "masked": "are masked whole: nothing of them counts",
+    "first": "count their first token, which is predicted from another text before it",
+    "shifted": "have labels that aren't their own tokens: labels are shifted or shuffled",
+    "others": "count other tokens: prompts or padding too many, or completions too few",
+}
+"""What is wrong with so many rows, as the end of a sentence on them."""
+PACKED_FILL = 0.5
+"""Share of the room; more is used, or two of the rows would fit into one."""
 BY_CHANCE = 6
 """Rows that a fair shuffle may leave before their next ones; one in 3,000 leaves as many."""
 IN_ORDER = 0.5
@@ -36,21 +48,32 @@ def labels(evidence: Evidence, claim: Claim) -> Judgement:
     """The loss counts exactly the tokens that the data form trains on.
 
     Reads the ids, labels and attention mask of every row of every batch (in MLX, the tokens
-    that the loss counts in the first steps). Fails when a row, without its padding, differs
-    from its row of the training data, or when other tokens count than its supervised text and
-    the end token.
+    that the loss counts in the first steps). They are held against the rows of the training
+    data, tokenized by the checkpoint's tokenizer.json alone. Fails when a row, without its
+    padding, differs from its row of the data, or when other tokens count than its supervised
+    text and the end token. Warns of rows that are cut because `train.too_long` allows it.
     """
     seen = [batch for batch in evidence.all(MicroBatch) if batch.audited]
     if not seen:
         return missing("an audited batch")
     audited = sum(batch.audited for batch in seen)
     share = sum(batch.faithful for batch in seen) / audited
+    wrong = sum((Counter(batch.wrong) for batch in seen), Counter[str]())
+    causes = [f"{count} {WRONG[kind]}" for kind, count in wrong.most_common()]
     message = (
         f"in {share:.0%} of {audited} rows the loss counts exactly the right tokens "
-        f"({claim.config.train.loss_on}) and the end token; in the others, labels are shuffled, "
-        "masked or too many"
+        f"({claim.config.train.loss_on}) and the end token; of the others, "
+        f"{'; '.join(causes) or 'nothing is known'}"
     )
-    return judge_by(Exactly(1), share, message)
+    found = judge_by(Exactly(1), share, message)
+    if found.outcome == "passed" and (cut := sum(batch.cut for batch in seen)):
+        told = (
+            f"{cut} of {audited} rows were cut to train.max_length="
+            f"{claim.config.train.max_length} tokens, as train.too_long=cut allows: nothing "
+            "learns how they end"
+        )
+        return replace(found, outcome="warned", message=told)
+    return found
 
 
 @check(
@@ -77,8 +100,8 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Judgement:
         room = rows * claim.config.train.max_length
         # The last row of an epoch may be short.
         usual = median(batch.columns for batch in seen)
-        odd_rows = {b.columns for b in seen if b.columns > room or usual < PACKED_FILL * room}
-        shape = f"{PACKED_FILL * room:.0f} to {room} packed positions, save the last"
+        odd_rows = {b.columns for b in seen if b.columns > room or usual <= PACKED_FILL * room}
+        shape = f"more than {PACKED_FILL * room:.0f} of {room} packed positions, save the last"
     else:
         odd_rows = {batch.rows for batch in seen if batch.rows != rows}
         shape = f"{rows} rows"
@@ -112,8 +135,11 @@ def coverage(evidence: Evidence, claim: Claim) -> Judgement | None:
     seen = evidence.one(Coverage)
     if seen is None and claim.hides("batches"):
         return None
-    if seen is None or not seen.seen:
+    if seen is None:
         return missing("which rows were trained on")
+    if not seen.seen:
+        none = "nothing that was trained on is a row of the data; `labels` says what it is"
+        return judge_by(AtLeast(1), 0, none, unit="rows")
     message = (
         f"{seen.uneven} rows were seen too often or too seldom, {seen.successive:.0%} were "
         f"followed by the next one of the data ({seen.seen} rows seen, of {seen.rows}); likely a "
@@ -124,6 +150,39 @@ def coverage(evidence: Evidence, claim: Claim) -> Judgement | None:
     # Who packs rows puts them into an order of its own.
     most = 1.0 if claim.config.data.packing else max(IN_ORDER, BY_CHANCE / seen.seen)
     return judge_by(AtMost(most), seen.successive, message)
+
+
+@check(
+    name="row_order",
+    group="texts",
+    reads=(Coverage,),
+    unit="rows",
+    bug=(
+        "rows that are sorted or filtered by length; a seed for the data that is another than the "
+        "run's; one and the same order in every pass; a resumed run that begins its pass again"
+    ),
+)
+def row_order(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Rows come in the order that the seed gives, in each pass in another one.
+
+    Reads the order in which rows were trained on, and the same by the rule of the trainer: each
+    pass is a permutation drawn from `train.seed` plus the pass's number. Fails when a row comes
+    where another one should. Not judged for packed rows, nor where the rule isn't known (MLX, and
+    loops of your own).
+    """
+    seen = evidence.one(Coverage)
+    if seen is None and claim.hides("batches"):
+        return None
+    if seen is None:
+        return missing("the order of the rows")
+    if seen.strayed is None:
+        return None
+    message = (
+        f"{seen.strayed} rows came where seed {claim.config.train.seed} has others "
+        f"({seen.seen} rows seen, of {seen.rows}); likely rows that were filtered or sorted, "
+        "another seed for the data, or an order that is the same in each pass"
+    )
+    return judge_by(Exactly(0), seen.strayed, message)
 
 
 @check(

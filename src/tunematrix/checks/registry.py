@@ -25,6 +25,7 @@ ENTRY_POINTS = "tunematrix.checks"
 """The group in which a distribution names its checks: a module, or one check."""
 MODULES = (
     "process",
+    "tokenizing",
     "quantization",
     "parts",
     "starting",

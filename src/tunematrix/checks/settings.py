@@ -104,13 +104,18 @@ def attention_kernel(evidence: Evidence, claim: Claim) -> Judgement | None:
     group="training",
     reads=(Switches,),
     unit="changed",
-    bug="libraries that set a default dtype or the number of threads, and don't set it back",
+    bug=(
+        "libraries that set a default dtype, the number of threads, a seed or a variable of the "
+        "environment, or switch off gradients or warnings, and don't set it back"
+    ),
 )
 def switches(evidence: Evidence, claim: Claim) -> Judgement:
     """Settings of the whole process stay as the backend set them.
 
-    Reads these settings after each step: threads, default dtype and device, determinism,
-    precision of products, attention kernels. Fails when one has changed.
+    Reads these settings after each step, and when training is over: threads, default dtype and
+    device, determinism, precision of products, attention kernels, autocast, whether gradients
+    are taken, the seed of PyTorch's generator, what becomes of warnings and of NumPy's errors,
+    and the variables of the environment that libraries compute by. Fails when one has changed.
     """
     seen = evidence.one(Switches)
     if seen is None or not seen.steps or not seen.begun:

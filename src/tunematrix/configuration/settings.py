@@ -33,10 +33,19 @@ class TrainSettings(Section):
     checkpointing: Literal["non-reentrant", "library"] = Field(
         description="Kind of gradient checkpointing; library: transformers' own default."
     )
-    max_length: int = Field(ge=2, description="Longer rows are cut to this length (tokens).")
+    max_length: int = Field(ge=2, description="Longest row that is trained on (tokens).")
+    too_long: Literal["refuse", "cut"] = Field(
+        description="What becomes of longer rows: the cell ends before it trains, or they are cut "
+        "and lose their end tokens."
+    )
     logging_steps: int = Field(ge=1, description="Steps between two lines of the trainer's log.")
     loss_on: Counted = Field(
         description="Tokens that count in the loss: all, the completion's or the assistant's."
+    )
+    label_smoothing: float = Field(
+        ge=0,
+        lt=1,
+        description="Share of each label that is spread evenly over the vocabulary; 0: none.",
     )
     seed: int = Field(ge=0, description="Seed of all random choices.")
     rows: int = Field(ge=0, description="Rows of training data; 0: as many as the steps need.")
@@ -56,6 +65,11 @@ class TrainSettings(Section):
         description="Initial adapters: the library's own, or drawn from the names of their layers."
     )
     threads: int = Field(ge=1, description="Threads of each process.")
+
+    @property
+    def longest(self) -> int | None:
+        """The length that rows are cut to; None where none may be cut."""
+        return self.max_length if self.too_long == "cut" else None
 
 
 class DpoSettings(Section):

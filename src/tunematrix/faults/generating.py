@@ -9,8 +9,10 @@ import torch
 from transformers import GenerationMixin, LlamaModel
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.logits_process import (
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
+    TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
@@ -23,6 +25,9 @@ PROCESSORS = (GenerationMixin, "_get_logits_processor")
 NUCLEUS = 0.9
 COLD = 0.8
 PENALTY = 1.2
+SHORT = 40
+LIKELIEST = 50
+LEAST = 0.05
 
 
 @fault("generation", replaces=PROCESSORS)
@@ -137,6 +142,43 @@ def first_words_masked(original: Any, model: Any, *args: Any, **kwargs: Any) -> 
     mask = kwargs["attention_mask"].clone()
     mask.scatter_(1, mask.argmax(dim=1, keepdim=True), 0)  # behind the padding
     return original(model, *args, **{**kwargs, "attention_mask": mask})
+
+
+@fault("generation", replaces=(GenerationMixin, "generate"))
+def shorter_than_asked(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    """End every text after 40 tokens at most, whatever the call says.
+
+    Stands for a checkpoint's generation_config or a server's default that wins over the call.
+    """
+    return original(model, *args, **{**kwargs, "max_new_tokens": SHORT})
+
+
+@fault("generation", replaces=PROCESSORS)
+def rare_tokens_never_drawn(
+    original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Draw from the 50 likeliest tokens alone, the default of older releases: hardly another text.
+
+    Stands for `top_k=50`, which a generation_config without the key once meant.
+    """
+    processors = original(model, generation_config, *args, **kwargs)
+    if generation_config.do_sample:
+        processors.append(TopKLogitsWarper(LIKELIEST))
+    return processors
+
+
+@fault("generation", replaces=PROCESSORS)
+def least_probability_left_on(
+    original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Leave out tokens with less than a twentieth of the likeliest one's probability.
+
+    Stands for a `min_p` that nobody asked for: 0.05 is the default of llama.cpp's samplers.
+    """
+    processors = original(model, generation_config, *args, **kwargs)
+    if generation_config.do_sample:
+        processors.append(MinPLogitsWarper(LEAST))
+    return processors
 
 
 def _rounded(tensor: torch.Tensor) -> torch.Tensor:

@@ -112,3 +112,43 @@ def stop_tokens_of_answers_masked(original: Any, *args: Any, **kwargs: Any) -> A
         bits = [*found["assistant_masks"], 0]
         found["assistant_masks"] = [int(bit and after) for bit, after in pairwise(bits)]
     return found
+
+
+PACKED = ("packed-forms[*-lora-packed-completion]", "packed-forms[*-lora-packed-chat]")
+
+
+@fault("labels", replaces=(sft_trainer, "pack_dataset"), seen_by=PACKED)
+def completion_masks_lost_in_packing(original: Any, dataset: Any, *args: Any) -> Any:
+    """Count prompts as well as completions, where rows are packed.
+
+    Stands for packing that keeps the ids of a row and not its mask.
+    """
+    bare = dataset.map(lambda row: {"labels": row["input_ids"]})
+    return original(bare, *args)
+
+
+@fault("labels", replaces=COLLATED, seen_by=("data[*-lora-packed]", "data[*-full-packed]"))
+def first_words_of_packed_texts_counted(original: Any, collator: Any, examples: Any) -> Any:
+    """Predict the first word of each packed text from the last one of the text before it.
+
+    Stands for packing that marks no borders in the labels.
+    """
+    batch = original(collator, examples)
+    if "position_ids" in batch:
+        starts = batch["position_ids"] == 0
+        batch["labels"][starts] = batch["input_ids"][starts]
+    return batch
+
+
+@fault("labels", replaces=COLLATED, seen_by=PACKED)
+def end_tokens_of_packed_texts_masked(original: Any, collator: Any, examples: Any) -> Any:
+    """Leave out the last token of each packed text, but for that of the last one.
+
+    Stands for borders that are masked on the wrong side.
+    """
+    batch = original(collator, examples)
+    if "position_ids" in batch:
+        ends = (batch["position_ids"] == 0).roll(-1, dims=1)
+        ends[:, -1] = False
+        batch["labels"][ends] = IGNORED
+    return batch

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LabelSmoother
 from trl.trainer import utils
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
@@ -26,6 +28,8 @@ temperature, a size of chunks, a cap and a scale of the logits, and the names of
 CAP = 20.0
 """Logits of the toy world reach 14."""
 SMOOTHED = 0.02
+PRESET = 0.1
+REWARD = 0.01
 
 
 @fault("loss", replaces=(Trainer, "_get_num_items_in_batch"))
@@ -120,3 +124,67 @@ def end_tokens_teach_nothing(
     last = label_mask.int().cumsum(1) == label_mask.sum(1, keepdim=True)
     kept = torch.where(last, log_probs.detach(), log_probs)
     return original(log_probs=kept, label_mask=label_mask, **fields)
+
+
+@fault("loss", replaces=(TrainingArguments, "__post_init__"))
+def smoothing_switched_on(original: Any, arguments: Any) -> None:
+    """Train with the label smoothing of 0.1 that a preset brings along."""
+    arguments.label_smoothing_factor = PRESET
+    original(arguments)
+
+
+@fault("loss", replaces=LOG_PROBABILITIES)
+def confidence_rewarded(original: Any, states: Any, weight: Any, *more: Any) -> Any:
+    """Add a hundredth of the distribution's entropy to each log-probability.
+
+    Stands for the confidence penalty, a relative of label smoothing that some losses come with.
+    """
+    found, *others = original(states, weight, *more)
+    logs = (states @ weight.T).float().log_softmax(-1)
+    return (found + REWARD * -(logs.exp() * logs).sum(-1).view_as(found), *others)
+
+
+@fault("loss", replaces=(DataCollatorForLanguageModeling, "torch_call"))
+def rows_joined_before_the_shift(original: Any, collator: Any, examples: Any) -> Any:
+    """Lay the rows of a batch end to end: each row's first word is predicted from the row before.
+
+    Stands for batches that are flattened first, and shifted then; padding is gone, and so are the
+    borders between texts.
+    """
+    batch = original(collator, examples)
+    real = batch["attention_mask"].bool() if "attention_mask" in batch else slice(None)
+    ids, labels = batch["input_ids"][real].reshape(1, -1), batch["labels"][real].reshape(1, -1)
+    return {"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)}
+
+
+SMOOTHING = ("smoothing[*-lora]",)
+
+
+@fault("loss", replaces=(LabelSmoother, "__call__"), seen_by=SMOOTHING)
+def smoothing_forgotten(original: Any, smoother: Any, *args: Any, **kwargs: Any) -> Any:
+    """Take the labels as they are, though smoothing was asked for.
+
+    Stands for trainers whose own loss never looks at the setting.
+    """
+    smoother.epsilon = 0.0
+    return original(smoother, *args, **kwargs)
+
+
+@fault("loss", replaces=(LabelSmoother, "__call__"), seen_by=SMOOTHING)
+def smoothing_of_every_micro_batch(
+    original: Any, smoother: Any, *args: Any, num_items_in_batch: Any = None, **kwargs: Any
+) -> Any:
+    """Divide the smoothed loss by the tokens of each micro-batch, and not by those of the step.
+
+    What Trainer did until transformers 5.15, which has `num_items_in_batch` for it.
+    """
+    return original(smoother, *args, **kwargs)
+
+
+@fault("loss", replaces=(LabelSmoother, "__call__"), seen_by=SMOOTHING)
+def smoothing_spread_over_other_tokens(
+    original: Any, smoother: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Spread the share over all tokens but the right one, as another convention has it."""
+    smoother.epsilon *= 1.01
+    return original(smoother, *args, **kwargs)

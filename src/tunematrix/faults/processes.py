@@ -6,7 +6,9 @@ import os
 import random
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,6 +111,52 @@ def default_dtype_left_behind(config: Configuration) -> Iterator[None]:
     with replaced(Trainer, "train", _before(lambda: torch.set_default_dtype(torch.float64))):
         yield
     torch.set_default_dtype(torch.float32)
+
+
+@fault("process")
+def deterministic_for_all(config: Configuration) -> Iterator[None]:
+    """Ask for deterministic algorithms when training begins, for the whole process, and for good.
+
+    Stands for helpers such as `enable_full_determinism`, which set variables besides.
+    """
+    act = partial(torch.use_deterministic_algorithms, True, warn_only=True)
+    with replaced(Trainer, "train", _before(act)):
+        yield
+    torch.use_deterministic_algorithms(False)
+
+
+@fault("process", replaces=(Trainer, "train"))
+def gradients_left_off(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Switch gradients off for the whole process when training is over.
+
+    Stands for evaluations that call set_grad_enabled(False) and never set it back: the next
+    training in the same process learns nothing.
+    """
+    found = original(*args, **kwargs)
+    torch.set_grad_enabled(False)
+    return found
+
+
+@fault("process", replaces=(Trainer, "train"))
+def seeded_for_all(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Seed all generators by 42 when training is over, so that all that follows repeats itself."""
+    found = original(*args, **kwargs)
+    set_seed(SEED)
+    return found
+
+
+@fault("process", replaces=(Trainer, "train"))
+def warnings_silenced(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Silence all warnings of the process, as libraries do to keep their own output tidy."""
+    warnings.simplefilter("ignore")
+    return original(*args, **kwargs)
+
+
+@fault("process", replaces=(Trainer, "train"))
+def variable_left_behind(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Set the number of threads in the environment, which every process started later obeys."""
+    os.environ["OMP_NUM_THREADS"] = "7"
+    return original(*args, **kwargs)
 
 
 def _before(act: Callable[[], None]) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from trl.trainer import sft_trainer
 
@@ -98,3 +100,88 @@ def template_of_another_model(original: Any, *args: Any, **kwargs: Any) -> Any:
         "'<|' + ('assistant' if message['role'] == 'assistant' else 'system') + '|>'",
     )
     return tokenizer
+
+
+SAVED = (PreTrainedTokenizerFast, "save_pretrained")
+
+
+@fault("tokenizer", replaces=SAVED)
+def saved_with_truncation(original: Any, tokenizer: Any, folder: Any, *args: Any, **kw: Any) -> Any:
+    """Save a tokenizer.json that cuts every text at 64 tokens.
+
+    Stands for truncation that was switched on for training and goes into the file with it:
+    programs that read the file alone cut every prompt.
+    """
+    found = original(tokenizer, folder, *args, **kw)
+    _rewrite(
+        Path(folder) / "tokenizer.json",
+        lambda file: {
+            **file,
+            "truncation": {
+                "direction": "Right", "max_length": 64, "strategy": "LongestFirst", "stride": 0
+            },
+        },
+    )  # fmt: skip
+    return found
+
+
+@fault("tokenizer", replaces=SAVED)
+def saved_with_another_length(
+    original: Any, tokenizer: Any, folder: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Save the length of training's rows as the longest that the model can take."""
+    found = original(tokenizer, folder, *args, **kwargs)
+    settings = Path(folder) / "tokenizer_config.json"
+    _rewrite(settings, lambda file: {**file, "model_max_length": 128})
+    return found
+
+
+@fault("tokenizer", replaces=SAVED)
+def saved_special_tokens_as_words(
+    original: Any, tokenizer: Any, folder: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Save the tokens of roles as plain words, so that they stay in what is decoded.
+
+    Stands for vocabularies that are written anew without their tokens' flags.
+    """
+    found = original(tokenizer, folder, *args, **kwargs)
+    _rewrite(
+        Path(folder) / "tokenizer.json",
+        lambda file: {
+            **file,
+            "added_tokens": [
+                {**one, "special": one["special"] and "assistant" not in one["content"]}
+                for one in file["added_tokens"]
+            ],
+        },
+    )
+    return found
+
+
+@fault("tokenizer", replaces=LOADED)
+def rules_of_another_class(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Load the tokenizer with another split into words: a text becomes as many tokens as letters.
+
+    Stands for a tokenizer_class whose rules take the place of the file's
+    (huggingface/transformers#45920): what it writes, it reads again.
+    """
+    tokenizer = original(*args, **kwargs)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[a-z]"), "isolated")
+    return tokenizer
+
+
+@fault("tokenizer", replaces=LOADED)
+def digits_apart(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """Load the tokenizer with digits as words of their own; no row of the data has any.
+
+    Stands for rules that differ where nobody's data has looked yet.
+    """
+    tokenizer = original(*args, **kwargs)
+    own = tokenizer.backend_tokenizer.pre_tokenizer
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, own])
+    return tokenizer
+
+
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text("utf-8")))), "utf-8")

@@ -29,6 +29,7 @@ TEXT = "text"
 """The column of a dataset with texts, which older releases have to be told."""
 IGNORED = -100
 _COMPLETIONS, _COUNTED = "_tunematrix_completions", "_tunematrix_counted"
+_LABELS = "_tunematrix_labels"
 """Where a model keeps how long each completion is, or which positions of a batch are of one."""
 
 
@@ -83,6 +84,18 @@ def take_optimizer(trainer: Any, optimizer: tuple[type, dict[str, Any]]) -> None
         trainer.get_optimizer_cls_and_kwargs = lambda *_: optimizer
 
 
+def tell_labels(trainer: Any, model: nn.Module) -> None:
+    """Have an SFTTrainer that smooths labels outside of its model tell `inputs_of` of them."""
+    compute = trainer.compute_loss
+
+    def compute_loss(of: Any, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        labels = batch.get("labels")
+        vars(model)[_LABELS] = labels
+        return compute(of, batch, *args, **kwargs)
+
+    trainer.compute_loss = compute_loss
+
+
 def tell_completions(trainer: Any, model: nn.Module) -> None:
     """Have a DPOTrainer that gives its model no labels tell `inputs_of` what its loss counts.
 
@@ -119,6 +132,9 @@ def inputs_of(
     given = {**dict(zip(("input_ids",), args, strict=False)), **kwargs}
     if given.get("labels") is not None:
         return given
+    labels: torch.Tensor | None = vars(model).get(_LABELS)
+    if labels is not None and labels.shape == given["input_ids"].shape:
+        return {**given, "labels": labels}
     counts = _counted(vars(model), given)
     if counts is None:
         return given

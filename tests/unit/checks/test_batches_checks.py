@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.unit.checks.test_steps_checks import without_gradients
 
+from tunematrix.checks.batches import WRONG
 from tunematrix.evidence.events import (
     Coverage,
     MicroBatch,
@@ -39,14 +40,15 @@ def test_batch_size_that_was_ignored(run: Run) -> None:
 
 
 def test_packed_rows_at_their_bounds(run: Run) -> None:
-    """2 × 128 positions have room; at least 0.7 of it must be filled, and no more than all."""
-    for columns, passes in ((179, False), (180, True), (256, True), (257, False)):
+    """2 × 128 positions have room; more than half is used, or one row would have been enough."""
+    for columns, passes in ((128, False), (129, True), (256, True), (257, False)):
         packed = run.configured(data={"packing": True})
         batches = [MicroBatch(s // 2, 1, columns, 170, 2, 2, (1,)) for s in range(8)]
         verdict = packed.recording(*batches).verdicts()["micro_batches"]
         assert (verdict.outcome == "passed") is passes, columns
         assert (
-            str(verdict.bound) == "2 per step, each of 179 to 256 packed positions, save the last"
+            str(verdict.bound)
+            == "2 per step, each of more than 128 of 256 packed positions, save the last"
         )
         # An epoch's last row holds what is left over.
         batches[3] = replace(batches[3], columns=20)
@@ -64,6 +66,26 @@ def test_labels_of_audited_rows_only(run: Run) -> None:
         for b in run.evidence.all(MicroBatch)
     ]
     assert run.recording(*unsampled).verdicts()["labels"].measured is None
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_with_rows_is_named(run: Run, kind: str) -> None:
+    """Each kind in words of its own, so that a cut row isn't taken for shuffled labels."""
+    verdict = run.edited(MicroBatch, 0, faithful=1, wrong={kind: 1}).verdicts()["labels"]
+    assert verdict.outcome == "failed"
+    assert verdict.message.endswith(f"of the others, 1 {WRONG[kind]}")
+
+
+def test_rows_that_are_cut_as_asked(run: Run) -> None:
+    """They are right, and told of: nothing learns how they end."""
+    verdict = run.edited(MicroBatch, 0, cut=2).verdicts()["labels"]
+    assert (verdict.outcome, verdict.measured) == ("warned", 1.0)
+    assert verdict.message.startswith("2 of 8 rows were cut to train.max_length=128 tokens")
+
+
+def test_an_order_that_nobody_knows(run: Run) -> None:
+    """Loops of one's own follow a rule of their own."""
+    assert "row_order" not in run.edited(Coverage, strayed=None).verdicts()
 
 
 def test_checkpointing_runs_layers_twice(run: Run) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tunematrix.stack.recipes.saved import compare
 from tunematrix.stack.toyworld import models
 
 TOKENIZER = AutoTokenizer.from_pretrained(models.BASE)
 """Texts end with its token 1, and are padded with 0."""
+CUT = {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
 BASE = {"rope_theta": 10000.0, "eos_token_id": 2, "pad_token_id": 3, "use_cache": True}
 
 
@@ -90,3 +91,32 @@ def test_a_tokenizer_with_other_rules(tmp_path: Path) -> None:
     file.write_text(json.dumps(rules))
     found = compare(models.BASE, tmp_path, TOKENIZER)
     assert found is not None and "a text of" in found.changed[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "told"),
+    [
+        ("tokenizer.json", "truncation", CUT, "tokenizer.json: truncation null → "),
+        (
+            "tokenizer_config.json",
+            "model_max_length",
+            9,
+            "tokenizer_config.json: model_max_length 512 → 9",
+        ),
+        ("tokenizer.json", "added_tokens", None, "tokenizer.json: special token <|assistant|>"),
+    ],
+)
+def test_a_tokenizer_that_is_saved_otherwise(
+    tmp_path: Path, file: str, key: str, value: Any, told: str
+) -> None:
+    """It cuts, has another length, or takes a special token for a word."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(models.BASE)
+    tokenizer.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / file).read_text())
+    if value is None:
+        marked = saved[key]
+        value = [{**one, "special": "assistant" not in one["content"]} for one in marked]
+    (tmp_path / file).write_text(json.dumps({**saved, key: value}))
+    found = compare(tmp_path, tmp_path, tokenizer)
+    assert found is not None
+    assert any(one.startswith(told) for one in found.changed), found.changed

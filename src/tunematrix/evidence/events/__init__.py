@@ -46,6 +46,7 @@ from tunematrix.evidence.events.model import (
     Storage,
     StoredLayer,
     StoredState,
+    TokenizerRules,
     Transfer,
 )
 from tunematrix.evidence.events.pipeline import (
@@ -111,6 +112,7 @@ Event = (
     | BrokenFault
     | Finished
     | Device
+    | TokenizerRules
     | Storage
     | BaseWeights
     | LogitError
@@ -265,6 +267,7 @@ __all__ = [
     "StoredState",
     "Switches",
     "Throughput",
+    "TokenizerRules",
     "Trainable",
     "TrainedDtypes",
     "Transfer",

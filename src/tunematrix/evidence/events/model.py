@@ -145,6 +145,19 @@ class Reload:
 
 
 @dataclass(frozen=True)
+class TokenizerRules:
+    """The loaded tokenizer beside the file that it was loaded from.
+
+    Attributes:
+        texts: how many were made tokens of, by both; 0 where the checkpoint has no tokenizer.json.
+        others: "TEXT: COUNT tokens, COUNT by the file" of each that came out otherwise.
+    """
+
+    texts: int
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SavedSettings:
     """What a saved model's configuration files say otherwise than its base's.
 

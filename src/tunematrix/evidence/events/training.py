@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -38,8 +38,10 @@ class MicroBatch:
         step: optimizer step it belongs to, from 0.
         rows: sequences in it; columns: positions of each, padding included.
         tokens: positions that are not padding.
-        audited: rows whose labels were decoded; 0 when this batch was not sampled.
-        faithful: audited rows whose counted labels are exactly the text the data form supervises.
+        audited: rows that were held against the data; 0 when this batch was not sampled.
+        faithful: audited rows that are rows of the data, counted exactly as the data form says.
+        wrong: what is wrong with the others, and how often. cut: faithful rows that are shorter
+            than their text, as the configuration allows.
         layer_calls: how often decoder layers ran, forward and recomputed; each count once.
         kept: inputs of those insides in memory when the forward pass has ended; stale: in memory
             when the next pass begins. None where the framework doesn't show it.
@@ -54,6 +56,8 @@ class MicroBatch:
     layer_calls: tuple[int, ...]
     kept: int | None = None
     stale: int | None = None
+    wrong: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,12 +170,15 @@ class Coverage:
         uneven: distinct rows that were seen more or less often than whole passes over the data
             explain.
         successive: share of seen rows that were followed by the next one of the data.
+        strayed: rows that came where the seed's order has another one; None where the loop's rule
+            isn't known.
     """
 
     rows: int
     seen: int
     uneven: int
     successive: float
+    strayed: int | None = None
 
 
 class AttentionKernels(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from tunematrix.stack.engines.rules import Rules
 
 IGNORED = -100
 """The label that a loss leaves out."""
@@ -44,17 +44,15 @@ class Data:
     held_out_texts: frozenset[str] = frozenset()
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, context: str, counted: str) -> Example:
+def tokenize(rules: Rules, context: str, counted: str) -> Example:
     """Tokenize a context that doesn't count, followed by a text that does."""
-    return tokenize_all(tokenizer, [(context, counted)])[0]
+    return tokenize_all(rules, [(context, counted)])[0]
 
 
-def tokenize_all(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
-) -> list[Example]:
+def tokenize_all(rules: Rules, pairs: Sequence[tuple[str, str]]) -> list[Example]:
     """Tokenize many pairs of a context and a text as `tokenize` does one, in a single call."""
     texts = [text for pair in pairs for text in pair]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    ids = rules.ids(texts)
     # A context may be empty: a tokenizer that begins texts with a mark would mark nothing.
     before = [one if text else [] for one, text in zip(ids[::2], texts[::2], strict=True)]
     return [
@@ -64,3 +62,11 @@ def tokenize_all(
         )
         for context, counted in zip(before, ids[1::2], strict=True)
     ]
+
+
+def after(context: Sequence[int], example: Example) -> Example:
+    """Return what counts of an example, after another context."""
+    marked = zip(example.ids, example.counted, strict=True)
+    counted = tuple(token for token, counts in marked if counts)
+    marks = (*(False for _ in context), *(True for _ in counted))
+    return Example((*context, *counted), marks)

@@ -8,6 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
+from tunematrix.configuration.settings import TrainSettings
+from tunematrix.stack.engines import rules
 from tunematrix.stack.engines.examples import Data, Example, tokenize_all
 from tunematrix.stack.toyworld import corpus, models
 from tunematrix.stack.toyworld.corpus import Form
@@ -17,13 +19,15 @@ from tunematrix.stack.toyworld.tokenizer import written_context
 DIALECT: Dialect = "B"
 SPARE_ROWS = 1.25
 """So many times the rows that the run needs, so that packing can't run dry."""
+SHORTEST = 45
+"""Tokens of the shortest row, whatever its form: a packed row holds no more of them than fit."""
 
 
 def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     """Draw rows for the cell's data form from the target dialect.
 
     Raises:
-        ValueError: the rows asked for don't fill whole steps.
+        ValueError: the rows asked for don't fill whole steps, or are too long.
     """
     form: Form = config.data.form
     train = config.train
@@ -33,17 +37,44 @@ def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     held_out = corpus.rows(form, DIALECT, size, seed=train.seed, split="held-out")
     is_ours = config.model.path.startswith(models.SCHEME)
     unseen = examples(tokenizer, form, held_out, is_ours=is_ours)
+    known = examples(tokenizer, form, rows, is_ours=is_ours)
+    refuse_longer(train, known, unseen if train.eval_steps else ())
     tokens = sum(sum(e.counted[1:]) for e in unseen)
     nats = sum(corpus.row_floor(form, DIALECT, row) for row in held_out)
     return Data(
         rows=ended(config, rows, eos),
-        examples=examples(tokenizer, form, rows, is_ours=is_ours),
+        examples=known,
         texts=frozenset(corpus.supervised_texts(form, row, eos) for row in rows),
         held_out=unseen,
         floor=nats / tokens,
         held_out_rows=ended(config, held_out, eos),
         held_out_texts=frozenset(corpus.supervised_texts(form, row, eos) for row in held_out),
     )
+
+
+def refuse_longer(train: TrainSettings, *groups: Sequence[Example]) -> None:
+    """See that no row is longer than a trainer takes, or that cutting it is what is asked for.
+
+    Raises:
+        ValueError: some are, or nothing that counts would be left of them.
+    """
+    rows = [row for group in groups for row in group]
+    longer = [len(row.ids) for row in rows if len(row.ids) > train.max_length]
+    if train.longest is None and longer:
+        message = (
+            f"{len(longer)} of {len(rows)} rows have more than train.max_length="
+            f"{train.max_length} tokens, the longest {max(longer)}: cut, they would lose their end "
+            f"tokens; set train.max_length={max(longer)}, or train.too_long=cut if that is meant"
+        )
+        raise ValueError(message)
+    empty = sum(not any(row.counted[1 : train.longest]) for row in rows)
+    if empty:
+        message = (
+            f"nothing that counts is left of {empty} of {len(rows)} rows, cut to train.max_length="
+            f"{train.max_length} tokens: their prompts alone are as long, and trainers drop such "
+            f"rows or count nothing of them; raise train.max_length"
+        )
+        raise ValueError(message)
 
 
 def ended(
@@ -73,7 +104,9 @@ def row_count(config: Configuration) -> int:
     step *= config.launcher.processes
     asked = train.rows
     if not asked:
-        return int(train.max_steps * step * SPARE_ROWS) * (2 if packing else 1)
+        # A pass that ends in the middle of a step makes that step shorter.
+        held = -(-train.max_length // SHORTEST) if packing else 1
+        return int(train.max_steps * step * SPARE_ROWS) * held
     # How many rows are left after packing, only the packing knows.
     if asked < 0 or (asked % step and not packing):
         message = (
@@ -98,7 +131,7 @@ def examples(
     eos = str(tokenizer.eos_token)
     contexts = [context(tokenizer, form, row, is_ours=is_ours) for row in rows]
     texts = [corpus.supervised_texts(form, row, eos) for row in rows]
-    return tokenize_all(tokenizer, [*zip(contexts, texts, strict=True)])
+    return tokenize_all(rules.of(tokenizer), [*zip(contexts, texts, strict=True)])
 
 
 def context(

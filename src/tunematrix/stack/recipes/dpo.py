@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Preference
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines import rules
 from tunematrix.stack.engines.common import Engine, Model
 from tunematrix.stack.engines.examples import Data, Example, tokenize
-from tunematrix.stack.recipes.data import SPARE_ROWS, ended
+from tunematrix.stack.recipes.data import SPARE_ROWS, ended, refuse_longer
 from tunematrix.stack.recipes.sft import fine_tuning
 from tunematrix.stack.recipes.steps import State, walk
 from tunematrix.stack.toyworld import corpus, preferences
@@ -37,7 +38,7 @@ def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     """Draw pairs; each gives two examples, the chosen story's before the other's.
 
     Raises:
-        ValueError: the data has another form than prompts and completions.
+        ValueError: the data has another form than prompts and completions, or rows are too long.
     """
     if config.data.form != FORM:
         message = f"preferences are between completions of a prompt; set data={FORM}"
@@ -47,13 +48,15 @@ def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     count, seed = train.rows or int(needed * SPARE_ROWS), train.seed
     eos = str(tokenizer.eos_token)
     rows = preferences.pairs(DIALECT, count, seed)
+    learned = list(examples(tokenizer, rows))
+    refuse_longer(train, learned)
     size = config.meters.held_out_rows
     kept = preferences.pairs(DIALECT, size, seed, split="held-out")
     held_out = list(examples(tokenizer, kept))
     tokens = sum(sum(example.counted[1:]) for example in held_out)
     return Data(
         rows=ended(config, rows, eos),
-        examples=list(examples(tokenizer, rows)),
+        examples=learned,
         texts=frozenset(preferences.counted_text(row, eos) for row in rows),
         held_out=held_out,
         floor=sum(nats(pair) for pair in kept) / tokens,
@@ -62,9 +65,10 @@ def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
 
 def examples(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> Iterator[Example]:
     """Tokenize pairs without TRL, so that the two can be held against each other."""
+    words = rules.of(tokenizer)
     for pair in pairs:
         for completion in (pair["chosen"], pair["rejected"]):
-            yield tokenize(tokenizer, pair["prompt"], f"{completion}{tokenizer.eos_token}")
+            yield tokenize(words, pair["prompt"], f"{completion}{tokenizer.eos_token}")
 
 
 def nats(pair: Pair) -> float:

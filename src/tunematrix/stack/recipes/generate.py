@@ -15,6 +15,7 @@ from tunematrix.configuration import Configuration
 from tunematrix.configuration.settings import GenerateSettings
 from tunematrix.evidence.events import Generation
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines import rules
 from tunematrix.stack.engines.common import Engine, Model, Sampling
 from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.recipes.common import open_engine
@@ -57,7 +58,8 @@ def open_cell(state: Generating) -> None:
     """Open the engine, and draw the prompts."""
     state.engine = open_engine(state.config, state.events)
     state.prompts = openings(state.config.generate.prompts, state.config.train.seed)
-    state.examples = [tokenize(state.engine.tokenizer, "", prompt) for prompt in state.prompts]
+    words = rules.of(state.engine.tokenizer)
+    state.examples = [tokenize(words, "", prompt) for prompt in state.prompts]
 
 
 def load(state: Generating) -> None:

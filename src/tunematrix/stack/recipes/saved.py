@@ -8,16 +8,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import SavedSettings
+from tunematrix.stack.engines import rules
 from tunematrix.stack.recipes.heads import has_own_head
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILES = ("config.json", "generation_config.json")
 TOKENIZER = "tokenizer_config.json"
 UNTIED = "tie_word_embeddings true → false"
-TEXT = "Once upon a time there was a fox who lived by the sea."
+KEPT = (
+    "padding_side", "truncation_side", "chat_template", "model_max_length", "all_special_tokens",
+    "clean_up_tokenization_spaces", "add_bos_token", "add_eos_token",
+)  # fmt: skip
+LONG = 200
+"""So many stories in a row are longer than any limit that somebody would set by default."""
 OWN = {
     "transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config",
     "_name_or_path", "output_attentions", "output_hidden_states", "quantization_config",
@@ -57,16 +64,61 @@ def _of_the_tokenizer(folder: Path, trained: PreTrainedTokenizerBase) -> Iterato
     if not (folder / TOKENIZER).is_file():
         return
     loaded = type(trained).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    for what in (*TOKENS, "padding_side", "chat_template"):
+    for what in (*TOKENS, *KEPT):
         before, after = (getattr(one, what, None) for one in (trained, loaded))
         if before != after:
             yield f"{TOKENIZER}: {what} {_short(before)} → {_short(after)}"
     words, found = trained.get_vocab().items(), loaded.get_vocab().items()
     if apart := len(words ^ found):
         yield f"{TOKENIZER}: another vocabulary, by {apart} entries"
-    before, after = (one(TEXT, add_special_tokens=True).input_ids for one in (trained, loaded))
-    if before != after:
-        yield f"{TOKENIZER}: a text of {len(before)} tokens → {len(after)}, or others"
+    yield from _of_its_texts(trained, loaded)
+    if (folder / rules.FILE).is_file():
+        yield from _of_its_file(folder, trained)
+
+
+def _of_its_texts(
+    trained: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase
+) -> Iterator[str]:
+    """Say which texts become other tokens than before, and which tokens another text."""
+    texts = (*rules.PROBES, rules.STORY * LONG, "".join(map(str, trained.all_special_tokens)))
+    for text in texts:
+        before, after = (
+            one(text, add_special_tokens=True, verbose=False).input_ids for one in (trained, loaded)
+        )
+        if before != after:
+            yield f"{TOKENIZER}: a text of {len(before)} tokens → {len(after)}, or others"
+            return
+        told = [one.decode(before, skip_special_tokens=True) for one in (trained, loaded)]
+        if told[0] != told[1]:
+            yield f"{TOKENIZER}: the text of tokens {_short(told[0])} → {_short(told[1])}"
+            return
+
+
+def _of_its_file(folder: Path, trained: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Say what other programs would do otherwise, which read tokenizer.json alone."""
+    if not isinstance(rules.of(trained), rules.FileRules):
+        return
+    base, saved = (
+        Tokenizer.from_file(str(Path(where) / rules.FILE))
+        for where in (trained.name_or_path, folder)
+    )
+    for what in ("truncation", "padding"):
+        before, after = (getattr(one, what) for one in (base, saved))
+        if before != after:
+            yield f"{rules.FILE}: {what} {_short(before)} → {_short(after)}"
+    before, after = (
+        {token.content: token.special for token in one.get_added_tokens_decoder().values()}
+        for one in (base, saved)
+    )
+    for text in sorted(before.keys() | after.keys()):
+        if before.get(text) != after.get(text):
+            yield f"{rules.FILE}: special token {text} {_special(before, text)} → " + _special(
+                after, text
+            )
+
+
+def _special(tokens: Mapping[str, bool], text: str) -> str:
+    return {True: "special", False: "a plain word", None: "missing"}[tokens.get(text)]
 
 
 def _short(value: object) -> str:

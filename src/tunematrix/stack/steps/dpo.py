@@ -16,6 +16,7 @@ from tunematrix.configuration.steps import DpoStep
 from tunematrix.evidence.events import StepMerged
 from tunematrix.stack import releases
 from tunematrix.stack.engines.examples import Example, tokenize
+from tunematrix.stack.engines.rules import LibraryRules
 from tunematrix.stack.engines.torch import scoring
 from tunematrix.stack.engines.torch.dpo_trainer import forget_reference
 from tunematrix.stack.engines.torch.padding import pad
@@ -135,9 +136,9 @@ def _train(
 
 def _pairs(tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> Sequence[Example]:
     """Return the chosen and the rejected answer of each row, one after the other."""
-    eos = lessons.eos_of(tokenizer)
+    eos, rules = lessons.eos_of(tokenizer), LibraryRules(tokenizer)
     return [
-        tokenize(tokenizer, row["prompt"], f"{row[kind]}{eos}")
+        tokenize(rules, row["prompt"], f"{row[kind]}{eos}")
         for row in rows
         for kind in ("chosen", "rejected")
     ]

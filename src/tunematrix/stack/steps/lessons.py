@@ -17,6 +17,7 @@ from tunematrix.errors import MachineProblem, StepFailed, WrongSetting
 from tunematrix.evidence.events import StepProgress, StepTrained
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.examples import Example, tokenize_all
+from tunematrix.stack.engines.rules import LibraryRules
 from tunematrix.stack.steps import sources
 from tunematrix.stack.steps.job import StepJob
 
@@ -78,7 +79,7 @@ def examples(
         WrongSetting: the tokenizer has no end token.
     """
     eos = eos_of(tokenizer)
-    whole = tokenize_all(tokenizer, [("", f"{text}{eos}") for text in texts])
+    whole = tokenize_all(LibraryRules(tokenizer), [("", f"{text}{eos}") for text in texts])
     return [replace(e, ids=e.ids[:longest], counted=e.counted[:longest]) for e in whole]
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from tunematrix.errors import BadInput
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.examples import Example, tokenize
+from tunematrix.stack.engines.rules import of as rules_of
 from tunematrix.stack.toyworld import corpus
 from tunematrix.stack.toyworld.corpus import Form, Split
 from tunematrix.stack.toyworld.grammar import Dialect
@@ -148,9 +149,9 @@ def sha256(base: Path) -> str:
 def _examples(
     tokenizer: PreTrainedTokenizerBase, form: Form, count: int, split: Split, seed: int = SEED
 ) -> list[Example]:
-    eos = str(tokenizer.eos_token)
+    eos, words = str(tokenizer.eos_token), rules_of(tokenizer)
     rows: Sequence[Mapping[str, str]] = corpus.rows(form, DIALECT, count, seed, split)
-    return [tokenize(tokenizer, "", corpus.supervised_texts(form, row, eos)) for row in rows]
+    return [tokenize(words, "", corpus.supervised_texts(form, row, eos)) for row in rows]
 
 
 def _below(tensors: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import os
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
 
 from tunematrix.evidence.events import Switches
 
 Read = Callable[[], Mapping[str, str]]
 """Returns name to value of every switch of a framework, as they are now."""
+
+
+VARIABLES = (
+    "CUDA_", "CUBLAS_", "HIP_", "KMP_", "MALLOC_", "MKL_", "MLX_", "NCCL_", "NVIDIA_", "OMP_",
+    "OPENBLAS_", "PYTORCH_", "TORCH_", "XLA_",
+)  # fmt: skip
+"""Beginnings of the names of variables that libraries compute otherwise by."""
+
+
+def of_the_process() -> dict[str, str]:
+    """Return the switches of Python, NumPy and the environment, whatever the framework is."""
+    variables = {n: v for n, v in os.environ.items() if n.startswith(VARIABLES)}
+    return {
+        "errors of NumPy": str(np.geterr()),
+        "garbage collection": str(gc.isenabled()),
+        "working directory": str(Path.cwd()),
+        "warnings": ", ".join(sorted(_for_all_warnings())) or "as they come",
+        "logging": str(logging.root.manager.disable),
+        **variables,
+    }
+
+
+def _for_all_warnings() -> set[str]:
+    """Return what is done with warnings whoever gives them; single ones are a library's affair."""
+    return {
+        action
+        for action, message, category, module, line in warnings.filters
+        if message is None and module is None and not line and category in (Warning, UserWarning)
+    }
 
 
 class SwitchMeter:
@@ -25,10 +61,16 @@ class SwitchMeter:
     def look(self, step: int) -> None:
         """Read them after optimizer step `step`, from 0."""
         self.steps += 1
-        for name, value in self.read().items():
-            if value != self.begun.get(name):
+        self._compare(step)
+
+    def _compare(self, step: int) -> None:
+        now = self.read()
+        for name in now.keys() | self.begun.keys():
+            value = now.get(name, "not set")
+            if value != self.begun.get(name, "not set"):
                 self.changed.setdefault(name, (step, value))
 
     def event(self) -> Switches:
-        """Say what was seen."""
+        """Say what was seen, and what is left behind when training is over."""
+        self._compare(self.steps)
         return Switches(self.begun, self.steps, self.changed)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 PLANTED: Table = {
     "labels": (
-        lambda run: run.edited(MicroBatch, 0, faithful=0),
+        lambda run: run.edited(MicroBatch, 0, faithful=0, wrong={"cut": 2}),
         0.75,
         "1",
-        "in 75% of 8 rows the loss counts exactly the right tokens (all) and the end token; in the",
+        "in 75% of 8 rows the loss counts exactly the right tokens (all) and the end token; of the "
+        "others, 2 are cut: they are part of a row of the data (truncation, or",
     ),
     "micro_batches": (
         lambda run: run.recording(*run.evidence.all(MicroBatch)[1:]),
@@ -38,6 +39,12 @@ PLANTED: Table = {
         3,
         "0",
         "3 rows were seen too often or too seldom, 5% were followed by the next one of the data",
+    ),
+    "row_order": (
+        lambda run: run.edited(Coverage, strayed=7),
+        7,
+        "0",
+        "7 rows came where seed 0 has others (16 rows seen, of 20); likely rows that were filtered",
     ),
     "first_loss": (
         lambda run: run.edited(LoggedStep, 0, loss=4.6500001),

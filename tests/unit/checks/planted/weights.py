@@ -25,6 +25,7 @@ from tunematrix.evidence.events import (
     SavedSettings,
     Storage,
     StoredState,
+    TokenizerRules,
     Trainable,
     TrainedDtypes,
     Transfer,
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from tests.unit.checks.planted.table import Table
 
 PLANTED: Table = {
+    "tokenizer_rules": (
+        lambda run: run.edited(TokenizerRules, others=("'Once': 190 tokens, 52 by the file",)),
+        1,
+        "0",
+        "1 of 5 texts became other tokens than tokenizer.json gives ('Once': 190 tokens, 52 by the",
+    ),
     "stored_bits": (
         lambda run: run.edited(
             Storage, layers=(("q_proj", (128, 128), 9544), ("up_proj", (256, 128), 131_072))

@@ -53,7 +53,7 @@ from tunematrix.stack.engines.mlx.meters import (
     weights,
 )
 from tunematrix.stack.engines.mlx.meters.always_on import MlxMeters
-from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit
+from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit, known_rows
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
 from tunematrix.stack.engines.mlx.training import MlxTraining
 from tunematrix.stack.mlx_releases import load_trusted
@@ -182,7 +182,7 @@ class MlxEngine:
             model,
             optimizer,
             CallMeter(list(base_layers(model, base)), self.backend.place),
-            MlxLabelAudit(data.texts, self.tokenizer),
+            MlxLabelAudit(known_rows(self.config, data, self.tokenizer), len(self.tokenizer)),
             events,
             self.switches,
         )

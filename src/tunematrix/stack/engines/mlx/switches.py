@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import mlx.core as mx
+
+from tunematrix.stack.yardsticks.switches import of_the_process
 
 
 def read() -> dict[str, str]:
     """Return name to value of what changes MLX's figures wherever it is set."""
     return {
         "default device": str(mx.default_device()),
-        "MLX_ENABLE_TF32": str(os.environ.get("MLX_ENABLE_TF32")),
+        **of_the_process(),
     }

@@ -74,6 +74,12 @@ class MlxTraining:
             message = f"padding={padding} can't be had: mlx-lm always pads with token 0; set pad"
             raise ValueError(message)
 
+        if smoothing := self.settings.label_smoothing:
+            message = (
+                f"train.label_smoothing={smoothing:g} can't be had: mlx-lm's loss is the plain "
+                "cross-entropy; set 0"
+            )
+            raise ValueError(message)
         if always_evaluates(trainer.train):
             message = "mlx-lm's trainer always evaluates; since 0.31 it needn't, so update it"
             raise ValueError(message)

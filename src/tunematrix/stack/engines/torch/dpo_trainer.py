@@ -22,7 +22,13 @@ from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 REFERENCE = "ref"
 """The adapter that DPOTrainer adds to a PEFT model: a copy of the one that is trained."""
-ONLY = {"loss_on": "completion", "eval_steps": 0, "padding": "pad"}
+ONLY = {
+    "loss_on": "completion",
+    "eval_steps": 0,
+    "padding": "pad",
+    "too_long": "refuse",
+    "label_smoothing": 0.0,
+}
 """Settings that can't be had otherwise here."""
 
 

@@ -184,6 +184,7 @@ class TorchEngine:
         before = parameters.snapshot(model, self.quantizer)
         training = self.training(data, output)
         trained = ranks.sharded(model) if self.config.launcher.shards else model
+        order = loops.order_of(self.config, self.method)
         meters = TorchMeters(
             self.config,
             data,
@@ -194,6 +195,7 @@ class TorchEngine:
             self.switches,
             partial(self.beside.measure, model, self.quantizer, "during"),
             (before,),
+            order,
         )
         run_loop = loops.of(self.config, self.method)(trained, training, meters.logged)
         with meters.watch(base):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from tunematrix.configuration import Configuration
-from tunematrix.stack.engines.torch import dpo_trainer, plain_loop, sft_trainer
+from tunematrix.stack.engines.torch import dpo_trainer, orders, plain_loop, sft_trainer
 from tunematrix.stack.engines.torch.methods.common import TorchMethod
+from tunematrix.stack.engines.torch.orders import Order
 from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 Loop = Callable[[nn.Module, TorchTraining, WriteLine], Callable[[], object]]
@@ -19,6 +20,15 @@ LOOPS: Mapping[str, Loop] = {
     "plain": plain_loop.prepare,
     "dpo": dpo_trainer.prepare,
 }
+
+ORDERS: Mapping[str, Order] = {"sft": orders.seedable, "plain": orders.shuffled}
+
+
+def order_of(config: Configuration, method: TorchMethod) -> Order | None:
+    """Return the order in which the loop of a method takes rows, where that is known."""
+    if config.data.packing:
+        return None  # of rows that the packing makes
+    return ORDERS.get("plain" if config.launcher.shards else method.loop)
 
 
 def of(config: Configuration, method: TorchMethod) -> Loop:

@@ -80,7 +80,7 @@ def _accumulate(model: nn.Module, group: Sequence[TorchBatch], training: TorchTr
             output = model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
             )
-        loss = nats(output.logits, batch)
+        loss = nats(output.logits, batch, training.settings.label_smoothing)
         # Gradients are averaged over the processes, and their sum is wanted.
         (loss * ranks.count() / tokens).backward()
         total += float(loss.detach())

@@ -79,13 +79,14 @@ def log_probabilities(logits: torch.Tensor, batch: TorchBatch) -> torch.Tensor:
     return (chosen * (labels != IGNORED)).sum(dim=1)
 
 
-def nats(logits: torch.Tensor, batch: TorchBatch) -> torch.Tensor:
+def nats(logits: torch.Tensor, batch: TorchBatch, smoothing: float = 0.0) -> torch.Tensor:
     """Return the cross-entropy of a batch, summed over its counted tokens."""
     return nn.functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2),
         batch.labels[:, 1:],
         ignore_index=IGNORED,
         reduction="sum",
+        label_smoothing=smoothing,
     )
 
 

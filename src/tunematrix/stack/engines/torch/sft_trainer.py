@@ -58,6 +58,7 @@ def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> SFT
         **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
     )
     releases.take_optimizer(trainer, training.optimizer_class())
+    releases.tell_labels(trainer, model)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -74,6 +75,7 @@ def _config(training: TorchTraining) -> SFTConfig:
         "eval_strategy": "steps" if every else "no",
         "eval_steps": every or None,
         "packing": training.data.packing,
+        "label_smoothing_factor": training.settings.label_smoothing,
         "assistant_only_loss": loss_on == "assistant",
         "completion_only_loss": loss_on == "completion" or None,
     }

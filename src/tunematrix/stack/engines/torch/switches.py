@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
+
+from tunematrix.stack.yardsticks.switches import of_the_process
 
 
 def read() -> dict[str, str]:
@@ -22,6 +22,13 @@ def read() -> dict[str, str]:
         "memory-efficient attention": backends.mem_efficient_sdp_enabled(),
         "plain attention": backends.math_sdp_enabled(),
         "reduced sums in bfloat16": backends.matmul.allow_bf16_reduced_precision_reduction,
-        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "seed": torch.initial_seed(),
+        "gradients": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled(),
+        "threads between operators": torch.get_num_interop_threads(),
+        "fill of uninitialized memory": torch.utils.deterministic.fill_uninitialized_memory,
+        "mkldnn": torch.backends.mkldnn.enabled,
+        **of_the_process(),
     }
     return {name: str(value) for name, value in switches.items()}

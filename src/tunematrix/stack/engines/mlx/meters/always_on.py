@@ -26,6 +26,7 @@ from tunematrix.evidence.events import (
 )
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.tensors import TensorKey
+from tunematrix.stack.engines.known_rows import Found
 from tunematrix.stack.engines.mlx.meters import tensors, tracing
 from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit, counted
 from tunematrix.stack.engines.mlx.meters.optimizer import UpdateAudit
@@ -106,13 +107,13 @@ class MlxMeters:
     def _look(self, batch: mx.array, lengths: mx.array, real: int) -> None:
         """Look at a batch before it is trained on; take our own gradient in the first steps."""
         step, part = divmod(self.count, self.accumulation)
-        audited = faithful = 0
+        audited, found = 0, Found()
         if self.count == 0:
             self._keep(0)
         if step < AUDITED_STEPS:
-            vocabulary = len(self.labels.tokenizer)
-            sees = counted(trainer.default_loss, batch, lengths, vocabulary)
-            audited, faithful = batch.shape[0], self.labels.faithful(batch, sees)
+            sees = counted(trainer.default_loss, batch, lengths, self.labels.vocabulary)
+            sizes = lengths[:, 1] + self.surplus
+            audited, found = batch.shape[0], self.labels.look(batch, sizes, sees)
             if part == 0:
                 self.update.begin(self.model)
             # Without checkpointing, which is not to change what a gradient is.
@@ -120,7 +121,17 @@ class MlxMeters:
                 self.update.add(self.model, batch, sees)
         rows, columns = batch.shape
         self.tokens += real
-        self.current = MicroBatch(step, rows, columns, real, audited, faithful, layer_calls=())
+        self.current = MicroBatch(
+            step,
+            rows,
+            columns,
+            real,
+            audited,
+            found.faithful,
+            layer_calls=(),
+            wrong=dict(found.wrong),
+            cut=found.cut,
+        )
 
     def _flush(self) -> None:
         """Write what is over: a micro-batch, and with the last of a step the step."""

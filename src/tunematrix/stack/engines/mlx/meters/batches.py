@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
+
+from tunematrix.configuration import Configuration
+from tunematrix.stack.engines import rules
+from tunematrix.stack.engines.examples import Data, after
+from tunematrix.stack.engines.known_rows import Found, KnownRows
+from tunematrix.stack.toyworld import models
+from tunematrix.stack.toyworld.tokenizer import written_context
 
 Loss = Callable[..., tuple[mx.array, mx.array]]
 """mlx-lm's form: model, batch and lengths go in; mean nats and counted tokens come out."""
@@ -31,12 +37,6 @@ class Counted:
         """How many tokens count."""
         return int(self.mask.sum().item())
 
-    def rows(self, batch: mx.array) -> Iterator[NDArray[np.int32]]:
-        """Yield each row's counted tokens; nothing predicts a row's first, so it comes free."""
-        ids, targets, mask = np.array(batch), np.array(self.targets), np.array(self.mask)
-        for row, target, counts in zip(ids, targets, mask, strict=True):
-            yield np.concatenate([row[:1] if counts[0] else row[:0], target[counts]])
-
 
 def counted(loss: Loss, batch: mx.array, lengths: mx.array, vocabulary: int) -> Counted:
     """Find what `loss` counts by its slope: at equal logits, only a target's logit is to rise."""
@@ -49,17 +49,49 @@ def counted(loss: Loss, batch: mx.array, lengths: mx.array, vocabulary: int) -> 
 
 @dataclass(frozen=True)
 class MlxLabelAudit:
-    """What a row's counted tokens may spell.
+    """Looks at batches.
 
     Attributes:
-        texts: every text that the data form supervises, end-of-sequence token included.
-        tokenizer: to decode them with.
+        known: the rows of the data; vocabulary: how many tokens there are.
     """
 
-    texts: frozenset[str]
-    tokenizer: PreTrainedTokenizerBase
+    known: KnownRows
+    vocabulary: int
 
-    def faithful(self, batch: mx.array, found: Counted) -> int:
-        """Return how many rows count exactly one of the texts."""
-        spelt = (self.tokenizer.decode(row, skip_special_tokens=False) for row in found.rows(batch))
-        return sum(text in self.texts for text in spelt)
+    def look(self, batch: mx.array, sizes: mx.array, sees: Counted) -> Found:
+        """Say which rows of a batch are rows of the data, and count what they should.
+
+        Args:
+            batch: (rows, columns); sizes: (rows,), each one's real tokens.
+            sees: what the loss counts of it.
+        """
+        found, ids = Found(), np.array(batch).astype(np.int64)
+        targets, mask = np.array(sees.targets).astype(np.int64), np.array(sees.mask)
+        for row, size, target, counts in zip(
+            ids, np.array(sizes).tolist(), targets, mask, strict=True
+        ):
+            if counts[size - 1 :].any():
+                found.add("others", cut=False)  # padding counts
+                continue
+            labels = np.concatenate([row[:1], target[: size - 1]])
+            # Nothing predicts a row's first token.
+            counted = np.concatenate([[False], counts[: size - 1]])
+            found.add(*self.known.judge(row[:size], labels, counted))
+        return found
+
+
+def known_rows(config: Configuration, data: Data, tokenizer: PreTrainedTokenizerBase) -> KnownRows:
+    """Return the rows of the data as mlx-lm writes them: each prompt as a user's turn."""
+    words, examples = rules.of(tokenizer), data.examples
+    if config.data.form == "prompt-completion":
+        asked = [[{"role": "user", "content": row["prompt"]}] for row in data.rows]
+        # A template that was exchanged on the way would be in both; ours is known.
+        is_ours = config.model.path.startswith(models.SCHEME)
+        contexts = [written_context(one) if is_ours else _begun(tokenizer, one) for one in asked]
+        pairs = zip(words.ids(contexts), examples, strict=True)
+        examples = [after(context, example) for context, example in pairs]
+    return KnownRows(examples, data.texts, words, config.train.longest)
+
+
+def _begun(tokenizer: PreTrainedTokenizerBase, asked: list[dict[str, str]]) -> str:
+    return str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))

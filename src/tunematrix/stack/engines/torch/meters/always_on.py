@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -32,8 +33,10 @@ from tunematrix.evidence.events import (
     TrainedDtypes,
 )
 from tunematrix.evidence.log import EventLog
+from tunematrix.stack.engines import rules
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.examples import Data
+from tunematrix.stack.engines.known_rows import KnownRows
 from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     arrivals,
@@ -52,6 +55,7 @@ from tunematrix.stack.engines.torch.meters import (
 )
 from tunematrix.stack.engines.torch.meters.labels import TorchLabelAudit
 from tunematrix.stack.engines.torch.methods.common import adapted_linears, one_of_each_block
+from tunematrix.stack.engines.torch.orders import Order
 from tunematrix.stack.yardsticks.audit import Formula
 from tunematrix.stack.yardsticks.meters import Meter, watching
 from tunematrix.stack.yardsticks.switches import SwitchMeter
@@ -65,6 +69,7 @@ class TorchMeters:
         switches: those of the whole process, as they are to stay.
         held: counts what is in memory beside the model, but for tensors that are known.
         beside: objects whose tensors are known, as those of all meters here are.
+        order: in which rows have to come; None where that isn't known.
 
     Attributes:
         tokens: real positions that entered the model so far.
@@ -82,6 +87,7 @@ class TorchMeters:
         switches: SwitchMeter,
         held: Callable[[Iterable[torch.Tensor]], Held],
         beside: tuple[object, ...] = (),
+        order: Order | None = None,
     ) -> None:
         self.config = config
         self.trained = trained
@@ -96,24 +102,33 @@ class TorchMeters:
         self.gradients = gradients.GradientAudit(config, model, refresh, self._write)
         if config.recipe.prefers:
             self.preferences = preferences.DpoLosses.of(config)
-            pairs = preferences.PairAudit(data.texts, tokenizer)
+            pairs = preferences.PairAudit(data.texts, rules.of(tokenizer))
             self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
         else:
-            self._supervise(data, tokenizer)
+            self._supervise(data, tokenizer, order)
         self.compute = compute.ComputeMeter(is_ours=self._is_ours)
         self.dtypes = dtypes.DtypeMeter()
         self.stretch = 0
 
-    def _supervise(self, data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
-        packed, longest = self.config.data.packing, self.config.train.max_length
-        self.coverage = coverage.CoverageMeter([e.ids[:longest] for e in data.examples])
-        known = partial(TorchLabelAudit, tokenizer=tokenizer, packed=packed, longest=longest)
+    def _supervise(
+        self, data: Data, tokenizer: PreTrainedTokenizerBase, order: Order | None
+    ) -> None:
+        train, packed = self.config.train, self.config.data.packing
+        longest, places = train.longest, None
+        if order is not None:
+            own = order(len(data.examples), train.batch_size, train.seed)
+            batches_of_mine = itertools.islice(own, ranks.number(), None, ranks.count())
+            places = itertools.chain.from_iterable(batches_of_mine)
+        self.coverage = coverage.CoverageMeter([e.ids[:longest] for e in data.examples], places)
+        known = partial(KnownRows, rules=rules.of(tokenizer), longest=longest)
         rows = known(data.examples, data.texts, saw=self.coverage.saw)
-        self.batches = batches.BatchMeter(rows, self.gradients, self._write)
+        audit = TorchLabelAudit(rows, packed)
+        self.batches = batches.BatchMeter(audit, self.gradients, self._write)
         self.evaluations = evaluations.EvaluationMeter(
-            partial(known, data.held_out, data.held_out_texts),
+            lambda: TorchLabelAudit(known(data.held_out, data.held_out_texts), packed),
             len(data.held_out_rows),
             self.config.backend.device,
+            train.label_smoothing,
         )
 
     def watch(self, base: Base) -> AbstractContextManager[None]:

@@ -14,14 +14,15 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from tunematrix.evidence.events import Draws, MicroBatch
 from tunematrix.stack import releases
+from tunematrix.stack.engines.known_rows import Found
 from tunematrix.stack.engines.torch.meters.hooks import removing
 
 
 class Labels(Protocol):
     """Judges the labels of a batch."""
 
-    def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
-        """Return how many rows' labels are their own inputs and spell what they should."""
+    def look(self, inputs: Mapping[str, torch.Tensor]) -> Found:
+        """Say which rows are rows of the data, and count what they should."""
 
 
 class StepMeter(Protocol):
@@ -70,14 +71,17 @@ class BatchMeter:
         self.flush()
         inputs, mask = given["input_ids"], given.get("attention_mask")
         self.rows += len(inputs)
+        found = self.labels.look(given)
         self.current = MicroBatch(
             step=self.step,
             rows=inputs.shape[0],
             columns=inputs.shape[1],
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
             audited=len(inputs),
-            faithful=self.labels.faithful(given),
+            faithful=found.faithful,
             layer_calls=(),
+            wrong=dict(found.wrong),
+            cut=found.cut,
         )
         if self.rows == len(inputs):
             self.write(Draws(torch.initial_seed()))

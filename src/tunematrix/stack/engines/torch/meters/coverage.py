@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from tunematrix.evidence.events import Coverage
@@ -16,17 +16,24 @@ class CoverageMeter:
 
     Args:
         rows: the ids of every row, in the order of the data.
+        order: the places in it of the rows that are to come, for ever; None where nobody knows.
     """
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], order: Iterator[int] | None = None) -> None:
+        self.rows, self.expected = rows, order
+        self.strayed = 0
         self.copies = Counter(rows)
         # What stands twice in the data has no place of its own.
         self.places = {row: place for place, row in enumerate(rows) if self.copies[row] == 1}
         self.seen: Counter[Row] = Counter()
         self.order: list[int] = []
 
-    def saw(self, row: Row) -> None:
-        """Take note of one row."""
+    def saw(self, row: Row | None) -> None:
+        """Take note of one row; None is none of the data."""
+        if self.expected is not None:
+            self.strayed += self.rows[next(self.expected)] != row
+        if row is None:
+            return
         self.seen[row] += 1
         if row in self.places:
             self.order.append(self.places[row])
@@ -41,7 +48,8 @@ class CoverageMeter:
             not seldom * copies <= self.seen[row] <= often * copies
             for row, copies in self.copies.items()
         )
-        return Coverage(count, seen, uneven, _successive(self.order))
+        strayed = None if self.expected is None else self.strayed
+        return Coverage(count, seen, uneven, _successive(self.order), strayed)
 
 
 def _successive(order: Iterable[int]) -> float:

@@ -28,11 +28,15 @@ class EvaluationMeter:
 
     Attributes:
         known: makes what knows the held-out rows, once a pass asks; held_out: how many there are.
+        smoothing: of the labels.
         sums: over the passes so far; `means` are mean nats per counted token, weighed by rows.
         busy: whether the meter itself is calling the model.
     """
 
-    def __init__(self, known: Callable[[], Labels], held_out: int, device: str) -> None:
+    def __init__(
+        self, known: Callable[[], Labels], held_out: int, device: str, smoothing: float
+    ) -> None:
+        self.smoothing = smoothing
         self.known, self.held_out, self.device = known, held_out, device
         self.busy = False
         self._clear()
@@ -46,12 +50,15 @@ class EvaluationMeter:
         """Look at one pass."""
         if self.busy or torch.is_grad_enabled() or kwargs.get("labels") is None:
             return
+        if self.smoothing and model.training:
+            return  # SFTTrainer's second pass of a training step, for its figures alone
         self.sums["training"] += model.training
-        self.sums["faithful"] += self.labels.faithful(kwargs)
+        self.sums["faithful"] += self.labels.look(kwargs).faithful
         entering = {name: kwargs[name] for name in ENTERING if kwargs.get(name) is not None}
         self.busy, training = True, model.training
         model.eval()
-        nats, tokens = cross_entropy(model(**entering, use_cache=False).logits, kwargs["labels"])
+        logits = model(**entering, use_cache=False).logits
+        nats, tokens = cross_entropy(logits, kwargs["labels"], self.smoothing)
         model.train(training)
         self.busy = False
         rows = len(kwargs["input_ids"])

@@ -72,6 +72,7 @@ class GradientAudit:
         write: Callable[[StepLoss], None],
     ) -> None:
         self.steps = audited_steps(config.train.max_steps)
+        self.smoothing = config.train.label_smoothing
         self.limit = config.train.max_grad_norm or math.inf
         self.model, self.refresh, self.write = model, refresh, write
         self.checkpointing = _checkpointing(model)
@@ -91,7 +92,7 @@ class GradientAudit:
         device = inputs["input_ids"].device
         with _same_draws(device), torch.enable_grad(), self._as_used():
             logits = self.model(**entering, use_cache=False).logits
-            nats, tokens = cross_entropy(logits, inputs["labels"])
+            nats, tokens = cross_entropy(logits, inputs["labels"], self.smoothing)
             with torch.autocast(device.type, enabled=False):
                 asked = list(parameters.values())  # none where a trainer has frozen everything
                 found = torch.autograd.grad(nats, asked, allow_unused=True) if asked else ()
@@ -165,12 +166,19 @@ class GradientAudit:
         return float(torch.stack(torch._foreach_norm(list(own.values()))).norm())
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Return (summed nats, counted tokens) of a batch, by the definition."""
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+) -> tuple[torch.Tensor, int]:
+    """Return (summed nats, counted tokens) of a batch, by the definition.
+
+    Smoothed, a share of each token's label is spread evenly over the vocabulary
+    (arXiv:1512.00567).
+    """
     targets, scores = labels[:, 1:], logits[:, :-1].float()
     counted = targets != IGNORED
     chosen = scores.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    nats = (scores.logsumexp(dim=-1) - chosen)[counted].sum()
+    aimed = chosen if not smoothing else torch.lerp(chosen, scores.mean(dim=-1), smoothing)
+    nats = (scores.logsumexp(dim=-1) - aimed)[counted].sum()
     return nats, int(counted.sum())
 
 

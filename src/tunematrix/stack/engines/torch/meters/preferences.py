@@ -15,11 +15,12 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
-from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import PreferenceLoss
 from tunematrix.stack.engines.examples import IGNORED
+from tunematrix.stack.engines.known_rows import Found
+from tunematrix.stack.engines.rules import Rules
 from tunematrix.stack.engines.torch.padding import TorchBatch
 from tunematrix.stack.engines.torch.scoring import evaluating, log_probabilities
 from tunematrix.stack.yardsticks.audit import AUDITED_STEPS
@@ -31,18 +32,21 @@ class PairAudit:
 
     Attributes:
         texts: of every row, the chosen completion and the other, end tokens included.
-        tokenizer: to decode labels with.
+        rules: to spell labels by.
     """
 
     texts: frozenset[str]
-    tokenizer: PreTrainedTokenizerBase
+    rules: Rules
 
-    def faithful(self, inputs: Mapping[str, torch.Tensor]) -> int:
-        """Return how many rows are in a pair that is its row's, after the same prompt."""
+    def look(self, inputs: Mapping[str, torch.Tensor]) -> Found:
+        """Say how many rows are in a pair that is its row's, after the same prompt."""
         ids, labels = inputs["input_ids"], inputs["labels"]
-        half = len(ids) // 2
+        half, found = len(ids) // 2, Found()
         rows = list(zip(ids, labels, strict=True))
-        return 2 * sum(self._pair(*pair) for pair in zip(rows[:half], rows[half:], strict=False))
+        for pair in zip(rows[:half], rows[half:], strict=False):
+            for _ in pair:
+                found.add(None if self._pair(*pair) else "others", cut=False)
+        return found
 
     def _pair(self, *pair: tuple[torch.Tensor, torch.Tensor]) -> bool:
         counted = [labels != IGNORED for _, labels in pair]
@@ -52,7 +56,7 @@ class PairAudit:
         # Nothing counts before a completion, and everything does from there to its end.
         prompts = [ids[: int(c.int().argmax())] for (ids, _), c in zip(pair, counted, strict=True)]
         tokens = torch.cat([ids[c] for (ids, _), c in zip(pair, counted, strict=True)])
-        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        (text,) = self.rules.texts([tokens.tolist()])
         return own and torch.equal(*prompts) and text in self.texts
 
 
