@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tunematrix.plugin.at_once import AtOnce
+from tunematrix.plugin.ledger import LEDGER, register
 from tunematrix.plugin.live import can_be_watched
 from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
 from tunematrix.plugin.recorder import Recorder
@@ -13,7 +14,7 @@ from tunematrix.plugin.suite import Suite
 def register_parts(suite: Suite) -> None:
     """Register them, and name the JUnit file before pytest's own plugin looks for it."""
     config = suite.config
-    config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
+    register(config, Recorder(suite, config.stash[LEDGER]), "tunematrix-recorder")
     config.pluginmanager.register(AtOnce(config), "tunematrix-at-once")
     asked = take_over_workers(suite)
     live: bool = config.getoption("tunematrix_live")
