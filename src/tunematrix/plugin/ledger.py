@@ -8,7 +8,6 @@ impossible, also where pytest or somebody's conftest.py would end with it.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ from tunematrix.errors import ExitCode, counted
 from tunematrix.paths import shown
 from tunematrix.plugin.items import SpecItem
 from tunematrix.plugin.suite import KEY, Suite
+from tunematrix.report.saying import complain
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
 
@@ -155,7 +155,7 @@ def last_word(config: pytest.Config, code: int) -> int:
         else:
             why = ""
         if why and why not in config.stash.get(TOLD, ""):
-            sys.stderr.write(f"{one_line(why)}\n")
+            complain(one_line(why))
     if not is_worker and (file := os.environ.get(ENDING)):
         Path(file).write_text(f"{int(code)}\n", encoding="utf-8")
     return code
@@ -170,8 +170,7 @@ def watch_the_exit(config: pytest.Config) -> None:
             if capture := config.pluginmanager.get_plugin("capturemanager"):
                 capture.suspend_global_capture(in_=True)
             why = f"os._exit({status}) ended the run too early: it proves nothing"
-            sys.stderr.write(f"{why}\n")
-            sys.stderr.flush()
+            complain(why)
             status = status or ExitCode.FAILED
         leave(status)
 
