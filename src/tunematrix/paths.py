@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -60,6 +62,17 @@ def state(root: Path) -> Path:
     """
     folder = os.environ.get(STATE)
     return Path(folder) if folder else root / ".tunematrix"
+
+
+def unwritable(folder: Path, error: OSError) -> MachineProblem:
+    """Return what keeps a run from going on: mostly the disk, but not always."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return MachineProblem(f"{error}; let more files be open at once: ulimit -n 1024")
+    if "AF_UNIX path too long" in str(error):  # Python's own check, which has no number
+        place = tempfile.gettempdir()
+        text = f"TMPDIR is too long a path for the sockets of processes ({len(place)} characters)"
+        return MachineProblem(f"{text}; set one of at most 60: {place}")
+    return MachineProblem(f"can't write to {shown(folder)}: {error}")
 
 
 def made(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from tunematrix.plugin.ledger import (
     register,
     watch_the_exit,
 )
-from tunematrix.plugin.parts import register_parts
+from tunematrix.plugin.parts import forget_older, register_parts
 from tunematrix.plugin.portions import BY_DEFAULT, part_of, shard, switch, without_integration
 from tunematrix.plugin.recorder import record_of
 from tunematrix.plugin.suite import KEY, Suite
@@ -143,6 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if records:
             suite.make_folder()
     except BadInput as error:
+        forget_older(suite)
         raise pytest.UsageError(str(error)) from None
     except TunematrixError as error:
         pytest.exit(str(error), returncode=error.exit_code)
