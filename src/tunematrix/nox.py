@@ -91,7 +91,7 @@ def run_in(
         env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
     command = ["python", *arguments, *session.posargs]
     if proves:
-        _run_to_its_end(session, command, env)
+        run_to_its_end(session, command, env)
     else:
         session.run(*command, env=env, interrupt_timeout=60, terminate_timeout=15)
 
@@ -155,7 +155,7 @@ def _define_yours(row: Environment, specs: Sequence[str]) -> None:
         except TunematrixError as problem:
             session.error(str(problem))
         command = [str(ready.python), *ready.options, *session.posargs]
-        _run_to_its_end(session, command, ready.variables, external=True)
+        run_to_its_end(session, command, ready.variables, external=True)
 
     prove.__doc__ = f"""Test {row.description or f"the versions of {row.lock or row.interpreter}"}.
 
@@ -168,7 +168,7 @@ def _define_yours(row: Environment, specs: Sequence[str]) -> None:
     nox.session(name=row.name, default=False, venv_backend="none")(prove)
 
 
-def _run_to_its_end(
+def run_to_its_end(
     session: nox.Session,
     command: Sequence[str],
     env: Mapping[str, str | None],

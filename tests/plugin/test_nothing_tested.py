@@ -130,3 +130,11 @@ def test_a_folder_without_specs(project: Project) -> None:
         "Exit: specs: holds no spec, so nothing would be tested; "
         "add a .yaml file or name another folder"
     )
+
+
+def test_a_run_that_is_refused_leaves_no_older_result(project: Project) -> None:
+    """An earlier JUnit file would be taken for this run's."""
+    older = project.write(".tunematrix/plain/junit.xml", "<testsuites/>")
+    project.spec("good", "succed")
+    assert project.pytest().code == 4
+    assert not older.exists()
