@@ -25,7 +25,7 @@ from tunematrix.environments.building import NOT_INSTALLED, Order, one_at_a_time
 from tunematrix.environments.contents import contents
 from tunematrix.environments.host import Machine, command_refusal, refusal, this_machine
 from tunematrix.environments.origin import Origin
-from tunematrix.environments.running import OFFLINE, PYTEST
+from tunematrix.environments.running import ENDING, LISTING, OFFLINE, PYTEST
 from tunematrix.environments.table import Environment, read_environments
 from tunematrix.environments.yours import prepare, yours
 from tunematrix.errors import BadInput, TunematrixError
@@ -52,6 +52,7 @@ def environments() -> Mapping[str, Environment]:
     except BadInput as problem:
         sys.exit(str(problem))
     os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")  # another Python: another virtualenv
+    nox.options.error_on_missing_interpreters = True  # `nox -P 3.13` would skip, and end with 0
     machine = this_machine(row.host for row in rows.values())
     for row in rows.values():
         if row.is_yours:
@@ -67,6 +68,7 @@ def run_in(
     *arguments: str,
     tools: Sequence[str] = (),
     lock: str = "",
+    proves: bool = False,
 ) -> None:
     """Run the Python of some environments, built if need be; the caller's arguments follow ours.
 
@@ -76,6 +78,7 @@ def run_in(
         arguments: of Python.
         tools: requirements that are installed beside them.
         lock: path of the lock that holds these tools, relative to the project.
+        proves: whether it is a run of the suite, which has to say itself that it came to its end.
     """
     root, cache = project_root(Path.cwd()), Path(session.cache_dir).resolve() / "tunematrix"
     try:
@@ -86,9 +89,11 @@ def run_in(
     env = OFFLINE | {name: os.environ[name] for name in OFFLINE if name in os.environ}
     if INHERITS:  # commands of inherited packages, such as ninja
         env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
-    # Ctrl-C: records and JUnit are written before this loses patience.
     command = ["python", *arguments, *session.posargs]
-    session.run(*command, env=env, interrupt_timeout=60, terminate_timeout=15)
+    if proves:
+        run_to_its_end(session, command, env)
+    else:
+        session.run(*command, env=env, interrupt_timeout=60, terminate_timeout=15)
 
 
 def build(
@@ -125,7 +130,7 @@ def _define(row: Environment, machine: Machine, specs: Sequence[str]) -> None:
             session.error(f"{row.name} can't work on this machine.{lines}")
         # Without a path among the caller's arguments, the plug-in adds the project's specs.
         options = [*PYTEST, f"--environment={row.name}", f"--require={row.name}"]
-        run_in(session, [row], "-m", "pytest", *options)
+        run_in(session, [row], "-m", "pytest", *options, proves=True)
 
     prove.__doc__ = f"""Test {row.description}{VERSIONS[row.variant]}.
 
@@ -150,8 +155,7 @@ def _define_yours(row: Environment, specs: Sequence[str]) -> None:
         except TunematrixError as problem:
             session.error(str(problem))
         command = [str(ready.python), *ready.options, *session.posargs]
-        env = ready.variables
-        session.run(*command, env=env, external=True, interrupt_timeout=60, terminate_timeout=15)
+        run_to_its_end(session, command, ready.variables, external=True)
 
     prove.__doc__ = f"""Test {row.description or f"the versions of {row.lock or row.interpreter}"}.
 
@@ -162,6 +166,28 @@ def _define_yours(row: Environment, specs: Sequence[str]) -> None:
     Example: nox -s {row.name} -- -m smoke
     """
     nox.session(name=row.name, default=False, venv_backend="none")(prove)
+
+
+def run_to_its_end(
+    session: nox.Session,
+    command: Sequence[str],
+    env: Mapping[str, str | None],
+    *,
+    external: bool = False,
+) -> None:
+    """Run the suite; a process that ends with 0 before its end has proven nothing."""
+    ending = Path(session.cache_dir).resolve() / "tunematrix" / f"{session.name}.ending"
+    ending.parent.mkdir(parents=True, exist_ok=True)
+    ending.unlink(missing_ok=True)
+    env = {**env, ENDING: str(ending)}
+    # Ctrl-C: records and JUnit are written before this loses patience.
+    ran = session.run(
+        *command, env=env, external=external, interrupt_timeout=60, terminate_timeout=15
+    )
+    if ran is None or LISTING.intersection(session.posargs):
+        return  # --install-only, or a listing
+    if not ending.exists() or ending.read_text(encoding="utf-8").strip() != "0":
+        session.error("pytest ended with 0 before the suite had ended, so nothing is proven")
 
 
 def _install(session: nox.Session, order: Order) -> None:

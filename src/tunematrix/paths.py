@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -61,6 +64,17 @@ def state(root: Path) -> Path:
     return Path(folder) if folder else root / ".tunematrix"
 
 
+def unwritable(folder: Path, error: OSError) -> MachineProblem:
+    """Return what keeps a run from going on: mostly the disk, but not always."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return MachineProblem(f"{error}; let more files be open at once: ulimit -n 1024")
+    if "AF_UNIX path too long" in str(error):  # Python's own check, which has no number
+        place = tempfile.gettempdir()
+        text = f"TMPDIR is too long a path for the sockets of processes ({len(place)} characters)"
+        return MachineProblem(f"{text}; set one of at most 60: {place}")
+    return MachineProblem(f"can't write to {shown(folder)}: {error}")
+
+
 def made(folder: Path) -> Path:
     """Make a folder that a run is written to, and return it.
 
@@ -91,8 +105,31 @@ def pyproject(root: Path) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # an integer may be too long, too
         raise BadInput(f"{shown(file)}: can't be read: {error}; correct it") from None
+
+
+def line_in(file: Path, key: str) -> str:
+    """Return where a key stands in a TOML file, as messages name the place."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    pattern = re.compile(rf"\s*\[*\s*[\"']?{re.escape(key)}\b")
+    number = next((number for number, line in enumerate(lines, 1) if pattern.match(line)), None)
+    return shown(file) if number is None else f"{shown(file)}:{number}"
+
+
+def tool_table(root: Path, name: str) -> dict[str, Any]:
+    """Return the table [tool.NAME] of a project; nothing where there is none.
+
+    Raises:
+        BadInput: pyproject.toml can't be read, or that is no table.
+    """
+    table: object = pyproject(root)
+    for part in ("tool", name):
+        table = table.get(part, {}) if isinstance(table, dict) else table
+    if not isinstance(table, dict):
+        place = line_in(root / "pyproject.toml", name)
+        raise BadInput(f"{place}: [tool.{name}] is no table; write its keys below such a line")
+    return table
 
 
 def pytest_file(root: Path) -> Path | None:
@@ -103,7 +140,7 @@ def pytest_file(root: Path) -> Path | None:
     for name in ("pytest.ini", ".pytest.ini"):
         if (root / name).is_file():
             return root / name
-    if "pytest" in pyproject(root).get("tool", {}):
+    if tool_table(root, "pytest"):
         return root / "pyproject.toml"
     for name, section in _SECTIONS.items():
         if _ini(root / name).has_section(section):
@@ -117,12 +154,29 @@ def pytest_settings(root: Path) -> dict[str, list[str]]:
     if file is None:
         return {}
     if file.name == "pyproject.toml":
-        table: dict[str, Any] = pyproject(root)["tool"]["pytest"]
-        settings: dict[str, list[str]] = table.get("ini_options", table)
-        return settings
+        table = tool_table(root, "pytest")
+        settings = table.get("ini_options", table)
+        if not isinstance(settings, dict):
+            place = line_in(file, "ini_options")
+            raise BadInput(f"{place}: ini_options is no table; write [tool.pytest.ini_options]")
+        return {key: _folders(file, key, value) for key, value in settings.items()}
     parsed, section = _ini(file), _SECTIONS.get(file.name, "pytest")
     entries = parsed.items(section) if parsed.has_section(section) else ()
     return {key: [line for line in text.splitlines() if line.strip()] for key, text in entries}
+
+
+def _folders(file: Path, key: str, value: Any) -> list[str]:
+    """Return a setting of ours as pytest takes it: a list, or lines; others are pytest's affair."""
+    if not key.startswith("tunematrix_"):
+        return value if isinstance(value, list) else [str(value)]
+    lines = value.splitlines() if isinstance(value, str) else value
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    is_list = isinstance(lines, list) and all(isinstance(one, str) for one in lines)
+    if not is_list or any("\0" in line for line in lines):
+        advice = f'write {key} = ["FOLDER"]'
+        raise BadInput(f"{line_in(file, key)}: {key}: expected a list of folders; {advice}")
+    return [line for line in lines if line.strip()]
 
 
 def _ini(file: Path) -> configparser.RawConfigParser:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.cli.app import screen
+from tunematrix.report.saying import screen
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project, Run, Verb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +40,7 @@ def test_lacking():
         ("def test_other(): pass\n", (), 0),
         ("def test_other(): assert 0\n", (), 1),
         ("def test_other(): pytest.xfail()\n", (), 0),
-        ("def test_other(): pytest.skip()\n", (), 0),
+        ("def test_other(): pytest.skip()\n", (), 5),
     ],
 )
 def test_every_test_lacks_its_backend(
@@ -52,10 +53,12 @@ def test_every_test_lacks_its_backend(
     assert "UNAVAILABLE test_own.py::test_lacking: backend abacus is una" in run.text
 
 
-def test_a_test_that_is_skipped_is_no_lack(project: Project) -> None:
-    """It is pytest's own affair, which calls that a success."""
+def test_what_is_skipped_is_not_tested(project: Project) -> None:
+    """In an environment that was named; elsewhere it is pytest's own affair."""
     project.write("test_own.py", "import pytest\n\n\ndef test_one():\n    pytest.skip()\n")
-    assert project.pytest("test_own.py").code == 0
+    run = project.pytest("test_own.py")
+    assert (run.code, run.text.splitlines()[-1]) == (5, "nothing was tested: nothing ran")
+    assert project.run([sys.executable, "-m", "pytest", "test_own.py"]).code == 0
 
 
 def test_what_fails_as_is_known_was_tested(lacking: Project) -> None:
@@ -127,3 +130,11 @@ def test_a_folder_without_specs(project: Project) -> None:
         "Exit: specs: holds no spec, so nothing would be tested; "
         "add a .yaml file or name another folder"
     )
+
+
+def test_a_run_that_is_refused_leaves_no_older_result(project: Project) -> None:
+    """An earlier JUnit file would be taken for this run's."""
+    older = project.write(".tunematrix/plain/junit.xml", "<testsuites/>")
+    project.spec("good", "succed")
+    assert project.pytest().code == 4
+    assert not older.exists()

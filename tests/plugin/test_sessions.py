@@ -182,3 +182,34 @@ def test_variants_need_uv(checkout: Checkout) -> None:
     ended = checkout.nox("--force-venv-backend", "virtualenv", "-s", "cpu-lowest")
     assert ended.returncode == 1
     assert 'Only uv can choose the lowest versions: python -m pip install "nox[uv]"' in ended.stdout
+
+
+def test_a_python_that_is_not_there(checkout: Checkout) -> None:
+    """It is no reason to end with 0 and nothing tested."""
+    ended = checkout.nox("-P", "3.99", "-s", "cpu")
+    assert ended.returncode == 1, ended.stdout
+    assert "3.99" in ended.stdout
+
+
+EARLY = """
+import os
+
+import nox
+
+from tunematrix.nox import run_to_its_end
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("code", ["pass", "open(os.environ['TUNEMATRIX_ENDING'], 'w').write('0')"])
+def prove(session, code):
+    run_to_its_end(session, ["python", "-c", f"import os; {code}"], {}, external=True)
+"""
+
+
+def test_a_run_that_ends_before_its_end(checkout: Checkout) -> None:
+    """Its process ends with 0 and hasn't said itself that it is through."""
+    (checkout.root / "noxfile.py").write_text(EARLY)
+    ended = checkout.nox(PYTHONPATH=str(checkout.root / "src"))
+    assert ended.returncode == 1
+    assert ended.stdout.count("ended with 0 before the suite had ended, so nothing is p") == 1
+    assert ended.stdout.count("was successful") >= 1

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunematrix.paths import files_below, project_root, shipped_configs, shown
+from tunematrix.errors import BadInput
+from tunematrix.paths import (
+    files_below,
+    project_root,
+    pytest_settings,
+    shipped_configs,
+    shown,
+    unwritable,
+)
 
 
 def test_shipped_configs_are_there() -> None:
@@ -58,3 +67,46 @@ def test_files_below_a_folder(tmp_path: Path) -> None:
         "env.txt",
         "a/z.txt",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tunematrix_specs = 1", "pyproject.toml:2: tunematrix_specs: expected a list of folders"),
+        ("tunematrix_specs = [1]", ":2: tunematrix_specs: expected a list of folders; write tun"),
+        ("tunematrix_configs = [[]]", ":2: tunematrix_configs: expected a list of folders; wri"),
+        ('tunematrix_specs = ["a\\u0000b"]', ":2: tunematrix_specs: expected a list of folders"),
+        (f"tunematrix_specs = {'9' * 5000}", "pyproject.toml: can't be read: "),
+        (f"x = {'[' * 5000}", "pyproject.toml: can't be read: "),
+    ],
+)
+def test_settings_of_a_wrong_kind(tmp_path: Path, text: str, expected: str) -> None:
+    """They are told with file and line; of other tools' settings, those tools speak."""
+    (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\n{text}\nminversion = 9\n")
+    with pytest.raises(BadInput) as caught:
+        pytest_settings(tmp_path)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["tool = 1", "[tool]\npytest = 1", "[tool.pytest]\nini_options=1"])
+def test_tables_that_are_none(tmp_path: Path, text: str) -> None:
+    """Wherever on the way to our own."""
+    (tmp_path / "pyproject.toml").write_text(f"{text}\n")
+    with pytest.raises(BadInput, match="is no table; write "):
+        pytest_settings(tmp_path)
+
+
+def test_settings_in_lines(tmp_path: Path) -> None:
+    """As pytest takes them, too: a text of several lines."""
+    text = '[tool.pytest.ini_options]\ntunematrix_specs = "a\\nb"\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert pytest_settings(tmp_path) == {"tunematrix_specs": ["a", "b"]}
+
+
+def test_what_keeps_a_run_from_writing(tmp_path: Path) -> None:
+    """It isn't always the disk."""
+    many = OSError(errno.EMFILE, "Too many open files")
+    assert "ulimit -n 1024" in str(unwritable(tmp_path, many))
+    assert "TMPDIR is too long" in str(unwritable(tmp_path, OSError("AF_UNIX path too long")))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert str(unwritable(tmp_path, full)).startswith(f"can't write to {tmp_path}: ")

@@ -19,6 +19,7 @@ from tunematrix.checks.arithmetic import severity
 from tunematrix.checks.relations import FACTOR, SIGHT
 from tunematrix.configuration.section import NonEmpty, Section
 from tunematrix.errors import BadInput, NothingTested, counted
+from tunematrix.paths import shown
 from tunematrix.results.record import Record
 from tunematrix.spec.relation import SAME, is_relations
 
@@ -74,11 +75,26 @@ def read_tolerances(roots: Sequence[Path], hardware: str) -> Tolerances | None:
         BadInput: a table is malformed; the text says file and line.
     """
     files = [root / FOLDER / f"{hardware}.yaml" for root in roots]
-    tables = [read_file(file, Tolerances) for file in files if file.is_file()]
+    tables = [_read(file) for file in files if file.is_file()]
     if not tables:
         return None
     spread = {name: row for table in tables for name, row in table.spread.items()}
     return tables[-1].model_copy(update={"spread": spread})
+
+
+def _read(file: Path) -> Tolerances:
+    """Read a table, and judge its figures as those are judged that are written."""
+    table = read_file(file, Tolerances)
+    blind = [
+        f"{shown(file)}: spread: {name}: {check}: {FACTOR} times {figure:g} would be allowed, "
+        f"and {SIGHT:.0%} not be seen; remove it, or measure it again"
+        for name, row in table.spread.items()
+        for check, figure in row.items()
+        if FACTOR * figure >= SIGHT
+    ]
+    if blind:
+        raise BadInput("\n".join(blind))
+    return table
 
 
 def tabulate_all(records: Sequence[Record], folder: Path) -> tuple[Tolerances, ...]:

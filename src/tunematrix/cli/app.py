@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import sys
-from typing import Annotated, Any, TextIO
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
 from typer import rich_utils
 from typer.core import TyperCommand, TyperGroup
 
@@ -18,8 +17,7 @@ from tunematrix.errors import ExitCode, Interrupted, TunematrixError
 from tunematrix.evidence.secrets import redacted
 from tunematrix.paths import pytest_file, pytest_settings
 from tunematrix.project import Project
-from tunematrix.report.terminal import render
-from tunematrix.report.text import written_out
+from tunematrix.report.saying import complain, encode_whatever_comes
 
 
 class Verb(TyperCommand):
@@ -91,6 +89,10 @@ AxisOption = Annotated[
 
 def main() -> None:
     """Run a verb; an error that the user can act on ends it without a traceback."""
+    encode_whatever_comes()
+    if not _has_folder():
+        complain("error: the folder that this was started in is gone; start it in another")
+        sys.exit(ExitCode.BAD_INPUT)
     if os.environ.get("NO_COLOR"):
         rich_utils.COLOR_SYSTEM = None
     try:
@@ -105,27 +107,35 @@ def main() -> None:
     sys.exit(code)
 
 
+def _has_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _run() -> str | int | None:
     """Run a verb, and return what the process ends with."""
     try:
         app()
     except Interrupted as end:
-        print(written_out(str(end)), file=sys.stderr)
+        complain(str(end))
         return end.exit_code
     except TunematrixError as error:
         # It may quote a file that somebody else has written.
-        print(f"error: {written_out(redacted(str(error)))}", file=sys.stderr)
+        complain(f"error: {redacted(str(error))}")
         return error.exit_code
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        print("error: what is named is too long for the name of a file", file=sys.stderr)
+        complain("error: what is named is too long for the name of a file")
         return ExitCode.BAD_INPUT
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # Typer and Rich make a failure of it
             raise end.__context__ from None
         if end.code == TYPERS_INTERRUPT:
-            print("interrupted; the cells that had finished are recorded", file=sys.stderr)
+            complain("interrupted; the cells that had finished are recorded")
             return ExitCode.INTERRUPTED
         # Typer ends with 2 after bad options; in pytest 2 means interrupted.
         return ExitCode.BAD_INPUT if end.code == TYPERS_USAGE_ERROR else end.code
@@ -139,25 +149,8 @@ def _unwritten(error: OSError) -> int:
     if error.errno == errno.EPIPE:
         return CLOSED_PIPE
     message = f"error: can't write all there is to say: {error.strerror}; make room and try again"
-    print(message, file=sys.stderr)
+    complain(message)
     return ExitCode.MACHINE
-
-
-def screen(file: TextIO | None = None) -> Console:
-    """Return the terminal to print on: NO_COLOR rules out all styles, bold and dim among them.
-
-    Without a file, it is standard output.
-    """
-    return Console(file=file, color_system=None if os.environ.get("NO_COLOR") else "auto")
-
-
-def show(what: RenderableType) -> None:
-    """Print what was recorded, however little the terminal or the pipe can encode."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    here = screen()
-    colour = here.is_terminal and here.color_system is not None
-    print(render(what, here.width, colour=colour), end="")
 
 
 def place(project: Project) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -25,13 +24,13 @@ from tunematrix.cli.app import (
     Verbs,
     app,
     place,
-    show,
 )
 from tunematrix.cli.recorded import in_files, newest, own_configs
 from tunematrix.errors import BadInput, StepFailed, did_you_mean
 from tunematrix.paths import shown
 from tunematrix.project import Project, read_project
 from tunematrix.report.bands import changed_bands
+from tunematrix.report.saying import say, say_json, show
 from tunematrix.results.record import Record
 
 verbs = typer.Typer(
@@ -94,11 +93,11 @@ def record(
         added = new.without(kept)
         if added.cells:
             path = write_baseline(merged(old, added), folder)
-            print(f"{_cells(len(added.cells))} recorded in {shown(path)}")
+            say(f"{_cells(len(added.cells))} recorded in {shown(path)}")
             _tell_blind(added)
         if kept:
             text = f"{_cells(len(kept))} had bands already, which stay: tunematrix baseline diff"
-            print(f"{text} compares them, and update replaces those that it is given")
+            say(f"{text} compares them, and update replaces those that it is given")
 
 
 @verbs.command(cls=Verb)
@@ -122,7 +121,7 @@ def diff(
         for change in band_changes(_known(folder, new), new)
     ]
     if as_json:
-        print(json.dumps([change.to_json() for change in found], indent=2))
+        say_json([change.to_json() for change in found])
     else:
         show(changed_bands(found))
 
@@ -146,7 +145,7 @@ def update(
     wish = BandWish(_kind(margin, coverage), project.environment.name, frozenset(cells))
     for new in measure(records, wish):
         path = write_baseline(merged(_known(folder, new), new), folder)
-        print(f"{_cells(len(new.cells))} replaced in {shown(path)}")
+        say(f"{_cells(len(new.cells))} replaced in {shown(path)}")
         _tell_blind(new)
 
 
@@ -188,7 +187,7 @@ def _tell_blind(new: Baseline) -> None:
     found = [f"{cell} {metric}" for cell, metric in blind(new)]
     if found:
         text = f"would not notice a doubling, since it varies too much: {listed(found)}"
-        print(f"{text}; train longer, or record more runs")
+        say(f"{text}; train longer, or record more runs")
 
 
 def _refuse_absent(cells: Collection[str], known: Collection[str]) -> None:

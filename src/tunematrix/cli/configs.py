@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from tunematrix.errors import ExitCode
 from tunematrix.inspection.examine import STEP_SECONDS, examine
 from tunematrix.inspection.view import InspectionProgress, lines
 from tunematrix.paths import project_root, pytest_settings
+from tunematrix.report.saying import complain, say, say_json
 
 
 @app.command(cls=Verb)
@@ -59,9 +59,9 @@ def check(
         step_seconds=timeout,
     )
     if as_json:
-        print(json.dumps([report.to_json() for report in reports], indent=2))
+        say_json([report.to_json() for report in reports])
     else:
-        print("\n".join(lines(reports, notes=notes)))
+        say("\n".join(lines(reports, notes=notes)))
     is_good = all(report.outcome == "passed" for report in reports)
     sys.exit(ExitCode.PASSED if is_good else ExitCode.FAILED)
 
@@ -73,4 +73,4 @@ def _configured() -> list[Path]:
 
 
 def _show(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    complain(line)

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tunematrix.cli.app import Verb, app, screen
+from tunematrix.cli.app import Verb, app
 from tunematrix.configuration.download import DownloadConfig
 from tunematrix.errors import Interrupted
 from tunematrix.pipeline.download.step import download as run_step
 from tunematrix.pipeline.download.view import DownloadView
 from tunematrix.pipeline.settings import read_settings
+from tunematrix.report.saying import screen
 
 
 @app.command(cls=Verb)

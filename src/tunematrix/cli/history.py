@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from tunematrix.cli.app import JsonOption, Verb, app, show
+from tunematrix.cli.app import JsonOption, Verb, app
 from tunematrix.cli.recorded import present
 from tunematrix.errors import BadInput, MachineProblem, NothingTested, counted, did_you_mean
 from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import past, past_terminal
+from tunematrix.report.saying import complain, say, say_json, show
 from tunematrix.results.history import History
 from tunematrix.results.run_line import RunLine
 
@@ -69,10 +68,7 @@ def history(
     with History(store or state(root) / "history.sqlite") as records:
         poured = records.pour([*sorted(state(root).glob("*/results.jsonl")), *added])
         if add:
-            print(
-                f"{counted(poured.new, 'new record')}, {poured.known} known already",
-                file=sys.stderr,
-            )
+            complain(f"{counted(poured.new, 'new record')}, {poured.known} known already")
         if export is not None:
             _export(records, export)
         elif between is not None:
@@ -86,13 +82,13 @@ def history(
 def _show_runs(records: History, environment: str | None, *, whole: bool, as_json: bool) -> None:
     lines = _runs(records, environment)
     if as_json:
-        print(json.dumps([line.to_json() for line in lines], indent=2))
+        say_json([line.to_json() for line in lines])
         return
     kept = lines if whole else lines[-NEWEST:]
     show(past_terminal.overview(kept))
     if len(kept) < len(lines):
         left = len(lines) - len(kept)
-        print(f"{counted(left, 'older run', verb=True)} left out; --all lists them")
+        say(f"{counted(left, 'older run', verb=True)} left out; --all lists them")
 
 
 def _show_cell(records: History, cell: str, environment: str | None, *, as_json: bool) -> None:
@@ -103,7 +99,7 @@ def _show_cell(records: History, cell: str, environment: str | None, *, as_json:
         raise NothingTested(message)
     parted = past.threads(found)
     if as_json:
-        print(json.dumps([_plain(thread, each) for thread, each in parted.items()], indent=2))
+        say_json([_plain(thread, each) for thread, each in parted.items()])
     else:
         show(past_terminal.story(parted))
 
@@ -116,7 +112,7 @@ def _show_between(
     sides = [records.run(line.run_id, line.environment) for line in (before, after)]
     found = past.compared(*sides)
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        say_json(asdict(found))
     else:
         show(past_terminal.side_by_side(before, after, found))
 
@@ -151,7 +147,7 @@ def _export(records: History, path: Path) -> None:
     except OSError as error:
         message = f"can't write {path}: {error.strerror}; name another file"
         raise MachineProblem(message) from error
-    print(f"{counted(count, 'record', verb=True)} in {shown(path)}")
+    say(f"{counted(count, 'record', verb=True)} in {shown(path)}")
 
 
 def _plain(thread: past.Thread, stretches: Sequence[past.Stretch]) -> dict[str, Any]:

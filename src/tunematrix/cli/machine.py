@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunematrix.cli.app import AxisOption, JsonOption, Verb, app, screen
+from tunematrix.cli.app import AxisOption, JsonOption, Verb, app
 from tunematrix.doctor import view as diagnosis
 from tunematrix.doctor.examine import examine
 from tunematrix.doctor.trials import open_context
@@ -18,6 +17,7 @@ from tunematrix.errors import ExitCode
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import project_root, pytest_settings
 from tunematrix.project import read_configs
+from tunematrix.report.saying import complain, say_json, show
 
 
 @app.command(cls=Verb)
@@ -51,12 +51,12 @@ def doctor(
     selection = parse_selection(axis or (), context.groups)
     found = examine(context, environments, wanted, selection, timeout)
     if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+        say_json(found.to_json())
     else:
-        screen().print(diagnosis.tables(found))
+        show(diagnosis.tables(found))
     sys.exit(ExitCode.FAILED if found.problems else ExitCode.PASSED)
 
 
 def _show_progress(line: str) -> None:
     """Show progress as it comes: a trial may take minutes."""
-    print(line, file=sys.stderr, flush=True)
+    complain(line)

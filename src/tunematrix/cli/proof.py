@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place, screen
+from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.paths import made, state
 from tunematrix.project import Project, read_project
@@ -37,6 +36,7 @@ from tunematrix.proof.releases.trials import (
     try_out,
     write,
 )
+from tunematrix.report.saying import say, say_json, show
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
 from tunematrix.versions.trials import PATIENCE
@@ -95,7 +95,7 @@ def faults(
         process.kill()
         process.wait()  # or it would have no exit code, and ours would be 0
     if (after := _age(folder / SCORE)) and after != before:
-        print((folder / SCORE).read_text(encoding="utf-8"), end="")
+        say((folder / SCORE).read_text(encoding="utf-8"), end="")
     sys.exit(process.returncode)
 
 
@@ -136,9 +136,9 @@ def regressions(
     runner = ReleaseRunner(project.root, project.environment.name, (place(project),), say)
     findings = try_out(found, runner, keep)
     if as_json:
-        print(json.dumps(to_json(findings), indent=2))
+        say_json(to_json(findings))
     else:
-        screen().print(past.tables(findings))
+        show(past.tables(findings))
     sys.exit(exit_code(findings))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +11,14 @@ import typer
 from tunematrix.baselines.holding import band_of
 from tunematrix.baselines.kept import Baselines, read_baselines
 from tunematrix.baselines.tolerances import tabulate_all, write_tolerances
-from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, show
+from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app
 from tunematrix.cli.recorded import in_files, newest, own_configs, present
 from tunematrix.errors import BadInput, counted
 from tunematrix.paths import shown, state
 from tunematrix.project import read_project
 from tunematrix.report import terminal, verified
 from tunematrix.report.rows import runs
+from tunematrix.report.saying import say, say_json, show
 from tunematrix.report.summary import as_summary
 from tunematrix.report.tensorboard import write_runs
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
@@ -103,16 +103,16 @@ def report(
     # Records of files are shown anywhere, also outside the project that they were made in.
     records = in_files(files) if files else [record for name in names for record in newest(name)]
     if save is not None:
-        print(f"{counted(len(records), 'record', verb=True)} in {keep(records, save)}")
+        say(f"{counted(len(records), 'record', verb=True)} in {keep(records, save)}")
     elif markdown is not None:
         write_whole(markdown, as_summary(records).encode())
     elif tensorboard is not None:
-        print(f"{counted(write_runs(records, tensorboard), 'run', verb=True)} in {tensorboard}")
+        say(f"{counted(write_runs(records, tensorboard), 'run', verb=True)} in {tensorboard}")
     elif readme is not None:
         described = read_project(Path.cwd(), names[0]).described
         _write_table(readme, verified.as_markdown(described, runs(records)))
     elif as_json:
-        print(json.dumps([record.to_json() for record in records], indent=2))
+        say_json([record.to_json() for record in records])
     else:
         show(terminal.report(records, whole=whole))
 
@@ -138,7 +138,7 @@ def _write_page(page: Path, files: Sequence[Path], environments: Sequence[str | 
     count = write_page(page, sources, bands=bands)
     if page != STANDARD_OUTPUT:
         what = "cell or relation is" if count == 1 else "cells and relations are"
-        print(f"{count} {what} in {shown(page)}")
+        say(f"{count} {what} in {shown(page)}")
 
 
 @app.command(cls=Verb)
@@ -164,9 +164,9 @@ def tolerances(
     for table in tables:
         path = write_tolerances(table, folder, project.environment.name)
         if not as_json:
-            print(f"{counted(len(table.spread), 'relation', verb=True)} in {shown(path)}")
+            say(f"{counted(len(table.spread), 'relation', verb=True)} in {shown(path)}")
     if as_json:
-        print(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
+        say_json([table.model_dump(mode="json") for table in tables])
 
 
 def _only_one(**asked_for: object) -> None:

@@ -14,6 +14,7 @@ from tunematrix.environments.host import refusal, this_machine
 from tunematrix.environments.origin import Origin
 from tunematrix.environments.table import Environment, read_environments
 from tunematrix.paths import shown
+from tunematrix.report.saying import say
 from tunematrix.scaffold.changes import FileChange
 from tunematrix.scaffold.project import changes
 from tunematrix.scaffold.workflow import is_hosted, workflow_change
@@ -57,7 +58,7 @@ def init(
     else:
         notes = []
     by_hand = any(change.by_hand for change in made)
-    print("\n".join([*_account(made), *notes, *_next(rows, by_hand=by_hand)]))
+    say("\n".join([*_account(made), *notes, *_next(rows, by_hand=by_hand)]))
 
 
 def _account(made: Sequence[FileChange]) -> list[str]:

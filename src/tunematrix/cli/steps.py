@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from tunematrix.cli.app import Verb, app, screen
+from tunematrix.cli.app import Verb, app
 from tunematrix.configuration.answers import GenerateStep, ServeStep
 from tunematrix.configuration.section import Section
 from tunematrix.configuration.steps import DpoStep, FinalizeStep, SftStep
@@ -15,6 +15,7 @@ from tunematrix.errors import Interrupted
 from tunematrix.pipeline.carrying import Wish, carry_step
 from tunematrix.pipeline.settings import read_settings
 from tunematrix.pipeline.view import StepView
+from tunematrix.report.saying import screen
 
 ConfigOption: TypeAlias = Annotated[
     Path, typer.Option("--config", metavar="FILE", help="What to do: YAML; see docs/pipeline.md.")

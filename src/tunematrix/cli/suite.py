@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,9 +40,11 @@ from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import adhoc_specs
 from tunematrix.project import Project, read_project, spec_place
 from tunematrix.report.meetings import covering_lines, missing_as_json, missing_lines
+from tunematrix.report.saying import say, say_json
 from tunematrix.spec.loader import json_schema, load_specs
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import dotted
+from tunematrix.spec.yaml_tree import Value, read_value
 
 DebugModeOption = Annotated[
     bool,
@@ -93,14 +95,20 @@ def plan(
     if missing:
         pairs = missing_pairs(found, project.groups)
         lines = missing_lines(pairs)
-        print(json.dumps(missing_as_json(pairs), indent=2) if as_json else "\n".join(lines))
+        if as_json:
+            say_json(missing_as_json(pairs))
+        else:
+            say("\n".join(lines))
         return
-    print(json.dumps(found.to_json(), indent=2) if as_json else _as_text(found))
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say(_as_text(found))
     if light and not as_json:
         configs = {spec.test_id for spec in light.configs}
         count = sum(cell.spec.test_id in configs for cell in found.cells)
         others = len(found.cells) - count
-        print(f"{counted(others, 'environment')} + {counted(count, 'config')} = {len(found.cells)}")
+        say(f"{counted(others, 'environment')} + {counted(count, 'config')} = {len(found.cells)}")
 
 
 @app.command(
@@ -170,7 +178,7 @@ def schema(
     """
     if axis and axis not in OPTION_MODELS:
         raise BadInput(f"--axis {axis}: is not an axis; {did_you_mean(axis, OPTION_MODELS)}")
-    print(json.dumps(option_schema(axis) if axis else json_schema(), indent=2))
+    say_json(option_schema(axis) if axis else json_schema())
 
 
 def _specs(project: Project, paths: Sequence[Path] | None = None) -> tuple[Spec, ...]:
@@ -205,8 +213,11 @@ def _as_text(found: Plan) -> str:
 def _ad_hoc(overrides: list[str], project: Project) -> Path:
     """Write a spec for one cell given as overrides; pytest runs it like any other."""
     pairs = [override.partition("=") for override in overrides]
+    for key, count in Counter(key for key, _, _ in pairs).items():
+        if count > 1:
+            raise BadInput(f"{key}: is given {count} times; give it once")
     axes = {key: value for key, _, value in pairs if key in project.groups.axes}
-    settings = {key: yaml.safe_load(value) for key, _, value in pairs if key not in axes}
+    settings = {key: _value(key, value) for key, _, value in pairs if key not in axes}
     if "model" in axes and Path(axes["model"]).expanduser().is_dir():
         axes["model"] = str(Path(axes["model"]).expanduser().resolve())
     name = "adhoc-" + hashlib.sha256(" ".join(sorted(overrides)).encode()).hexdigest()[:8]
@@ -222,6 +233,13 @@ def _ad_hoc(overrides: list[str], project: Project) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return path
+
+
+def _value(key: str, text: str) -> Value:
+    try:
+        return read_value(text)
+    except ValueError as error:
+        raise BadInput(f"{key}={text}: {error}") from None
 
 
 def _refuse_pairs(spec: Mapping[str, Any], given: Mapping[str, str], project: Project) -> None:

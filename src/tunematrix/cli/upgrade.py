@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -12,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place, show
+from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.cli.prove import become, prepare_row, row_of
 from tunematrix.environments import inherited
 from tunematrix.errors import BadInput
@@ -20,6 +19,7 @@ from tunematrix.paths import made, shown, state
 from tunematrix.project import Project, read_project, spec_place
 from tunematrix.proof.releases.released import released_faults
 from tunematrix.report.past import ABSENT
+from tunematrix.report.saying import complain, say_json, show
 from tunematrix.report.writing import STANDARD_OUTPUT, write_whole
 from tunematrix.versions.comparison import UpgradeComparison
 from tunematrix.versions.comparison_page import comparison_page
@@ -87,7 +87,7 @@ def upgrade(
     if markdown is not None:
         write_whole(markdown, comparison_page(comparison, name).encode())
     if as_json:
-        print(json.dumps(comparison.to_json(), indent=2))
+        say_json(comparison.to_json())
     elif markdown != STANDARD_OUTPUT:
         show(comparison_text(comparison, name))
     if comparison.of("broken") and not _is_within(project):
@@ -124,7 +124,7 @@ def _write_pins(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    complain(text)
 
 
 def _begin_within(project: Project, python: str, lock: str, arguments: Sequence[str]) -> NoReturn:

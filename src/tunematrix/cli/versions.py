@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
 from tunematrix.project import read_project
 from tunematrix.proof.releases.released import links_of
+from tunematrix.report.saying import say_json
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End
@@ -76,9 +76,9 @@ def bisect(
     commands = [command(packages, bench, point.node) for packages in (found.good, found.bad)]
     links = _links(found, bench)
     if as_json:
-        print(json.dumps(to_json(found, point.id, commands, links), indent=2))
+        say_json(to_json(found, point.id, commands, links))
     else:
-        print(as_text(found, point.id, commands, links))
+        say(as_text(found, point.id, commands, links))
 
 
 def _last_good(point: Point, bench: Bench) -> str:

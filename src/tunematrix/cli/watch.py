@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunematrix.cli.app import JsonOption, Verb, app, screen
+from tunematrix.cli.app import JsonOption, Verb, app
 from tunematrix.configuration.watch import Watch
 from tunematrix.errors import Interrupted
+from tunematrix.report.saying import say_json, show
 from tunematrix.watching.carrying import NO_LIMIT, watch_command
 from tunematrix.watching.view import passing_on, verdicts
 
@@ -63,9 +63,9 @@ def watch(
     limit, asked = timeout or NO_LIMIT, Watch(device=device or None, strict=strict)
     seen = watch_command(command, asked, limit, output, passing_on(to_errors=as_json))
     if as_json:
-        print(json.dumps(seen.record.to_json(), indent=2))
+        say_json(seen.record.to_json())
     else:
-        screen(sys.stderr).print(verdicts(seen.record, seen.what))
+        show(verdicts(seen.record, seen.what), sys.stderr)
     if seen.was_interrupted:
         raise Interrupted("interrupted; what was seen until then is judged, and recorded")
     raise typer.Exit(seen.exit_code)

@@ -59,9 +59,9 @@ def wheels(
     extras = tuple(dict.fromkeys([*engines, *(extra or ())]))
     files = collect(Collection(folder, target, extras, Origin()), say)
     size = sum(file.stat().st_size for file in files) / _MB
-    print(f"{counted(len(files), 'wheel')}, {size:.1f} MB in all, in {shown(folder)}")
-    print("Largest: " + ", ".join(f"{f.name.split('-')[0]} {_mb(f)}" for f in files[:_LARGEST]))
-    print(f"Carry the folder over, and run: python{python} {folder.name}/{SCRIPT} -e {row.name}")
+    say(f"{counted(len(files), 'wheel')}, {size:.1f} MB in all, in {shown(folder)}")
+    say("Largest: " + ", ".join(f"{f.name.split('-')[0]} {_mb(f)}" for f in files[:_LARGEST]))
+    say(f"Carry the folder over, and run: python{python} {folder.name}/{SCRIPT} -e {row.name}")
     if size > LIMIT_MB:
         text = f"warning: it is larger than {LIMIT_MB} MB, which may be too large to be carried"
         say(f"{text}; leave an --extra out, or install the largest there and list it in {have}")

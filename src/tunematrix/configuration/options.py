@@ -249,6 +249,16 @@ class LauncherOption(Declarations):
         None, ge=0, description="PYTHONHASHSEED of the new interpreter (fresh)."
     )
 
+    @property
+    def is_group(self) -> bool:
+        """Whether its processes have to find each other: one alone would be no group."""
+        return bool(self.collectives and self.implementation)
+
+    @property
+    def starts_one(self) -> bool:
+        """Whether it starts no process beside the cell's own, whatever their number says."""
+        return not (self.collectives or self.command or self.starts_each)
+
 
 class RecipeOption(Declarations):
     """The work of a cell, and the groups of checks that it is judged by."""

@@ -28,7 +28,7 @@ from tunematrix.matrix.groups import Option
 from tunematrix.matrix.plan import check_backends
 from tunematrix.matrix.requirements import build_tools, first_lack, importable
 from tunematrix.matrix.select import Selection
-from tunematrix.paths import made, shown
+from tunematrix.paths import made, shown, unwritable
 from tunematrix.report.rows import plain_first
 from tunematrix.workflow.context import RunContext
 
@@ -170,7 +170,9 @@ def _try_device(context: RunContext, option: Option, timeout: int) -> BackendFin
         trial = trials.try_device(context, option.name, timeout)
     except BadInput:
         raise
-    except (TunematrixError, OSError) as error:
+    except OSError as error:  # of this machine, which says nothing about the backend
+        raise unwritable(context.folder, error) from error
+    except TunematrixError as error:
         return _not_tried(option, "broken", str(error), "")
     assert trial.evidence is not None and trial.run_dir is not None
     finding = verdicts.device_finding(option, trial.evidence, trial.claim)
@@ -194,7 +196,9 @@ def _examine_quantizer(
         trial = trials.try_quantizer(context, cell)
     except BadInput:
         raise
-    except (TunematrixError, OSError) as error:
+    except OSError as error:  # of this machine, which says nothing about the backend
+        raise unwritable(context.folder, error) from error
+    except TunematrixError as error:
         return verdicts.differing(cell, str(error), tools)
     assert trial.evidence is not None and trial.run_dir is not None
     finding = verdicts.quantizer_finding(cell, trial.evidence, trial.claim, tools)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunematrix.errors import BadInput
-from tunematrix.paths import pyproject, shown
+from tunematrix.paths import pyproject, shown, tool_table
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def held_back(root: Path) -> list[HeldBack]:
     Raises:
         BadInput: an entry lacks its requirement, its reason or its link, or has more.
     """
-    entries = pyproject(root).get("tool", {}).get("tunematrix", {}).get("held_back", [])
+    entries = tool_table(root, "tunematrix").get("held_back", [])
     wanted = {field.name for field in fields(HeldBack)}
     for entry in entries:
         if set(entry) != wanted:

@@ -23,3 +23,11 @@ PYTEST = (
     "--live",
 )
 """Options of pytest, before the caller's."""
+
+ENDING = "TUNEMATRIX_ENDING"
+"""Variable with a file that gets the code as a run's very last act; Nox looks for it there."""
+LISTING = frozenset({
+    "--collect-only", "--collectonly", "--co", "--fixtures", "--funcargs", "--fixtures-per-test",
+    "--markers", "--help", "-h", "--version", "-V",
+})  # fmt: skip
+"""Options that ask pytest to tell something and run nothing."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from tunematrix.environments.host import Probe
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.paths import project_root, pyproject, shipped_constraints, shown
+from tunematrix.paths import project_root, shipped_constraints, shown, tool_table
 
 DEFAULT = "cpu"
 """The environment that is meant where none is named, if there is one of that name."""
@@ -178,7 +178,7 @@ def _own_table(file: Path) -> dict[str, Any]:
     Raises:
         BadInput: it is no table.
     """
-    table = pyproject(file.parent).get("tool", {}).get("tunematrix", {}).get("environments", {})
+    table = tool_table(file.parent, "tunematrix").get("environments", {})
     if not isinstance(table, dict):
         raise BadInput(f"{shown(file)}: {ROUTE}: is not a table; write [{ROUTE}]")
     return dict(table)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Event
 from tunematrix.evidence.files import open_regular
 from tunematrix.evidence.log import read_events
@@ -76,11 +77,13 @@ def collect(run_dir: RunDir, end: Exit) -> Evidence:
     """Reads what a cell left behind, without secrets: logs are masked. What isn't there is empty.
 
     Raises:
-        BadInput: `cell.json` or `events.jsonl` is malformed.
+        BadInput: `events.jsonl` is malformed, or the cell has put something else in the place of
+            a log: what was printed then isn't known.
     """
     secrets = secrets_in(os.environ)
     others = (*run_dir.path.glob("rank-*/*.log"), *run_dir.probe.glob("*.jsonl"))
-    for log in (run_dir.stdout, run_dir.stderr, *others):
+    # What a cell was told to do has its credentials in clear until it has been done.
+    for log in (run_dir.cell, run_dir.stdout, run_dir.stderr, *others):
         mask_file(log, secrets)
     leftovers = tuple(masked(command, secrets) for command in end.leftovers)
     problem = None if end.problem is None else masked(end.problem, secrets)
@@ -96,12 +99,18 @@ def collect(run_dir: RunDir, end: Exit) -> Evidence:
 
 def _read_log(path: Path) -> str:
     """A log as text, its middle left out when it is more than twice `_KEPT_BYTES` long."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return ""
     try:
         opened = open_regular(path)
+        if path.is_symlink():
+            opened.close()
+            raise OSError(f"{path.name} is a link")
     except OSError as error:
-        return f"[{error}: the cell has put something else in its place]"
+        raise BadInput(
+            f"{path}: can't be read ({error}). The cell has put something else there, so what it "
+            "printed isn't known; see what its recipe does in its own folder."
+        ) from error
     with opened as log:
         head = log.read(2 * _KEPT_BYTES)
         cut = os.fstat(log.fileno()).st_size - 2 * _KEPT_BYTES

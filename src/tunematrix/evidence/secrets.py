@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -82,7 +83,9 @@ def _is_own_file(path: Path) -> bool:
 
 def _mask(log: BinaryIO, masked_log: BinaryIO, secrets: Mapping[str, str]) -> bool:
     """Copy a log piece by piece, without its secrets; return whether there were any."""
-    names = {value.encode(): name.encode() for value, name in secrets.items()}
+    # As it is, and as JSON has it, in which a quote or an umlaut looks otherwise.
+    forms = {json.dumps(value)[1:-1]: name for value, name in secrets.items()} | dict(secrets)
+    names = {value.encode(): forms[value].encode() for value in sorted(forms, key=len)[::-1]}
     pattern = re.compile(b"|".join(map(re.escape, names)))
     longest = max(map(len, names))
     found, rest = False, b""

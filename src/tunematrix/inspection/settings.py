@@ -11,7 +11,7 @@ from pydantic import Field, Strict, ValidationError
 
 from tunematrix.configuration.section import Names, NonEmpty, Section
 from tunematrix.errors import BadInput
-from tunematrix.paths import pyproject
+from tunematrix.paths import pyproject, tool_table
 from tunematrix.spec.explain import findings
 from tunematrix.spec.problems import Problem, Route, refuse
 
@@ -138,7 +138,7 @@ def project_scripts(root: Path) -> dict[str, str]:
 
 
 def _read(root: Path, name: str, model: type[Model]) -> Model:
-    table = pyproject(root).get("tool", {}).get("tunematrix", {}).get(name, {})
+    table = tool_table(root, "tunematrix").get(name, {})
     file, route = root / "pyproject.toml", ("tool", "tunematrix", name)
     if not isinstance(table, dict):
         raise BadInput(f"{file}: {'.'.join(route)} is not a table; write [{'.'.join(route)}]")

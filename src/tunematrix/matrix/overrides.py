@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 from tunematrix.configuration import OPTION_MODELS
 from tunematrix.configuration.keys import adapter
+from tunematrix.configuration.options import LauncherOption
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.choices import Choices
 from tunematrix.matrix.groups import OPEN, Groups, Option
@@ -20,6 +22,8 @@ from tunematrix.spec.yaml_tree import Value
 
 ARGUMENTS: Final = "dynamic_args."
 """Begins the overrides that are arguments of a trainer's command, whatever it calls them."""
+DUE: Final = ("train.eval_steps", "train.interrupt_at")
+"""Settings that name a step at which something has to happen."""
 _NAMES_OF_TYPES: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -36,13 +40,39 @@ def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[P
         if key in groups.axes or key.startswith(ARGUMENTS):
             continue
         axis = key.partition(".")[0]
-        texts = (
+        of_options = (
             _what_is_wrong(key, value, tree_of(groups, first | {axis: option}), option)
             for option in _options(axis, chosen)
         )
+        others = (_of_processes(key, value, chosen), _beyond_the_end(key, value, spec, groups))
+        texts = chain(of_options, *others)
         # Options of one axis mostly refuse an override in nearly the same words.
         if text := next((text for text in texts if text), None):
             yield spec.problem(("overrides", key), text)
+
+
+def _of_processes(key: str, value: Given, chosen: Choices) -> Iterator[str]:
+    """Yield why a number of processes makes a launcher's claim an empty one."""
+    for option in _options("launcher", chosen) if key == "launcher.processes" else ():
+        if option is None or type(value) is not int:
+            continue
+        declared = option.declared
+        assert isinstance(declared, LauncherOption)
+        if value < 2 and declared.is_group:
+            yield f"{value} process is no group, and {option.name} would have nothing to do; give 2"
+        if value > 1 and declared.starts_one:
+            yield f"has no effect under {option.name}, which starts no others; use ddp or fsdp"
+
+
+def _beyond_the_end(key: str, value: Given, spec: Spec, groups: Groups) -> Iterator[str]:
+    """Yield why something that is due at a step never happens: training has ended by then."""
+    if key not in DUE or type(value) is not int:
+        return
+    train = groups.plain.get("train")
+    default = train.get("max_steps") if isinstance(train, dict) else None
+    last = spec.overrides.get("train.max_steps", default)
+    if type(last) is int and value > last:
+        yield f"{value} is beyond train.max_steps ({last}), so it would never happen; lower it"
 
 
 def changes(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> dict[str, Given]:

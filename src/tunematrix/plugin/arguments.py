@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -85,9 +86,25 @@ class Arguments:
         """Whether a path is a YAML file in a configured spec folder, or was named as a file."""
         if path.suffix not in (".yaml", ".yml"):
             return False
-        if self._is_below(path.resolve()):
+        # A link to a file elsewhere is a spec of the folder that it lies in.
+        if self._is_below(path.resolve()) or self._is_below(path.parent.resolve() / path.name):
             return True
         return path.resolve() in self.paths and not self._is_inspected(path.resolve())
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a folder or file lies in the project's spec folders, and no option ignores it."""
+        here = path.parent.resolve() / path.name
+        is_below = any(here.is_relative_to(folder) for folder in self.own_folders)
+        return is_below and not self.is_ignored(here)
+
+    def is_ignored(self, path: Path) -> bool:
+        """Whether --ignore or --ignore-glob leaves a path out; somebody has asked for that."""
+        option, here = self.config.option, self.config.invocation_params.dir
+        roots = [(here / name).resolve() for name in option.ignore or ()]
+        patterns = [str(here / pattern) for pattern in option.ignore_glob or ()]
+        return any(path.is_relative_to(root) for root in roots) or any(
+            fnmatchcase(str(one), pattern) for one in (path, *path.parents) for pattern in patterns
+        )
 
     @property
     def is_only_specs(self) -> bool:

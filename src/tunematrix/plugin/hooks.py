@@ -11,11 +11,19 @@ from typing import Any
 
 import pytest
 
-from tunematrix.errors import BadInput, ExitCode, TunematrixError, did_you_mean
+from tunematrix.errors import BadInput, TunematrixError, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.plugin import inspected
 from tunematrix.plugin.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
-from tunematrix.plugin.parts import register_parts
+from tunematrix.plugin.ledger import (
+    LEDGER,
+    Ledger,
+    check_collected,
+    last_word,
+    register,
+    watch_the_exit,
+)
+from tunematrix.plugin.parts import forget_older, register_parts
 from tunematrix.plugin.portions import BY_DEFAULT, part_of, shard, switch, without_integration
 from tunematrix.plugin.recorder import record_of
 from tunematrix.plugin.suite import KEY, Suite
@@ -118,6 +126,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the suite, before pytest's own plugins look at options that it sets."""
     suite = config.stash[KEY] = Suite(config)
+    ledger = config.stash[LEDGER] = Ledger(suite)
+    register(config, ledger, "tunematrix-ledger")
     arguments = suite.arguments
     arguments.take_the_specs()
     suite.integration = switch(config, asked=arguments.asks_for("integration"))
@@ -133,6 +143,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if records:
             suite.make_folder()
     except BadInput as error:
+        forget_older(suite)
         raise pytest.UsageError(str(error)) from None
     except TunematrixError as error:
         pytest.exit(str(error), returncode=error.exit_code)
@@ -140,6 +151,37 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{marker}: set by a spec")
     if records:
         register_parts(suite)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Watch the exit before anybody's conftest.py is there, where cells may be run."""
+    named = early_config.known_args_namespace.tunematrix_environment
+    if named is not None or early_config.getini(FOLDERS[0]):
+        watch_the_exit(early_config)
+    try:
+        yield
+    except SystemExit as end:
+        message = f"a conftest.py ends Python (SystemExit: {end.code}); nothing was tested"
+        raise pytest.UsageError(message) from None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
+    """Have the last word on the exit code."""
+    code = yield
+    return last_word(config, code)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pass over no spec, whatever its folder is called (build, dist) or a conftest.py says."""
+    return False if config.stash[KEY].arguments.is_own(collection_path) else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See that all planned specs are there."""
+    check_collected(session)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -284,17 +326,6 @@ def positive(text: str) -> int:
         message = f"expected a number of seeds, 1 or more, got {text}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A run in which every test lacked its backend is no success."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    ended = {} if reporter is None else reporter.stats
-    lacking = any("tunematrix_unavailable" in vars(one) for one in ended.get("unavailable", ()))
-    others = ended.keys() - {"", "deselected", "unavailable", "warnings"}
-    if exitstatus == ExitCode.PASSED and lacking and not others:
-        session.exitstatus = ExitCode.NOTHING_TESTED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -40,7 +40,9 @@ class SpecFile(pytest.File):
     def collect(self) -> Iterator[SpecItem]:
         """Yield what this file plans; probes and planted differences where they are asked for."""
         suite = self.config.stash[KEY]
-        plan = suite.plans.get(self.path)
+        path = self.path.resolve()
+        suite.read.add(path)
+        plan = suite.plans.get(path)
         if plan is None:
             return
         known = suite.context.known_here

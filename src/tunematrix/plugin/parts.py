@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from tunematrix.errors import TunematrixError
 from tunematrix.plugin.at_once import AtOnce
+from tunematrix.plugin.ledger import LEDGER, register
 from tunematrix.plugin.live import can_be_watched
 from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
 from tunematrix.plugin.recorder import Recorder
 from tunematrix.plugin.schedule import cells_at_once
 from tunematrix.plugin.suite import Suite
 
+JUNIT = "junit.xml"
+
+
+def forget_older(suite: Suite) -> None:
+    """Remove an earlier run's JUnit file: it would be taken for this one's, which ran nothing."""
+    with suppress(TunematrixError, OSError):
+        (suite.project.folder / JUNIT).unlink(missing_ok=True)
+
 
 def register_parts(suite: Suite) -> None:
     """Register them, and name the JUnit file before pytest's own plugin looks for it."""
     config = suite.config
-    config.pluginmanager.register(Recorder(suite), "tunematrix-recorder")
+    register(config, Recorder(suite, config.stash[LEDGER]), "tunematrix-recorder")
     config.pluginmanager.register(AtOnce(config), "tunematrix-at-once")
     asked = take_over_workers(suite)
     live: bool = config.getoption("tunematrix_live")
@@ -25,4 +37,4 @@ def register_parts(suite: Suite) -> None:
         # A line for each cell, where neither silence nor more is asked for.
         config.option.verbose = config.option.verbose or 1
     if not config.getoption("xmlpath", default=None):
-        config.option.xmlpath = str(suite.context.folder / "junit.xml")
+        config.option.xmlpath = str(suite.context.folder / JUNIT)

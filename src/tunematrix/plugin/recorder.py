@@ -13,13 +13,14 @@ from _pytest.junitxml import xml_key
 from tunematrix.baselines.holding import band_of
 from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
 from tunematrix.paths import shown, state
+from tunematrix.plugin.ledger import TOLD, Ledger
 from tunematrix.plugin.suite import Suite
 from tunematrix.report import ending, junit, terminal
 from tunematrix.report.changes import compared
 from tunematrix.report.drift import notes
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
-from tunematrix.workflow.records import excluded
+from tunematrix.workflow.records import excluded, unjudged
 from tunematrix.workflow.relations import clear_tensors
 
 
@@ -29,27 +30,34 @@ def record_of(report: pytest.TestReport) -> Record | None:
     return None if data is None else Record.from_json(data)
 
 
+def _how(report: pytest.TestReport) -> str:
+    """Say what pytest makes of the end of an item that left no record."""
+    what = report.longrepr
+    if isinstance(what, tuple):
+        return str(what[2])
+    crash = getattr(what, "reprcrash", None)
+    return str(what or report.outcome) if crash is None else str(crash.message)
+
+
 class Recorder:
     """Writes all records, those of xdist's workers too, and sums them up at the end.
 
     Attributes:
         records: those that have been written; failed: those of them that fail the run.
         again: by id, the command that repeats it; problem: why no more can be written.
+        why: why the run is no success though pytest would call it one.
     """
 
-    def __init__(self, suite: Suite) -> None:
+    def __init__(self, suite: Suite, ledger: Ledger) -> None:
         self.suite = suite
-        self.records: list[Record] = []
+        self.ledger = ledger
+        self.records = ledger.recorded
         self.failed: list[Record] = []
         self.again: dict[str, str] = {}
         self.problem = ""
+        self.why = ""
         # How many relations are still to compare each arm; under many seeds a disk would fill up.
         self.awaited = Counter[str]()
-
-    @property
-    def tested(self) -> bool:
-        """Whether any cell really ran."""
-        return any(record.outcome not in ("unavailable", "unsupported") for record in self.records)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Take note of the relations that will be run."""
@@ -62,10 +70,11 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Append a record as soon as its cell has ended; stop where none can be written."""
-        record = record_of(report)
+        record = record_of(report) or self._kept_from_running(report)
         if record is not None:
             self._append(record)
-            if report.failed:
+            self.ledger.settle(report.nodeid)
+            if report.failed or record.outcome in ("failed", "error"):
                 self.failed.append(record)
                 marker = next(
                     (name for name in ("probe", "planted") if name in report.keywords), ""
@@ -76,6 +85,18 @@ class Recorder:
             self._clear(name for name in cells if self.awaited[name] <= 0)
         if self.problem:
             pytest.exit("records can't be written any more")
+
+    def _kept_from_running(self, report: pytest.TestReport) -> Record | None:
+        """Return a record of what ended without one: it was skipped, or xdist's worker died."""
+        if not self.ledger.owes(report.nodeid) or report.when == "teardown":
+            return None
+        if report.when == "setup" and report.passed:
+            return None
+        subject = self.suite.subjects.get(report.nodeid.partition("::")[2])
+        if subject is None:
+            return None
+        text = f"it ended without a verdict: {_how(report)}"
+        return unjudged(subject, self.suite.context, text)
 
     def keep(self, record: Record) -> None:
         """Append the record of a cell that no report will come of."""
@@ -110,8 +131,11 @@ class Recorder:
         self._clear(name for record in self.records for name in record.arms or (record.cell_id,))
         if self.problem:
             session.exitstatus = ExitCode.MACHINE
-        elif exitstatus == ExitCode.PASSED and self.records and not self.tested:
-            session.exitstatus = ExitCode.NOTHING_TESTED
+        else:
+            code, self.why = self.ledger.judged(exitstatus)
+            self.suite.config.stash[TOLD] = self.why
+            if code != exitstatus:
+                session.exitstatus = code
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(
@@ -141,8 +165,10 @@ class Recorder:
             terminalreporter.write_line(text, red=True)
             if self.suite.left_out:
                 terminalreporter.write_line(ending.nightly(self.suite.left_out))
-        if self.records and not self.tested:
+        if self.records and not self.ledger.tested:
             terminalreporter.write_line("nothing was tested: every cell was unavailable", red=True)
+        if self.why:
+            terminalreporter.write_line(self.why, red=True)
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
 

@@ -23,8 +23,10 @@ from tunematrix.command.specs import completed, refuse_unseeded
 from tunematrix.command.trainers import read_trainers
 from tunematrix.configuration.trainer import Trainer
 from tunematrix.errors import BadInput
+from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.combining import combined_by
 from tunematrix.matrix.plan import Plan, plan
+from tunematrix.matrix.relations import Related
 from tunematrix.matrix.requirements import importable
 from tunematrix.matrix.seeds import under_seeds
 from tunematrix.matrix.select import parse_selection
@@ -63,6 +65,8 @@ class Suite:
         self.is_watched = False
         self.is_drawn = False
         self._said = queue.SimpleQueue[str]()
+        # The spec files that pytest has collected.
+        self.read: set[Path] = set()
 
     @cached_property
     def project(self) -> Project:
@@ -116,7 +120,20 @@ class Suite:
     @cached_property
     def plans(self) -> Mapping[Path | None, Plan]:
         """The plan of each spec file; taken apart once, since there are many files and cells."""
-        return self.plan.by_file()
+        plans = self.plan.by_file()
+        return {path.resolve() if path else None: plan for path, plan in plans.items()}
+
+    @cached_property
+    def subjects(self) -> Mapping[str, Cell | Related]:
+        """All that may be an item, by its id."""
+        plan = self.plan
+        found: dict[str, Cell | Related] = {}
+        for one in plan.relations:
+            planted = [one.with_planted(what) for what in one.relation.planted]
+            found |= {arm.cell.id: arm.cell for way in (one, *planted) for arm in way.arms}
+            found |= {related.id: related for related in (one, *planted)}
+        cells = [*plan.cells, *(exclusion.cell for exclusion in plan.exclusions)]
+        return found | {cell.id: cell for cell in cells}
 
     @property
     def seeds(self) -> int | None:

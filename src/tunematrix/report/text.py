@@ -18,8 +18,13 @@ def printable(text: str) -> str:
 
     A text of many thousand characters is cut.
     """
-    left = len(text) - _LONGEST
-    return written_out(text if left <= 0 else f"{text[:_LONGEST]} … and {left} characters more")
+    return written_out(shortened(text, _LONGEST))
+
+
+def shortened(text: str, longest: int = 20_000) -> str:
+    """Return a text, cut where it is longer, and then with a note of how much was left out."""
+    left = len(text) - longest
+    return text if left <= 0 else f"{text[:longest]} … and {left} characters more"
 
 
 def written_out(text: str) -> str:

@@ -84,7 +84,7 @@ def _happened(
     seen = [
         one
         for one in expected
-        if one.shows_in in failed and (one.check or _raised(one.raises, evidence))
+        if one.shows_in in failed and (_crashed(one, evidence) or _raised(one.raises, evidence))
     ]
     # Where a release's fault ends the cell, what would have come later can't be asked for.
     ended = any(one.check is None and not one.must for one in seen)
@@ -106,6 +106,13 @@ def _raised(wanted: str | None, evidence: Evidence | None) -> bool:
         and raised is not None
         and any(wanted in (name, name.rpartition(".")[2]) for name in raised.exception)
     )
+
+
+def _crashed(expected: Expected, evidence: Evidence | None) -> bool:
+    """Whether what a check says is what is known: a hang or an early end with 0 is no crash."""
+    if expected.check != "exit" or evidence is None:
+        return expected.check is not None
+    return not evidence.exit.timed_out and evidence.exit.code != 0
 
 
 def _named(expected: Expected) -> str:

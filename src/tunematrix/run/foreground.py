@@ -49,7 +49,9 @@ def _ended(body: Callable[[], None]) -> Exit:
     code = 0
     try:
         body()
-    except Exception:  # noqa: BLE001 - whatever it raises is the result of the cell
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever it raises, pytest.skip too, is the cell's
         traceback.print_exc()
         code = 1
     seconds = time.perf_counter() - started

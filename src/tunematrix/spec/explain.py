@@ -27,6 +27,8 @@ _EXPECTED = {
     "model_type": ("a section", "write `key: value` lines below it"),
     "greater_than": ("more than {gt:g}", "raise it"),
     "greater_than_equal": ("at least {ge:g}", "raise it"),
+    "less_than": ("less than {lt:g}", "lower it"),
+    "less_than_equal": ("at most {le:g}", "lower it"),
     "string_too_short": ("some text", "fill it in or remove the line"),
     "string_too_long": ("at most {max_length} characters", "shorten it"),
     "string_pattern_mismatch": ("text that matches {pattern}", "correct it"),

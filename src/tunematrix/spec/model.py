@@ -36,6 +36,7 @@ from tunematrix.spec.bounds import (
     StderrPatterns,
     ThroughputBound,
     TransferBound,
+    seen,
 )
 from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.problems import Problem, Route, place
@@ -61,6 +62,12 @@ def holds(
 
 def _as_names(option: str | tuple[str, ...]) -> tuple[str, ...]:
     return (option,) if isinstance(option, str) else option
+
+
+LONGEST = 30 * 24 * 3600
+"""Seconds after which nobody waits for a cell any more."""
+ROOTS = frozenset({"object", "BaseException", "Exception"})
+"""What every exception is."""
 
 
 class KnownFailure(Section):
@@ -98,6 +105,9 @@ class KnownFailure(Section):
             text = "expects {count}; give exactly one of raises and check"
             count = "neither an exception nor a check" if self.raises is None else "two things"
             raise PydanticCustomError("not_one", text, {"count": count})
+        if self.raises is not None and self.raises.removeprefix("builtins.") in ROOTS:
+            text = "raises: {name} would excuse whatever goes wrong; name the exception itself"
+            raise PydanticCustomError("any_exception", text, {"name": self.raises})
         return self
 
     @property
@@ -184,7 +194,7 @@ class Spec(Section):
     loss: LossBounds = Field(
         default_factory=LossBounds, description="Bounds on the logged training loss."
     )
-    gap_closed: Range | None = Field(
+    gap_closed: Annotated[Range | None, seen(-10, 10)] = Field(
         None,
         description="Bounds on the share of the gap between the base model's loss and the entropy "
         "floor that training must close.",
@@ -210,7 +220,7 @@ class Spec(Section):
     relation: Relation | None = Field(
         None, description="Makes the spec a claim about several cells that must agree."
     )
-    preference: Range | None = Field(
+    preference: Annotated[Range | None, seen(0, 1)] = Field(
         None,
         description="Bounds on the share of preferred stories after training; before it, the share "
         "is one half.",
@@ -231,7 +241,9 @@ class Spec(Section):
         ge=0,
         description="Number of GPUs needed. Default: 0 with `recipe`, otherwise 1.",
     )
-    timeout: int = Field(300, gt=0, description="Seconds after which a cell is stopped.")
+    timeout: int = Field(
+        300, gt=0, le=LONGEST, description="Seconds after which a cell is stopped."
+    )
     markers: Annotated[tuple[Marker, ...], Strict(False), AfterValidator(unique)] = Field(
         ("integration",), description="Markers for selecting with -m."
     )

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from tunematrix.configuration.section import NonEmpty, Section, unique
-from tunematrix.spec.bounds import Range
+from tunematrix.spec.bounds import Range, below, seen
 from tunematrix.spec.problems import Route
 from tunematrix.spec.values import PlainOrList, Scalar
 
@@ -17,6 +17,8 @@ Quantity: TypeAlias = Literal["gradients", "updates", "parameters", "state", "lo
 """Quantities that are compared value by value."""
 Figure: TypeAlias = Literal["stored_mb", "allocator_peak_mb", "process_peak_mb"]
 """Figures whose ratio is compared."""
+
+Ratio: TypeAlias = Annotated[Range, seen(0, 1e6)]
 
 SAME, RATIO = "same_", "ratio_"
 """Begin the names of a relation's checks, and of no cell's: same_gradients, ratio_stored_mb."""
@@ -67,12 +69,12 @@ class Relation(Section):
         description="Quantities that must agree: gradients, updates, parameters (at the end), "
         "state (of optimizer and random generators, at the end), losses, logits.",
     )
-    ratio: Mapping[Figure, Annotated[Mapping[ArmName, Range], Field(min_length=1)]] = Field(
+    ratio: Mapping[Figure, Annotated[Mapping[ArmName, Ratio], Field(min_length=1)]] = Field(
         {},
         description="For each figure (stored_mb, allocator_peak_mb, process_peak_mb) and arm, the "
         "range for that arm's figure divided by the first arm's.",
     )
-    tolerance: Mapping[Quantity, Annotated[float, Field(ge=0)]] = Field(
+    tolerance: Mapping[Quantity, Annotated[float, Field(ge=0), below(1)]] = Field(
         {},
         description="For each quantity whose largest relative difference follows from theory, that "
         "difference. Default: ten times the difference recorded for correct runs.",

@@ -11,6 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from tunematrix.configuration.section import Names, options
 
+PYTESTS_MARKERS = frozenset({
+    "filterwarnings", "parametrize", "skip", "skipif", "tryfirst", "trylast", "usefixtures", "xfail"
+})  # fmt: skip
+OUR_MARKERS = frozenset({"planted", "probe", "relation", "requires_backend"})
+
 Scalar: TypeAlias = bool | int | float | str
 Given: TypeAlias = Scalar | tuple[Scalar, ...]
 """The values that an override may give a key."""
@@ -36,6 +41,18 @@ def _scalar_or_list(value: object) -> object:
     return value
 
 
+def _own_marker(name: str) -> str:
+    if name in PYTESTS_MARKERS:
+        text = "{name} would have pytest leave the cell out, or call its failure expected; "
+        text += "remove it, and declare what doesn't work in known_failures"
+        raise PydanticCustomError("pytests_marker", text, {"name": name})
+    if name in OUR_MARKERS:
+        raise PydanticCustomError("our_marker", "{name} is set by tunematrix itself; remove it", {
+            "name": name
+        })  # fmt: skip
+    return name
+
+
 def _inside(files: tuple[str, ...]) -> tuple[str, ...]:
     for index, name in enumerate(files):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -51,4 +68,6 @@ PlainOrList: TypeAlias = Annotated[
     Scalar | Annotated[tuple[Scalar, ...], Strict(False)], BeforeValidator(_scalar_or_list)
 ]
 Link: TypeAlias = Annotated[str, Field(pattern=r"^https?://\S+$")]
-Marker: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Marker: TypeAlias = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_own_marker)
+]

@@ -2,7 +2,8 @@
 
 Stricter than YAML, because a spec that is read differently from how it looks tests something
 else: no aliases (ten lines of them expand to gigabytes), no tags, no duplicate keys, no second
-document. And `3e-4` is a number, as in OmegaConf; plain PyYAML reads text.
+document, and nothing that YAML 1.1 reads otherwise than YAML 1.2 or people do: 1:30, 0120, 1_0,
+off. And `3e-4` is a number, as in OmegaConf; plain PyYAML reads text.
 """
 
 from __future__ import annotations
@@ -23,6 +24,18 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 
 _NUMBER_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float")}
+
+
+_READ_ALIKE = re.compile(
+    r"null|~|true|false|Null|True|False|NULL|TRUE|FALSE|"
+    r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|"
+    r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|"
+    r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|"
+)
+"""What all versions of YAML read as the same number, or as the same word."""
+DECIMALS = "the number in plain decimals"
+_OCTAL = re.compile(r"0o[0-7]+")
+"""A number in YAML 1.2, and text in YAML 1.1."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -107,6 +120,30 @@ def read_tree(path: Path, most: int = MAX_BYTES) -> Tree:
         return Tree(path, {}, {}, (unreadable.problem,))
     except yaml.YAMLError as error:
         return Tree(path, {}, {}, (_syntax_problem(path, error),))
+
+
+def read_value(text: str) -> Value:
+    """Read one value as it would stand in a file, such as behind KEY= on a command line.
+
+    Raises:
+        ValueError: it is no YAML, or has what a file may not have.
+    """
+    path = Path("-")
+    try:
+        if strange := [*_strange_features(path, text)]:
+            raise ValueError(strange[0].text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            builder = _Builder(path, loader)
+            value = None if node is None else builder.value(node, ())
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ValueError(_syntax_problem(path, error).text) from None
+    if builder.problems:
+        raise ValueError(builder.problems[0].text)
+    return value
 
 
 class _UnreadableError(Exception):
@@ -231,9 +268,19 @@ class _Builder:
             return [self.value(entry, (*route, i)) for i, entry in enumerate(node.value)]
         return self.scalar(node, route)
 
+    def _ambiguous(self, node: yaml.Node, route: Route, better: str) -> None:
+        text = f"readers of YAML disagree what {node.value[:40]} is; write {better}, or quote it"
+        self.problems.append(Problem(self.path, node.start_mark.line + 1, route, text))
+
     def scalar(self, node: yaml.Node, route: Route) -> Value:
+        is_plain = isinstance(node, yaml.ScalarNode) and not node.style
         if node.tag not in _NUMBER_TAGS:
+            if is_plain and _OCTAL.fullmatch(node.value):
+                self._ambiguous(node, route, DECIMALS)
             return str(node.value)
+        if is_plain and not _READ_ALIKE.fullmatch(node.value):
+            is_word = node.tag.endswith(":bool")
+            self._ambiguous(node, route, "true or false" if is_word else DECIMALS)
         try:
             value: str | int | float | bool | None = self.loader.construct_object(node)
         except (ValueError, OverflowError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunematrix.errors import BadInput
-from tunematrix.paths import pyproject, shown
+from tunematrix.paths import shown, tool_table
 
 LIMIT_KEY = "overlays_gb"
 """In [tool.tunematrix]: the most that overlays may take."""
@@ -53,7 +53,7 @@ def limit(root: Path) -> float:
     Raises:
         BadInput: what pyproject.toml says is no size.
     """
-    given = pyproject(root).get("tool", {}).get("tunematrix", {}).get(LIMIT_KEY, DEFAULT_GB)
+    given = tool_table(root, "tunematrix").get(LIMIT_KEY, DEFAULT_GB)
     if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
         text = (
             f"{shown(root / 'pyproject.toml')}: tool.tunematrix.{LIMIT_KEY}: {given!r} is no size"

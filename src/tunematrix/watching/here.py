@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
 
 from tunematrix.checks.judge import judge_group
 from tunematrix.checks.verdict import Claim, Verdict
@@ -20,6 +17,7 @@ from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.watched import read_probes
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
+from tunematrix.report.saying import show
 from tunematrix.run.probing import probing
 from tunematrix.watching.asking import watched_cell, watched_config
 from tunematrix.watching.carrying import NO_LIMIT
@@ -63,4 +61,4 @@ def watching(
     claim = Claim(cell.spec, watched_config(cell, groups, Watch(device=device, strict=strict)))
     found.verdicts = judge_group(WATCH, evidence, claim)
     if not quiet:
-        Console(file=sys.stdout).print(shown_verdicts(found.verdicts, seen_in(evidence)))
+        show(shown_verdicts(found.verdicts, seen_in(evidence)))

@@ -10,7 +10,7 @@ from tunematrix.errors import TunematrixError, Unavailable
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Related
 from tunematrix.matrix.releases import version_here
-from tunematrix.paths import shown
+from tunematrix.paths import unwritable
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
 from tunematrix.spec.model import holds
@@ -30,7 +30,7 @@ def run_cell(cell: Cell, context: RunContext, expected: Sequence[Expected]) -> R
     except TunematrixError as error:
         return unjudged(cell, context, str(error))
     except OSError as error:
-        return unjudged(cell, context, f"can't write to {shown(context.folder)}: {error}")
+        return unjudged(cell, context, str(unwritable(context.folder, error)))
     assert record is not None
     return record
 

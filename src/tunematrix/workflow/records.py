@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Related
 from tunematrix.project import spec_name
+from tunematrix.report.text import shortened
 from tunematrix.results.planned import planned_fields
 from tunematrix.results.record import Option, Record, machine
 from tunematrix.workflow.context import RunContext
@@ -18,7 +20,9 @@ def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Recor
     """Return a record of a cell or a relation, with what follows from the plan filled in."""
     source = cell.spec.source.path
     fields["machine"] = {**fields.get("machine", machine()), **context.code}
-    fields["reason"] = masked(fields.get("reason", ""), secrets_in(os.environ))
+    fields["reason"] = shortened(masked(fields.get("reason", ""), secrets_in(os.environ)))
+    checks = fields.get("checks", ())
+    fields["checks"] = tuple(replace(one, message=shortened(one.message)) for one in checks)
     return Record(
         run_id=context.run_id,
         spec=spec_name(source, context.root) if source else "",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tunematrix.baselines.files import read_file
 from tunematrix.baselines.tolerances import (
     LEAST_SEEDS,
     Tolerances,
@@ -97,11 +98,21 @@ def test_figures_are_rounded_up(tmp_path: Path, figure: float, written: float) -
     """Two digits, and never below what was measured."""
     (table,) = tabulate_all(seeds(), tmp_path)
     spread = {"a[cpu]": {"same_gradients": figure}}
-    write_tolerances(table.model_copy(update={"spread": spread}), tmp_path, "cpu")
-    again = read_tolerances([tmp_path], "cpu-x86_64")
-    assert again is not None
+    again = read_file(
+        write_tolerances(table.model_copy(update={"spread": spread}), tmp_path, "cpu"), Tolerances
+    )
     assert again.spread["a[cpu]"]["same_gradients"] == pytest.approx(written)
     assert again.spread["a[cpu]"]["same_gradients"] >= figure
+
+
+@pytest.mark.parametrize("figure", [0.001, 0.5, 1e300])
+def test_a_table_that_sees_nothing(tmp_path: Path, figure: float) -> None:
+    """It is judged when it is read as well: somebody may have written it by hand."""
+    (table,) = tabulate_all(seeds(), tmp_path)
+    spread = {"a[cpu]": {"same_logits": figure}}
+    write_tolerances(table.model_copy(update={"spread": spread}), tmp_path, "cpu")
+    with pytest.raises(BadInput, match=r"same_logits: 10 times .* 1% not be seen; remove"):
+        read_tolerances([tmp_path], "cpu-x86_64")
 
 
 def test_rows_that_were_not_run_again_stay(tmp_path: Path) -> None:

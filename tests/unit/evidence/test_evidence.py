@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -97,21 +98,32 @@ def test_secrets_of_processes_left_running_are_masked(
 def test_a_log_that_leads_elsewhere_is_not_written_to(
     run_dir: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cell may link its log to a file of the user's; what is shown of it is masked."""
+    """A cell may link its log to a file of the user's, and then has no log that could be judged."""
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
     of_the_user = tmp_path / "credentials"
     of_the_user.write_text("password hf_abcdef")
     run_dir.stderr.symlink_to(of_the_user)
+    with pytest.raises(BadInput, match=r"stderr.log is a link\). The cell has put something else"):
+        collect(run_dir, END)
+    run_dir.stderr.unlink()
     run_dir.stdout.hardlink_to(of_the_user)
-    evidence = collect(run_dir, END)
+    assert collect(run_dir, END).stdout == "password <HF_TOKEN>"
     assert of_the_user.read_text() == "password hf_abcdef"
-    assert evidence.stderr == evidence.stdout == "password <HF_TOKEN>"
 
 
 def test_a_pipe_in_the_place_of_a_log_holds_nobody_up(run_dir: RunDir) -> None:
-    """Nobody writes to it, so reading it would never end."""
+    """Nobody writes to it, so reading it would never end; and nothing can be said of the cell."""
     os.mkfifo(run_dir.stderr)
-    assert "stderr.log is no regular file" in collect(run_dir, END).stderr
+    with pytest.raises(BadInput, match=r"stderr.log is no regular file"):
+        collect(run_dir, END)
+
+
+def test_a_cells_settings_keep_no_secret(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker needs them in clear; once it has ended, nobody does."""
+    monkeypatch.setenv("MY_API_KEY", 'quo"té-value')
+    run_dir.cell.write_text(json.dumps({"key": 'quo"té-value'}))
+    collect(run_dir, END)
+    assert json.loads(run_dir.cell.read_text()) == {"key": "<MY_API_KEY>"}
 
 
 @pytest.mark.parametrize("place", ["pipe", "/dev/zero"])

@@ -50,7 +50,7 @@ def test_right_overrides(shipped: Groups, load: Load, key: str, value: str) -> N
         ("train.max_steps: '1'", "expected a whole number, got '1'; write it without quotes"),
         ("train.max_steps: true", "expected a whole number, got true; write it without quotes"),
         ("train.max_steps: [1]", "expected a whole number, got a list; write it without quotes"),
-        ("train.max_grad_norm: off", "expected a number, got false; write it without quotes"),
+        ("train.max_grad_norm: false", "expected a number, got false; write it without quotes"),
         ("train.max_grad_norm: x", "expected a number, got 'x'; write it without quotes"),
         (
             "train.gradient_checkpointing: 1",
@@ -64,8 +64,11 @@ def test_right_overrides(shipped: Groups, load: Load, key: str, value: str) -> N
         ("train.learning_rate: -1e-3", "expected at least 0, got -0.001; raise it"),
         ("train.loss_on: 3", "expected 'all', 'completion' or 'assistant', got 3; write one of"),
         ("train.loss_on: complietion", "complietion is not one of its values; did you mean comple"),
+        ("train.eval_steps: 100", "100 is beyond train.max_steps (40), so it would never happen"),
+        ("train.interrupt_at: 41", "41 is beyond train.max_steps (40), so it would never happen"),
+        ("launcher.processes: 2", "has no effect under single, which starts no others; use ddp o"),
         ("train.padding: left", "left is not one of its values; it can be pad, eos"),
-        ("train.checkpointing: on", "expected 'non-reentrant' or 'library', got true; write one"),
+        ("train.checkpointing: true", "expected 'non-reentrant' or 'library', got true; write one"),
         ("recipe.owes: [log]", "is what recipe/sft.yaml declares and can't be overridden; corr"),
         ("backend.hides: [labels]", "is what backend/cpu.yaml declares and can't be overridden; "),
         ("data.form: '${oc.env:HOME}'", "${oc.env:HOME} would be interpolated; write the value"),
@@ -90,6 +93,16 @@ def test_wrong_overrides(shipped: Groups, load: Load, override: str, expected: s
     key = override.partition(":")[0]
     assert problem.startswith(f"spec.yaml:4: overrides.{key}: ")
     assert expected in problem
+
+
+@pytest.mark.parametrize("launcher", ["ddp", "fsdp"])
+def test_one_process_is_no_group(shipped: Groups, load: Load, launcher: str) -> None:
+    """It would average with nobody; two are a group."""
+    text = f"matrix: {{launcher: [{launcher}]}}\noverrides: {{launcher.processes: %d}}"
+    with pytest.raises(BadInput, match=f"1 process is no group, and {launcher} would have noth"):
+        expand(load(text % 1), shipped, ["cpu"])
+    (cell,), _ = expand(load(text % 3), shipped, ["cpu"])
+    assert cell.overrides == {"launcher.processes": 3}
 
 
 def test_a_key_must_fit_every_option(shipped: Groups, load: Load) -> None:

@@ -177,3 +177,15 @@ def test_an_error_of_the_harness(raising: Run, expected: tuple[Expected, ...]) -
     """What went wrong around the cell is neither its failure nor its known failure."""
     lost = raising.ending(code=None, problem="the fork server was killed")
     assert _settle(lost, *expected) == ("error", "the fork server was killed")
+
+
+CRASH = Expected(None, "exit", "dies in native code", LINK)
+
+
+def test_a_known_crash_is_no_hang_and_no_early_end(run: Run) -> None:
+    """Of `check: exit`, a signal or a code is meant: whatever else may have got stuck is new."""
+    ended = run.without(Finished)
+    assert _settle(ended.ending(code=None, signal="SIGSEGV"), CRASH)[0] == "known_failure"
+    assert _settle(ended.ending(code=3), CRASH)[0] == "known_failure"
+    assert _settle(ended.ending(code=0), CRASH)[0] == "failed"
+    assert _settle(ended.ending(code=None, timed_out=True), CRASH)[0] == "failed"

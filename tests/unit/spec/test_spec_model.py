@@ -106,6 +106,9 @@ def test_specs_are_frozen(load: Load) -> None:
             setattr(section, field, getattr(section, field))
 
 
+KNOWN = "when: {method: lora}, reason: r, link: 'https://example.org'}"
+
+
 def test_source_is_no_part_of_equality(load: Load) -> None:
     """The same claim is equal wherever it is written; another bound makes another claim."""
     first = load(OURS)
@@ -144,6 +147,30 @@ def test_where_an_absent_entry_belongs(load: Load) -> None:
         ("logit_error: {}", "logit_error.max: is missing; add it"),
         ("reload: {max_difference: -1}", "reload.max_difference: expected at least 0, got -1"),
         ("throughput: {min_tokens_per_second: 0}", "expected more than 0, got 0; raise it"),
+        ("throughput: {min_tokens_per_second: 1e-300}", "can't be violated, so it would test no"),
+        ("generation: {min_grammatical: 0}", "expected more than 0, got 0; raise it"),
+        ("memory: {stored_mb: {min: -1}}", "memory.stored_mb: -1 can't be violated, so it would"),
+        ("memory: {stored_mb: {min: 0, max: 1e300}}", "memory.stored_mb: 1e+300 can't be violat"),
+        ("memory: {process_peak_mb: {max: 1e12}}", "1e+12 can't be violated, so it would test "),
+        ("loss: {final_min: -1e308}", "loss.final_min: -1e+308 can't be violated, so it would te"),
+        ("loss: {first_max: 1e9}", "loss.first_max: 1e+09 can't be violated, so it would test no"),
+        ("gap_closed: {min: -1e308}", "gap_closed: -1e+308 can't be violated, so it would test n"),
+        ("preference: {min: -1}", "preference: -1 can't be violated, so it would test nothing; g"),
+        ("preference: {min: 0, max: 1}", "preference: 1 can't be violated, so it would test noth"),
+        ("reload: {max_difference: 1e300}", "reload.max_difference: 1e+300 can't be violated"),
+        ("transfer: {max_difference: 100}", "transfer.max_difference: 100 can't be violated"),
+        ("merge: {max: 1}", "merge.max: 1 can't be violated, so it would test nothing; give a bou"),
+        ("logit_error: {max: 1}", "logit_error.max: 1 can't be violated, so it would test nothin"),
+        ("parity: {logits: 1e300}", "parity.logits: 1e+300 can't be violated, so it would test n"),
+        ("parity: {gradients: 1}", "parity.gradients: 1 can't be violated, so it would test noth"),
+        ("parity: {trace: 1e6}", "parity.trace: 1e+06 can't be violated, so it would test nothin"),
+        (
+            "timeout: 100000000000",
+            "timeout: expected at most 2.592e+06, got 100000000000; lower it",
+        ),
+        ("markers: [xfail]", "markers[0]: xfail would have pytest leave the cell out, or call it"),
+        (f"known_failures: [{{raises: Exception, {KNOWN}]", "raises: Exception would excuse wha"),
+        (f"known_failures: [{{raises: builtins.object, {KNOWN}]", "object would excuse whatever"),
     ],
 )
 def test_bounds_that_decide_nothing(problems_of: ProblemsOf, text: str, expected: str) -> None:

@@ -24,6 +24,36 @@ def test_exponents_are_numbers(tmp_path: Path, text: str) -> None:
     assert (data, problems) == ({"rate": 3e-4}, [])
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["1:30", "1:30.5", "0120", "00", "1_0", "1_0.5", "0b11", "-0b1", "0o17", "007"],
+)
+def test_numbers_that_are_read_in_two_ways(tmp_path: Path, text: str) -> None:
+    """YAML 1.1 and 1.2 make other numbers of them, or text; in quotes they are text to both."""
+    _, problems = read(tmp_path, f"a: 1\nb: {text}\n")
+    advice = "write the number in plain decimals, or quote it"
+    assert problems == [f":2: b: readers of YAML disagree what {text} is; {advice}"]
+    assert read(tmp_path, f"b: '{text}'\n") == ({"b": text}, [])
+
+
+@pytest.mark.parametrize("text", ["off", "on", "yes", "no", "Yes", "OFF"])
+def test_words_that_are_read_in_two_ways(tmp_path: Path, text: str) -> None:
+    """As true or false by YAML 1.1, as text by YAML 1.2."""
+    _, problems = read(tmp_path, f"a: [{text}]\n")
+    assert problems == [
+        f":1: a[0]: readers of YAML disagree what {text} is; write true or false, or quote it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0), ("-3", -3), ("+3", 3), ("0x1F", 31), ("1.", 1.0), (".5", 0.5), ("True", True)],
+)
+def test_what_all_read_alike(tmp_path: Path, text: str, value: object) -> None:
+    """Stays as it is."""
+    assert read(tmp_path, f"a: {text}\n") == ({"a": value}, [])
+
+
 def test_plain_types(tmp_path: Path) -> None:
     """Everything else keeps YAML's types, and a date is text."""
     data, problems = read(

@@ -73,6 +73,26 @@ def test_older_runs_are_removed(tmp_path: Path, prune: bool) -> None:
     assert left == (names[2:] if prune else names)
 
 
+def test_a_run_under_way_keeps_its_folder(tmp_path: Path) -> None:
+    """However many younger ones have ended meanwhile; afterwards it goes like any other."""
+    groups = _groups(tmp_path, backend="")
+
+    def context(name: str) -> RunContext:
+        environment = Environment("cpu", "", ("one",))
+        return RunContext(environment, groups, name, tmp_path, "auto", (), False, print)
+
+    slow = context("20261224-101100-1a2f")
+    slow.claim_folder()
+    (slow.run_folder / "cell").mkdir()
+    for number in range(RUNS_KEPT + 2):
+        (slow.folder / f"runs/20261224-1012{number:02}-1a2f").mkdir()
+    context("20261224-101300-1a2f").close(prune=True)
+    assert (slow.run_folder / "cell").is_dir()
+    slow.close(prune=False)
+    context("20261224-101301-1a2f").close(prune=True)
+    assert not slow.run_folder.exists()
+
+
 @pytest.mark.parametrize("module", ["no_such_module", "no_such_parent.child", "json.no_child"])
 def test_a_missing_library_is_named_with_its_install_command(tmp_path: Path, module: str) -> None:
     """Whether the module is missing or its whole package."""

@@ -26,6 +26,7 @@ from tunematrix.proof.releases.sets import (
     read_sets,
     table,
 )
+from tunematrix.report.saying import complain, say
 from tunematrix.report.verified import placed
 from tunematrix.results.store import Store
 
@@ -52,7 +53,7 @@ def run_all(root: Path, arguments: Sequence[str]) -> int:
     codes = [_run(sets, name, others) for name in sets.chosen(names)]
     if tuple(others) in KEPT:
         write_page(root, root / PAGE)
-    print(table(sets, read_kept(root)))
+    say(table(sets, read_kept(root)))
     return max(codes)
 
 
@@ -64,7 +65,7 @@ def split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 def _run(sets: Sets, name: str, arguments: Sequence[str]) -> int:
     folder = state(sets.root).resolve() / "release-sets" / name
-    print(f"{name}: {sets.named[name].about}", flush=True)
+    complain(f"{name}: {sets.named[name].about}")
     python = build(sets, name, folder / "set")
     command = [sys.executable, "-m", "tunematrix", "prove", f"--python={python}", *arguments]
     ended = subprocess.run(

@@ -1,0 +1,205 @@
+"""Green means tested: what a pytest run may end with, whatever marks, options and plug-ins did.
+
+Every cell and relation that pytest collects is entered, and struck out by its record or by being
+deselected. What is left at the end, a record of a failure, or no record of a test at all makes 0
+impossible, also where pytest or somebody's conftest.py would end with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tunematrix.environments.running import ENDING, LISTING
+from tunematrix.errors import ExitCode, counted
+from tunematrix.paths import shown
+from tunematrix.plugin.items import SpecItem
+from tunematrix.plugin.suite import KEY, Suite
+from tunematrix.report.saying import complain
+from tunematrix.report.text import one_line
+from tunematrix.results.record import Record
+
+UNTESTED = ("unavailable", "unsupported")
+NOTHING = "nothing was tested: nothing ran"
+NAMED = 3
+"""Cells that a message names."""
+
+
+class Ledger:
+    """What a run has to answer for, and what it has answered.
+
+    Attributes:
+        recorded: the records that were written; others_ran: tests of the project's own that ran.
+
+    Args:
+        suite: the run's.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.recorded: list[Record] = []
+        self.others_ran = 0
+        self._owed: dict[str, None] = {}
+        self._needs_backend = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Enter what is to be recorded."""
+        if isinstance(item, SpecItem):
+            self._owed[item.nodeid] = None
+        self._needs_backend |= item.get_closest_marker("requires_backend") is not None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
+        """Enter what xdist's workers are to run, each the same."""
+        names = self.suite.subjects
+        self._owed.update((node, None) for node in ids if node.partition("::")[2] in names)
+
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        """Strike out what an option leaves out, such as -k, --lf or --shard."""
+        for item in items:
+            self._owed.pop(item.nodeid, None)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Enter the arms that relations brought along."""
+        self._owed |= {item.nodeid: None for item in session.items if isinstance(item, SpecItem)}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count tests of the project's own that ran, whatever came of them."""
+        is_cell = "tunematrix" in vars(report) or report.nodeid in self._owed
+        ran = report.when == "call" and (not report.skipped or "wasxfail" in vars(report))
+        self.others_ran += ran and not is_cell
+
+    def settle(self, node: str) -> None:
+        """Strike out what has a record."""
+        self._owed.pop(node, None)
+
+    def owes(self, node: str) -> bool:
+        """Whether a cell or relation has no record yet."""
+        return node in self._owed
+
+    def judged(self, code: int) -> tuple[int, str]:
+        """Return what the run may end with, and why not with `code`; empty where it may."""
+        if code != ExitCode.PASSED or not self._is_in_charge:
+            return int(code), ""
+        if bad := [record for record in self.recorded if self._is_bad(record)]:
+            return ExitCode.FAILED, f"not all is well: {_names(one.cell_id for one in bad)}"
+        if not self.tested and not self.others_ran:
+            return ExitCode.NOTHING_TESTED, self._why_nothing()
+        if self._owed:
+            return ExitCode.FAILED, f"there is no record of {self._kept_from_running()}"
+        return code, ""
+
+    def _why_nothing(self) -> str:
+        if self.recorded:
+            return ""
+        return f"nothing was tested: {self._kept_from_running()}" if self._owed else NOTHING
+
+    def _kept_from_running(self) -> str:
+        names = _names(node.partition("::")[2] for node in self._owed)
+        return (
+            f"{names}: collected, but an option, a mark or a plug-in of pytest kept it from running"
+        )
+
+    @property
+    def tested(self) -> bool:
+        """Whether any cell really ran."""
+        return any(record.outcome not in UNTESTED for record in self.recorded)
+
+    @property
+    def _is_in_charge(self) -> bool:
+        arguments = self.suite.arguments
+        named = arguments.environment is not None or _names_environment(self.suite.config)
+        return named or bool(arguments.spec_paths) or self._needs_backend
+
+    def _is_bad(self, record: Record) -> bool:
+        missed = record.outcome == "unavailable" and self.suite.must_be_whole
+        return missed or record.outcome in ("failed", "error")
+
+
+def check_collected(session: pytest.Session) -> None:
+    """Refuse a run that leaves out specs which its command line reaches.
+
+    Raises:
+        pytest.UsageError: pytest passed over a folder or a file with cells.
+    """
+    config = session.config
+    suite = config.stash[KEY]
+    if not suite.arguments.spec_paths or getattr(config.option, "dist", "no") != "no":
+        return
+    planned = {path for path, plan in suite.plans.items() if path and (plan.cells)}
+    passed_over = sorted(planned - suite.read, key=str)
+    left_out = [path for path in passed_over if suite.arguments.is_ignored(path)]
+    if missing := [path for path in passed_over if path not in left_out]:
+        text = f"{_names(map(shown, missing))}: planned, and pytest didn't collect it"
+        raise pytest.UsageError(f"{text}; name it on the command line, or take it out of the specs")
+
+
+def last_word(config: pytest.Config, code: int) -> int:
+    """Return what the process ends with, after all of pytest's hooks; say what is wrong.
+
+    A listing that the command line asks for is no run. One that a setting or a variable makes of a
+    run is.
+    """
+    is_worker = hasattr(config, "workerinput")
+    listed = LISTING.intersection(config.invocation_params.args)
+    if not is_worker and not listed:
+        if (ledger := config.stash.get(LEDGER, None)) is not None:
+            code, why = ledger.judged(code)
+        elif code == ExitCode.PASSED and _names_environment(config):
+            code, why = ExitCode.NOTHING_TESTED, NOTHING
+        else:
+            why = ""
+        if why and why not in config.stash.get(TOLD, ""):
+            complain(one_line(why))
+    if not is_worker and (file := os.environ.get(ENDING)):
+        Path(file).write_text(f"{int(code)}\n", encoding="utf-8")
+    return code
+
+
+def watch_the_exit(config: pytest.Config) -> None:
+    """Let nobody end this process with 0 before its end: `os._exit` passes over everything."""
+    leave, here = os._exit, os.getpid()
+
+    def guarded(status: int) -> NoReturn:
+        if os.getpid() == here:
+            if capture := config.pluginmanager.get_plugin("capturemanager"):
+                capture.suspend_global_capture(in_=True)
+            why = f"os._exit({status}) ended the run too early: it proves nothing"
+            complain(why)
+            status = status or ExitCode.FAILED
+        leave(status)
+
+    vars(os)["_exit"] = guarded
+
+
+def _names_environment(config: pytest.Config) -> bool:
+    """Whether the command line names one, also where pytest read no further than to a --help."""
+    return any(text.startswith("--environment") for text in config.invocation_params.args)
+
+
+def _names(names: Iterable[str]) -> str:
+    every = list(names)
+    more = len(every) - NAMED
+    rest = f" and {counted(more, 'other')}" if more > 0 else ""
+    return f"{', '.join(map(one_line, every[:NAMED]))}{rest}"
+
+
+LEDGER = pytest.StashKey[Ledger]()
+TOLD = pytest.StashKey[str]()
+"""What the summary has said already."""
+
+
+def register(config: pytest.Config, plugin: Any, name: str) -> None:
+    """Register one of our plugins that no run can do without.
+
+    Raises:
+        pytest.UsageError: `-p no:NAME` wants it left out.
+    """
+    if config.pluginmanager.is_blocked(name) or config.pluginmanager.register(plugin, name) is None:
+        message = f"-p no:{name}: without it nothing would be recorded; leave that option out"
+        raise pytest.UsageError(message)
