@@ -23,6 +23,7 @@ from tunematrix.proof.faults.catalogue import (
     FOLDER,
     SCORE,
     Entry,
+    Views,
     cells_at_once,
     discover,
     read_views,
@@ -57,6 +58,12 @@ def faults(
         list[Path] | None,
         typer.Option("--module", metavar="FILE", help="Python file with faults of your own."),
     ] = None,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(
+            "--catalogue", metavar="FILE", help="YAML file of another catalogue, tried alone."
+        ),
+    ] = None,
     environment: EnvironmentOption = None,
     workers: Annotated[
         int,
@@ -74,10 +81,13 @@ def faults(
     """
     project = read_project(Path.cwd(), environment)
     folder = state(project.root)
-    entries = discover(module or (), folder / FOLDER / CATALOGUE)
-    _refuse_unseen([entry for entry in entries if entry.is_file], project)
+    views = read_views(project.groups, catalogue)
+    entries = discover(module or (), folder / FOLDER / CATALOGUE, views.modules)
+    _refuse_unseen([entry for entry in entries if entry.is_file], views, project)
     arguments = ["-v", f"--environment={project.environment.name}", place(project), *context.args]
     arguments += ["-p", "tunematrix.proof.faults.plugin", str(folder / FOLDER / CATALOGUE)]
+    if catalogue is not None:
+        arguments.append(f"--fault-table={catalogue.resolve()}")
     if (at_once := workers or cells_at_once()) > 1:
         arguments += ["-n", str(at_once), "--maxschedchunk=1"]
     command = [sys.executable, "-m", "pytest", *arguments]
@@ -103,11 +113,10 @@ def _age(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _refuse_unseen(entries: Sequence[Entry], project: Project) -> None:
+def _refuse_unseen(entries: Sequence[Entry], views: Views, project: Project) -> None:
     """Refuse faults that name only cells that there aren't, before anything runs."""
     if entries:
         plan = make_plan(load_specs(project.spec_folders), project.groups, project.environment)
-        views = read_views(project.groups)
         for entry in entries:
             units_of(entry, views, plan)
 
