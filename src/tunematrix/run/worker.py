@@ -20,8 +20,8 @@ from pkgutil import resolve_name
 from typing import Any, Protocol, TypeAlias
 
 from tunematrix.configuration import Configuration
-from tunematrix.errors import FaultBroken, RanksEnded, Unavailable
-from tunematrix.evidence.events import BrokenFault, Finished, Raised, Refused, Started
+from tunematrix.errors import FaultBroken, MeterBroken, RanksEnded, Unavailable
+from tunematrix.evidence.events import BrokenFault, BrokenMeter, Finished, Raised, Refused, Started
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.run import ranks
@@ -261,6 +261,8 @@ def _write_down(error: BaseException, events: EventLog) -> None:
         events.write(Refused(error.obstacle))
     if isinstance(error, FaultBroken):
         events.write(BrokenFault(error.name, error.when))
+    if isinstance(error, MeterBroken):
+        events.write(BrokenMeter(error.name, str(error)))
     events.write(Raised(events.current_phase, _class_names(error), _message(error)))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunematrix.checks.judge import judge
-from tunematrix.evidence.events import Finished, LogitError, Raised, Reload
+from tunematrix.evidence.events import BrokenMeter, Finished, LogitError, Raised, Reload
 from tunematrix.results.outcome import Expected, settle
 
 if TYPE_CHECKING:
@@ -177,3 +177,11 @@ def test_an_error_of_the_harness(raising: Run, expected: tuple[Expected, ...]) -
     """What went wrong around the cell is neither its failure nor its known failure."""
     lost = raising.ending(code=None, problem="the fork server was killed")
     assert _settle(lost, *expected) == ("error", "the fork server was killed")
+
+
+def test_a_meter_that_raised(raising: Run) -> None:
+    """It says nothing of the stack, so it is no failure of it, known or not."""
+    run = raising.recording(BrokenMeter("torch scale", "the meter torch scale raised; report it"))
+    for expected in ((), (MEMORY,)):
+        told = ("error", "the meter torch scale raised; report it")
+        assert _settle(run, *expected) == told

@@ -70,6 +70,7 @@ from tunematrix.evidence.events.pipeline import (
 from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
     BrokenFault,
+    BrokenMeter,
     Determinants,
     Device,
     Finished,
@@ -109,6 +110,7 @@ Event = (
     | Raised
     | Refused
     | BrokenFault
+    | BrokenMeter
     | Finished
     | Device
     | Storage
@@ -192,6 +194,7 @@ __all__ = [
     "AttentionKernels",
     "BaseWeights",
     "BrokenFault",
+    "BrokenMeter",
     "Changed",
     "Command",
     "Completion",

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from tunematrix.stack.yardsticks.blame import passing
+
 Loss = Callable[..., tuple[mx.array, mx.array]]
 """mlx-lm's form: model, batch and lengths go in; mean nats and counted tokens come out."""
 
@@ -35,13 +37,16 @@ class Counted:
         """Yield each row's counted tokens; nothing predicts a row's first, so it comes free."""
         ids, targets, mask = np.array(batch), np.array(self.targets), np.array(self.mask)
         for row, target, counts in zip(ids, targets, mask, strict=True):
-            yield np.concatenate([row[:1] if counts[0] else row[:0], target[counts]])
+            first = row[:1] if counts[:1].any() else row[:0]
+            yield np.concatenate([first, target[counts]])
 
 
 def counted(loss: Loss, batch: mx.array, lengths: mx.array, vocabulary: int) -> Counted:
     """Find what `loss` counts by its slope: at equal logits, only a target's logit is to rise."""
     rows, columns = batch.shape
-    slopes = mx.grad(lambda logits: loss(lambda _: logits, batch, lengths)[0])(
+    if rows == 0 or columns < 2:  # nothing is predicted
+        return Counted(batch[:, 1:], mx.zeros(batch[:, 1:].shape, mx.bool_))
+    slopes = mx.grad(lambda logits: passing(loss, lambda _: logits, batch, lengths)[0])(
         mx.zeros((rows, columns - 1, vocabulary))
     )
     return Counted(targets=slopes.argmin(axis=-1), mask=(slopes != 0).any(axis=-1))

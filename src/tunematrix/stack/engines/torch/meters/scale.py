@@ -11,6 +11,7 @@ from tunematrix.evidence.events import AdapterScale, LayerScale
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.meters.formula import active_factors
 from tunematrix.stack.engines.torch.scoring import evaluating
+from tunematrix.stack.yardsticks.blame import accepted
 
 ROWS = 8
 
@@ -42,6 +43,8 @@ def _scales(layer: nn.Module, dtype: torch.dtype) -> list[float]:
     with torch.enable_grad():
         # Without a gradient some libraries repack their weights at this pass.
         inputs.requires_grad_()
+        if accepted(layer, inputs) is None:
+            return [math.nan] * len(adapters)
         part = (layer(inputs) - base(inputs)).detach().double().flatten()
     rows = inputs.detach().double()
     products = torch.stack([(rows @ a.double().T @ b.double().T).flatten() for a, b in adapters])
