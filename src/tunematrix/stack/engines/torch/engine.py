@@ -89,9 +89,10 @@ class TorchEngine:
         disable_datasets_bars()
         disable_transformers_bars()
         self.config = config
-        self.backend: TorchBackend = instantiate(config.backend.implementation)
-        self.quantizer: TorchQuantizer = instantiate(config.quantizer.implementation)
-        self.method: TorchMethod = instantiate(config.method.implementation)
+        self.backend: TorchBackend = instantiate(config.backend.implementation, _convert_="all")
+        quantizer = config.quantizer.implementation
+        self.quantizer: TorchQuantizer = instantiate(quantizer, _convert_="all")
+        self.method: TorchMethod = instantiate(config.method.implementation, _convert_="all")
         self.checkpoint, self.tokenizer = open_checkpoint(config)
         # Trained weights stay in full precision and autocast lowers the arithmetic.
         in_full = config.method.trains_base
