@@ -1,0 +1,105 @@
+"""Honest variations of the suite's cells: options and settings drawn at random; a pure function.
+
+The suite's own cells are few beside all that people configure. Nothing is wrong with any of these,
+so each check that fails in one is a false alarm, or an error of a library that nobody knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from tunematrix.matrix.groups import OPEN, Groups
+
+PLAIN_SHARE = 0.5
+"""Of cells without a quantizer, of which there are many, and with one."""
+DPO_SHARE = 0.15
+SETTINGS: Mapping[str, Sequence[object]] = {
+    "train.max_steps": (2, 3, 4, 5, 7),
+    "train.batch_size": (1, 2, 3, 4, 6, 8),
+    "train.accumulation": (1, 1, 2, 3),
+    "train.warmup_steps": (0, 0, 1, 2),
+    "train.weight_decay": (0.0, 0.01, 0.1),
+    "train.logging_steps": (1, 1, 1, 2),
+    "train.seed": range(100_000),
+}
+"""What any engine takes, and values of it."""
+CLIPPING: Mapping[str, Sequence[object]] = {
+    "train.max_grad_norm": (0.0, 0.05, 1.0, 1000.0),
+    "train.gradient_checkpointing": (False, False, True),
+    "train.padding": ("pad", "pad", "eos"),
+    "train.adapter_start": ("library", "drawn"),
+}
+"""What a backend whose trainer clips takes besides."""
+ADAPTER: Mapping[str, Sequence[object]] = {
+    "method.implementation.rank": (1, 2, 4, 8, 16),
+    "method.implementation.alpha": (1, 8, 16, 32),
+    "method.implementation.dropout": (0.0, 0.0, 0.05, 0.3),
+    "method.implementation.use_rslora": (False, True),
+}
+WITHOUT_DPO: Mapping[str, object] = {"train.padding": "pad", "method.implementation.dropout": 0.0}
+"""What DPOTrainer takes alone."""
+MERGES = ("lora", "dora")
+"""Methods of which half of the cells are merged as well."""
+RATES = (0.01, 0.1, 0.3, 1.0)
+"""Of the method's own learning rate."""
+
+
+def variations(groups: Groups, backend: str, count: int) -> tuple[dict[str, Any], ...]:
+    """Return that many specs of one cell each, as plain data; always the same for one suite.
+
+    Combinations that options declare unsupported are among them; they aren't run.
+    """
+    draws = Random(0)
+    return tuple(_spec(groups, backend, number, draws) for number in range(count))
+
+
+def _spec(groups: Groups, backend: str, number: int, draws: Random) -> dict[str, Any]:
+    recipe = "dpo" if draws.random() < DPO_SHARE else "sft"
+    axes = {axis: draws.choice(_named(groups, axis)) for axis in ("model", "optimizer")}
+    axes |= {axis: draws.choice(_named(groups, axis)) for axis in ("scheduler", "precision")}
+    axes["method"] = draws.choice(_named(groups, "method"))
+    axes["data"] = "prompt-completion" if recipe == "dpo" else draws.choice(_named(groups, "data"))
+    plain = groups.defaults["quantizer"]
+    others = [name for name in _named(groups, "quantizer") if name != plain]
+    axes["quantizer"] = plain if draws.random() < PLAIN_SHARE else draws.choice(others)
+    return {
+        "test_id": f"honest-{number:03}",
+        "description": "Nothing is wrong here",
+        "recipe": recipe,
+        "matrix": {axis: [option] for axis, option in axes.items()},
+        "overrides": _overrides(groups, backend, recipe, axes, draws),
+        "timeout": 300,
+    }
+
+
+def _overrides(
+    groups: Groups, backend: str, recipe: str, axes: Mapping[str, str], draws: Random
+) -> dict[str, object]:
+    method = groups.axes["method"][axes["method"]].data
+    settings = dict(SETTINGS)
+    if groups.backend(backend).max_grad_norm:
+        settings |= CLIPPING
+    implementation = method["implementation"]
+    known = implementation if isinstance(implementation, Mapping) else {}
+    settings |= {key: some for key, some in ADAPTER.items() if key.rpartition(".")[2] in known}
+    found = {key: draws.choice(some) for key, some in settings.items()}
+    found["train.learning_rate"] = draws.choice(RATES) * _rate(groups, axes)
+    found["meters.held_out_rows"] = 8
+    if axes["method"] in MERGES:
+        found["meters.merge"] = draws.random() < 0.5
+    if recipe == "dpo":
+        found |= {key: value for key, value in WITHOUT_DPO.items() if key in found}
+    return found
+
+
+def _rate(groups: Groups, axes: Mapping[str, str]) -> float:
+    rates: Any = groups.axes["method"][axes["method"]].data["learning_rates"]
+    return float(rates[str(groups.axes["optimizer"][axes["optimizer"]].data["rate"])])
+
+
+def _named(groups: Groups, axis: str) -> list[str]:
+    """Return the options of an axis that need nothing of their user, in a fixed order."""
+    options = groups.axes[axis].items()
+    return sorted(name for name, one in options if OPEN not in one.data.values())
