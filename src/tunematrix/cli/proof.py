@@ -38,6 +38,7 @@ from tunematrix.proof.releases.trials import (
     try_out,
     write,
 )
+from tunematrix.proof.soak.variations import VARIED, write_variations
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
 from tunematrix.versions.trials import PATIENCE
@@ -160,27 +161,37 @@ def regressions(
 def soak(
     context: typer.Context,
     seeds: Annotated[int, typer.Argument(min=1, metavar="SEEDS", help="Number of seeds.")] = 20,
+    vary: Annotated[
+        int,
+        typer.Option(
+            "--vary", min=0, metavar="N", help="In place of that, N cells of honest settings."
+        ),
+    ] = 0,
     environment: EnvironmentOption = None,
 ) -> None:
     """Train every cell under many seeds; no outcome may depend on the seed.
+
+    With --vary, cells with models, methods and settings drawn at random
+    (always the same); nothing is wrong with them, so none may fail.
 
     Shows how near each check came to its bound in the worst run. The same
     is in .tunematrix/soak.json. Other arguments go to pytest: -k, -n 2.
 
     Example: tunematrix soak 5 -k hqq-int4
+    Example: tunematrix soak --vary 200
     """
     project = read_project(Path.cwd(), environment)
     recipes = project.groups.axes["recipe"]
     trained = ",".join(name for name in recipes if project.groups.recipe(name).trains)
+    folders = [str(folder) for folder in project.spec_folders]
+    run = [sys.executable, "-m", "pytest", "-v", f"--environment={project.environment.name}"]
+    run += [place(project), "-p", "tunematrix.proof.soak.plugin"]
+    if vary:
+        folder = write_variations(project, made(state(project.root) / VARIED), vary)
+        os.execv(
+            sys.executable,
+            [*run, f"--override-ini=tunematrix_specs={folder}", *context.args, str(folder)],
+        )
     # Only training depends on the seed; the arms of relations are run as cells.
     training = (f"--axis=recipe={trained}", "-m=not relation")
-    arguments = [
-        "-v",
-        f"--environment={project.environment.name}",
-        f"--seeds={seeds}",
-        place(project),
-    ]
-    arguments += ["-p", "tunematrix.proof.soak.plugin"]
-    folders = [str(folder) for folder in project.spec_folders]
-    command = [sys.executable, "-m", "pytest", *arguments, *training, *context.args, *folders]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, [*run, f"--seeds={seeds}", *training, *context.args, *folders])

@@ -25,7 +25,7 @@ COLD = 0.8
 PENALTY = 1.2
 
 
-@fault("generation", replaces=PROCESSORS)
+@fault("generation", replaces=PROCESSORS, fitted=True)
 def nucleus_left_on(
     original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
 ) -> Any:
@@ -39,7 +39,7 @@ def nucleus_left_on(
     return processors
 
 
-@fault("generation", replaces=PROCESSORS)
+@fault("generation", replaces=PROCESSORS, fitted=True)
 def colder_than_asked(
     original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
 ) -> Any:
@@ -53,7 +53,7 @@ def colder_than_asked(
     return processors
 
 
-@fault("generation", replaces=PROCESSORS)
+@fault("generation", replaces=PROCESSORS, fitted=True)
 def penalty_left_on(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Make tokens that the text has already less likely, drawn or not.
 

@@ -1,4 +1,4 @@
-"""Honest variations of the suite's cells: options and settings drawn at random; a pure function.
+"""Honest variations of the suite's cells: options and settings drawn at random.
 
 The suite's own cells are few beside all that people configure. Nothing is wrong with any of these,
 so each check that fails in one is a false alarm, or an error of a library that nobody knew.
@@ -7,10 +7,18 @@ so each check that fails in one is a false alarm, or an error of a library that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import yaml
+
+from tunematrix.matrix.capabilities import is_at_home
 from tunematrix.matrix.groups import OPEN, Groups
+from tunematrix.project import Project
+
+VARIED = "varied"
+"""Below `.tunematrix/`: the specs of the last variations."""
 
 PLAIN_SHARE = 0.5
 """Of cells without a quantizer, of which there are many, and with one."""
@@ -46,6 +54,17 @@ RATES = (0.01, 0.1, 0.3, 1.0)
 """Of the method's own learning rate."""
 
 
+def write_variations(project: Project, folder: Path, count: int) -> Path:
+    """Write that many variations into a folder, a spec each, in place of what is there."""
+    for old in folder.glob("honest-*.yaml"):
+        old.unlink()
+    backend = project.environment.backends[0]
+    for spec in variations(project.groups, backend, count):
+        file = folder / f"{spec['test_id']}.yaml"
+        file.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    return folder
+
+
 def variations(groups: Groups, backend: str, count: int) -> tuple[dict[str, Any], ...]:
     """Return that many specs of one cell each, as plain data; always the same for one suite.
 
@@ -57,12 +76,16 @@ def variations(groups: Groups, backend: str, count: int) -> tuple[dict[str, Any]
 
 def _spec(groups: Groups, backend: str, number: int, draws: Random) -> dict[str, Any]:
     recipe = "dpo" if draws.random() < DPO_SHARE else "sft"
-    axes = {axis: draws.choice(_named(groups, axis)) for axis in ("model", "optimizer")}
-    axes |= {axis: draws.choice(_named(groups, axis)) for axis in ("scheduler", "precision")}
-    axes["method"] = draws.choice(_named(groups, "method"))
-    axes["data"] = "prompt-completion" if recipe == "dpo" else draws.choice(_named(groups, "data"))
+    axes = {axis: draws.choice(_named(groups, backend, axis)) for axis in ("model", "optimizer")}
+    axes |= {
+        axis: draws.choice(_named(groups, backend, axis)) for axis in ("scheduler", "precision")
+    }
+    axes["method"] = draws.choice(_named(groups, backend, "method"))
+    axes["data"] = (
+        "prompt-completion" if recipe == "dpo" else draws.choice(_named(groups, backend, "data"))
+    )
     plain = groups.defaults["quantizer"]
-    others = [name for name in _named(groups, "quantizer") if name != plain]
+    others = [name for name in _named(groups, backend, "quantizer") if name != plain]
     axes["quantizer"] = plain if draws.random() < PLAIN_SHARE else draws.choice(others)
     return {
         "test_id": f"honest-{number:03}",
@@ -70,6 +93,8 @@ def _spec(groups: Groups, backend: str, number: int, draws: Random) -> dict[str,
         "recipe": recipe,
         "matrix": {axis: [option] for axis, option in axes.items()},
         "overrides": _overrides(groups, backend, recipe, axes, draws),
+        "preference": {"min": 0.0, "max": 1.0},
+        "merge": {"max": 1.0},
         "timeout": 300,
     }
 
@@ -86,9 +111,11 @@ def _overrides(
     settings |= {key: some for key, some in ADAPTER.items() if key.rpartition(".")[2] in known}
     found = {key: draws.choice(some) for key, some in settings.items()}
     found["train.learning_rate"] = draws.choice(RATES) * _rate(groups, axes)
-    found["meters.held_out_rows"] = 8
+    found |= {"train.max_length": 256, "meters.held_out_rows": 8}
     if axes["method"] in MERGES:
-        found["meters.merge"] = draws.random() < 0.5
+        # Into fewer bits, the little that was learned is rounded away.
+        is_whole = axes["quantizer"] == groups.defaults["quantizer"]
+        found["meters.merge"] = is_whole and axes["precision"] == groups.defaults["precision"]
     if recipe == "dpo":
         found |= {key: value for key, value in WITHOUT_DPO.items() if key in found}
     return found
@@ -99,7 +126,10 @@ def _rate(groups: Groups, axes: Mapping[str, str]) -> float:
     return float(rates[str(groups.axes["optimizer"][axes["optimizer"]].data["rate"])])
 
 
-def _named(groups: Groups, axis: str) -> list[str]:
-    """Return the options of an axis that need nothing of their user, in a fixed order."""
-    options = groups.axes[axis].items()
-    return sorted(name for name, one in options if OPEN not in one.data.values())
+def _named(groups: Groups, backend: str, axis: str) -> list[str]:
+    """Return a backend's options of an axis that need nothing of their user, in a fixed order."""
+    return sorted(
+        name
+        for name, one in groups.axes[axis].items()
+        if OPEN not in one.data.values() and is_at_home(one.declared, backend)
+    )

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from datasets import disable_progress_bars as disable_datasets_bars
 from hydra.utils import instantiate
 from torch import nn
@@ -202,6 +203,8 @@ class TorchEngine:
             run_loop()
             self.backend.synchronize()
             seconds = perf_counter() - started - training.idle.seconds
+        # A trainer leaves its autocast on the model: one that is loaded would round elsewhere.
+        extract_model_from_parallel(model, keep_fp32_wrapper=False)
         events.write(Throughput(meters.tokens, seconds))
         kept = ranks.count_kept(trained)
         ranks.gather(trained, model)
