@@ -37,7 +37,6 @@ CLIPPING: Mapping[str, Sequence[object]] = {
     "train.max_grad_norm": (0.0, 0.05, 1.0, 1000.0),
     "train.gradient_checkpointing": (False, False, True),
     "train.padding": ("pad", "pad", "eos"),
-    "train.adapter_start": ("library", "drawn"),
 }
 """What a backend whose trainer clips takes besides."""
 ADAPTER: Mapping[str, Sequence[object]] = {
@@ -46,8 +45,12 @@ ADAPTER: Mapping[str, Sequence[object]] = {
     "method.implementation.dropout": (0.0, 0.0, 0.05, 0.3),
     "method.implementation.use_rslora": (False, True),
 }
-WITHOUT_DPO: Mapping[str, object] = {"train.padding": "pad", "method.implementation.dropout": 0.0}
-"""What DPOTrainer takes alone."""
+FOR_DPO: Mapping[str, object] = {
+    "train.padding": "pad",
+    "train.adapter_start": "library",  # or the reference would not be the base
+    "method.implementation.dropout": 0.0,
+}
+"""What preferences can be learned by alone."""
 MERGES = ("lora", "dora")
 """Methods of which half of the cells are merged as well."""
 RATES = (0.01, 0.1, 0.3, 1.0)
@@ -87,14 +90,15 @@ def _spec(groups: Groups, backend: str, number: int, draws: Random) -> dict[str,
     plain = groups.defaults["quantizer"]
     others = [name for name in _named(groups, backend, "quantizer") if name != plain]
     axes["quantizer"] = plain if draws.random() < PLAIN_SHARE else draws.choice(others)
+    overrides = _overrides(groups, backend, recipe, axes, draws)
     return {
         "test_id": f"honest-{number:03}",
         "description": "Nothing is wrong here",
         "recipe": recipe,
         "matrix": {axis: [option] for axis, option in axes.items()},
-        "overrides": _overrides(groups, backend, recipe, axes, draws),
-        "preference": {"min": 0.0, "max": 1.0},
-        "merge": {"max": 1.0},
+        "overrides": overrides,
+        **({"preference": {"min": 0.0, "max": 1.0}} if recipe == "dpo" else {}),
+        **({"merge": {"max": 1e-4}} if overrides.get("meters.merge") else {}),
         "timeout": 300,
     }
 
@@ -108,6 +112,8 @@ def _overrides(
         settings |= CLIPPING
     implementation = method["implementation"]
     known = implementation if isinstance(implementation, Mapping) else {}
+    if "rank" in known:
+        settings["train.adapter_start"] = ("library", "drawn")
     settings |= {key: some for key, some in ADAPTER.items() if key.rpartition(".")[2] in known}
     found = {key: draws.choice(some) for key, some in settings.items()}
     found["train.learning_rate"] = draws.choice(RATES) * _rate(groups, axes)
@@ -117,7 +123,7 @@ def _overrides(
         is_whole = axes["quantizer"] == groups.defaults["quantizer"]
         found["meters.merge"] = is_whole and axes["precision"] == groups.defaults["precision"]
     if recipe == "dpo":
-        found |= {key: value for key, value in WITHOUT_DPO.items() if key in found}
+        found |= {key: value for key, value in FOR_DPO.items() if key in found}
     return found
 
 
