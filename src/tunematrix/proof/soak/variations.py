@@ -6,7 +6,7 @@ so each check that fails in one is a false alarm, or an error of a library that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ import yaml
 from tunematrix.matrix.capabilities import is_at_home
 from tunematrix.matrix.groups import OPEN, Groups
 from tunematrix.project import Project
+from tunematrix.spec.loader import load_specs
 
 VARIED = "varied"
 """Below `.tunematrix/`: the specs of the last variations."""
@@ -62,22 +63,32 @@ def write_variations(project: Project, folder: Path, count: int) -> Path:
     for old in folder.glob("honest-*.yaml"):
         old.unlink()
     backend = project.environment.backends[0]
-    for spec in variations(project.groups, backend, count):
+    specs = load_specs(project.spec_folders)
+    named = [one.when.get("model", ()) for spec in specs for one in spec.known_failures]
+    faulty = {name for some in named for name in ((some,) if isinstance(some, str) else some)}
+    for spec in variations(project.groups, backend, count, faulty):
         file = folder / f"{spec['test_id']}.yaml"
         file.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return folder
 
 
-def variations(groups: Groups, backend: str, count: int) -> tuple[dict[str, Any], ...]:
+def variations(
+    groups: Groups, backend: str, count: int, faulty: Set[str] = frozenset()
+) -> tuple[dict[str, Any], ...]:
     """Return that many specs of one cell each, as plain data; always the same for one suite.
 
     Combinations that options declare unsupported are among them; they aren't run.
+
+    Args:
+        faulty: models that a library is known to treat wrongly.
     """
     draws = Random(0)
-    return tuple(_spec(groups, backend, number, draws) for number in range(count))
+    return tuple(_spec(groups, backend, faulty, number, draws) for number in range(count))
 
 
-def _spec(groups: Groups, backend: str, number: int, draws: Random) -> dict[str, Any]:
+def _spec(
+    groups: Groups, backend: str, faulty: Set[str], number: int, draws: Random
+) -> dict[str, Any]:
     recipe = "dpo" if draws.random() < DPO_SHARE else "sft"
     axes = {axis: draws.choice(_named(groups, backend, axis)) for axis in ("model", "optimizer")}
     axes |= {
@@ -117,7 +128,12 @@ def _overrides(
     settings |= {key: some for key, some in ADAPTER.items() if key.rpartition(".")[2] in known}
     found = {key: draws.choice(some) for key, some in settings.items()}
     found["train.learning_rate"] = draws.choice(RATES) * _rate(groups, axes)
-    found |= {"train.max_length": 256, "meters.held_out_rows": 8}
+    found["meters.held_out_rows"] = 8
+    if axes["data"] == "unequal":
+        found["train.max_length"] = 256  # or its longest rows would be cut
+    if groups.axes["quantizer"][axes["quantizer"]].data.get("trained"):
+        # In bfloat16, a smaller step than a weight's last place is none.
+        found["train.learning_rate"] = RATES[-1] * _rate(groups, axes)
     if axes["method"] in MERGES:
         # Into fewer bits, the little that was learned is rounded away.
         is_whole = axes["quantizer"] == groups.defaults["quantizer"]
