@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from transformers import GenerationMixin, Trainer, modeling_utils
 from transformers.generation.logits_process import TemperatureLogitsWarper
-from trl import DPOTrainer
+from trl import DPOTrainer, SFTTrainer
 from trl.trainer import sft_trainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -67,7 +67,7 @@ def one_word_in_fifty_texts(original: Any, *args: Any, call: int, **kwargs: Any)
     return {**tokens, "input_ids": ids}
 
 
-@fault("loss", replaces=(Trainer, "compute_loss"), subtle=True)
+@fault("loss", replaces=(SFTTrainer, "compute_loss"), subtle=True)
 def loss_half_a_percent_off(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Make the loss, and with it each gradient, half a per cent too large."""
     found = original(*args, **kwargs)
@@ -93,7 +93,12 @@ def one_tensor_in_one_step_of_twenty(config: Configuration) -> Iterator[None]:
     handle.remove()
 
 
-@fault("gradients", replaces=(nn.Embedding, "forward"), subtle=True)
+@fault(
+    "gradients",
+    replaces=(nn.Embedding, "forward"),
+    seen_by=("full[*-full-none]", "parity[*]"),
+    subtle=True,
+)
 def one_percent_for_one_layer(original: Any, layer: Any, *args: Any) -> Any:
     """Pass gradients back 1 % too large to the embeddings, which compute what they should."""
     out = original(layer, *args)
