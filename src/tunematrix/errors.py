@@ -151,6 +151,19 @@ class FaultBroken(RuntimeError):
         self.when = when
 
 
+class MeterBroken(RuntimeError):
+    """A meter of tunematrix raised an error, so the run says nothing about the stack.
+
+    Attributes:
+        name: of the meter.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        text = f"the meter {name} of tunematrix raised {what}; this is an error of tunematrix and "
+        super().__init__(f"{text}says nothing of the stack: please report it, with stderr.log")
+        self.name = name
+
+
 class RanksEnded(RuntimeError):
     """Processes that a cell was launched in ended early; which is to blame, their logs say.
 

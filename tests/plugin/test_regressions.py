@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.plugin.relating import relate
 from tests.unit.versions.conftest import make_wheel
 
 if TYPE_CHECKING:
@@ -21,9 +22,12 @@ BENT = "raise ImportError('no name')\n"
 
 HEAD = "  - id: {}\n    link: https://example.org/{}\n    shows: something\n    cells: ['{}']\n"
 CELL = "../../specs/quiet.yaml::quiet[plain-plain]"
+PAIR = "../../specs/pair.yaml::pair[plain-plain]"
 ROWS = {
     "silent": "{faulty: {wobble: 1.1}, fixed: {wobble: 1.0}, expected: {check: stderr}}",
     "loud": "{faulty: {wobble: 1.2}, fixed: {wobble: 1.0},"
+    " expected: {raises: TypeError, phase: load}}",
+    "arm": "{faulty: {wobble: 1.2}, fixed: {wobble: 1.0},"
     " expected: {raises: TypeError, phase: load}}",
     "missed": "{faulty: {wobble: 1.0}, fixed: {}, expected: {check: stderr}}",
     "alarm": "{faulty: {wobble: 1.2}, fixed: {wobble: 1.1},"
@@ -39,7 +43,7 @@ def _table(*rows: str) -> str:
         entries = ROWS[row].removeprefix("{").removesuffix("}")
         sides, expected = entries.split(" expected: ")
         faulty, fixed = sides.rstrip(", ").split(", fixed: ")
-        text += HEAD.format(row, row, CELL)
+        text += HEAD.format(row, row, PAIR if row == "arm" else CELL)
         text += f"    {_quoted(faulty)}\n    fixed: {_quoted(fixed)}\n    expected: {expected}\n"
     return text
 
@@ -59,6 +63,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     project.variables["PIP_NO_INDEX"] = "1"
     project.variables["PIP_FIND_LINKS"] = str(project.root / "wheels")
     project.spec("quiet", "lean_on_wobble", "stderr: {forbidden_patterns: [wobbling]}\n")
+    relate(project, "pair", recipe="keep_over_wobble")
     project.write("conf/regressions/table.yaml", _table(*ROWS))
     return project, project.tunematrix("regressions", HERE)
 
@@ -74,6 +79,7 @@ def test_what_was_observed(ran: tuple[Project, Run]) -> None:
     assert {name: row["observed"] for name, row in rows.items()} == {
         "silent": "detected",
         "loud": "detected",
+        "arm": "detected",  # of a relation, an arm raises
         "missed": "broken",  # the environment as it is has no such library
         "alarm": "false alarm",
         "broken": "broken",
@@ -97,7 +103,7 @@ def test_reasons(ran: tuple[Project, Run]) -> None:
     assert "9.9" in rows["absent"]["reason"]
     assert "ImportError" in rows["broken"]["reason"]
     assert "stderr 1 patterns failed" in rows["alarm"]["reason"]
-    assert "2 detected" in ran[1].text and "of 6" in ran[1].text
+    assert "3 detected" in ran[1].text and "of 7" in ran[1].text
 
 
 def test_records_of_their_own(ran: tuple[Project, Run]) -> None:

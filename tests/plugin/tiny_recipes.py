@@ -104,6 +104,12 @@ def keep(config: Config, events: EventLog, output_dir: Path) -> None:
     events.write(Storage((), 1000 * train.batch_size))
 
 
+def keep_over_wobble(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Keeps the same, after what the release of a library makes it do."""
+    lean_on_wobble(config, events, output_dir)
+    keep(config, events, output_dir)
+
+
 def keep_slowly(config: Config, events: EventLog, output_dir: Path) -> None:
     """Keeps the same, but waits for good before it where it is told to."""
     if config.train.batch_size == 4 and os.environ.get("WAIT"):

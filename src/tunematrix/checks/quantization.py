@@ -195,11 +195,11 @@ def base_products(evidence: Evidence, claim: Claim) -> Judgement:
     rows = [("product", name, error, forward) for name, error, _ in seen.products]
     rows += [("gradient", name, error, bound) for name, _, error in seen.products]
     what, name, error, most = max(rows, key=lambda row: severity(row[2] / row[3]))
-    message = (
-        f"the {what} of {name} is off by {error:.3g} from that of the weight it stands for: a "
-        "kernel that multiplies by something else, or computes in another dtype"
-    )
-    return judge_by(AtMost(most), error, message)
+    kernel = "a kernel that multiplies by something else, or computes in another dtype"
+    message = f"the {what} of {name} is off by {error:.3g} from that of the weight it stands for: "
+    if math.isinf(error):
+        message = f"{name} can't multiply rows of {dtypes_of(claim)[0]}: it is in another dtype; or "
+    return judge_by(AtMost(most), error, message + kernel)
 
 
 def _band(claim: Claim) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from tunematrix.proof.faults.catalogue import (
     FOLDER,
     SCORE,
     Entry,
+    Views,
     cells_at_once,
     discover,
     read_views,
@@ -36,6 +37,7 @@ from tunematrix.proof.releases.trials import (
     try_out,
     write,
 )
+from tunematrix.proof.soak.variations import VARIED, write_variations
 from tunematrix.report.saying import say, say_json, show
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
@@ -57,6 +59,12 @@ def faults(
         list[Path] | None,
         typer.Option("--module", metavar="FILE", help="Python file with faults of your own."),
     ] = None,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(
+            "--catalogue", metavar="FILE", help="YAML file of another catalogue, tried alone."
+        ),
+    ] = None,
     environment: EnvironmentOption = None,
     workers: Annotated[
         int,
@@ -74,10 +82,13 @@ def faults(
     """
     project = read_project(Path.cwd(), environment)
     folder = state(project.root)
-    entries = discover(module or (), folder / FOLDER / CATALOGUE)
-    _refuse_unseen([entry for entry in entries if entry.is_file], project)
+    views = read_views(project.groups, catalogue)
+    entries = discover(module or (), folder / FOLDER / CATALOGUE, views.modules)
+    _refuse_unseen([entry for entry in entries if entry.is_file], views, project)
     arguments = ["-v", f"--environment={project.environment.name}", place(project), *context.args]
     arguments += ["-p", "tunematrix.proof.faults.plugin", str(folder / FOLDER / CATALOGUE)]
+    if catalogue is not None:
+        arguments.append(f"--fault-table={catalogue.resolve()}")
     if (at_once := workers or cells_at_once()) > 1:
         arguments += ["-n", str(at_once), "--maxschedchunk=1"]
     command = [sys.executable, "-m", "pytest", *arguments]
@@ -103,11 +114,10 @@ def _age(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _refuse_unseen(entries: Sequence[Entry], project: Project) -> None:
+def _refuse_unseen(entries: Sequence[Entry], views: Views, project: Project) -> None:
     """Refuse faults that name only cells that there aren't, before anything runs."""
     if entries:
         plan = make_plan(load_specs(project.spec_folders), project.groups, project.environment)
-        views = read_views(project.groups)
         for entry in entries:
             units_of(entry, views, plan)
 
@@ -151,27 +161,37 @@ def regressions(
 def soak(
     context: typer.Context,
     seeds: Annotated[int, typer.Argument(min=1, metavar="SEEDS", help="Number of seeds.")] = 20,
+    vary: Annotated[
+        int,
+        typer.Option(
+            "--vary", min=0, metavar="N", help="In place of that, N cells of honest settings."
+        ),
+    ] = 0,
     environment: EnvironmentOption = None,
 ) -> None:
     """Train every cell under many seeds; no outcome may depend on the seed.
+
+    With --vary, cells with models, methods and settings drawn at random
+    (always the same); nothing is wrong with them, so none may fail.
 
     Shows how near each check came to its bound in the worst run. The same
     is in .tunematrix/soak.json. Other arguments go to pytest: -k, -n 2.
 
     Example: tunematrix soak 5 -k hqq-int4
+    Example: tunematrix soak --vary 200
     """
     project = read_project(Path.cwd(), environment)
     recipes = project.groups.axes["recipe"]
     trained = ",".join(name for name in recipes if project.groups.recipe(name).trains)
+    folders = [str(folder) for folder in project.spec_folders]
+    run = [sys.executable, "-m", "pytest", "-v", f"--environment={project.environment.name}"]
+    run += [place(project), "-p", "tunematrix.proof.soak.plugin"]
+    if vary:
+        folder = write_variations(project, made(state(project.root) / VARIED), vary)
+        os.execv(
+            sys.executable,
+            [*run, f"--override-ini=tunematrix_specs={folder}", *context.args, str(folder)],
+        )
     # Only training depends on the seed; the arms of relations are run as cells.
     training = (f"--axis=recipe={trained}", "-m=not relation")
-    arguments = [
-        "-v",
-        f"--environment={project.environment.name}",
-        f"--seeds={seeds}",
-        place(project),
-    ]
-    arguments += ["-p", "tunematrix.proof.soak.plugin"]
-    folders = [str(folder) for folder in project.spec_folders]
-    command = [sys.executable, "-m", "pytest", *arguments, *training, *context.args, *folders]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, [*run, f"--seeds={seeds}", *training, *context.args, *folders])

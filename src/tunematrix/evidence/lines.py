@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+TERMINAL_CODES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\))|\x00")
+
+
+def without_codes(text: str) -> str:
+    """Return a text without what colours it, or moves the cursor, on a terminal."""
+    return TERMINAL_CODES.sub("", text)
+
+
+def brief(text: str, most: int) -> str:
+    """Return the first lines of a text, without terminal codes; blank ones don't count."""
+    lines = [line.rstrip() for line in without_codes(text).splitlines() if line.strip()]
+    more = len(lines) - most
+    return "\n".join(lines if more <= 0 else [*lines[:most], f"({more} more lines in stderr.log)"])
 
 
 def rebuilt(line: bytes, kinds: Mapping[str, Any]) -> Any:

@@ -59,7 +59,7 @@ def zeroed_between_micro_batches(
     return original(trainer, model, *args, **kwargs)
 
 
-@fault("accumulation", replaces=(Trainer, "training_step"), seen_by=RELATED)
+@fault("accumulation", replaces=(Trainer, "training_step"), seen_by=RELATED, subtle=True)
 def added_up_in_bfloat16(original: Any, trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Round gradients to bfloat16 after each micro-batch; they stay float32 by name.
 

@@ -67,7 +67,7 @@ def dropout_never_ends(_original: Any, layer: Any, inputs: Any) -> Any:
     return dropout(inputs, layer.p, training=True)
 
 
-@fault("adapter", replaces=(LoraLayer, "update_layer"), seen_by=("dropout[*-lora]",))
+@fault("adapter", replaces=(LoraLayer, "update_layer"), seen_by=("dropout[*-lora]",), fitted=True)
 def one_layer_without_dropout(
     original: Any, layer: Any, name: str, *args: Any, call: int, **kwargs: Any
 ) -> None:
@@ -80,7 +80,7 @@ def one_layer_without_dropout(
         layer.lora_dropout[name] = nn.Identity()
 
 
-@fault("adapter", replaces=(LoraLayer, "reset_lora_parameters"))
+@fault("adapter", replaces=(LoraLayer, "reset_lora_parameters"), fitted=True)
 def one_adapter_of_rank_one(original: Any, layer: Any, name: str, *args: Any, call: int) -> None:
     """Start the rows of the first lora_A all alike, so that they stay alike.
 
@@ -97,6 +97,8 @@ def one_adapter_of_rank_one(original: Any, layer: Any, name: str, *args: Any, ca
     "adapter",
     replaces=(LoraLayer, "_cast_input_dtype"),
     seen_by=("lora[*-lora-none]", "same-as-custom-lora[*-none]"),
+    fitted=True,
+    subtle=True,
 )
 def inputs_in_half_precision(original: Any, layer: Any, inputs: Any, dtype: Any) -> Any:
     """Round what enters adapters to bfloat16, and compute in float32 again.
@@ -110,6 +112,7 @@ def inputs_in_half_precision(original: Any, layer: Any, inputs: Any, dtype: Any)
     "adapter",
     replaces=(DoraLinearLayer, "get_weight_norm"),
     seen_by=("dora[*-dora-none]", "merge[*-dora]", "transfer[*-dora]"),
+    fitted=True,
 )
 def dora_norm_of_the_base(
     original: Any, layer: Any, weight: Any, lora_weight: Any, *args: Any, **kwargs: Any
@@ -121,7 +124,7 @@ def dora_norm_of_the_base(
     return original(layer, weight, torch.zeros_like(lora_weight), *args, **kwargs)
 
 
-@fault("adapter", seen_by=("dora[*-dora-none]", "merge[*-dora]", "transfer[*-dora]"))
+@fault("adapter", seen_by=("dora[*-dora-none]", "merge[*-dora]", "transfer[*-dora]"), fitted=True)
 def dora_norm_in_the_gradient(config: Configuration) -> Iterator[None]:
     """Let DoRA's gradient flow through its norm, which the paper holds constant.
 
@@ -145,6 +148,7 @@ def dora_norm_in_the_gradient(config: Configuration) -> Iterator[None]:
     "adapter",
     replaces=(Linear, "get_delta_weight"),
     seen_by=("merge[*-lora]", "same-loaded[*-toy-llama-lora]"),
+    subtle=True,
 )
 def merged_in_half_precision(original: Any, layer: Any, name: str) -> Any:
     """Round an adapter's product to bfloat16 before it is added to the base.
@@ -156,7 +160,9 @@ def merged_in_half_precision(original: Any, layer: Any, name: str) -> Any:
     return product.bfloat16().to(product.dtype)
 
 
-@fault("adapter", replaces=(Linear, "unmerge"), seen_by=("same-loaded[*-toy-llama-lora]",))
+@fault(
+    "adapter", replaces=(Linear, "unmerge"), seen_by=("same-loaded[*-toy-llama-lora]",), subtle=True
+)
 def unmerged_but_for_a_rest(original: Any, layer: Any) -> None:
     """Leave 1 % of what was merged in the base as it is taken out again.
 

@@ -20,7 +20,7 @@ from tunematrix.stack.engines.torch.methods import lora
 NUDGE = 1e-6
 
 
-@fault("adapter", replaces=(lora, "LoraConfig"))
+@fault("adapter", replaces=(lora, "LoraConfig"), fitted=True)
 def adapter_on_one_layer(original: Any, **settings: Any) -> Any:
     """Attach to the first layer alone.
 
@@ -30,7 +30,7 @@ def adapter_on_one_layer(original: Any, **settings: Any) -> Any:
     return original(**{**settings, "target_modules": targets})
 
 
-@fault("adapter", replaces=(Trainer, "training_step"))
+@fault("adapter", replaces=(Trainer, "training_step"), fitted=True, subtle=True)
 def base_weights_changed(original: Any, trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Nudge one frozen weight by a millionth in each training step.
 
@@ -42,7 +42,7 @@ def base_weights_changed(original: Any, trainer: Any, model: Any, *args: Any, **
     return original(trainer, model, *args, **kwargs)
 
 
-@fault("adapter", seen_by=("merge[*-lora]", "same-loaded[*-toy-llama-lora]"))
+@fault("adapter", seen_by=("merge[*-lora]", "same-loaded[*-toy-llama-lora]"), fitted=True)
 def one_layer_not_merged(config: Configuration) -> Iterator[None]:
     """Leave the first layer's adapter out of each merge.
 
@@ -67,6 +67,7 @@ def one_layer_not_merged(config: Configuration) -> Iterator[None]:
     "adapter",
     replaces=(BaseTuner, "merge_and_unload"),
     seen_by=("merge[*-lora]", "same-merged[*-none]"),
+    fitted=True,
 )
 def nothing_merged(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Let a merge take nothing over, and unload the adapter all the same.
@@ -77,7 +78,7 @@ def nothing_merged(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     return original(model, *args, **kwargs)
 
 
-@fault("checkpoint", seen_by=("same-loaded-auto[*-toy-llama-lora]",))
+@fault("checkpoint", seen_by=("same-loaded-auto[*-toy-llama-lora]",), fitted=True)
 def one_tensor_not_loaded(config: Configuration) -> Iterator[None]:
     """Let both AutoModels leave one lora_B as it was initialised.
 
@@ -105,7 +106,7 @@ def _forget(parameters: Iterable[torch.Tensor]) -> None:
             parameter.zero_()
 
 
-@fault("adapter", replaces=(LoraLayer, "reset_lora_parameters"))
+@fault("adapter", replaces=(LoraLayer, "reset_lora_parameters"), fitted=True)
 def layers_seeded_alike(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Draw the first factor of every adapter under the same seed.
 

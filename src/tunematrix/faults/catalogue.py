@@ -42,17 +42,29 @@ Replacement = Callable[..., Any]
 
 
 @overload
-def fault(fault_class: str, *, seen_by: tuple[str, ...] = ()) -> Callable[[Generator], Fault]: ...
+def fault(
+    fault_class: str, *, seen_by: tuple[str, ...] = (), fitted: bool = False, subtle: bool = False
+) -> Callable[[Generator], Fault]: ...
 
 
 @overload
 def fault(
-    fault_class: str, *, replaces: tuple[object, str], seen_by: tuple[str, ...] = ()
+    fault_class: str,
+    *,
+    replaces: tuple[object, str],
+    seen_by: tuple[str, ...] = (),
+    fitted: bool = False,
+    subtle: bool = False,
 ) -> Callable[[Replacement], Fault]: ...
 
 
 def fault(
-    fault_class: str, *, replaces: tuple[object, str] | None = None, seen_by: tuple[str, ...] = ()
+    fault_class: str,
+    *,
+    replaces: tuple[object, str] | None = None,
+    seen_by: tuple[str, ...] = (),
+    fitted: bool = False,
+    subtle: bool = False,
 ) -> Callable[[Callable[..., Any]], Fault]:
     """Make a fault of a function.
 
@@ -66,12 +78,15 @@ def fault(
         replaces: the class or module, and the name in it that the function stands in for.
         seen_by: the cells and relations to try it on, where those of its class can't see it; ids
             with `*` for the backend, as in `lora[*-lora-hqq-int4]`.
+        fitted: whether a check was written or mended for it; such a fault shows that the check
+            works, not what the suite would notice.
+        subtle: whether what it changes is below 2 % of what it acts on.
     """
 
     def make(function: Callable[..., Any]) -> Fault:
         generator = function if replaces is None else _replacing(function, *replaces)
         planted: Fault = contextmanager(generator)
-        vars(planted).update(fault_class=fault_class, seen_by=seen_by)
+        vars(planted).update(fault_class=fault_class, seen_by=seen_by, fitted=fitted, subtle=subtle)
         return planted
 
     return make

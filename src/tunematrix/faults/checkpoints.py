@@ -22,7 +22,7 @@ from tunematrix.faults.patching import replaced
 Tensors = dict[str, torch.Tensor]
 
 
-@fault("checkpoint")
+@fault("checkpoint", fitted=True, subtle=True)
 def saved_in_half_precision(config: Configuration) -> Iterator[None]:
     """Round every tensor to bfloat16 as it is saved, and keep float32 as its dtype.
 
@@ -85,7 +85,7 @@ def last_step_not_saved(config: Configuration) -> Iterator[None]:
         handle.remove()
 
 
-@fault("checkpoint", seen_by=("lora[*-lora-none]", "same-loaded[*-toy-llama-lora]"))
+@fault("checkpoint", seen_by=("lora[*-lora-none]", "same-loaded[*-toy-llama-lora]"), fitted=True)
 def alpha_not_saved(config: Configuration) -> Iterator[None]:
     """Leave alpha out of an adapter's configuration, so that loaders take their default.
 
@@ -95,7 +95,7 @@ def alpha_not_saved(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("checkpoint", seen_by=("full[*-full-none]",))
+@fault("checkpoint", seen_by=("full[*-full-none]",), fitted=True)
 def end_of_texts_not_saved(config: Configuration) -> Iterator[None]:
     """Leave the end token out of the generation config that is saved with a model.
 
@@ -105,7 +105,7 @@ def end_of_texts_not_saved(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("checkpoint", seen_by=("full[*-full-none]",))
+@fault("checkpoint", seen_by=("full[*-full-none]",), fitted=True, subtle=True)
 def rotary_base_not_saved(config: Configuration) -> Iterator[None]:
     """Save a configuration whose rotary base is 1 % too large.
 
@@ -120,7 +120,7 @@ def rotary_base_not_saved(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("checkpoint", seen_by=("architectures[*-untied-llama-full]",))
+@fault("checkpoint", seen_by=("architectures[*-untied-llama-full]",), fitted=True)
 def head_saved_as_tied(config: Configuration) -> Iterator[None]:
     """Save a model with a head of its own as one whose head is tied, and without that head.
 
@@ -139,7 +139,10 @@ def head_saved_as_tied(config: Configuration) -> Iterator[None]:
 
 
 @fault(
-    "checkpoint", replaces=(PeftModel, "save_pretrained"), seen_by=("modules-to-save[*-lora-none]",)
+    "checkpoint",
+    replaces=(PeftModel, "save_pretrained"),
+    seen_by=("modules-to-save[*-lora-none]",),
+    fitted=True,
 )
 def whole_modules_saved_untrained(original: Any, model: Any, *args: Any, **kwargs: Any) -> None:
     """Save modules that were trained whole, beside an adapter, as they were before.

@@ -17,7 +17,7 @@ LOST = 10
 """One row of so many."""
 
 
-@fault("labels", replaces=(DataCollatorForLanguageModeling, "torch_call"))
+@fault("labels", replaces=(DataCollatorForLanguageModeling, "torch_call"), fitted=True)
 def labels_shuffled(original: Any, collator: Any, examples: Any) -> Any:
     """Give each position the label of another: the loss still falls, towards unigrams.
 
@@ -29,7 +29,7 @@ def labels_shuffled(original: Any, collator: Any, examples: Any) -> Any:
     return batch
 
 
-@fault("data", replaces=(Dataset, "from_list"), seen_by=("same-interpreters[*]",))
+@fault("data", replaces=(Dataset, "from_list"), seen_by=("same-interpreters[*]",), fitted=True)
 def rows_in_the_order_of_a_set(original: Any, rows: Any) -> Any:
     """Sort the training rows by the hash of their text, which each interpreter salts anew.
 
@@ -42,6 +42,7 @@ def rows_in_the_order_of_a_set(original: Any, rows: Any) -> Any:
     "data",
     replaces=(LlamaModel, "forward"),
     seen_by=("same-packing[*-full]", "same-packing[*-lora]"),
+    fitted=True,
 )
 def packed_rows_see_each_other(
     original: Any, model: Any, *args: Any, position_ids: Any = None, **kwargs: Any
@@ -83,7 +84,7 @@ def padding_attended(original: Any, collator: Any, examples: Any) -> Any:
     return batch
 
 
-@fault("data", replaces=(Trainer, "_get_train_sampler"))
+@fault("data", replaces=(Trainer, "_get_train_sampler"), fitted=True)
 def rows_not_shuffled(_original: Any, trainer: Any, *_: Any) -> Any:
     """Take the rows as they come.
 
@@ -93,7 +94,7 @@ def rows_not_shuffled(_original: Any, trainer: Any, *_: Any) -> Any:
     return SequentialSampler(trainer.train_dataset)
 
 
-@fault("data", replaces=(Trainer, "_get_train_sampler"))
+@fault("data", replaces=(Trainer, "_get_train_sampler"), fitted=True)
 def rows_drawn_with_replacement(_original: Any, trainer: Any, *_: Any) -> Any:
     """Draw each row anew from all of them: a third is never seen, others twice and more.
 
@@ -103,7 +104,7 @@ def rows_drawn_with_replacement(_original: Any, trainer: Any, *_: Any) -> Any:
     return RandomSampler(trainer.train_dataset, replacement=True)
 
 
-@fault("data", replaces=(SFTTrainer, "_prepare_dataset"))
+@fault("data", replaces=(SFTTrainer, "_prepare_dataset"), fitted=True)
 def every_tenth_row_lost(
     original: Any, trainer: Any, dataset: Any, *args: Any, **kwargs: Any
 ) -> Any:

@@ -55,6 +55,7 @@ def autocast_elsewhere(config: Configuration) -> Iterator[None]:
     "device",
     replaces=(functional, "scaled_dot_product_attention"),
     seen_by=("lora[*-lora-none]", "full[*-full-none]"),
+    fitted=True,
 )
 def attention_without_its_kernel(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Let attention multiply and take a softmax, as where a device has no kernel for its inputs.
@@ -66,7 +67,7 @@ def attention_without_its_kernel(original: Any, *args: Any, **kwargs: Any) -> An
         return original(*args, **kwargs)
 
 
-@fault("device", seen_by=("full[*-full-none]", "lora[*-lora-none]"))
+@fault("device", seen_by=("full[*-full-none]", "lora[*-lora-none]"), fitted=True)
 def update_lost_in_place(config: Configuration) -> Iterator[None]:
     """Let `addcdiv_` do nothing to one tensor: its moments move, and its values never do.
 
@@ -85,7 +86,12 @@ def update_lost_in_place(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("device", replaces=(functional, "linear"), seen_by=("lora[*-lora-none]", "parity[*]"))
+@fault(
+    "device",
+    replaces=(functional, "linear"),
+    seen_by=("lora[*-lora-none]", "parity[*]"),
+    subtle=True,
+)
 def products_in_fewer_bits(original: Any, inputs: Any, weight: Any, bias: Any = None) -> Any:
     """Round what linear layers multiply to the 10 bits of mantissa that TF32 has.
 
@@ -99,6 +105,7 @@ def products_in_fewer_bits(original: Any, inputs: Any, weight: Any, bias: Any = 
     "device",
     replaces=(functional, "scaled_dot_product_attention"),
     seen_by=("lora[*-lora-none]", "parity[*]"),
+    subtle=True,
 )
 def attention_scaled_otherwise(original: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
     """Scale the products of queries and keys by 1 % more.
@@ -130,15 +137,6 @@ def batch_sent_twice(config: Configuration) -> Iterator[None]:
 
     with replaced(data_loader, "send_to_device", wrap):
         yield
-
-
-@fault("device", replaces=(torch, "rsqrt"), seen_by=("lora[*-lora-none]", "parity[*]"))
-def sums_of_norms_in_half(original: Any, tensor: Any) -> Any:
-    """Compute the roots that norms divide by in bfloat16.
-
-    Stands for kernels that were fused without the float32 in the middle.
-    """
-    return original(tensor.bfloat16()).to(tensor.dtype)
 
 
 class _Rounding(torch.autograd.Function):

@@ -30,7 +30,7 @@ LIKELIEST = 50
 LEAST = 0.05
 
 
-@fault("generation", replaces=PROCESSORS)
+@fault("generation", replaces=PROCESSORS, fitted=True)
 def nucleus_left_on(
     original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
 ) -> Any:
@@ -44,7 +44,7 @@ def nucleus_left_on(
     return processors
 
 
-@fault("generation", replaces=PROCESSORS)
+@fault("generation", replaces=PROCESSORS, fitted=True)
 def colder_than_asked(
     original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
 ) -> Any:
@@ -58,7 +58,7 @@ def colder_than_asked(
     return processors
 
 
-@fault("generation", replaces=PROCESSORS)
+@fault("generation", replaces=PROCESSORS, fitted=True)
 def penalty_left_on(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Make tokens that the text has already less likely, drawn or not.
 

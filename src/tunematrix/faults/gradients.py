@@ -31,6 +31,8 @@ LATE = 5
     "gradients",
     replaces=(torch.Tensor, "backward"),
     seen_by=("full[*-full-none]", "lora[*-lora-none]", "lora[*-lora-hqq-int4]"),
+    fitted=True,
+    subtle=True,
 )
 def scaled_by_one_percent(original: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
     """Make each gradient 1 % too large, while the logged loss stays what it was.
@@ -44,6 +46,7 @@ def scaled_by_one_percent(original: Any, loss: Any, *args: Any, **kwargs: Any) -
     "accumulation",
     replaces=(torch.Tensor, "backward"),
     seen_by=("accumulation[*-lora-unequal]", "same-accumulation[*-lora-none]"),
+    fitted=True,
 )
 def last_micro_batch_lost(
     original: Any, loss: Any, *args: Any, config: Configuration, call: int, **kwargs: Any
@@ -60,6 +63,7 @@ def last_micro_batch_lost(
     "gradients",
     replaces=(torch.Tensor, "backward"),
     seen_by=("distributed[*-ddp-lora-unequal]", "same-distributed[*-full]"),
+    fitted=True,
 )
 def rank_left_out(original: Any, loss: Any, *args: Any, **kwargs: Any) -> None:
     """Let the second process bring no gradient to the average.
@@ -69,7 +73,7 @@ def rank_left_out(original: Any, loss: Any, *args: Any, **kwargs: Any) -> None:
     original(loss * (int(os.environ.get("RANK", "0")) != 1), *args, **kwargs)
 
 
-@fault("gradients")
+@fault("gradients", fitted=True, subtle=True)
 def scaled_from_the_second_step(config: Configuration) -> Iterator[None]:
     """Make gradients 1 % too large from the second step on, when first steps have been looked at.
 
@@ -104,7 +108,7 @@ def not_clipped(original: Any, accelerator: Any, parameters: Any, limit: Any, *m
     return original(accelerator, parameters, float("inf"), *more)
 
 
-@fault("gradients", replaces=(Accelerator, "clip_grad_norm_"))
+@fault("gradients", replaces=(Accelerator, "clip_grad_norm_"), fitted=True)
 def clipped_tensor_by_tensor(
     original: Any, accelerator: Any, parameters: Any, limit: float, *more: Any
 ) -> Any:
@@ -178,7 +182,7 @@ def one_norm_taken_for_a_constant(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("gradients")
+@fault("gradients", fitted=True)
 def first_tensor_stops_late(config: Configuration) -> Iterator[None]:
     """Zero the gradient of the first trained tensor from the sixth step on.
 

@@ -98,7 +98,12 @@ def loss_of_the_first_process(_original: Any, tensors: Any, *_: Any, **__: Any) 
     return tensors
 
 
-@fault("logging", replaces=(Trainer, "get_eval_dataloader"), seen_by=("same-evaluation[*]",))
+@fault(
+    "logging",
+    replaces=(Trainer, "get_eval_dataloader"),
+    seen_by=("same-evaluation[*]",),
+    fitted=True,
+)
 def evaluated_on_one_row(original: Any, trainer: Any, dataset: Any = None) -> Any:
     """Evaluate the first held-out row alone, and log its loss as that of all.
 
@@ -108,7 +113,7 @@ def evaluated_on_one_row(original: Any, trainer: Any, dataset: Any = None) -> An
     return original(trainer, (dataset or trainer.eval_dataset).select([0]))
 
 
-@fault("logging", replaces=(CallbackHandler, "on_log"))
+@fault("logging", replaces=(CallbackHandler, "on_log"), fitted=True)
 def steps_counted_from_zero(
     original: Any, handler: Any, arguments: Any, state: Any, *more: Any
 ) -> Any:

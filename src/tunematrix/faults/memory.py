@@ -17,7 +17,7 @@ from tunematrix.faults.patching import replaced
 MEGABYTES = 200
 
 
-@fault("memory", replaces=(torch.Tensor, "backward"), seen_by=("memory[*]",))
+@fault("memory", replaces=(torch.Tensor, "backward"), seen_by=("memory[*]",), fitted=True)
 def transient_allocation(original: Any, loss: Any, *args: Any, **kwargs: Any) -> None:
     """Allocate 200 MB before each backward pass, when most is in use, and free them again.
 
@@ -29,7 +29,7 @@ def transient_allocation(original: Any, loss: Any, *args: Any, **kwargs: Any) ->
     original(loss, *args, **kwargs)
 
 
-@fault("memory", seen_by=("memory[*]",))
+@fault("memory", seen_by=("memory[*]",), fitted=True)
 def activations_kept(config: Configuration) -> Iterator[None]:
     """Keep every activation that autograd saves, of all steps.
 
@@ -53,7 +53,7 @@ def activations_kept(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("memory", seen_by=("memory[*]",))
+@fault("memory", seen_by=("memory[*]",), fitted=True)
 def weights_copied(config: Configuration) -> Iterator[None]:
     """Keep a copy of all weights while training, frozen ones included.
 
@@ -72,7 +72,7 @@ def weights_copied(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("memory", seen_by=("lora[*-lora-none]",))
+@fault("memory", seen_by=("lora[*-lora-none]",), fitted=True)
 def base_kept_beside_its_adapter(config: Configuration) -> Iterator[None]:
     """Keep a copy of the base's weights from when an adapter is put onto it.
 
@@ -128,7 +128,7 @@ def dequantized_weights_kept(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("memory", seen_by=("checkpointing[*-lora-none]",))
+@fault("memory", seen_by=("checkpointing[*-lora-none]",), fitted=True)
 def recomputed_and_kept(config: Configuration) -> Iterator[None]:
     """Keep the activations that checkpointing computes a second time.
 
@@ -165,6 +165,7 @@ def recomputed_and_kept(config: Configuration) -> Iterator[None]:
     "memory",
     replaces=(PreTrainedModel, "_set_gradient_checkpointing"),
     seen_by=("checkpointing[*-lora-none]", "checkpointing[*-full-none]"),
+    fitted=True,
 )
 def recomputed_in_part(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Checkpoint every second of the decoder's layers; the others keep their activations.

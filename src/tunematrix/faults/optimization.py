@@ -23,7 +23,7 @@ FORGOTTEN = 6
 DECAYING = ("optimizers[*-full-adamw-constant]", "optimizers[*-full-adamw-linear]")
 
 
-@fault("optimizer", replaces=(torch.optim.AdamW, "__init__"))
+@fault("optimizer", replaces=(torch.optim.AdamW, "__init__"), fitted=True)
 def learning_rate_zero(
     original: Any, optimizer: Any, params: Any, *args: Any, **kwargs: Any
 ) -> None:
@@ -38,6 +38,7 @@ def learning_rate_zero(
     "scheduler",
     replaces=(torch.optim.lr_scheduler.LambdaLR, "step"),
     seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"),
+    fitted=True,
 )
 def scheduler_ignored(original: Any, schedule: Any) -> None:
     """Never step the schedule: the rate stays where it began.
@@ -53,6 +54,7 @@ def scheduler_ignored(original: Any, schedule: Any) -> None:
     "accumulation",
     replaces=(SFTConfig, "__init__"),
     seen_by=("accumulation[*-lora-unequal]", "single-rows[*-lora]"),
+    fitted=True,
 )
 def accumulation_ignored(original: Any, arguments: Any, *args: Any, **settings: Any) -> None:
     """Step after each micro-batch, whatever was configured.
@@ -118,7 +120,7 @@ def one_tensor_left_out(
     original(optimizer, groups, *args, **kwargs)
 
 
-@fault("optimizer")
+@fault("optimizer", fitted=True, subtle=True)
 def moments_rounded(config: Configuration) -> Iterator[None]:
     """Round the second moment to bfloat16 after each step; it stays float32 by name.
 
@@ -149,7 +151,7 @@ def every_eighth_step_skipped(
         original(optimizer, *args, **kwargs)
 
 
-@fault("optimizer", replaces=(AcceleratedOptimizer, "step"))
+@fault("optimizer", replaces=(AcceleratedOptimizer, "step"), fitted=True)
 def moments_forgotten_halfway(
     original: Any, optimizer: Any, *args: Any, call: int, **kwargs: Any
 ) -> None:

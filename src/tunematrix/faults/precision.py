@@ -44,6 +44,7 @@ def half_precision_unasked(original: Any, arguments: Any) -> None:
     "precision",
     replaces=(functional, "scaled_dot_product_attention"),
     seen_by=("lora[*-lora-none]", "full[*-full-none]", "parity[*]"),
+    subtle=True,
 )
 def attention_in_bfloat16(original: Any, query: Any, key: Any, value: Any, **settings: Any) -> Any:
     """Let attention alone compute in bfloat16; what enters and leaves it is float32.
@@ -61,6 +62,7 @@ def attention_in_bfloat16(original: Any, query: Any, key: Any, value: Any, **set
     "precision",
     replaces=(LlamaRotaryEmbedding, "forward"),
     seen_by=("lora[*-lora-none]", "full[*-full-none]", "parity[*]"),
+    subtle=True,
 )
 def positions_in_bfloat16(original: Any, rotary: Any, *args: Any, **kwargs: Any) -> Any:
     """Round the rotary embedding's angles to bfloat16.
@@ -75,6 +77,7 @@ def positions_in_bfloat16(original: Any, rotary: Any, *args: Any, **kwargs: Any)
     "precision",
     replaces=(LlamaRMSNorm, "forward"),
     seen_by=("lora[*-lora-none]", "full[*-full-none]", "parity[*]"),
+    subtle=True,
 )
 def norms_in_bfloat16(_original: Any, norm: Any, states: torch.Tensor) -> torch.Tensor:
     """Take the mean square of a norm in bfloat16.
@@ -87,7 +90,7 @@ def norms_in_bfloat16(_original: Any, norm: Any, states: torch.Tensor) -> torch.
     return scaled
 
 
-@fault("precision", replaces=(utils._ChunkedLogProbFunction, "apply"))
+@fault("precision", replaces=(utils._ChunkedLogProbFunction, "apply"), subtle=True)
 def loss_in_bfloat16(original: Any, states: Any, weight: Any, *more: Any) -> Any:
     """Round the hidden states and the head that the loss is computed from.
 
@@ -97,7 +100,7 @@ def loss_in_bfloat16(original: Any, states: Any, weight: Any, *more: Any) -> Any
     return original(*rounded, *more)
 
 
-@fault("precision")
+@fault("precision", fitted=True, subtle=True)
 def weights_rounded_after_each_step(config: Configuration) -> Iterator[None]:
     """Round trained weights to bfloat16 after each step; they stay float32 by name.
 

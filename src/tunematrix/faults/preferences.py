@@ -40,7 +40,7 @@ def reference_follows(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("alignment", replaces=(dpo_trainer, "use_adapter"))
+@fault("alignment", replaces=(dpo_trainer, "use_adapter"), subtle=True)
 @contextmanager
 def reference_in_half_precision(original: Any, model: Any, adapter_name: Any) -> Iterator[None]:
     """Compute the reference's log-probabilities in bfloat16.

@@ -64,6 +64,7 @@ def stops_one_step_early(original: Any, trainer: Any, *args: Any, **kwargs: Any)
     "process",
     replaces=(Trainer, "training_step"),
     seen_by=("dropout[*-lora]", "same-resumed-lora[*]"),
+    fitted=True,
 )
 def reseeded_at_each_step(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Seed all generators before each step, so that dropout draws one and the same mask for ever.
@@ -89,7 +90,7 @@ def seeded_by_the_clock(original: Any, *args: Any, call: int, **kwargs: Any) -> 
     return original(*args, **kwargs)
 
 
-@fault("process")
+@fault("process", fitted=True)
 def threads_set_for_all(config: Configuration) -> Iterator[None]:
     """Set PyTorch's number of threads when training begins, and leave it at that.
 
@@ -102,7 +103,7 @@ def threads_set_for_all(config: Configuration) -> Iterator[None]:
     torch.set_num_threads(held)
 
 
-@fault("process")
+@fault("process", fitted=True)
 def default_dtype_left_behind(config: Configuration) -> Iterator[None]:
     """Leave float64 behind as the default dtype, from the moment at which training begins.
 

@@ -13,7 +13,12 @@ from tunematrix.stack.engines.torch import Engine
 EXCESS = 1.01
 
 
-@fault("quantizer", replaces=(AutoHQQHFModel, "quantize_model"), seen_by=("lora[*-lora-hqq-int4]",))
+@fault(
+    "quantizer",
+    replaces=(AutoHQQHFModel, "quantize_model"),
+    seen_by=("lora[*-lora-hqq-int4]",),
+    fitted=True,
+)
 def nothing_quantized(_original: Any, *_: Any, **__: Any) -> Any:
     """Let hqq's loader return without having replaced a layer.
 
@@ -22,7 +27,13 @@ def nothing_quantized(_original: Any, *_: Any, **__: Any) -> Any:
     return None
 
 
-@fault("quantizer", replaces=(Engine, "load"), seen_by=("same-dequantized[*-hqq-int4]",))
+@fault(
+    "quantizer",
+    replaces=(Engine, "load"),
+    seen_by=("same-dequantized[*-hqq-int4]",),
+    fitted=True,
+    subtle=True,
+)
 def one_layer_computes_more(original: Any, engine: Any, base: Any) -> Any:
     """Let one quantized layer give 1 % more than its weights do.
 
@@ -34,7 +45,12 @@ def one_layer_computes_more(original: Any, engine: Any, base: Any) -> Any:
     return model
 
 
-@fault("quantizer", replaces=(functional, "quantize_4bit"), seen_by=("lora[*-lora-bnb-nf4]",))
+@fault(
+    "quantizer",
+    replaces=(functional, "quantize_4bit"),
+    seen_by=("lora[*-lora-bnb-nf4]",),
+    fitted=True,
+)
 def one_block_of_another_scale(original: Any, *args: Any, **given: Any) -> Any:
     """Give the first block of each NF4 weight the scale of the second.
 

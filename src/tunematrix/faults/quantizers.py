@@ -24,6 +24,7 @@ EXCESS = 1.02
     "quantizer",
     replaces=(Quantizer, "quantize"),
     seen_by=("lora[*-lora-hqq-int4]", "same-dequantized[*-hqq-int4]"),
+    fitted=True,
 )
 def rounded_without_optimizing(original: Any, weight: Any, **given: Any) -> Any:
     """Let hqq round to the nearest value, and not look for a better zero point.
@@ -37,6 +38,7 @@ def rounded_without_optimizing(original: Any, weight: Any, **given: Any) -> Any:
     "quantizer",
     replaces=(Quantizer, "quantize"),
     seen_by=("lora[*-lora-hqq-int8]", "same-dequantized[*-hqq-int8]"),
+    fitted=True,
 )
 def quantized_twice(original: Any, weight: Any, **given: Any) -> Any:
     """Let hqq's 8 bits hold what 4 bits have left of the weights.
@@ -52,6 +54,7 @@ def quantized_twice(original: Any, weight: Any, **given: Any) -> Any:
     "quantizer",
     replaces=(HQQLinear, "quantize"),
     seen_by=("lora[*-lora-hqq-int4]", "same-dequantized[*-hqq-int4]"),
+    fitted=True,
 )
 def scales_of_the_neighbours(original: Any, layer: Any, *args: Any, **kwargs: Any) -> None:
     """Give each group the scale of the group before it, in hqq layers that narrow.
@@ -68,6 +71,7 @@ def scales_of_the_neighbours(original: Any, layer: Any, *args: Any, **kwargs: An
     "quantizer",
     replaces=(functional, "quantize_4bit"),
     seen_by=("lora[*-lora-bnb-nf4]", "same-dequantized[*-bnb-nf4]"),
+    fitted=True,
 )
 def another_code_of_four_bits(original: Any, weight: Any, **given: Any) -> Any:
     """Let bitsandbytes quantize to FP4, its own default, where NF4 was asked for.
@@ -87,7 +91,9 @@ def scales_quantized_once(original: Any, weight: Any, **given: Any) -> Any:
     return original(weight, **{**given, "compress_statistics": False})
 
 
-@fault("quantizer", seen_by=("lora[*-lora-bnb-nf4]", "same-as-custom-lora-bnb[*-bnb-nf4]"))
+@fault(
+    "quantizer", seen_by=("lora[*-lora-bnb-nf4]", "same-as-custom-lora-bnb[*-bnb-nf4]"), fitted=True
+)
 def backward_through_other_weights(config: Configuration) -> Iterator[None]:
     """Let 4-bit layers pass gradients back 2 % too large, while they compute what they should.
 
@@ -109,6 +115,7 @@ def backward_through_other_weights(config: Configuration) -> Iterator[None]:
     "quantizer",
     replaces=(Linear4bit, "__init__"),
     seen_by=("bf16[*-lora-bnb-nf4-bf16]", "lora[*-lora-bnb-nf4]"),
+    fitted=True,
 )
 def compute_dtype_ignored(original: Any, layer: Any, *args: Any, **kwargs: Any) -> None:
     """Let 4-bit layers compute in the dtype that they weren't told.
@@ -125,6 +132,7 @@ def compute_dtype_ignored(original: Any, layer: Any, *args: Any, **kwargs: Any) 
     "quantizer",
     replaces=(AbsmaxOptimizer, "optimize"),
     seen_by=("lora[*-lora-quanto-int8]", "same-dequantized[*-quanto-int8]"),
+    fitted=True,
 )
 def one_scale_for_all_rows(
     original: Any, optimizer: Any, base: Any, qtype: Any, axis: Any = None

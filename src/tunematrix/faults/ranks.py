@@ -15,7 +15,6 @@ from torch.distributed.fsdp._fully_shard import _fsdp_collectives
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import Trainer
-from transformers import trainer as trainer_module
 
 from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
@@ -29,6 +28,7 @@ EXCESS = 1.01
     "distribution",
     replaces=(DistributedDataParallel, "forward"),
     seen_by=("distributed[*-ddp-lora-unequal]",),
+    fitted=True,
 )
 def gradients_not_averaged(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Let each process step by its own gradients, as a forgotten no_sync would.
@@ -43,13 +43,19 @@ def gradients_not_averaged(original: Any, model: Any, *args: Any, **kwargs: Any)
     "distribution",
     replaces=(BatchSamplerShard, "__init__"),
     seen_by=("distributed[*-ddp-lora-unequal]",),
+    fitted=True,
 )
 def rows_not_shared_out(original: Any, sampler: Any, batches: Any, **settings: Any) -> None:
     """Give every process all batches: the work of several, and the result of one."""
     original(sampler, batches, **{**settings, "num_processes": 1, "process_index": 0})
 
 
-@fault("distribution", replaces=(ranks, "sharded"), seen_by=("distributed[*-fsdp-lora-unequal]",))
+@fault(
+    "distribution",
+    replaces=(ranks, "sharded"),
+    seen_by=("distributed[*-fsdp-lora-unequal]",),
+    fitted=True,
+)
 def nothing_sharded(_original: Any, model: Any) -> Any:
     """Train whole copies instead of shares, as accelerate does on a CPU that is told fsdp."""
     return model
@@ -90,7 +96,11 @@ def sums_for_means(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("distribution", seen_by=("same-distributed[*-lora]", "distributed[*-ddp-lora-unequal]"))
+@fault(
+    "distribution",
+    seen_by=("same-distributed[*-lora]", "distributed[*-ddp-lora-unequal]"),
+    subtle=True,
+)
 def averaged_in_half_precision(config: Configuration) -> Iterator[None]:
     """Send gradients to the other processes in bfloat16.
 
@@ -122,6 +132,7 @@ def tokens_counted_apart(original: Any, trainer: Any, *args: Any, **kwargs: Any)
     "distribution",
     replaces=(DistributedDataParallel, "__init__"),
     seen_by=("distributed[*-ddp-lora-unequal]",),
+    subtle=True,
 )
 def one_rank_starts_elsewhere(
     original: Any, parallel: Any, module: Any, *args: Any, **kwargs: Any
@@ -135,19 +146,6 @@ def one_rank_starts_elsewhere(
         trained = next(p for p in module.parameters() if p.requires_grad)
         with torch.no_grad():
             trained.mul_(EXCESS)
-
-
-@fault(
-    "distribution",
-    replaces=(trainer_module, "nested_gather"),
-    seen_by=("distributed[*-ddp-lora-unequal]",),
-)
-def loss_of_one_rank_logged(_original: Any, tensors: Any, *_: Any) -> Any:
-    """Log what the first process has of the loss for all of it.
-
-    Stands for losses that are gathered after they were logged: each process has another.
-    """
-    return tensors
 
 
 @fault(

@@ -16,7 +16,7 @@ from tunematrix.faults.catalogue import fault
 LEFT = 1e-4
 
 
-@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"))
+@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"), fitted=True)
 def moments_not_restored(original: Any, optimizer: Any, state: Any) -> Any:
     """Resume with fresh moments, under the schedule's right rates.
 
@@ -25,7 +25,9 @@ def moments_not_restored(original: Any, optimizer: Any, state: Any) -> Any:
     return original(optimizer, {**state, "state": {}})
 
 
-@fault("resume", replaces=(Trainer, "_load_rng_state"), seen_by=("same-resumed-lora[*]",))
+@fault(
+    "resume", replaces=(Trainer, "_load_rng_state"), seen_by=("same-resumed-lora[*]",), fitted=True
+)
 def random_state_not_restored(_original: Any, *_: Any, **__: Any) -> None:
     """Resume with whatever the random generators hold: other dropout masks are drawn.
 
@@ -33,7 +35,7 @@ def random_state_not_restored(_original: Any, *_: Any, **__: Any) -> None:
     """
 
 
-@fault("checkpoint", replaces=(Trainer, "_save"), seen_by=("same-resumed-lora[*]",))
+@fault("checkpoint", replaces=(Trainer, "_save"), seen_by=("same-resumed-lora[*]",), fitted=True)
 def adapter_tensor_not_saved(
     original: Any, trainer: Any, output_dir: Any = None, state_dict: Any = None
 ) -> None:
@@ -48,7 +50,7 @@ def adapter_tensor_not_saved(
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-@fault("gradients", replaces=(Trainer, "evaluate"), seen_by=("same-evaluation[*]",))
+@fault("gradients", replaces=(Trainer, "evaluate"), seen_by=("same-evaluation[*]",), fitted=True)
 def evaluation_leaves_gradients(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
     """Let each evaluation leave gradients behind, to which the next step adds its own.
 
@@ -89,7 +91,7 @@ def steps_of_adam_forgotten(original: Any, optimizer: Any, saved: Any) -> None:
     original(optimizer, {**saved, "state": state})
 
 
-@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"))
+@fault("resume", replaces=(torch.optim.Optimizer, "load_state_dict"), subtle=True)
 def moments_in_half_precision(original: Any, optimizer: Any, saved: Any) -> None:
     """Resume with moments that were rounded to bfloat16.
 

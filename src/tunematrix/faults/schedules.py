@@ -103,12 +103,3 @@ def second_group_unscheduled(original: Any, schedule: Any, *args: Any) -> None:
     peaks = zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True)
     for group, peak in islice(peaks, 1, None):
         group["lr"] = peak
-
-
-@fault("scheduler", replaces=(LambdaLR, "load_state_dict"), seen_by=("same-resumed-lora[*]",))
-def begun_again_on_resuming(_original: Any, schedule: Any, state: Any) -> Any:
-    """Begin the schedule anew where training is resumed.
-
-    Stands for checkpoints that keep weights and optimizer, and leave out the schedule.
-    """
-    return None

@@ -16,7 +16,7 @@ TOLD: dict[str, Any] = {"seed": 42, "limit": 1.0, "alpha": 8, "dropout": 0.1}
 """What libraries take by default, or examples give."""
 
 
-@fault("configuration", replaces=ARGUMENTS)
+@fault("configuration", replaces=ARGUMENTS, fitted=True)
 def seed_of_its_own(original: Any, arguments: Any) -> None:
     """Train with seed 42, whichever was given.
 

@@ -87,6 +87,7 @@ def ids_of_two_words_swapped(original: Any, *args: Any, **kwargs: Any) -> Any:
     "tokenizer",
     replaces=LOADED,
     seen_by=("data[*-lora-chat]", "data[*-full-chat]", "data[*-custom-lora-chat]"),
+    fitted=True,
 )
 def template_of_another_model(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Write all roles but the assistant's as the system's, in the template that came along.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tunematrix.checks.verdict import Verdict
-from tunematrix.evidence.events import Raised
+from tunematrix.evidence.events import BrokenMeter, Raised
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.results.record import Outcome
 
@@ -58,6 +58,8 @@ def settle(
     """
     if evidence is not None and evidence.exit.problem is not None:
         return Settlement("error", evidence.exit.problem)
+    if evidence is not None and (broken := evidence.one(BrokenMeter)) is not None:
+        return Settlement("error", broken.message)
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     owed = [one for one in expected if one.must]
     if not failed and not owed:

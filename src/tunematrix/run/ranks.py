@@ -16,7 +16,15 @@ from types import FrameType
 import psutil
 
 from tunematrix.errors import RanksEnded
-from tunematrix.evidence.events import BrokenFault, Event, Finished, Raised, Rank, Refused
+from tunematrix.evidence.events import (
+    BrokenFault,
+    BrokenMeter,
+    Event,
+    Finished,
+    Raised,
+    Rank,
+    Refused,
+)
 from tunematrix.evidence.log import EventLog, read_events
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.run.local.process_tree import die_with_parent
@@ -83,7 +91,7 @@ def blame(run_dir: RunDir, ended: RanksEnded) -> tuple[Event, ...]:
     """
     found = [_Trace(run_dir, number) for number in range(ended.processes)]
     others = [event for trace in found[1:] for event in trace.events]
-    setbacks = [event for event in others if isinstance(event, Refused | BrokenFault)]
+    setbacks = [event for event in others if isinstance(event, Refused | BrokenFault | BrokenMeter)]
     return (*dict.fromkeys(setbacks), _raised(found, ended))
 
 

@@ -20,8 +20,9 @@ from pkgutil import resolve_name
 from typing import Any, Protocol, TypeAlias
 
 from tunematrix.configuration import Configuration
-from tunematrix.errors import FaultBroken, RanksEnded, Unavailable
-from tunematrix.evidence.events import BrokenFault, Finished, Raised, Refused, Started
+from tunematrix.errors import FaultBroken, MeterBroken, RanksEnded, TunematrixError, Unavailable
+from tunematrix.evidence.events import BrokenFault, BrokenMeter, Finished, Raised, Refused, Started
+from tunematrix.evidence.lines import brief
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.run import ranks
@@ -55,6 +56,9 @@ _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+
+LINES = 3
+"""Of what an exception says; stderr.log has it whole."""
 
 Group: TypeAlias = AbstractContextManager[object]
 """What connects a process with others while it is entered."""
@@ -261,13 +265,21 @@ def _write_down(error: BaseException, events: EventLog) -> None:
         events.write(Refused(error.obstacle))
     if isinstance(error, FaultBroken):
         events.write(BrokenFault(error.name, error.when))
+    if isinstance(error, MeterBroken):
+        events.write(BrokenMeter(error.name, str(error)))
     events.write(Raised(events.current_phase, _class_names(error), _message(error)))
 
 
 def _message(error: BaseException) -> str:
-    """What it says, and what it was raised from: Hydra names the target, its cause the reason."""
+    """What it says, and what it was raised from: Hydra names the target, its cause the reason.
+
+    Libraries give advice by the dozen of lines; what is our own is said as it is.
+    """
     cause = error.__cause__
-    return str(error) if cause is None else f"{error} ({type(cause).__name__}: {cause})"
+    if isinstance(error, TunematrixError | FaultBroken | MeterBroken):
+        return str(error)
+    said = brief(str(error), LINES)
+    return said if cause is None else f"{said} ({type(cause).__name__}: {brief(str(cause), LINES)})"
 
 
 def _class_names(error: BaseException) -> tuple[str, ...]:

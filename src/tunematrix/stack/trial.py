@@ -48,7 +48,7 @@ def device(config: Configuration, events: EventLog, output_dir: Path) -> None:
     Raises:
         Unavailable: it can't be claimed; its obstacle says what was found.
     """
-    backend: Backend = instantiate(config.backend.implementation)
+    backend: Backend = instantiate(config.backend.implementation, _convert_="all")
     events.write(Determinants(backend.begin(seed=0, threads=1)))
     events.write(Determinants(backend.facts()))
     products = {dtype: problem_with(backend.multiply, dtype) for dtype in DTYPES}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunematrix.checks.judge import judge
-from tunematrix.evidence.events import Finished, LogitError, Raised, Reload
+from tunematrix.evidence.events import BrokenMeter, Finished, LogitError, Raised, Reload
 from tunematrix.results.outcome import Expected, settle
 
 if TYPE_CHECKING:
@@ -189,3 +189,11 @@ def test_a_known_crash_is_no_hang_and_no_early_end(run: Run) -> None:
     assert _settle(ended.ending(code=3), CRASH)[0] == "known_failure"
     assert _settle(ended.ending(code=0), CRASH)[0] == "failed"
     assert _settle(ended.ending(code=None, timed_out=True), CRASH)[0] == "failed"
+
+
+def test_a_meter_that_raised(raising: Run) -> None:
+    """It says nothing of the stack, so it is no failure of it, known or not."""
+    run = raising.recording(BrokenMeter("torch scale", "the meter torch scale raised; report it"))
+    for expected in ((), (MEMORY,)):
+        told = ("error", "the meter torch scale raised; report it")
+        assert _settle(run, *expected) == told

@@ -59,6 +59,11 @@ def raise_in_phase(config: Config, events: EventLog, output_dir: Path) -> None:
         raise ConnectionResetError("no more tokens")
 
 
+def raise_advice(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Raises what libraries say: in colours, and with advice."""
+    raise ValueError("\x1b[31mno such\x1b[0m key\n\n" + "\n".join(f"try {n}" for n in range(12)))
+
+
 def run_out_of_memory(config: Config, events: EventLog, output_dir: Path) -> None:
     """Asks for more memory than there is."""
     bytearray(1 << 62)

@@ -114,6 +114,15 @@ def test_a_recipe_that_raises_is_named_with_its_phase(
     assert evidence.stderr.endswith("ConnectionResetError: no more tokens\n")
 
 
+def test_advice_is_left_to_the_log(executor: Executor, make_cell: MakeCell) -> None:
+    """A reason is short, and carries no terminal codes; the log has it all."""
+    evidence = _run(executor, make_cell("raise_advice"))
+    raised = evidence.one(Raised)
+    assert raised is not None
+    assert raised.message == "no such key\ntry 0\ntry 1\n(10 more lines in stderr.log)"
+    assert "try 11" in evidence.stderr
+
+
 def test_running_out_of_memory_is_an_exception(executor: Executor, make_cell: MakeCell) -> None:
     """MemoryError arrives like any other."""
     evidence = _run(executor, make_cell("run_out_of_memory"))

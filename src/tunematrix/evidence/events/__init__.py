@@ -71,6 +71,7 @@ from tunematrix.evidence.events.pipeline import (
 from tunematrix.evidence.events.preference import LoggedPreference, Preference, PreferenceLoss
 from tunematrix.evidence.events.process import (
     BrokenFault,
+    BrokenMeter,
     Determinants,
     Device,
     Finished,
@@ -110,6 +111,7 @@ Event = (
     | Raised
     | Refused
     | BrokenFault
+    | BrokenMeter
     | Finished
     | Device
     | TokenizerRules
@@ -194,6 +196,7 @@ __all__ = [
     "AttentionKernels",
     "BaseWeights",
     "BrokenFault",
+    "BrokenMeter",
     "Changed",
     "Command",
     "Completion",

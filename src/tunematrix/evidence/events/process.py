@@ -98,6 +98,19 @@ class BrokenFault:
 
 
 @dataclass(frozen=True)
+class BrokenMeter:
+    """A meter of tunematrix raised, so that the run says nothing of the stack; `Raised` follows.
+
+    Attributes:
+        name: of the meter.
+        message: what it raised, and what to do.
+    """
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The recipe reached its end."""
 

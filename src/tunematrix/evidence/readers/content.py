@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from tunematrix.evidence.events import LoggedStep
 from tunematrix.evidence.files import open_regular, read_bounded
+from tunematrix.evidence.lines import without_codes
 
 HEAD_BYTES = 64 * 1024
 CHUNK_BYTES = 1024 * 1024
@@ -19,7 +20,6 @@ LONGEST_LINE = 64 * 1024
 LARGEST_DOCUMENT = 256 * 1024 * 1024
 """Bytes of a log that is one JSON document, which has to be read as a whole."""
 
-_TERMINAL_CODES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\))|\x00")
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 
 
@@ -99,7 +99,7 @@ class LogFile:
         for line, ended in _raw_lines(self.path, keyword):
             if keyword in line.lower():
                 text = line.decode("utf-8", errors="replace")
-                yield LogLine(_TERMINAL_CODES.sub("", text), ended)
+                yield LogLine(without_codes(text), ended)
 
     @property
     def ends_inside_a_line(self) -> bool:

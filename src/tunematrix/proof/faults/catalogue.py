@@ -22,10 +22,11 @@ from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.plan import Plan
 from tunematrix.matrix.relations import Related
 from tunematrix.paths import made
+from tunematrix.proof.faults.listing import ALONE
 from tunematrix.run.local.room import places
 from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import refuse
-from tunematrix.spec.yaml_tree import read_tree
+from tunematrix.spec.yaml_tree import Tree, read_tree
 
 FILE = "faults.yaml"
 FOLDER = "faults"
@@ -48,6 +49,8 @@ class Entry:
         module: its module's name, or its file; name: its own.
         fault_class: what it breaks; summary: the first line of its docstring.
         seen_by: patterns of cells and relations that can see it, if not those of its class.
+        fitted: whether a check was written or mended for it; subtle: whether what it changes is
+            below 2 % of what it acts on.
         origin: the distribution that adds it, with its entry point; empty for all others.
     """
 
@@ -56,6 +59,8 @@ class Entry:
     fault_class: str
     summary: str
     seen_by: tuple[str, ...]
+    fitted: bool = False
+    subtle: bool = False
     origin: str = ""
 
     @property
@@ -81,14 +86,20 @@ class Views(Section):
     Attributes:
         classes: class of faults to the cells and relations that can see it.
         everything: where else to try.
+        modules: whose faults are tried, each a Python file or a module's name; none stands for
+            the shipped ones and those of installed distributions.
     """
 
     classes: Mapping[str, Names]
     everything: Names
+    modules: Names = ()
 
 
-def discover(files: Sequence[Path], out: Path) -> tuple[Entry, ...]:
+def discover(files: Sequence[Path], out: Path, modules: Sequence[str] = ()) -> tuple[Entry, ...]:
     """Import all faults in a process of their own and list them in a file, those of `files` first.
+
+    `modules`, if there are some, take the place of the shipped ones and of what installed
+    distributions add.
 
     Raises:
         BadInput: a file isn't there, can't be imported, or has no fault; two faults have one id.
@@ -102,7 +113,8 @@ def discover(files: Sequence[Path], out: Path) -> tuple[Entry, ...]:
             raise BadInput(f"--module {file}: the name of a Python file ends in .py")
     made(out.parent)
     out.unlink(missing_ok=True)  # or an older list would be taken for this one
-    rows = _listed([str(file.resolve()) for file in files], out)
+    names = [str(file.resolve()) for file in files]
+    rows = _listed([ALONE, *names, *modules] if modules else names, out)
     refused = [_refusal(row) for row in rows if "error" in row]
     if refused:
         text = "\n".join(["these modules of faults can't be used:", *refused])
@@ -133,7 +145,8 @@ def _name_taken(name: str, *entries: Entry) -> str:
 def _listed(names: Sequence[str], out: Path) -> list[dict[str, Any]]:
     """Let a process import the modules and write what is in them."""
     command = [sys.executable, "-m", "tunematrix.proof.faults.listing", str(out), *names]
-    which = f"importing {', '.join(names) or 'the catalogue'}"
+    modules = [name for name in names if name != ALONE]
+    which = f"importing {', '.join(modules) or 'the catalogue'}"
     try:
         end = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=LISTING_SECONDS
@@ -154,20 +167,43 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
     return tuple(Entry(**{**row, "seen_by": tuple(row["seen_by"])}) for row in rows)
 
 
-def read_views(groups: Groups) -> Views:
+def read_views(groups: Groups, catalogue: Path | None = None) -> Views:
     """Read which classes are seen where: a project's own table, or the shipped one.
 
+    What another `catalogue` says comes before that; its modules are those of its own alone.
+
     Raises:
-        BadInput: it is malformed.
+        BadInput: one is malformed; the other catalogue isn't there, or names no module.
     """
     path = next(root / FILE for root in reversed(groups.roots) if (root / FILE).is_file())
-    tree = read_tree(path)
+    if catalogue is None:
+        return _views(read_tree(path))
+    if not catalogue.is_file():
+        raise BadInput(f"--catalogue {catalogue}: there is no such file; give a YAML file")
+    found = _views(read_tree(catalogue), usual=_views(read_tree(path)))
+    if not found.modules:
+        advice = "add the Python file with the faults: `modules: [my_faults.py]`"
+        raise BadInput(f"{catalogue}: it names no module of faults; {advice}")
+    beside = (
+        str((catalogue.parent / name).resolve()) if name.endswith(".py") else name
+        for name in found.modules
+    )
+    return found.model_copy(update={"modules": tuple(beside)})
+
+
+def _views(tree: Tree, usual: Views | None = None) -> Views:
     refuse(tree.problems)
+    data = dict(tree.data)
+    if usual is not None:
+        data = {"everything": list(usual.everything), "classes": {}, **data}
     try:
-        return Views.model_validate(tree.data)
+        found = Views.model_validate(data)
     except ValidationError as error:
         refuse(explained(tree, Views, error))
         raise
+    if usual is None:
+        return found
+    return found.model_copy(update={"classes": {**usual.classes, **found.classes}})
 
 
 def units_of(entry: Entry, views: Views, plan: Plan) -> tuple[Unit, ...]:

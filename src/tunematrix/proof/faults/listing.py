@@ -19,6 +19,10 @@ from tunematrix.entry_points import origin, points_in
 from tunematrix.run.sabotage import describe_error, load_module
 
 GROUP = "tunematrix.faults"
+MARKS = ("fitted", "subtle")
+"""What a fault may say of itself besides: see `Entry`."""
+ALONE = "--alone"
+"""Said first: nothing but the modules and files that follow."""
 OTHER = "other"
 """The class of faults that don't name one."""
 
@@ -26,12 +30,17 @@ OTHER = "other"
 def main(out: str, *files: str) -> None:
     """Write every fault as one JSON object; a module that can't be imported as an `error`.
 
-    Files come first, then what installed distributions add, then the catalogue.
+    Files come first, then what installed distributions add, then the catalogue. After `--alone`,
+    nothing but the modules and files that follow it is listed.
     """
+    alone = files[:1] == (ALONE,)
+    if alone:
+        files = files[1:]
     rows = [row for file in dict.fromkeys(files) for row in _rows(file)]
-    points = {point.value.partition(":")[0]: point for point in points_in(GROUP)}
+    points = {point.value.partition(":")[0]: point for point in points_in(GROUP) if not alone}
     rows += [row for name, point in points.items() for row in _rows(name, origin(point))]
-    if not any("error" in row for row in rows):  # the catalogue takes seconds to import
+    # The catalogue takes seconds to import.
+    if not alone and not any("error" in row for row in rows):
         shipped = pkgutil.iter_modules(faults.__path__, f"{GROUP}.")
         rows += [row for module in shipped for row in _rows(module.name)]
     Path(out).write_text(json.dumps(rows, indent=1), encoding="utf-8")
@@ -65,6 +74,7 @@ def _rows_of_module(name: str, is_foreign: bool) -> Iterator[dict[str, Any]]:
 
 def _row(module: str, name: str, fault: Any) -> dict[str, Any]:
     fault_class, seen_by = getattr(fault, "fault_class", OTHER), getattr(fault, "seen_by", ())
+    marks = {mark: getattr(fault, mark, False) for mark in MARKS}
     wrong = ""
     if not isinstance(fault_class, str) or not fault_class:
         wrong = f"fault_class has to be a word, got {fault_class!r}"
@@ -72,6 +82,8 @@ def _row(module: str, name: str, fault: Any) -> dict[str, Any]:
         isinstance(name, str) for name in seen_by
     ):
         wrong = f"seen_by has to be a tuple of ids, got {seen_by!r}"
+    elif other := {mark: value for mark, value in marks.items() if not isinstance(value, bool)}:
+        wrong = "; ".join(f"{mark} has to be True or False, got {other[mark]!r}" for mark in other)
     if wrong:
         line = inspect.getsourcelines(inspect.unwrap(fault))[1]
         return {"module": module, "error": f"line {line}: {name}: {wrong}"}
@@ -80,6 +92,7 @@ def _row(module: str, name: str, fault: Any) -> dict[str, Any]:
         "name": name,
         "fault_class": fault_class,
         "seen_by": list(seen_by),
+        **marks,
         "summary": (inspect.getdoc(fault) or "").partition("\n")[0],
     }
 

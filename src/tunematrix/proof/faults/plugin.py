@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from tunematrix.proof.faults.catalogue import (
     units_of,
 )
 from tunematrix.proof.faults.score import Finding, score, shortfalls, to_json
-from tunematrix.proof.faults.trials import FaultRunner
+from tunematrix.proof.faults.trials import FaultRunner, untried
 from tunematrix.report import terminal
 from tunematrix.spec.loader import load_specs
 
 FINDING = "tunematrix_finding"
+TABLE = "tunematrix_fault_table"
 RUNNER = pytest.StashKey[FaultRunner]()
 LETTERS = {"detected": ".", "missed": "M", "unreached": "U", "crashed": "C", "broken": "B"}
 
@@ -44,7 +46,8 @@ class CatalogueFile(pytest.File):
 
     def collect(self) -> Iterable[FaultItem]:
         """Yield an item for each of them."""
-        plan, views = self._plan(), read_views(self.config.stash[KEY].context.groups)
+        table = self.config.getoption(TABLE)
+        plan, views = self._plan(), read_views(self.config.stash[KEY].context.groups, table)
         for entry in read_entries(self.path):
             yield FaultItem.of(self, entry, plan, views)
 
@@ -74,9 +77,7 @@ class FaultItem(pytest.Item):
         try:
             self.finding = runner.try_fault(self.entry, self.units)
         except BadInput as error:  # it has spoilt what a cell wrote down
-            entry = self.entry
-            fault = (entry.id, entry.fault_class, entry.summary)
-            self.finding = Finding(*fault, "broken", silent=True, reason=str(error))
+            self.finding = replace(untried(self.entry), fate="broken", reason=str(error))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Point to nothing but its name."""
@@ -131,6 +132,11 @@ class Findings:
                 shown.summary(self.findings), screen.fullwidth, colour=screen.hasmarkup
             )
             terminalreporter.write(text)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let another table than the shipped one say where faults are tried."""
+    parser.addoption("--fault-table", dest=TABLE, type=Path, help="said by `tunematrix faults`")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -13,6 +13,8 @@ one that ended well, and no check fails. Crashed: cells that don't end well are 
 Unreached: nothing that was measured or saved differs. Broken: the fault raised."""
 FATES: tuple[Fate, ...] = get_args(Fate)
 
+UNFITTED = "no check was written for them"
+SUBTLE = "subtle: below 2 %"
 LEAST_SHARE, LEAST_SHARE_IN_CLASS, LEAST_SHARE_SILENT = 0.95, 0.8, 0.9
 """What must be detected of all faults, of each class, and of those that the loss doesn't show."""
 
@@ -29,6 +31,7 @@ class Finding:
         tried: the cells and relations it was entered in, in order; unusable: those that fail here
             without it, and so were passed over; reason: a crash's or a break's.
         seconds: all of them together.
+        fitted, subtle: what the fault says of itself, see `Entry`.
     """
 
     id: str
@@ -45,6 +48,13 @@ class Finding:
     unusable: tuple[str, ...] = ()
     reason: str = ""
     seconds: float = 0.0
+    fitted: bool = False
+    subtle: bool = False
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether anything differed from the honest run."""
+        return self.fate in ("detected", "missed", "crashed")
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -85,6 +95,20 @@ def silent(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in judged if finding.silent]
 
 
+def parts(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Return all faults, and those whose score says more than that of all."""
+    return {
+        "all": list(findings),
+        UNFITTED: [finding for finding in findings if not finding.fitted],
+        SUBTLE: [finding for finding in findings if finding.subtle],
+    }
+
+
+def noticed_by(findings: Sequence[Finding]) -> dict[str, int]:
+    """Return how many were detected by each check or relation, most first."""
+    return dict(Counter(finding.by for finding in findings if finding.by).most_common())
+
+
 def by_class(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     """Return the findings of each class, in the order in which the classes first come."""
     classes: defaultdict[str, list[Finding]] = defaultdict(list)
@@ -95,17 +119,17 @@ def by_class(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 
 def shortfalls(findings: Sequence[Finding]) -> list[str]:
     """Say which promise of detection isn't kept; nothing where all are."""
-    parts = [
+    promises = [
         ("all", findings, LEAST_SHARE),
         ("the silent ones", silent(findings), LEAST_SHARE_SILENT),
     ]
-    parts += [
+    promises += [
         (f"class {name}", rows, LEAST_SHARE_IN_CLASS) for name, rows in by_class(findings).items()
     ]
     texts = []
     if findings and not score(findings).of:
         texts.append("nothing was measured: every fault crashed, or is broken")
-    for name, rows, least in parts:
+    for name, rows, least in promises:
         part = score(rows)
         if part.share < least:
             texts.append(f"{part.detected} of {part.of} detected of {name}, {least:.0%} promised")
@@ -116,15 +140,26 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return the content of `faults.json`."""
     ids = {fate: [finding.id for finding in findings if finding.fate == fate] for fate in FATES}
     quiet = silent(findings)
+    _, unfitted, subtle = parts(findings).values()
     return {
         "total": len(findings),
         "detected": len(ids["detected"]),
         "silent": len(quiet),
         "silent_detected": score(quiet).detected,
         **{fate: ids[fate] for fate in FATES[1:]},
+        "unfitted": _counts(unfitted),
+        "subtle": _counts(subtle),
         "by_class": {
-            name: {"total": len(rows), "detected": score(rows).detected}
+            name: {
+                **_counts(rows),
+                "reached": sum(finding.is_reached for finding in rows),
+                "by": noticed_by(rows),
+            }
             for name, rows in by_class(findings).items()
         },
         "findings": [finding.to_json() for finding in findings],
     }
+
+
+def _counts(findings: Sequence[Finding]) -> dict[str, int]:
+    return {"total": len(findings), "detected": score(findings).detected}

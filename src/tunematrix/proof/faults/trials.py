@@ -41,7 +41,7 @@ class FaultRunner:
         Each unit is run honestly as well, and one that fails then isn't used.
         """
         started = time.perf_counter()
-        finding = Finding(entry.id, entry.fault_class, entry.summary, "unreached", silent=True)
+        finding = untried(entry)
         for unit in units:
             if not self._is_usable(unit):
                 finding = replace(finding, unusable=(*finding.unusable, unit.id))
@@ -87,6 +87,19 @@ class FaultRunner:
                     reason=seen.message,
                 )
         return finding
+
+
+def untried(entry: Entry) -> Finding:
+    """Return what is known of a fault before it has been anywhere."""
+    return Finding(
+        entry.id,
+        entry.fault_class,
+        entry.summary,
+        "unreached",
+        silent=True,
+        fitted=entry.fitted,
+        subtle=entry.subtle,
+    )
 
 
 def _run(unit: Unit, context: RunContext) -> Iterator[Record]:

@@ -16,6 +16,8 @@ from tunematrix.proof.faults.score import (
     Finding,
     Score,
     by_class,
+    noticed_by,
+    parts,
     score,
     shortfalls,
     silent,
@@ -35,15 +37,15 @@ COLOURS: dict[Fate, str] = {
 def summary(findings: Sequence[Finding]) -> Group:
     """Return what became of each fault, the score by class, and what is short of its promise."""
     ordered = [finding for rows in by_class(findings).values() for finding in rows]
-    parts: list[Table | Text | Padding] = [*_each(ordered)]
-    parts += [_classes(findings), _totals(findings)]
+    shown: list[Table | Text | Padding] = [*_each(ordered)]
+    shown += [_classes(findings), _scores(findings), _totals(findings)]
     others = (finding for finding in ordered if finding.fate != "detected")
-    parts += [
+    shown += [
         Text(f"{finding.fate} {finding.id}: {one_line(_why(finding))}", COLOURS[finding.fate])
         for finding in others
     ]
-    parts += [Text(text, "bold red") for text in shortfalls(findings)]
-    return Group(*parts)
+    shown += [Text(text, "bold red") for text in shortfalls(findings)]
+    return Group(*shown)
 
 
 def line(finding: Finding) -> str:
@@ -68,12 +70,28 @@ def _each(findings: Sequence[Finding]) -> Iterator[Text | Padding]:
 
 
 def _classes(findings: Sequence[Finding]) -> Table:
+    """Return how many of each class were reached, detected and missed, and by which checks."""
     table = Table(box=SIMPLE, title="by class", title_justify="left")
-    for name in ("class", "detected", "silent ones"):
-        table.add_column(name, justify="left" if name == "class" else "right")
+    table.add_column("class", no_wrap=True)
+    for name in ("reached", "detected", "missed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("noticed by", overflow="fold")
     for name, rows in by_class(findings).items():
-        table.add_row(name, _share(score(rows)), _share(score(silent(rows))))
-    table.add_row("all", _share(score(findings)), _share(score(silent(findings))), style="bold")
+        reached = Score(sum(finding.is_reached for finding in rows), len(rows))
+        missed = sum(finding.fate == "missed" for finding in rows)
+        each = noticed_by(rows).items()
+        by = ", ".join(check if count == 1 else f"{check} ×{count}" for check, count in each)
+        table.add_row(name, _share(reached), _share(score(rows)), str(missed or ""), Text(by))
+    return table
+
+
+def _scores(findings: Sequence[Finding]) -> Table:
+    table = Table(box=SIMPLE, title="score", title_justify="left")
+    for name in ("of which", "detected", "silent ones"):
+        table.add_column(name, justify="left" if name == "of which" else "right")
+    for name, rows in parts(findings).items():
+        style = "bold" if name == "all" else ""
+        table.add_row(name, _share(score(rows)), _share(score(silent(rows))), style=style)
     return table
 
 

@@ -45,20 +45,25 @@ class Symptom(Section):
     """How the faulty side has to fail."""
 
     check: NonEmpty | None = Field(None, description="Name of the check that fails on a figure.")
+    lacks: NonEmpty | None = Field(None, description="Name of the check that has nothing to read.")
     raises: NonEmpty | None = Field(None, description="Name of the exception, or of a base.")
     phase: NonEmpty | None = Field(None, description="Phase that raises it: attach, train, …")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if self.check and not (self.raises or self.phase):
+        given = [key for key in type(self).model_fields if getattr(self, key)]
+        if given in (["check"], ["lacks"], ["raises", "phase"]):
             return self
-        if self.raises and self.phase and not self.check:
-            return self
-        text = "give check alone, or raises and phase together"
+        text = "give check alone, or lacks alone, or raises and phase together"
         raise PydanticCustomError("not_one_way", text)
 
     def __str__(self) -> str:
-        return self.check or f"{self.raises} in {self.phase}"
+        return self.named or f"{self.raises} in {self.phase}"
+
+    @property
+    def named(self) -> str:
+        """The check that has to fail, on a figure or for want of one; empty for an exception."""
+        return self.check or self.lacks or ""
 
 
 class Row(Section):
@@ -214,8 +219,9 @@ def _problems(tree: Tree, table: Table) -> Iterator[Problem]:
 def _check_problems(tree: Tree, table: Table) -> Iterator[Problem]:
     """Yield a problem for each name that no check has."""
     for index, row in enumerate(table.rows):
-        if row.expected.check and (text := unknown_check(row.expected.check)):
-            yield tree.problem(("rows", index, "expected", "check"), text)
+        if row.expected.named and (text := unknown_check(row.expected.named)):
+            key = "check" if row.expected.check else "lacks"
+            yield tree.problem(("rows", index, "expected", key), text)
 
 
 def _points(

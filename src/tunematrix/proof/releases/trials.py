@@ -113,7 +113,9 @@ class ReleaseRunner:
             return Seen(point.id, ended=False, problem=record.reason, unavailable=True)
         if wrong := other_versions(record, pins):
             return Seen(point.id, ended=False, problem=f"it ran with {wrong}")
-        raised = raised_in(record, self.root)
+        # What a relation's arm raises is all that there is of the relation.
+        runs = [records[name] for name in (point.id, *point.arms) if name in records]
+        raised = next(filter(None, (raised_in(one, self.root) for one in runs)), None)
         ended = record.outcome != "error" and not any(
             check.name == "exit" for check in record.failed_checks
         )

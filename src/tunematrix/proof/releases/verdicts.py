@@ -90,14 +90,20 @@ def _on_faulty_side(expected: Symptom, seen: Seen) -> Decision:
         return _loud(expected, seen)
     if not seen.ended:
         return Decision("broken", f"faulty side: {seen.id}: {seen.problem}")
-    named = [one for one in seen.failed if one.name == expected.check]
-    measured = [one for one in named if one.is_measured]
-    if measured:
-        return Decision("detected", check=_with_figure(measured[0]))
+    name = expected.named
+    named = [one for one in seen.failed if one.name == name]
+    if wanted := [one for one in named if _shows(expected, one)]:
+        return Decision("detected", check=_with_figure(wanted[0]))
     if named:
-        return Decision("broken", f"faulty side: {seen.id}: {expected.check} measured nothing")
+        what = "measured nothing" if expected.check else "had something to read"
+        return Decision("broken", f"faulty side: {seen.id}: {name} {what}")
     others = ", ".join(_with_figure(one) for one in seen.failed) or "every check passed"
-    return Decision("missed", f"faulty side: {seen.id}: {expected.check} passed ({others})")
+    return Decision("missed", f"faulty side: {seen.id}: {name} passed ({others})")
+
+
+def _shows(expected: Symptom, failed: Verdict) -> bool:
+    """Whether a check failed as it must: on a figure, or since there was none at all."""
+    return failed.measured is None if expected.lacks else failed.is_measured
 
 
 def _loud(expected: Symptom, seen: Seen) -> Decision:
@@ -117,7 +123,7 @@ def _excused(seen: Seen, known: Sequence[FaultOfReleases], expected: Symptom) ->
         if covers(one.releases, seen.versions.get) and holds(one.when, seen.place)
         for name in one.checks
     }
-    return seen.excused | (others - {expected.check or ""})
+    return seen.excused | (others - {expected.named})
 
 
 def _on_good_side(seen: Seen, side: str, excused: frozenset[str]) -> Decision:

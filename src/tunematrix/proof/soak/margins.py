@@ -55,12 +55,14 @@ class Soak:
 
 
 def soak(records: Iterable[Record]) -> Soak:
-    """Fold the records of cells and relations that were run under several seeds."""
+    """Fold the records of cells and relations that were run under several seeds, or their own."""
     by_cell: defaultdict[str, dict[str, Record]] = defaultdict(dict)
-    for record in records:
-        if record.seed is not None and record.outcome != "unsupported":
+    every = [record for record in records if record.outcome != "unsupported"]
+    seeded = any(record.seed is not None for record in every)
+    for record in every:
+        if not seeded or record.seed is not None:
             name = display_id(record.base_id, None, record.planted)
-            by_cell[name][str(record.seed)] = record
+            by_cell[name]["" if record.seed is None else str(record.seed)] = record
     ran = [record for seeded in by_cell.values() for record in seeded.values()]
     return Soak(
         seeds=max((len(seeded) for seeded in by_cell.values()), default=0),
@@ -92,6 +94,6 @@ def nearest_approaches(records: Sequence[Record]) -> tuple[Margin, ...]:
 
 def _outcomes(seeded: dict[str, Record]) -> dict[str, list[str]]:
     seeds_of: defaultdict[str, list[str]] = defaultdict(list)
-    for seed, record in sorted(seeded.items(), key=lambda entry: int(entry[0])):
+    for seed, record in sorted(seeded.items(), key=lambda entry: int(entry[0] or 0)):
         seeds_of[record.outcome].append(seed)
     return dict(seeds_of)

@@ -49,7 +49,7 @@ def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
     pipeline = config.steps or PipelineSteps()
     for name, step in pipeline.taken.items():
         _require(name, step, config, events)
-    backend: Backend = instantiate(config.backend.implementation)
+    backend: Backend = instantiate(config.backend.implementation, _convert_="all")
     variables = {"tmp_path": str(output_dir)}
     secrets = {*TOKENS, *(v for step in pipeline.taken.values() for v in step.token_variables)}
     for name, given in pipeline.taken.items():

@@ -12,6 +12,7 @@ from tunematrix.evidence.events import Event
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines.common import Base, Engine, Floats, Model
 from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.yardsticks.blame import owning_up
 
 
 @dataclass
@@ -71,9 +72,13 @@ class Step(Generic[S]):
 
 
 def walk(steps: Sequence[Step[S]], state: S) -> S:
-    """Take all steps that apply, each in a phase of its own; return the state after the last."""
+    """Take all steps that apply, each in a phase of its own; return the state after the last.
+
+    Raises:
+        MeterBroken: a meter of ours raised, and not the stack.
+    """
     for step in steps:
         if step.applies(state):
-            with state.events.phase(step.name):
+            with state.events.phase(step.name), owning_up():
                 step.act(state)
     return state

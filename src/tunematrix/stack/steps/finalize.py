@@ -114,7 +114,7 @@ def _read(settings: FinalizeStep, job: StepJob) -> Export:
     opening.require_plain(source, job)
     _check_folder(source, job.output_dir)
     name = job.config.quantizer.name
-    quantizer: TorchQuantizer = instantiate(job.config.quantizer.implementation)
+    quantizer: TorchQuantizer = instantiate(job.config.quantizer.implementation, _convert_="all")
     if name != "none" and quantizer.unexportable:
         text = f"{name} can't be exported: {quantizer.unexportable}"
         raise WrongSetting(("export", "quantizer"), f"{text}; write none, bnb-nf4 or torchao-int8")

@@ -80,7 +80,7 @@ def load_base(
     source: ModelSource, config: Configuration, dtype: str = "float32"
 ) -> PreTrainedModel:
     """Load the base model as the cell's quantizer stores it, onto the cell's device."""
-    quantizer: TorchQuantizer = instantiate(config.quantizer.implementation)
+    quantizer: TorchQuantizer = instantiate(config.quantizer.implementation, _convert_="all")
     weights = getattr(torch, dtype)
     placement = Placement(config.backend.device, weights, weights, Path(config.cache_dir or "."))
     return quantizer.load(source.base, layers_of(source).linears, placement)

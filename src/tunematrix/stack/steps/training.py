@@ -47,7 +47,7 @@ class Course(TrainerCallback):
 
 def arguments(settings: StepTraining, job: StepJob) -> dict[str, Any]:
     """Return what the trainers of TRL are told alike."""
-    backend: TorchBackend = instantiate(job.config.backend.implementation)
+    backend: TorchBackend = instantiate(job.config.backend.implementation, _convert_="all")
     limit = settings.max_grad_norm
     return dict(
         output_dir=str(job.output_dir),
@@ -96,7 +96,7 @@ def look_ahead(settings: StepTraining, job: StepJob) -> None:
 
 def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: StepJob) -> nn.Module:
     """Put a new adapter on every linear layer of a base model's decoder."""
-    quantizer: TorchQuantizer = instantiate(job.config.quantizer.implementation)
+    quantizer: TorchQuantizer = instantiate(job.config.quantizer.implementation, _convert_="all")
     lora = settings.lora
     method = TorchLora(lora.rank, lora.alpha, lora.dropout, False, False, [])
     return method.attach(model, layers, quantizer.prepares_for_kbit, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,7 +10,12 @@ from numpy.typing import NDArray
 
 
 def independence(factor: NDArray[np.float32]) -> float:
-    """Return the least over the largest singular value of `factor`; 0 where a row is spare."""
+    """Return the least over the largest singular value of `factor`; 0 where a row is spare.
+
+    It is nan where the factor has a nan or an infinity, which no decomposition takes.
+    """
+    if not np.isfinite(factor).all():
+        return math.nan
     values = np.linalg.svd(factor, compute_uv=False)
     return float(values[-1] / values[0]) if values[0] else 0.0
 
@@ -27,4 +33,5 @@ def together(factors: Iterable[NDArray[np.float32]]) -> float | None:
         for width, alike in by_width.items()
         if len(alike) > 1 and (room := width // 2) > 1
     ]
-    return min(found, default=None)
+    # An array's smallest keeps a nan, Python's may lose it.
+    return float(np.min(found)) if found else None

@@ -114,3 +114,31 @@ def test_classes_are_read_from_the_table(tmp_path: Path) -> None:
         read_groups([shipped_configs(), tmp_path])
     ).classes
     assert found == {"data": ("lora[*]",)}
+
+
+def test_another_catalogue_says_what_is_different(tmp_path: Path, views: Views) -> None:
+    """Its modules lie beside it; what it doesn't say of cells, the usual table does."""
+    file = tmp_path / "other.yaml"
+    file.write_text('modules: [mine.py, a.module]\nclasses: {data: ["lora[*]"]}\n')
+    found = read_views(read_groups([shipped_configs()]), file)
+    assert found.modules == (str(tmp_path / "mine.py"), "a.module")
+    assert found.classes == {**views.classes, "data": ("lora[*]",)}
+    assert found.everything == views.everything
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("classes: {}\n", r"other.yaml: it names no module of faults; add .*my_faults.py"),
+        ("modules: [a.py]\nmore: 1\n", r"other.yaml:2: more"),
+        ("modules: 3\n", r"other.yaml:1: modules: .*list"),
+        (None, r"--catalogue .*other.yaml: there is no such file"),
+    ],
+)
+def test_another_catalogue_that_is_of_no_use(tmp_path: Path, text: str | None, told: str) -> None:
+    """Refused before any library is imported."""
+    file = tmp_path / "other.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(BadInput, match=told):
+        read_views(read_groups([shipped_configs()]), file)

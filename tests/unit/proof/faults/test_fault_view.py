@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tunematrix.proof.faults import view as faults
 from tunematrix.proof.faults.score import Finding
 from tunematrix.report import terminal
@@ -37,9 +39,17 @@ def test_a_broken_fault_says_why() -> None:
 
 def test_the_score_by_class_and_what_is_short() -> None:
     """All of them, and the silent ones apart."""
-    text = shown(DETECTED, MISSED)
-    assert "data 1/2 1/2" in text
-    assert "1 of 2 detected of all, 95% promised" in text
+    text = shown(DETECTED, replace(MISSED, fitted=True), replace(MISSED, subtle=True))
+    assert "data 3/3 1/3 2 labels" in text
+    assert "all 1/3 1/3" in text
+    assert "no check was written for them 1/2 1/2" in text
+    assert "subtle: below 2 % 0/1 0/1" in text
+    assert "1 of 3 detected of all, 95% promised" in text
+
+
+def test_a_check_that_noticed_several_is_counted() -> None:
+    """One column holds them all."""
+    assert "labels ×2" in shown(DETECTED, DETECTED)
 
 
 def test_one_line_of_progress() -> None:

@@ -30,12 +30,15 @@ def rows(folder: Path, text: str) -> list[dict[str, object]]:
 def test_a_fault_with_all_that_it_may_say(tmp_path: Path) -> None:
     """Its class, and where it can be seen."""
     said = 'halves.fault_class = "loss"\nhalves.seen_by = ["full[*-full-none]"]\n'
+    said += "halves.fitted = True\n"
     assert rows(tmp_path, FAULT + said) == [
         {
             "module": "",
             "name": "halves",
             "fault_class": "loss",
             "seen_by": ["full[*-full-none]"],
+            "fitted": True,
+            "subtle": False,
             "summary": "Halve something.",
             "origin": "",
         }
@@ -49,6 +52,7 @@ def test_a_fault_with_all_that_it_may_say(tmp_path: Path) -> None:
         ("halves.fault_class = ''", "line 4: halves: fault_class has to be a word, got ''"),
         ("halves.seen_by = 'a'", "line 4: halves: seen_by has to be a tuple of ids, got 'a'"),
         ("halves.seen_by = (3,)", "line 4: halves: seen_by has to be a tuple of ids, got (3,)"),
+        ("halves.subtle = 1", "line 4: halves: subtle has to be True or False, got 1"),
         ("halves.seen_by = 5", "line 4: halves: seen_by has to be a tuple of ids, got 5"),
     ],
 )
@@ -89,6 +93,14 @@ def test_a_module_that_ends_the_process(tmp_path: Path, text: str, told: str) ->
     out.write_text("[]")
     with pytest.raises(BadInput, match=f"importing .*mine.py {told}"):
         discover([file], out)
+
+
+def test_another_catalogue_alone(tmp_path: Path) -> None:
+    """Neither the shipped faults nor those of distributions come along."""
+    file = tmp_path / "mine.py"
+    file.write_text(FAULT)
+    found = discover([], tmp_path / "out.json", [str(file)])
+    assert [entry.id for entry in found] == ["mine.halves"]
 
 
 @pytest.mark.parametrize(

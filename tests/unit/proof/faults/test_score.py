@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tunematrix.proof.faults.score import Fate, Finding, score, shortfalls, to_json
@@ -82,7 +84,20 @@ def test_as_json() -> None:
     assert data["missed"] == ["data.missed"]
     assert data["crashed"] == ["data.crashed"]
     assert data["unreached"] == ["data.unreached"]
-    assert data["by_class"]["loss"] == {"total": 1, "detected": 1}
+    assert data["by_class"]["loss"] == {"total": 1, "detected": 1, "reached": 1, "by": {}}
+    assert data["by_class"]["data"]["reached"] == 3
+
+
+def test_what_was_fitted_and_what_is_subtle_is_counted_apart() -> None:
+    """A check that was written for a fault proves itself, and nothing about other faults."""
+    rows = [
+        replace(finding("detected"), fitted=True, subtle=True),
+        replace(finding("missed"), subtle=True),
+        finding("detected"),
+    ]
+    data = to_json(rows)
+    assert data["unfitted"] == {"total": 2, "detected": 1}
+    assert data["subtle"] == {"total": 2, "detected": 1}
 
 
 def test_there_and_back() -> None:

@@ -105,6 +105,8 @@ def test_chosen_rows(read: Read) -> None:
         ),
         ("small.yaml::", "smal.yaml::", r":10: rows\[0\]\.cells\[0\]: .* names no cell; write"),
         ("{check: labels}", "{raises: E}", r":11: rows\[0\]\.expected: give check alone, or"),
+        ("{check: labels}", "{lacks: lables}", r":11: rows\[0\]\.expected\.lacks: .*labels"),
+        ("{check: labels}", "{check: a, lacks: b}", r":11: rows\[0\]\.expected: give check alone"),
         ("{check: labels}", "{check: a, phase: b}", r":11: rows\[0\]\.expected: give check alone"),
         ("shows: something", "show: it", r":6: rows\[0\]\.show: is not a known key"),
         ("    shows: something\n", "", r"rows\[0\]\.shows: is missing"),

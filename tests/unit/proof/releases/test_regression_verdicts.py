@@ -17,6 +17,7 @@ def failing(check: str, measured: float | None, unit: str = "") -> Seen:
 
 
 SILENT = Symptom(check="labels")
+LACKS = Symptom(lacks="labels")
 LOUD = Symptom(raises="TypeError", phase="attach")
 
 GOOD = Seen("cell", ended=True)
@@ -43,6 +44,13 @@ LACKING = Seen("cell", ended=False, problem="needs hqq", unavailable=True)
         (SILENT, WRONG, OTHER, "false alarm"),
         (SILENT, GOOD, OTHER, "missed"),
         (SILENT, LACKING, GOOD, "unavailable"),
+        (LACKS, BLIND, GOOD, "detected"),
+        (LACKS, WRONG, GOOD, "broken"),
+        (LACKS, UNKNOWN, GOOD, "broken"),
+        (LACKS, GOOD, GOOD, "missed"),
+        (LACKS, OTHER, GOOD, "missed"),
+        (LACKS, CRASHED, GOOD, "broken"),
+        (LACKS, BLIND, BLIND, "false alarm"),
         (LOUD, RAISED, GOOD, "detected"),
         (LOUD, LATE, GOOD, "broken"),
         (LOUD, CRASHED, GOOD, "broken"),
@@ -67,6 +75,7 @@ def test_what_noticed() -> None:
     """The figure goes with the check, the phase with the exception."""
     assert decide(SILENT, [WRONG], []).check == "labels 0.5 share of rows"
     assert decide(LOUD, [RAISED], []).check == "TypeError in attach"
+    assert decide(LACKS, [BLIND], []).check == "labels nothing"
 
 
 def test_a_control_must_pass() -> None:

@@ -52,7 +52,13 @@ def test_the_worst_run_of_each_check() -> None:
 
 def test_what_was_not_run_under_seeds_is_left_out() -> None:
     """It says nothing about seeds."""
-    assert soak([record("a[cpu]", None)]).cells == 0
+    assert soak([record("a[cpu]", None), record("b[cpu]", 0)]).cells == 1
+
+
+def test_where_each_has_a_seed_of_its_own() -> None:
+    """Variations aren't run under several: each is a run."""
+    found = soak([record("a[cpu]", None), record("b[cpu]", None)])
+    assert (found.cells, found.runs, found.changed) == (2, 2, {})
 
 
 def test_what_has_no_margin() -> None:

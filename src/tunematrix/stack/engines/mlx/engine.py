@@ -86,9 +86,9 @@ class MlxEngine:
 
     def __init__(self, config: Configuration) -> None:
         self.config = config
-        self.backend: Mlx = instantiate(config.backend.implementation)
-        self.quantizer: MlxQuantizer = instantiate(config.quantizer.implementation)
-        self.method: methods.MlxMethod = instantiate(config.method.implementation)
+        self.backend: Mlx = instantiate(config.backend.implementation, _convert_="all")
+        self.quantizer: MlxQuantizer = instantiate(config.quantizer.implementation, _convert_="all")
+        self.method: methods.MlxMethod = instantiate(config.method.implementation, _convert_="all")
         self.checkpoint, self.tokenizer = open_checkpoint(config)
         in_full = config.method.trains_base
         self.dtype: mx.Dtype = getattr(mx, "float32" if in_full else config.precision.weights)

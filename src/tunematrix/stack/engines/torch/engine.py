@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from datasets import disable_progress_bars as disable_datasets_bars
 from hydra.utils import instantiate
 from torch import nn
@@ -89,9 +90,10 @@ class TorchEngine:
         disable_datasets_bars()
         disable_transformers_bars()
         self.config = config
-        self.backend: TorchBackend = instantiate(config.backend.implementation)
-        self.quantizer: TorchQuantizer = instantiate(config.quantizer.implementation)
-        self.method: TorchMethod = instantiate(config.method.implementation)
+        self.backend: TorchBackend = instantiate(config.backend.implementation, _convert_="all")
+        quantizer = config.quantizer.implementation
+        self.quantizer: TorchQuantizer = instantiate(quantizer, _convert_="all")
+        self.method: TorchMethod = instantiate(config.method.implementation, _convert_="all")
         self.checkpoint, self.tokenizer = open_checkpoint(config)
         # Trained weights stay in full precision and autocast lowers the arithmetic.
         in_full = config.method.trains_base
@@ -203,6 +205,8 @@ class TorchEngine:
             run_loop()
             self.backend.synchronize()
             seconds = perf_counter() - started - training.idle.seconds
+        # A trainer leaves its autocast on the model: one that is loaded would round elsewhere.
+        extract_model_from_parallel(model, keep_fp32_wrapper=False)
         events.write(Throughput(meters.tokens, seconds))
         kept = ranks.count_kept(trained)
         ranks.gather(trained, model)

@@ -51,7 +51,7 @@ def load_base(
     Raises:
         WrongSetting: mlx-lm can't load it.
     """
-    quantizer: MlxQuantizer = instantiate(config.quantizer.implementation)
+    quantizer: MlxQuantizer = instantiate(config.quantizer.implementation, _convert_="all")
     with reading(source.path):
         model, settings = load(source.base, getattr(mx, dtype), quantizer)
     _try(model, source.path)

@@ -15,6 +15,7 @@ from tunematrix.stack.engines.examples import Data, after
 from tunematrix.stack.engines.known_rows import Found, KnownRows
 from tunematrix.stack.toyworld import models
 from tunematrix.stack.toyworld.tokenizer import written_context
+from tunematrix.stack.yardsticks.blame import passing
 
 Loss = Callable[..., tuple[mx.array, mx.array]]
 """mlx-lm's form: model, batch and lengths go in; mean nats and counted tokens come out."""
@@ -41,7 +42,9 @@ class Counted:
 def counted(loss: Loss, batch: mx.array, lengths: mx.array, vocabulary: int) -> Counted:
     """Find what `loss` counts by its slope: at equal logits, only a target's logit is to rise."""
     rows, columns = batch.shape
-    slopes = mx.grad(lambda logits: loss(lambda _: logits, batch, lengths)[0])(
+    if rows == 0 or columns < 2:  # nothing is predicted
+        return Counted(batch[:, 1:], mx.zeros(batch[:, 1:].shape, mx.bool_))
+    slopes = mx.grad(lambda logits: passing(loss, lambda _: logits, batch, lengths)[0])(
         mx.zeros((rows, columns - 1, vocabulary))
     )
     return Counted(targets=slopes.argmin(axis=-1), mask=(slopes != 0).any(axis=-1))

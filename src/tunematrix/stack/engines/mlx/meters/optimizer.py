@@ -21,6 +21,7 @@ from mlx.utils import tree_flatten
 from tunematrix.stack.engines.mlx.meters.batches import Counted
 from tunematrix.stack.engines.mlx.scoring import Doubles, doubles, nats, value_and_gradients
 from tunematrix.stack.yardsticks.audit import AUDITED_ELEMENTS, Formula, within
+from tunematrix.stack.yardsticks.blame import passing
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class UpdateAudit:
         """Add a micro-batch's gradient, by the definition of cross-entropy."""
         with _same_randomness():
             value, gradients = value_and_gradients(
-                model, lambda: nats(model, batch, found.targets, found.mask)
+                model, lambda: passing(nats, model, batch, found.targets, found.mask)
             )
         self.nats += value
         self.tokens += found.tokens

@@ -15,6 +15,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tunematrix.evidence.events import Compute, Device
+from tunematrix.stack.yardsticks.blame import passing
 
 Call = Callable[..., mx.array]
 
@@ -80,7 +81,7 @@ def calling(kind: type[nn.Module], call: Call) -> Iterator[None]:
 
 def _watched(call: Call, meter: CallMeter) -> Call:
     def watched(layer: nn.Module, *args: object, **kwargs: object) -> mx.array:
-        output = call(layer, *args, **kwargs)
+        output = passing(call, layer, *args, **kwargs)
         meter.called(layer, output)
         return output
 

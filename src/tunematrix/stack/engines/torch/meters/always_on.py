@@ -163,8 +163,7 @@ class TorchMeters:
     def _meters_of_training(self, linears: list[nn.Module]) -> Iterator[Meter]:
         """Yield what looks at adapters and at what the optimizer does."""
         model, formula = self.trained, Formula.of(self.config)
-        repeats = self.config.train.gradient_checkpointing
-        dropped = dropout.DropoutMeter(linears, repeats=repeats, is_ours=self._is_ours)
+        dropped = dropout.DropoutMeter(linears, is_ours=self._is_ours)
         unbroken = continuity.ContinuityMeter(model)
         yield Meter(
             "dropout",

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from tunematrix.evidence.events import AttentionKernels, Compute, Device
 from tunematrix.stack.engines.torch.meters.hooks import Posts, removing
+from tunematrix.stack.yardsticks.blame import passing
 
 LOOKS = 2
 KERNELS = "_scaled_dot_product_"
@@ -41,7 +42,7 @@ class ProductSpy(TorchDispatchMode):
             self.dtypes.add(dtype_name(tensors[-2].dtype))
         elif function.namespace != "aten" and _mixes(tensors):
             self.dtypes.add(dtype_name(tensors[0].dtype))
-        return function(*args, **(kwargs or {}))
+        return passing(function, *args, **(kwargs or {}))
 
 
 class AttentionSpy(TorchDispatchMode):
@@ -60,7 +61,7 @@ class AttentionSpy(TorchDispatchMode):
     ) -> Any:
         """Look at the operator's name, then let everything happen as it would."""
         self.kernels += function.__name__.startswith(KERNELS)
-        return function(*args, **(kwargs or {}))
+        return passing(function, *args, **(kwargs or {}))
 
 
 def _mixes(tensors: list[torch.Tensor]) -> bool:

@@ -48,17 +48,13 @@ class DropoutMeter:
 
     Args:
         layers: adapted layers, in the order in which they take turns.
-        repeats: whether a pass may be computed again, under the same masks.
         is_ours: whether the pass that is under way is another meter's, and draws what the next
             one will draw again.
     """
 
-    def __init__(
-        self, layers: Sequence[nn.Module], *, repeats: bool, is_ours: Callable[[], bool]
-    ) -> None:
+    def __init__(self, layers: Sequence[nn.Module], *, is_ours: Callable[[], bool]) -> None:
         self.is_ours = is_ours
         self.layers = layers
-        self.repeats = repeats
         self.posts = Posts()
         self.turn: nn.Module | None = None
         self.passes = 0
@@ -66,7 +62,8 @@ class DropoutMeter:
         self.inputs: list[torch.Tensor] = []
         self.zeroed: list[torch.Tensor] = []
         self.entering: dict[int, torch.Tensor] = {}
-        self.masks: dict[int, Mask] = {}
+        self.looked: dict[int, int] = {}
+        self.masks: dict[int, tuple[int, Mask]] = {}
         self.products: list[tuple[float, float]] = []
         self.pairs: Counter[bool] = Counter()
 
@@ -96,8 +93,11 @@ class DropoutMeter:
         """Remember what enters an adapted layer while training."""
         if not layer.training or self.is_ours():
             return
-        if layer is self.turn or self.looks[id(layer)] < LOOKS:
-            self.looks[id(layer)] += 1
+        again = self.looked.get(id(layer)) == self.passes
+        if layer is self.turn or again or self.looks[id(layer)] < LOOKS:
+            # Checkpointing computes a layer twice in one pass, under the same mask.
+            self.looks[id(layer)] += not again
+            self.looked[id(layer)] = self.passes
             self.entering[id(layer)] = args[0].detach()
 
     def reached(self, layer: nn.Module, factor: nn.Module, args: tuple[Any, ...]) -> None:
@@ -123,10 +123,10 @@ class DropoutMeter:
         """Hold masks that should have nothing in common against each other."""
         if len(rows) > 1:
             self.pairs += rows[0].alike(rows[1])
-        last = self.masks.get(id(layer))
-        if last is not None and not self.repeats:
+        before, last = self.masks.get(id(layer), (self.passes, rows[0]))
+        if before != self.passes:
             self.pairs += rows[0].alike(last)
-        self.masks[id(layer)] = rows[0]
+        self.masks[id(layer)] = (self.passes, rows[0])
 
     def event(self) -> AdapterDropout:
         """Say what was counted."""

@@ -19,6 +19,7 @@ from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters.batches import Labels
 from tunematrix.stack.engines.torch.meters.gradients import ENTERING, cross_entropy
 from tunematrix.stack.engines.torch.meters.hooks import removing
+from tunematrix.stack.yardsticks.blame import passing
 
 SUMS = ("rows", "faithful", "training", "tokens", "nats", "means")
 
@@ -57,7 +58,7 @@ class EvaluationMeter:
         entering = {name: kwargs[name] for name in ENTERING if kwargs.get(name) is not None}
         self.busy, training = True, model.training
         model.eval()
-        logits = model(**entering, use_cache=False).logits
+        logits = passing(model, **entering, use_cache=False).logits
         nats, tokens = cross_entropy(logits, kwargs["labels"], self.smoothing)
         model.train(training)
         self.busy = False

@@ -6,6 +6,7 @@ norm of its row of W + s B A, through which no gradient flows (arXiv 2402.09353,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.scoring import evaluating
+from tunematrix.stack.yardsticks.blame import accepted
 from tunematrix.stack.yardsticks.independence import independence, together
 
 ROWS = 8
@@ -61,15 +63,17 @@ def _errors(
     above = torch.randn(ROWS, second.shape[0], generator=draws).to(first.device, dtype)
     trained = (p for factors in adapters for p in factors if p.requires_grad)
     leaves = (rows.requires_grad_(), *trained)
-    out = layer(rows)
+    rows_of_first = first.detach().float().cpu().numpy()
+    apart = independence(rows_of_first), len(rows_of_first)
+    if (out := accepted(layer, rows)) is None:
+        return math.inf, math.inf, *apart
     found = torch.autograd.grad(out, leaves, above.to(out.dtype), allow_unused=True)
     due = _formula(layer.get_submodule("base_layer"), rows, adapters, scale)
     wanted = torch.autograd.grad(due, leaves, above.to(due.dtype))
     errors = (_relative(one, other) for one, other in zip(found, wanted, strict=True))
     # A tensor's largest keeps a nan, which max may lose.
     worst = float(torch.tensor(list(errors)).max())
-    rows_of_first = first.detach().float().cpu().numpy()
-    return _relative(out, due), worst, independence(rows_of_first), len(rows_of_first)
+    return _relative(out, due), worst, *apart
 
 
 def active_factors(layer: nn.Module) -> list[list[nn.Parameter]]:

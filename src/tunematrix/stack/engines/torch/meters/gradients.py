@@ -27,6 +27,7 @@ from tunematrix.stack.yardsticks.audit import (
     audited_steps,
     within,
 )
+from tunematrix.stack.yardsticks.blame import passing
 from tunematrix.stack.yardsticks.process_memory import hand_back
 
 SMALL = 1e-3
@@ -91,11 +92,10 @@ class GradientAudit:
         entering = {name: inputs[name] for name in ENTERING if inputs.get(name) is not None}
         device = inputs["input_ids"].device
         with _same_draws(device), torch.enable_grad(), self._as_used():
-            logits = self.model(**entering, use_cache=False).logits
+            logits = passing(self.model, **entering, use_cache=False).logits
             nats, tokens = cross_entropy(logits, inputs["labels"], self.smoothing)
             with torch.autocast(device.type, enabled=False):
-                asked = list(parameters.values())  # none where a trainer has frozen everything
-                found = torch.autograd.grad(nats, asked, allow_unused=True) if asked else ()
+                found = _differentiated(nats, list(parameters.values()))
         # Weights that autocast has lowered here would be taken for those of the training pass.
         torch.clear_autocast_cache()
         self.nats += float(nats.detach())
@@ -164,6 +164,15 @@ class GradientAudit:
         if sum(1 for p in self.model.parameters() if p.requires_grad) > len(own):
             return None
         return float(torch.stack(torch._foreach_norm(list(own.values()))).norm())
+
+
+def _differentiated(
+    nats: torch.Tensor, parameters: Sequence[nn.Parameter]
+) -> tuple[torch.Tensor | None, ...]:
+    """Return the gradient for each parameter; none at all where nothing can be differentiated."""
+    if not nats.requires_grad:
+        return (None,) * len(parameters)
+    return passing(torch.autograd.grad, nats, parameters, allow_unused=True)
 
 
 def cross_entropy(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -34,6 +34,9 @@ UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\
 
 TOGETHER = 1 << 16
 """Elements that are recomputed in one go: what that takes on the way shows in a process's peak."""
+CANCELLED = 1e-3
+"""A smaller share than this of what is added up is too much rounding to be compared; one element in
+a thousand has one."""
 NOTHING = torch.zeros(1)
 """Stands for the gradients of an optimizer whose parameters have none."""
 
@@ -59,12 +62,14 @@ class ExpectedUpdate:
         parameters: as many as `old` is made of.
         old: where they were; new: where they must be after the step.
         pulled: which elements have a gradient; None where the rate is 0.
+        vague: which are left out, since rounding decides where they go.
     """
 
     parameters: Sequence[nn.Parameter]
     old: Floats
     new: Floats
     pulled: NDArray[np.bool_] | None
+    vague: NDArray[np.bool_]
 
     def now(self) -> Floats:
         """Return where they are."""
@@ -74,7 +79,7 @@ class ExpectedUpdate:
         """Return how far off they are, beyond what rounding to `finest` or their own dtype does."""
         # A parameter can't be nearer than its dtype is fine, however small its step.
         room = torch.finfo(finest or self.parameters[0].dtype).eps * np.abs(self.new)
-        return np.max(np.abs(self.now() - self.new) - room)
+        return np.max(np.where(self.vague, 0, np.abs(self.now() - self.new) - room))
 
 
 @dataclass
@@ -82,14 +87,14 @@ class Audit:
     """Follows a few parameters with an optimizer of its own, in float32.
 
     Attributes:
-        formula: what each step must do; names: of parameters, by id.
+        formula: what each step must do; undecayed: ids of parameters that don't decay.
         state: moments, by the parameter's id; expected: where parameters were and must be.
         finest: dtype whose rounding is allowed for whatever the parameter's; None allows its own.
             The first steps show whether that is too coarse to train in; later ones needn't.
     """
 
     formula: Formula
-    names: Mapping[int, str]
+    undecayed: Set[int]
     state: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
     expected: list[ExpectedUpdate] = field(default_factory=list)
     finest: torch.dtype | None = torch.float32
@@ -143,7 +148,7 @@ class Audit:
         self.state = {key: self.state[key] for key in kept if key in chosen}
 
     def _decay(self, parameter: nn.Parameter) -> float:
-        return 0.0 if UNDECAYED.search(self.names[id(parameter)]) else self.formula.weight_decay
+        return 0.0 if id(parameter) in self.undecayed else self.formula.weight_decay
 
     def _expected(
         self, kind: UpdateKind, parameters: Sequence[nn.Parameter], count: int
@@ -159,7 +164,14 @@ class Audit:
         new, first, second = self._stepped(kind, old, gradient, (first, second), count)
         for parameter, place in zip(parameters, places, strict=True):
             self.state[id(parameter)] = (first[place], second[place])
-        return ExpectedUpdate(parameters, old, new, gradient != 0 if kind.rate else None)
+        vague = self._vague(gradient, kind.decay * old)
+        return ExpectedUpdate(parameters, old, new, gradient != 0 if kind.rate else None, vague)
+
+    def _vague(self, gradient: Floats, decayed: Floats) -> NDArray[np.bool_]:
+        """Return where a gradient and its decay cancel out: Adam makes a whole step of the rest."""
+        if self.formula.name != "adam":
+            return np.zeros(gradient.shape, np.bool_)
+        return (decayed != 0) & (np.abs(gradient + decayed) < CANCELLED * np.abs(decayed))
 
     def _stepped(
         self,
@@ -183,6 +195,16 @@ class Audit:
         mean, spread = first / (1 - beta1**count), second / (1 - beta2**count)
         start = old * (1 - rate * decay) if self.formula.name == "adamw" else old
         return start - rate * mean / (np.sqrt(spread) + settings.eps), first, second
+
+
+def undecayed(model: nn.Module) -> frozenset[int]:
+    """Return the ids of parameters that Trainer leaves without weight decay.
+
+    Those of layer norms, whatever they are called (GPT-2's are ln_1 and ln_2), and some by name.
+    """
+    norms = (module for module in model.modules() if isinstance(module, nn.LayerNorm))
+    by_kind = {id(parameter) for norm in norms for parameter in norm.parameters()}
+    return frozenset(by_kind | {id(p) for n, p in model.named_parameters() if UNDECAYED.search(n)})
 
 
 def _pieces(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
@@ -214,7 +236,7 @@ def watch(
     write: Callable[[OptimizerStep], None],
 ) -> Iterator[None]:
     """Write one `OptimizerStep` for each step that any optimizer takes meanwhile."""
-    audit = Audit(formula, {id(p): name for name, p in model.named_parameters()})
+    audit = Audit(formula, undecayed(model))
     step, stretch = 0, -1
     last: weakref.ref[Optimizer] | None = None
     seen: tuple[tuple[float, ...], float, Comparison] = ((), 0.0, Comparison())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -11,6 +13,8 @@ from tunematrix.evidence.events import AdapterScale, LayerScale
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.meters.formula import active_factors
 from tunematrix.stack.engines.torch.scoring import evaluating
+from tunematrix.stack.yardsticks.blame import accepted
+from tunematrix.stack.yardsticks.magnifying import magnification
 
 ROWS = 8
 
@@ -42,10 +46,32 @@ def _scales(layer: nn.Module, dtype: torch.dtype) -> list[float]:
     with torch.enable_grad():
         # Without a gradient some libraries repack their weights at this pass.
         inputs.requires_grad_()
-        part = (layer(inputs) - base(inputs)).detach().double().flatten()
+        if accepted(layer, inputs) is None:
+            return [math.nan] * len(adapters)
+        plain = base(inputs).detach()
     rows = inputs.detach().double()
-    products = torch.stack([(rows @ a.double().T @ b.double().T).flatten() for a, b in adapters])
+    products = torch.stack(
+        [(rows @ a.double().T @ b.double().T).detach().flatten() for a, b in adapters]
+    )
+    # What a young adapter adds is lost in the rounding of a base in half precision.
+    times = magnification(float(plain.norm()), float(products.norm()))
+    with _enlarged([second.detach() for _, second in adapters], times), torch.enable_grad():
+        whole = layer(inputs).detach()
+    part = (whole.double() - plain.double()).flatten() / times
     finite = bool(torch.isfinite(products).all()) and bool(torch.isfinite(part).all())
-    if not (finite and bool(products.detach().any(dim=1).all())):
+    if not (finite and bool(products.any(dim=1).all())):
         return [math.nan] * len(adapters)  # of a product that is zero there is no factor
-    return torch.linalg.lstsq(products.detach().T, part.unsqueeze(1)).solution.flatten().tolist()
+    return torch.linalg.lstsq(products.T, part.unsqueeze(1)).solution.flatten().tolist()
+
+
+@contextmanager
+def _enlarged(factors: Sequence[torch.Tensor], times: float) -> Iterator[None]:
+    """Multiply tensors meanwhile by a power of two, which rounds nothing."""
+    kept = [factor.clone() for factor in factors]
+    for factor in factors:
+        factor.mul_(times)
+    try:
+        yield
+    finally:
+        for factor, before in zip(factors, kept, strict=True):
+            factor.copy_(before)

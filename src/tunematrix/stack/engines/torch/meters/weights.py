@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.meters import parts, storage
 from tunematrix.stack.quantizers.common import TorchQuantizer
 from tunematrix.stack.yardsticks import rounding
+from tunematrix.stack.yardsticks.blame import accepted
 
 ROWS = 16
 SEED = 0
@@ -134,12 +136,16 @@ def _others(model: PreTrainedModel, base: Base, originals: Originals) -> Iterato
 def _products(
     layer: nn.Module, weight: torch.Tensor, dtype: torch.dtype, draws: torch.Generator
 ) -> tuple[float, float]:
-    """Return the relative errors of a layer's products, and of the gradients they hand back."""
+    """Return the relative errors of a layer's products, and of the gradients they hand back.
+
+    Both are infinite for a layer that refuses rows of `dtype`.
+    """
     rows = torch.randn(ROWS, weight.shape[1], generator=draws).to(weight.device, dtype)
     above = torch.randn(ROWS, weight.shape[0], generator=draws).to(weight.device, dtype)
     rows.requires_grad_(True)
     with torch.enable_grad():
-        out = layer(rows)
+        if (out := accepted(layer, rows)) is None:
+            return math.inf, math.inf
         bias = layer.bias
         (gradient,) = torch.autograd.grad(out, rows, above.to(out.dtype))
     due = rows.detach().float() @ weight.T + (0 if bias is None else bias.detach().float())
