@@ -198,7 +198,8 @@ def base_products(evidence: Evidence, claim: Claim) -> Judgement:
     kernel = "a kernel that multiplies by something else, or computes in another dtype"
     message = f"the {what} of {name} is off by {error:.3g} from that of the weight it stands for: "
     if math.isinf(error):
-        message = f"{name} can't multiply rows of {dtypes_of(claim)[0]}: it is in another dtype; or "
+        dtype = dtypes_of(claim)[0]
+        message = f"{name} can't multiply rows of {dtype}: it is in another dtype; or "
     return judge_by(AtMost(most), error, message + kernel)
 
 
