@@ -27,7 +27,7 @@ from tunematrix.versions.between import (
 from tunematrix.versions.ends import FEW, confirm, is_older, named_by, promised, reproduced
 from tunematrix.versions.index import Index
 from tunematrix.versions.judging import SetJudge, Shown
-from tunematrix.versions.line import Line, Origin, Place
+from tunematrix.versions.line import LastStep, SetLine, SetPlace
 from tunematrix.versions.resolving import NoSuchSet
 from tunematrix.versions.search import Side, narrow, smallest
 from tunematrix.versions.sets import PackageSet
@@ -82,7 +82,7 @@ class Bisection:
 
 
 @dataclass(frozen=True)
-class Change:
+class SetChange:
     """Two sets of which the second is like the newer end, and the first like the older one.
 
     Attributes:
@@ -130,7 +130,7 @@ class Bisecting:
             return None
         return self.side_of(packages)
 
-    def by_moment(self) -> Change:
+    def by_moment(self) -> SetChange:
         """Return what is to blame, in the order of releases' moments."""
         times = moments(self.older, self.newer, self.index)
         ways = ByReleases(self.index, self.judge.bench.below)
@@ -141,16 +141,16 @@ class Bisecting:
             text = counted(len(times), "moment")
             self.judge.bench.say(f"{text} of releases from {first} to {last}")
         between = at_moments(times, self.older, self.newer, self.judge.bench.below)
-        return self._on_line([Place(one) for one in between], ways)
+        return self._on_line([SetPlace(one) for one in between], ways)
 
-    def by_name(self, names: Sequence[str]) -> Change:
+    def by_name(self, names: Sequence[str]) -> SetChange:
         """Return what is to blame of some packages; the others only move with these."""
         return self._on_line([], ByReleases(self.index, self.judge.bench.below, names))
 
-    def _on_line(self, between: Sequence[Place], ways: ByReleases) -> Change:
+    def _on_line(self, between: Sequence[SetPlace], ways: ByReleases) -> SetChange:
         """Return what is to blame, by the places between the ends."""
         ends = place_of(self.older.packages), place_of(self.newer.packages)
-        line = Line([ends[0], *between, ends[1]], ways, self.judge.skip)
+        line = SetLine([ends[0], *between, ends[1]], ways, self.judge.skip)
 
         def tell(left: int) -> None:
             self.releases = line.longest + 1
@@ -164,7 +164,7 @@ class Bisecting:
             raise StepFailed(f"what differs there can't be moved apart ({text})")
         return self._alone(near, far, far.origin)
 
-    def _alone(self, near: Place, far: Place, origin: Origin) -> Change:
+    def _alone(self, near: SetPlace, far: SetPlace, origin: LastStep) -> SetChange:
         """Return what is to blame in a single step; what moved before it may be needed as well."""
         groups, sets = origin.step.groups[: origin.count], (near.worked_out(), far.worked_out())
         if any(lost.origin != origin for lost in far.lost):
@@ -177,9 +177,9 @@ class Bisecting:
         self._tell(max(1, self._promised()))
         if apart and self.side_of(reached.moved([last])) == "near":
             return self._needed(reached, known=1)
-        return Change((last.name,), *sets, tuple(place.version for place in far.lost))
+        return SetChange((last.name,), *sets, tuple(place.version for place in far.lost))
 
-    def _needed(self, between: SetStep, known: int) -> Change:
+    def _needed(self, between: SetStep, known: int) -> SetChange:
         """Return the groups of a step that are enough; the last `known` of them are needed."""
         groups = between.groups
         if len(groups) > 1:
@@ -195,10 +195,10 @@ class Bisecting:
         found = smallest(rest, is_enough, lambda one: one.weight, needed, self._tell)
         far = between.far if len(found) == len(needed) + len(rest) else between.moved(found)
         blamed = sorted((one.name for one in found), key=ranked(self.judge.bench.below.roots))
-        return Change(tuple(blamed), between.near, far, is_single=False)
+        return SetChange(tuple(blamed), between.near, far, is_single=False)
 
     def by_versions(
-        self, change: Change, over: PackageSet
+        self, change: SetChange, over: PackageSet
     ) -> tuple[list[Culprit], PackageSet, PackageSet]:
         """Find which release of each package it is, of several that have to move together.
 
@@ -212,7 +212,7 @@ class Bisecting:
         return culprits, near, far
 
     def _by_version(
-        self, name: str, change: Change, over: PackageSet
+        self, name: str, change: SetChange, over: PackageSet
     ) -> tuple[Culprit, PackageSet, PackageSet]:
         """Find the release of a package that is enough, and the sets before and with it.
 

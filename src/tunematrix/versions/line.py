@@ -21,7 +21,7 @@ from tunematrix.versions.sets import PackageSet
 
 
 @dataclass(frozen=True)
-class Origin:
+class LastStep:
     """The single step that leads to a place.
 
     Attributes:
@@ -34,7 +34,7 @@ class Origin:
 
 
 @dataclass(eq=False)
-class Place:
+class SetPlace:
     """A set on a line.
 
     Attributes:
@@ -45,8 +45,8 @@ class Place:
 
     candidate: Candidate
     version: str = ""
-    origin: Origin | None = None
-    lost: list[Place] = field(default_factory=list)
+    origin: LastStep | None = None
+    lost: list[SetPlace] = field(default_factory=list)
     packages: PackageSet | None = None
 
     def worked_out(self) -> PackageSet:
@@ -66,12 +66,12 @@ class Ways(Protocol):
     def length(self, near: PackageSet, far: PackageSet) -> int:
         """Return how many releases lie between two sets, those of the second included."""
 
-    def apart(self, near: PackageSet, far: PackageSet) -> tuple[Sequence[Place], Origin]:
+    def apart(self, near: PackageSet, far: PackageSet) -> tuple[Sequence[SetPlace], LastStep]:
         """Return places between two sets in single steps, and what leads from the last to far."""
 
 
 @dataclass
-class Line:
+class SetLine:
     """Places in an order, of which the first and the last are known to be unlike.
 
     Attributes:
@@ -79,7 +79,7 @@ class Line:
             and why. longest: how many single steps the line was seen to have.
     """
 
-    places: list[Place]
+    places: list[SetPlace]
     ways: Ways
     skip: Callable[[str, str], object]
     longest: int = 0
@@ -88,7 +88,7 @@ class Line:
         self,
         judge: Callable[[PackageSet], Side | None],
         tell: Callable[[int], object] = lambda left: None,
-    ) -> tuple[Place, Place]:
+    ) -> tuple[SetPlace, SetPlace]:
         """Return two places that differ, between which nothing more can be told apart.
 
         Args:
@@ -110,13 +110,13 @@ class Line:
         self._take_apart(near, far)
         return near, far
 
-    def _first_like(self, near: Place, far: Place) -> Place:
+    def _first_like(self, near: SetPlace, far: SetPlace) -> SetPlace:
         """Return the first place after another that is the same set as a later one."""
         inner = self.places[self.places.index(near) + 1 : self.places.index(far)]
         same = far.worked_out().digest
         return next((one for one in inner if one.packages and one.packages.digest == same), far)
 
-    def length(self, near: Place, far: Place) -> int:
+    def length(self, near: SetPlace, far: SetPlace) -> int:
         """Return how many single steps lie between two places, as far as that is known."""
         total, before = 0, near
         first, last = self.places.index(near), self.places.index(far)
@@ -132,7 +132,7 @@ class Line:
         self.longest = max(self.longest, total)
         return total
 
-    def _next(self, near: Place, far: Place, misses: int) -> Place | None:
+    def _next(self, near: SetPlace, far: SetPlace, misses: int) -> SetPlace | None:
         """Return the place to ask for next; None where there is none.
 
         The middle, as nearly as spares a question. What can't be told lies in clusters: after such
@@ -165,7 +165,7 @@ class Line:
         aim = (low + high) / 2
         return min(inner, key=lambda one: abs(self.length(near, one) - aim), default=None)
 
-    def _is_there(self, place: Place) -> bool:
+    def _is_there(self, place: SetPlace) -> bool:
         """Whether a place can be worked out; if not, it is left out."""
         try:
             place.worked_out()
@@ -175,7 +175,7 @@ class Line:
             return False
         return True
 
-    def _leave_out(self, place: Place) -> None:
+    def _leave_out(self, place: SetPlace) -> None:
         """Remove a place; the step over it is a single one where both steps beside it were."""
         index = self.places.index(place)
         after = self.places[index + 1]
@@ -184,7 +184,7 @@ class Line:
         after.lost = [*place.lost, place, *after.lost]
         self.places.remove(place)
 
-    def _take_apart(self, near: Place, far: Place) -> None:
+    def _take_apart(self, near: SetPlace, far: SetPlace) -> None:
         """Put the places of single steps between two that follow each other."""
         if far.origin is not None:
             return

@@ -9,7 +9,7 @@ from functools import cache
 from tunematrix.versions.apart import SetStep, step
 from tunematrix.versions.between import Candidate, at_versions, differing, passed, ranges
 from tunematrix.versions.index import Index
-from tunematrix.versions.line import Origin, Place
+from tunematrix.versions.line import LastStep, SetPlace
 from tunematrix.versions.resolving import NoSuchSet
 from tunematrix.versions.sets import Beneath, PackageSet
 
@@ -34,18 +34,18 @@ class ByReleases:
         self.index.ask_for(names)
         return sum(len(passed(name, near, far, self.index)) for name in names)
 
-    def apart(self, near: PackageSet, far: PackageSet) -> tuple[Sequence[Place], Origin]:
+    def apart(self, near: PackageSet, far: PackageSet) -> tuple[Sequence[SetPlace], LastStep]:
         """Return places between two sets in single steps, and what leads from the last to far."""
         between = step(self.named or differing(near, far), near, far, self.index, self.below)
         places = list(self._places(between))
-        return places[:-1], Origin(between, len(between.groups))
+        return places[:-1], LastStep(between, len(between.groups))
 
-    def _places(self, between: SetStep) -> Iterator[Place]:
+    def _places(self, between: SetStep) -> Iterator[SetPlace]:
         before = between.near
         for count, group in enumerate(between.groups, start=1):
-            after, origin = between.moved(between.groups[:count]), Origin(between, count)
+            after, origin = between.moved(between.groups[:count]), LastStep(between, count)
             for version in passed(group.name, before, after, self.index)[:-1]:
-                yield Place(self._at(group.name, version, before, after), version, origin)
+                yield SetPlace(self._at(group.name, version, before, after), version, origin)
             yield _place(after, group.name, origin)
             before = after
 
@@ -73,12 +73,12 @@ def _only(candidate: Candidate, before: PackageSet, after: PackageSet) -> Packag
     return found
 
 
-def place_of(packages: PackageSet) -> Place:
+def place_of(packages: PackageSet) -> SetPlace:
     """Return the place of a set that is there already."""
-    return Place(Candidate(packages.asked, lambda: packages), packages=packages)
+    return SetPlace(Candidate(packages.asked, lambda: packages), packages=packages)
 
 
-def _place(packages: PackageSet, name: str, origin: Origin) -> Place:
+def _place(packages: PackageSet, name: str, origin: LastStep) -> SetPlace:
     place = place_of(packages)
     place.version, place.origin = packages.versions.get(name, ""), origin
     return place
