@@ -15,9 +15,9 @@ from tunematrix.stack.engines import rules
 from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.engines.known_rows import KnownRows, Row
 from tunematrix.stack.recipes.data import refuse_longer
-from tunematrix.stack.toyworld import models
+from tunematrix.stack.toyworld import corpus, models
 
-STORY = "Once upon a time, there was a dog."
+(STORY,) = corpus.stories("A", 1, seed=0)
 
 
 def test_a_tokenizer_as_its_file_says() -> None:
