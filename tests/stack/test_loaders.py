@@ -19,6 +19,8 @@ ROUNDING = 1e-5
 # PEFT loads adapters in float32, and TRL trains them in bfloat16 over bitsandbytes.
 HALF = 2e-2
 ADAPTER = {"base", "trained", "reloaded", "peft", "merged", "unmerged"}
+AUTO = {"auto", "auto-peft", "untyped", "hasty", "foreign"}
+"""Over a plain base."""
 QUANTIZERS = [
     "bnb-nf4", "bnb-int8", "hqq-int4", "hqq-int8", "quanto-int8", "torchao-int4", "torchao-int8",
 ]  # fmt: skip
@@ -32,9 +34,9 @@ def apart(one: Array, other: Array) -> float:
 @pytest.mark.parametrize(
     ("method", "stages"),
     [
-        ("lora", ADAPTER | {"auto", "auto-peft"}),
-        ("dora", ADAPTER | {"auto", "auto-peft"}),
-        ("full", {"base", "trained", "reloaded", "auto"}),
+        ("lora", ADAPTER | AUTO),
+        ("dora", ADAPTER | AUTO),
+        ("full", {"base", "trained", "reloaded", "auto", "untyped"}),
         ("custom-lora", {"base", "trained", "reloaded"}),
     ],
 )
