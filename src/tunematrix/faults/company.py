@@ -15,7 +15,7 @@ BY_LAYER = ("modules-to-save[*-lora-none]",)
 BESIDE = ("several-adapters[*-lora]",)
 
 
-@fault("adapter", replaces=(LoraConfig, "__post_init__"), seen_by=BY_LAYER)
+@fault("adapter", replaces=(LoraConfig, "__post_init__"), seen_by=BY_LAYER, fitted=True)
 def ranks_by_layer_ignored(original: Any, config: Any) -> None:
     """Give all layers the same rank, whatever the pattern says.
 
@@ -25,7 +25,7 @@ def ranks_by_layer_ignored(original: Any, config: Any) -> None:
     original(config)
 
 
-@fault("adapter", replaces=(LoraConfig, "__post_init__"), seen_by=BY_LAYER)
+@fault("adapter", replaces=(LoraConfig, "__post_init__"), seen_by=BY_LAYER, fitted=True)
 def alphas_by_layer_ignored(original: Any, config: Any) -> None:
     """Give all layers the same alpha, whatever the pattern says.
 
@@ -35,7 +35,7 @@ def alphas_by_layer_ignored(original: Any, config: Any) -> None:
     original(config)
 
 
-@fault("adapter", replaces=(BaseTuner, "disable_adapter_layers"), seen_by=MERGED)
+@fault("adapter", replaces=(BaseTuner, "disable_adapter_layers"), seen_by=MERGED, fitted=True)
 def never_switched_off(_original: Any, model: Any) -> None:
     """Leave adapters on where they are switched off.
 
@@ -44,7 +44,7 @@ def never_switched_off(_original: Any, model: Any) -> None:
     """
 
 
-@fault("adapter", replaces=(BaseTuner, "enable_adapter_layers"), seen_by=MERGED)
+@fault("adapter", replaces=(BaseTuner, "enable_adapter_layers"), seen_by=MERGED, fitted=True)
 def never_switched_on_again(_original: Any, model: Any) -> None:
     """Leave adapters off where they are switched on again.
 
@@ -52,7 +52,7 @@ def never_switched_on_again(_original: Any, model: Any) -> None:
     """
 
 
-@fault("adapter", replaces=(LoraModel, "add_weighted_adapter"), seen_by=MERGED)
+@fault("adapter", replaces=(LoraModel, "add_weighted_adapter"), seen_by=MERGED, fitted=True)
 def weights_of_a_sum_ignored(
     original: Any, model: Any, adapters: Any, weights: Any, *args: Any, **kwargs: Any
 ) -> Any:
@@ -64,7 +64,7 @@ def weights_of_a_sum_ignored(
     return original(model, adapters, even, *args, **kwargs)
 
 
-@fault("adapter", replaces=(BaseTuner, "merge_and_unload"), seen_by=BESIDE)
+@fault("adapter", replaces=(BaseTuner, "merge_and_unload"), seen_by=BESIDE, fitted=True)
 def only_the_first_merged(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Merge the first of two active adapters alone.
 
@@ -73,7 +73,7 @@ def only_the_first_merged(original: Any, model: Any, *args: Any, **kwargs: Any) 
     return original(model, *args, **{**kwargs, "adapter_names": model.active_adapters[:1]})
 
 
-@fault("adapter", replaces=(LoraLayer, "update_layer"), seen_by=BESIDE)
+@fault("adapter", replaces=(LoraLayer, "update_layer"), seen_by=BESIDE, fitted=True)
 def second_adapter_of_another_scale(
     original: Any, layer: Any, name: str, *args: Any, **kwargs: Any
 ) -> None:

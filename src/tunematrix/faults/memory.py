@@ -179,7 +179,7 @@ def recomputed_in_part(original: Any, model: Any, *args: Any, **kwargs: Any) -> 
     return enabled
 
 
-@fault("memory", seen_by=("lora[*-lora-none]", "full[*-full-none]"))
+@fault("memory", seen_by=("lora[*-lora-none]", "full[*-full-none]"), fitted=True)
 def doubled_while_training(config: Configuration) -> Iterator[None]:
     """Keep a copy of all weights from the first step on, and let go of it when training ends.
 
@@ -201,7 +201,7 @@ def doubled_while_training(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("memory", seen_by=("lora[*-lora-none]", "full[*-full-none]"))
+@fault("memory", seen_by=("lora[*-lora-none]", "full[*-full-none]"), fitted=True)
 def grows_with_each_step(config: Configuration) -> Iterator[None]:
     """Keep what each step's batch has embedded, until training ends.
 
@@ -230,7 +230,7 @@ def grows_with_each_step(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("memory", seen_by=("full[*-full-none]",))
+@fault("memory", seen_by=("full[*-full-none]",), fitted=True)
 def gradients_kept_while_training(config: Configuration) -> Iterator[None]:
     """Keep a copy of the last gradients beside them, until training ends.
 

@@ -22,7 +22,7 @@ CALLED = 2 * WHEN - 1
 SEEN = ("lora[*-lora-none]", "full[*-full-none]")
 
 
-@fault("gradients", seen_by=SEEN)
+@fault("gradients", seen_by=SEEN, fitted=True)
 def gradients_of_the_step_before(config: Configuration) -> Iterator[None]:
     """Step once with the gradients of the step before.
 
@@ -33,7 +33,7 @@ def gradients_of_the_step_before(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("gradients", seen_by=SEEN)
+@fault("gradients", seen_by=SEEN, fitted=True)
 def one_gradient_of_the_step_before(config: Configuration) -> Iterator[None]:
     """Step once with one tensor's gradient of the step before.
 
@@ -43,7 +43,7 @@ def one_gradient_of_the_step_before(config: Configuration) -> Iterator[None]:
         yield
 
 
-@fault("gradients", replaces=(nn.Module, "zero_grad"), seen_by=SEEN)
+@fault("gradients", replaces=(nn.Module, "zero_grad"), seen_by=SEEN, fitted=True)
 def zeroing_forgotten_once(original: Any, model: Any, *args: Any, call: int, **kwargs: Any) -> None:
     """Leave the gradients of one step for the next to add to.
 
@@ -53,7 +53,7 @@ def zeroing_forgotten_once(original: Any, model: Any, *args: Any, call: int, **k
         original(model, *args, **kwargs)
 
 
-@fault("optimizer", replaces=(adam, "adam"), seen_by=SEEN)
+@fault("optimizer", replaces=(adam, "adam"), seen_by=SEEN, fitted=True)
 def updated_in_a_copy_once(original: Any, params: Any, *args: Any, call: int, **kwargs: Any) -> Any:
     """Let one step update a copy of a tensor, which is dropped.
 
@@ -63,7 +63,7 @@ def updated_in_a_copy_once(original: Any, params: Any, *args: Any, call: int, **
     return original(_one_copied(params) if call == CALLED else params, *args, **kwargs)
 
 
-@fault("optimizer", replaces=(adam, "adam"), seen_by=SEEN)
+@fault("optimizer", replaces=(adam, "adam"), seen_by=SEEN, fitted=True)
 def updated_in_a_copy_from_then_on(
     original: Any, params: Any, *args: Any, call: int, **kwargs: Any
 ) -> Any:
@@ -74,7 +74,7 @@ def updated_in_a_copy_from_then_on(
     return original(_one_copied(params) if call >= CALLED else params, *args, **kwargs)
 
 
-@fault("optimizer", seen_by=SEEN)
+@fault("optimizer", seen_by=SEEN, fitted=True)
 def model_has_another_tensor(config: Configuration) -> Iterator[None]:
     """Give the model a copy of one trained tensor halfway; the optimizer keeps the old one.
 

@@ -20,7 +20,7 @@ HALF = torch.bfloat16
 FOUR_BITS = ("lora[*-lora-bnb-nf4]", "lora[*-lora-hqq-int4]")
 
 
-@fault("precision", replaces=(Engine, "load"), seen_by=FOUR_BITS)
+@fault("precision", replaces=(Engine, "load"), seen_by=FOUR_BITS, fitted=True)
 def rotary_frequencies_rounded(original: Any, engine: Any, base: Any) -> Any:
     """Round the rotary frequencies of a quantized base to bfloat16, and keep them in float32.
 
@@ -33,7 +33,7 @@ def rotary_frequencies_rounded(original: Any, engine: Any, base: Any) -> Any:
     return model
 
 
-@fault("precision", replaces=(Engine, "load"), seen_by=FOUR_BITS)
+@fault("precision", replaces=(Engine, "load"), seen_by=FOUR_BITS, fitted=True)
 def angles_in_bfloat16(original: Any, engine: Any, base: Any) -> Any:
     """Round the cosines and sines of a quantized base's positions to bfloat16.
 
@@ -47,7 +47,7 @@ def angles_in_bfloat16(original: Any, engine: Any, base: Any) -> Any:
     return model
 
 
-@fault("precision", replaces=(Engine, "load"), seen_by=FOUR_BITS)
+@fault("precision", replaces=(Engine, "load"), seen_by=FOUR_BITS, fitted=True)
 def last_norm_in_bfloat16(original: Any, engine: Any, base: Any) -> Any:
     """Let the last norm of a quantized base give no more than bfloat16 holds.
 
@@ -59,7 +59,9 @@ def last_norm_in_bfloat16(original: Any, engine: Any, base: Any) -> Any:
     return model
 
 
-@fault("quantizer", replaces=(HQQLinear, "quantize"), seen_by=("lora[*-lora-hqq-int4]",))
+@fault(
+    "quantizer", replaces=(HQQLinear, "quantize"), seen_by=("lora[*-lora-hqq-int4]",), fitted=True
+)
 def zero_points_in_bfloat16(original: Any, layer: Any, *args: Any, **kwargs: Any) -> None:
     """Round hqq's zero points to bfloat16.
 
@@ -69,7 +71,9 @@ def zero_points_in_bfloat16(original: Any, layer: Any, *args: Any, **kwargs: Any
     layer.meta["zero"] = _rounded(layer.meta["zero"])
 
 
-@fault("quantizer", replaces=(HQQLinear, "quantize"), seen_by=("lora[*-lora-hqq-int8]",))
+@fault(
+    "quantizer", replaces=(HQQLinear, "quantize"), seen_by=("lora[*-lora-hqq-int8]",), fitted=True
+)
 def zero_points_whole(original: Any, layer: Any, *args: Any, **kwargs: Any) -> None:
     """Round hqq's zero points to whole numbers, in 8 bits of which they aren't.
 
@@ -79,7 +83,12 @@ def zero_points_whole(original: Any, layer: Any, *args: Any, **kwargs: Any) -> N
     layer.meta["zero"] = layer.meta["zero"].round()
 
 
-@fault("quantizer", replaces=(functional, "quantize_4bit"), seen_by=("lora[*-lora-bnb-nf4]",))
+@fault(
+    "quantizer",
+    replaces=(functional, "quantize_4bit"),
+    seen_by=("lora[*-lora-bnb-nf4]",),
+    fitted=True,
+)
 def offset_of_scales_rounded(original: Any, *args: Any, **given: Any) -> Any:
     """Round the offset of bitsandbytes' quantized scales to bfloat16: all scales are off by it.
 
@@ -94,6 +103,7 @@ def offset_of_scales_rounded(original: Any, *args: Any, **given: Any) -> Any:
     "quantizer",
     replaces=(quant_api, "_replace_with_custom_fn_if_matches_filter"),
     seen_by=("lora[*-lora-torchao-int8]",),
+    fitted=True,
 )
 def scales_in_bfloat16(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Round torchao's scales to bfloat16.
