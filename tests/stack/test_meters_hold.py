@@ -19,6 +19,7 @@ from tunematrix.errors import MeterBroken
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.mlx import loading
 from tunematrix.stack.engines.torch.meters import continuity, dtypes, labels, scale
+from tunematrix.stack.engines.torch.methods import lora
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -68,6 +69,18 @@ def fill(model: torch.nn.Module, value: float) -> None:
         parameter.view(-1)[0] = value
 
 
+def second_adapter(original: Any) -> Any:
+    """Attach another adapter to each layer, and let both train."""
+
+    def attach(model: Any, config: Any, **named: Any) -> Any:
+        adapted = original(model, config, **named)
+        adapted.add_adapter("second", config)
+        adapted.base_model.set_adapter(["default", "second"])
+        return adapted
+
+    return attach
+
+
 def lowered(model: Any) -> None:
     """Let what trains follow bfloat16, as if it had been loaded so."""
     for parameter in model.parameters():
@@ -91,6 +104,7 @@ TORCH: Mapping[str, tuple[Plant, str]] = {
         stepping(lambda _, i: {**i, "labels": torch.full_like(i["labels"], -100)}),
         "labels",
     ),
+    "two adapters": (lambda: replaced(lora, "get_peft_model", second_adapter), "trainable"),
     "one column": (stepping(lambda _, i: first_columns(i, 1)), "labels"),
 }
 

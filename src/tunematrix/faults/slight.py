@@ -34,7 +34,6 @@ RARELY = 20
 ODD = 7
 """The first of them, from 1: none that is at the beginning, in the middle or at the end."""
 HQQ = ("lora[*-lora-hqq-int4]",)
-KEPT: list[torch.Tensor] = []
 FEW = 50
 """Rows, of which one is wrong."""
 
@@ -185,13 +184,6 @@ def one_mask_in_twenty_again(original: Any, *args: Any, call: int, **kwargs: Any
         torch.manual_seed(call)
     if call % RARELY == ODD:
         torch.manual_seed(call - 1)
-    return original(*args, **kwargs)
-
-
-@fault("memory", replaces=(Trainer, "training_step"), seen_by=("memory[*-lora]",), subtle=True)
-def something_kept_of_each_step(original: Any, *args: Any, **kwargs: Any) -> Any:
-    """Keep 10 KB of each step for good."""
-    KEPT.append(torch.zeros(2500))
     return original(*args, **kwargs)
 
 
