@@ -302,3 +302,11 @@ def test_a_worker_of_xdist_that_is_killed(project: Project) -> None:
     assert record["outcome"] == "error"
     assert "crashed while running 'specs/kill.yaml::kill[plain-plain]'" in record["reason"]
     assert "cells: ! 1 error" in run.text
+
+
+def test_tests_of_ones_own_side_by_side(project: Project) -> None:
+    """Where a command line reaches no spec, xdist's workers owe no record."""
+    project.write("test_own.py", "def test_own():\n    pass\n")
+    run = project.pytest("-p", "xdist", "-n2", "test_own.py")
+    assert run.code == 0, run.text
+    assert "1 passed" in run.text

@@ -131,7 +131,7 @@ def check_collected(session: pytest.Session) -> None:
     suite = config.stash[KEY]
     if not suite.arguments.spec_paths or getattr(config.option, "dist", "no") != "no":
         return
-    planned = {path for path, plan in suite.plans.items() if path and (plan.cells)}
+    planned = {path for path, plan in suite.plans.items() if path and plan.cells}
     passed_over = sorted(planned - suite.read, key=str)
     left_out = [path for path in passed_over if suite.arguments.is_ignored(path)]
     if missing := [path for path in passed_over if path not in left_out]:

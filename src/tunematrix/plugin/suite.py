@@ -125,7 +125,9 @@ class Suite:
 
     @cached_property
     def subjects(self) -> Mapping[str, Cell | Related]:
-        """All that may be an item, by its id."""
+        """All that may be an item, by its id; nothing where the command line reaches no spec."""
+        if not self.arguments.spec_paths:
+            return {}
         plan = self.plan
         found: dict[str, Cell | Related] = {}
         for one in plan.relations:
