@@ -132,7 +132,7 @@ READINGS = {
     "README.md": Reading(checkout, other_figures=(".nox/cpu/bin/tunematrix report -e cpu",)),
     "CONTRIBUTING.md": Reading(checkout_on_a_gpu),
     "docs/config-checks.md": Reading(having(CONFIGS), codes={"tunematrix check conf": 1}),
-    "docs/covering.md": Reading(having(STACK)),
+    "docs/covering.md": Reading(having(STACK), other_figures=("tunematrix plan --missing",)),
     EXTENDING: Reading(
         checkout,
         before={

@@ -116,7 +116,8 @@ def test_debug_runs_in_the_foreground(project: Project, verb: Verb) -> None:
 )
 def test_a_pair_that_is_wrong(project: Project, verb: Verb, pair: str, message: str) -> None:
     """It is named as it was given, and no file is."""
-    code, text = verb(project, "run", HERE, "recipe=succeed", pair)
+    recipe = [] if pair.startswith("recipe=") else ["recipe=succeed"]
+    code, text = verb(project, "run", HERE, *recipe, pair)
     assert (code, message in text, "adhoc" in text) == (4, True, False)
 
 

@@ -194,7 +194,7 @@ def broken_at(owner: Any, name: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("owner", "name", "meter"),
     [
-        (labels.TorchLabelAudit, "faithful", "torch labels"),
+        (labels.TorchLabelAudit, "look", "torch labels"),
         (dtypes.DtypeMeter, "after", "torch dtypes"),
         (continuity.ContinuityMeter, "event", "torch continuity"),
         (scale, "measure", "torch scale"),

@@ -176,7 +176,7 @@ FAULTS: Mapping[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, objec
     "nothing quantized": (
         nothing_quantized,
         {"quantizer": "mlx-int8"},
-        {"stored_bits", "base_weights", "logit_error"},
+        {"stored_bits", "base_weights", "logit_error", "stored_states"},
     ),
     "nothing cast": (nothing_cast, {"precision": "bf16"}, {"stored_bits", "precision"}),
     "tensor not saved": (tensor_not_saved, {}, {"reload"}),

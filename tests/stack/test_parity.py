@@ -83,7 +83,10 @@ PLANTED: dict[str, tuple[Callable[[], AbstractContextManager[None]], set[str]]] 
     "gradient x 1.01": (lambda: _changed(_gradient_scaled), {GRADIENTS, TRACE}),
     "gradient x -1": (lambda: _changed(_gradient_turned), {GRADIENTS, TRACE}),
     "norm's epsilon x 10": (lambda: _changed(_wider_epsilon), {LOGITS, GRADIENTS, TRACE}),
-    "rotary base + 5 %": (lambda: _changed(_other_rotary_base), {LOGITS, GRADIENTS, TRACE}),
+    "rotary base + 5 %": (
+        lambda: _changed(_other_rotary_base),
+        {LOGITS, GRADIENTS, TRACE, "base_parts"},
+    ),
     "attention scale x 1.01": (lambda: _changed(_attention_scaled), {LOGITS, GRADIENTS, TRACE}),
     "rate x 1.01": (_rate_scaled, {TRACE}),
 }

@@ -57,8 +57,8 @@ def test_a_loss_that_is_a_hundredth_off_shows(
     lora = run_small("lora", **DRAWN, **SGD)
     nats = scoring.nats
 
-    def larger(logits: torch.Tensor, batch: TorchBatch) -> torch.Tensor:
-        return 1.01 * nats(logits, batch)
+    def larger(logits: torch.Tensor, batch: TorchBatch, smoothing: float) -> torch.Tensor:
+        return 1.01 * nats(logits, batch, smoothing)
 
     monkeypatch.setattr(plain_loop, "nats", larger)
     custom = run_small("custom-lora", **DRAWN, **SGD)

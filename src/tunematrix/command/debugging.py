@@ -13,6 +13,7 @@ from tunematrix.command.specs import LAUNCHER, trainer_of
 from tunematrix.configuration.trainer import DebugArgument, Trainer
 from tunematrix.errors import NothingTested, did_you_mean, nearest
 from tunematrix.spec.bounds import LossBounds
+from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.model import Spec
 from tunematrix.spec.problems import Problem, Route, refuse
 
@@ -72,7 +73,7 @@ def _light(spec: Spec, trainer: Trainer) -> Spec:
     return spec.model_copy(
         update={
             **plain,
-            "matrix": {},
+            "matrix": Matrix(),
             "overrides": {LAUNCHER: trainer.launcher},
             "dynamic_args": {**spec.dynamic_args, **_values(trainer)},
             "loss": LossBounds(no_nan=spec.loss.no_nan, falls=False),
@@ -88,7 +89,7 @@ def _environments(spec: Spec, trainer: Trainer) -> Spec:
     return light.model_copy(
         update={
             "test_id": f"{spec.test_id}-launched",
-            "matrix": {LAUNCHER: trainer.launchers or (trainer.launcher,)},
+            "matrix": Matrix.of({LAUNCHER: trainer.launchers or (trainer.launcher,)}),
             "overrides": {},
             "markers": (*markers, ENVIRONMENT),
         }

@@ -23,13 +23,14 @@ from tunematrix.report.again import COMMAND
 from tunematrix.results.record import Record
 from tunematrix.results.store import Store
 from tunematrix.run.executor import Poll
+from tunematrix.spec.model import LONGEST
 from tunematrix.watching.asking import watched_cell, watched_config
 from tunematrix.watching.executor import INTERRUPT, WatchedCommand
 from tunematrix.workflow import steps as way
 from tunematrix.workflow.context import RunContext
 from tunematrix.workflow.passage import Passage, carry
 
-NO_LIMIT = 365 * 24 * 3600
+NO_LIMIT = LONGEST
 """Seconds that stand for no limit at all."""
 _NAME = re.compile(r"[^a-z0-9_-]+")
 _PYTHON = re.compile(r"^python[\d.]*$|^(accelerate|torchrun|deepspeed|uv|env|nice|time)$")

@@ -128,7 +128,6 @@ def _edited(source: Path, folder: Path, **settings: Any) -> Path:
     ("settings", "says"),
     [
         ({"modules_to_save": ["lm_head"]}, "sets modules_to_save"),
-        ({"alpha_pattern": {"q_proj": 4}}, "sets alpha_pattern"),
         ({"peft_type": "LOHA"}, "is of type LOHA"),
         ({"bias": "all"}, "trains biases"),
         ({"init_lora_weights": "pissa_niter_4"}, "which changes its base"),

@@ -105,7 +105,8 @@ def _filled(
 
 def _errors(got: Sequence[torch.Tensor], due: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the largest difference in each tensor, but for one factor, over its largest value."""
-    all_got, all_due = (torch.cat([one.flatten() for one in some]) for some in (got, due))
+    # Summed up in float32, the factor alone would be off by as much as the bound allows.
+    all_got, all_due = (torch.cat([one.flatten() for one in some]).double() for some in (got, due))
     square = float(all_due @ all_due)
     factor = float(all_got @ all_due) / square if square else 1.0
     scaled = torch._foreach_mul(list(due), factor)
