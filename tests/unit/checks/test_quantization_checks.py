@@ -38,7 +38,7 @@ BYTES = {
     "quanto-int8": (WEIGHTS + ROWS * FLOAT + 2 * FLOAT, WEIGHTS + ROWS * HALF + 2 * HALF),
     # One value a byte even of 4 bits; a scale and a zero point of one byte for 32 values.
     "torchao-int4": (WEIGHTS + WEIGHTS // 32 * (FLOAT + 1), WEIGHTS + WEIGHTS // 32 * (HALF + 1)),
-    "torchao-int8": (WEIGHTS + ROWS * (FLOAT + 1), WEIGHTS + ROWS * (HALF + 1)),
+    "torchao-int8": (WEIGHTS + ROWS * (FLOAT + 1), WEIGHTS + ROWS * (FLOAT + 1)),
 }
 
 # What real runs recorded for such a layer over a float32 base.
