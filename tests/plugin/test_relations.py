@@ -39,7 +39,7 @@ def judged(new_project: NewProject) -> tuple[Project, Run]:
     apart = "{one: {}, two: {train.batch_size: 16, train.weight_decay: 0.5}}"
     relate(project, "apart", apart, more=small)
     lacking = "test_id: lacks\nrecipe: keep\nrelation: {arms: {one: {quantizer: plain}, "
-    says = "two: {quantizer: lacking}}, compare: [gradients], tolerance: {gradients: 1}}\n"
+    says = "two: {quantizer: lacking}}, compare: [gradients], tolerance: {gradients: 0.9}}\n"
     project.write("specs/lacks.yaml", lacking + says)
     tabulate(project, {"table[plain-plain]": 1e-8})
     return project, project.pytest()
