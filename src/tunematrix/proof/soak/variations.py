@@ -108,7 +108,7 @@ def _spec(
         "recipe": recipe,
         "matrix": {axis: [option] for axis, option in axes.items()},
         "overrides": overrides,
-        **({"preference": {"min": 0.0, "max": 1.0}} if recipe == "dpo" else {}),
+        **({"preference": {"min": 0.05}} if recipe == "dpo" else {}),
         **({"merge": {"max": 1e-4}} if overrides.get("meters.merge") else {}),
         "timeout": 300,
     }
