@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -217,16 +217,7 @@ def grows_with_each_step(config: Configuration) -> Iterator[None]:
 
         return step
 
-    def end(original: Any) -> Any:
-        def train(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return original(*args, **kwargs)
-            finally:
-                kept.clear()
-
-        return train
-
-    with replaced(Trainer, "training_step", wrap), replaced(Trainer, "train", end):
+    with replaced(Trainer, "training_step", wrap), replaced(Trainer, "train", _forgetting(kept)):
         yield
 
 
@@ -248,6 +239,13 @@ def gradients_kept_while_training(config: Configuration) -> Iterator[None]:
 
         return step
 
+    with replaced(Trainer, "training_step", wrap), replaced(Trainer, "train", _forgetting(kept)):
+        yield
+
+
+def _forgetting(kept: list[Any] | dict[int, Any]) -> Callable[[Any], Any]:
+    """Return what makes a trainer let go of `kept` when training ends."""
+
     def end(original: Any) -> Any:
         def train(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -257,5 +255,4 @@ def gradients_kept_while_training(config: Configuration) -> Iterator[None]:
 
         return train
 
-    with replaced(Trainer, "training_step", wrap), replaced(Trainer, "train", end):
-        yield
+    return end
