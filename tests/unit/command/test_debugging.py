@@ -49,7 +49,7 @@ def test_the_count_is_a_sum(tmp_path: Path) -> None:
     found = light(tmp_path, *specs)
     assert [one.test_id for one in found.configs] == ["a", "b"]
     (environments,) = found.environments
-    assert environments.matrix == {"launcher": ("single", "torchrun")}
+    assert environments.matrix.axes == {"launcher": ("single", "torchrun")}
     assert environments.config == "a.yaml"
 
 

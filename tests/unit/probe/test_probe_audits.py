@@ -106,7 +106,8 @@ def test_a_large_model_is_compared_in_part_and_says_so(watch: Watch) -> None:
     seen = watch(_large(lambda model: None)).one(records.SeenGradient)
     assert (seen.sampled, seen.tensors, seen.passes) == (True, 4, 2)
     assert 18_000 <= seen.elements < 30_000
-    assert seen.error < 1e-4 and seen.scale == pytest.approx(1)
+    # In float32 the order of the sums is the machine's.
+    assert seen.error < 1e-4 and seen.scale == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.usefixtures("in_part")
