@@ -4,5 +4,27 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
+EACH_TIME = "each_time"
+"""A marker: how many of a test's variants run each time; the others are nightly."""
+
 # A shell's background jobs ignore Ctrl-C, and so would all that is started here to receive it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all but some variants of a test for the night, the first and others spread evenly."""
+    variants: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker(EACH_TIME) and not item.get_closest_marker("nightly"):
+            variants.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for alike in variants.values():
+        mark = alike[0].get_closest_marker(EACH_TIME)
+        assert mark is not None
+        count = mark.args[0]
+        kept = {index * len(alike) // count for index in range(count)}
+        for index, item in enumerate(alike):
+            if index not in kept:
+                item.add_marker("nightly")

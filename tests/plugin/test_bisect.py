@@ -124,6 +124,7 @@ def test_nothing_known_is_run_again(project: Project) -> None:
     assert "PYTHONPATH=.tunematrix/overlays/" in run.text
 
 
+@pytest.mark.nightly
 def test_two_that_must_move_together(project: Project) -> None:
     """Neither alone does it: both are named, each with its release."""
     run = _bisect(project, "wobble==3.0,wibble==1.0", "wobble==3.1,wibble==3.0", "--json")
@@ -132,6 +133,7 @@ def test_two_that_must_move_together(project: Project) -> None:
     assert found == [("wibble", "1.0", "2.0"), ("wobble", "3.0", "3.1")]
 
 
+@pytest.mark.nightly
 def test_another_that_differs_has_not_moved_with_it(project: Project) -> None:
     """Of two packages that are named, the one that makes no difference isn't told as carried."""
     run = _bisect(project, "wobble==1.4,wibble==1.0", "wobble==1.5,wibble==2.0", "--json")
@@ -140,6 +142,7 @@ def test_another_that_differs_has_not_moved_with_it(project: Project) -> None:
     assert ([one["name"] for one in found["culprits"]], found["carried"]) == (["wobble"], [])
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(
     ("good", "bad", "code", "text"),

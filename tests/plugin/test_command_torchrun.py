@@ -92,6 +92,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     return project, project.pytest()
 
 
+@pytest.mark.nightly
 def test_processes_agree_whoever_starts_them(ran: tuple[Project, Run]) -> None:
     """One, one that is distributed, and two of torchrun's and of accelerate's."""
     project, run = ran

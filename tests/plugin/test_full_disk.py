@@ -96,6 +96,7 @@ def test_no_space_for_what_is_shown(project: Project, view: list[str], unbuffere
     assert run.text == f"error: {message}\n"
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("verb", ["report some.jsonl", "report some.jsonl --json", "--help"])
 def test_a_reader_that_has_seen_enough(project: Project, verb: str, unbuffered: str) -> None:

@@ -203,6 +203,7 @@ def test_ends_of_lines(folder: Folder) -> None:
     assert "shipped" in text
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("name", "section"),
     [("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")],

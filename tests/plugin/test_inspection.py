@@ -43,6 +43,7 @@ def test_they_run_beside_the_cells(inspected: Project) -> None:
     assert inspected.outcomes == {"good[plain-plain]": "passed"}
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("expression", "configs", "runners", "cells"),
     [

@@ -31,6 +31,7 @@ def test_lacking():
 """
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize(
     ("other", "arguments", "code"),
     [

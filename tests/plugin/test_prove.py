@@ -66,6 +66,7 @@ def run(folder: Path, *command: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.skipif(not packing.has_uv(), reason="uv is not here; nox[uv] brings it")
 def test_a_virtualenv_is_proven_and_stays(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_records_of_their_own(ran: tuple[Project, Run]) -> None:
     assert len(list(state.glob("regressions/*/plain/results.jsonl"))) == 5
 
 
+@pytest.mark.nightly
 def test_chosen_rows(ran: tuple[Project, Run]) -> None:
     """Rows that are named run alone; overlays are there already; all detected ends with 0."""
     project, _ = ran
@@ -122,6 +123,7 @@ def test_chosen_rows(ran: tuple[Project, Run]) -> None:
     assert set(_rows(project)) == {"silent", "loud"}
 
 
+@pytest.mark.nightly
 def test_nothing_but_unavailable(ran: tuple[Project, Run]) -> None:
     """Where the only trouble is that an overlay can't be installed, the machine is to blame."""
     run = ran[0].tunematrix("regressions", HERE, "silent", "absent")

@@ -173,6 +173,7 @@ def test_tensors_are_kept_where_that_is_asked_for(project: Project) -> None:
     assert tensors(project) == ["holds-plain-plain-one", "holds-plain-plain-two"]
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("name", "code"), [("more", 1), ("lacks", 0)])
 def test_exit_codes(judged: tuple[Project, Run], name: str, code: int) -> None:
     """What is unavailable fails where it is required; a wrong relation in any case."""
@@ -201,6 +202,7 @@ LATE = [f"late.yaml::late[plain-plain{arm}]" for arm in ("", "-x", "-y")]
 CELL, B = "cell.yaml::cell[plain-plain]", "b.yaml::b[plain-plain]"
 
 
+@pytest.mark.each_time(5)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

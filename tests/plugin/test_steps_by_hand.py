@@ -70,6 +70,7 @@ WRONG = {
 }
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_input(project: Path, name: str) -> None:
     """The message names the entry, and the exit code is the documented one."""
@@ -89,6 +90,7 @@ EXPORTS = {
 }
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", EXPORTS)
 def test_exports_that_can_not_be(project: Path, name: str) -> None:
     """The message names the entry, and the exit code is the documented one."""
@@ -100,6 +102,7 @@ def test_exports_that_can_not_be(project: Path, name: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.nightly
 def test_a_dry_run_writes_nothing(project: Path) -> None:
     """It reads everything, and says what it would do."""
     given = (f"tmp_path={project}/dry", "data=data", "model.path=toyworld://base")

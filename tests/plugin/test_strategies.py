@@ -42,7 +42,7 @@ def called(project: Path, *arguments: str, code: int = 0) -> str:
 def test_what_is_planned_is_collected(project: Path) -> None:
     """pytest has the cells that plan lists, by the spec's strategy and by the command line's."""
     sizes = []
-    for options in ([], ["--strategy=product"], ["--strategy=pairs@7"]):
+    for options in ([], ["--strategy=product"]):
         plan = json.loads(called(project, "-m", "tunematrix", "plan", "--json", *options))
         planned = {cell["id"] for cell in plan["cells"]}
         listed = called(
@@ -51,10 +51,9 @@ def test_what_is_planned_is_collected(project: Path) -> None:
         collected = {line.partition("::")[2] for line in listed.splitlines() if "::" in line}
         assert planned == collected
         sizes.append(len(planned))
-    few, whole, other = sizes
+    few, whole = sizes
     assert whole == 18
     assert 9 <= few < whole
-    assert 9 <= other < whole
 
 
 def test_plan_says_what_the_pairs_come_to(project: Path) -> None:

@@ -124,6 +124,7 @@ def test_the_newest_is_safe(project: Project, broken: Run) -> None:
     assert "wobble==1.3" in (project.root / "new.txt").read_text().splitlines()
 
 
+@pytest.mark.nightly
 def test_a_release_that_cannot_be_imported(project: Project, broken: Run) -> None:
     """Breaks what leans on it; other arguments choose what is tried."""
     run = project.tunematrix("upgrade", HERE, "wobble==1.2", "specs/other.yaml", "--json")
@@ -133,6 +134,7 @@ def test_a_release_that_cannot_be_imported(project: Project, broken: Run) -> Non
     assert run.code == 1
 
 
+@pytest.mark.nightly
 def test_one_that_fails_now_and_then(project: Project, broken: Run) -> None:
     """What is broken is run once more, and told as flaky if it works then; that isn't safe."""
     run = project.tunematrix("upgrade", HERE, "wobble==1.4", "specs/quiet.yaml")
@@ -144,6 +146,7 @@ def test_one_that_fails_now_and_then(project: Project, broken: Run) -> None:
     assert "1 flaky" in again.text and "once more" not in again.text
 
 
+@pytest.mark.nightly
 def test_versions_of_the_users_own(project: Project, tmp_path: Path) -> None:
     """Their Python is the old side, and nothing is written to it; a row of the table names it."""
     python = theirs(tmp_path / "venv")
@@ -191,6 +194,7 @@ def test_what_cannot_be_done(
     assert ended == code
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

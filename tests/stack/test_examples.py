@@ -52,6 +52,7 @@ def test_every_example_is_tried() -> None:
         assert f"nox -s {ENVIRONMENTS[example]}\n" in page
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("example", ENVIRONMENTS)
 def test_an_example_is_planned_without_its_packages(example: str, tmp_path: Path) -> None:
     """Its specs, its trainer and its table of environments are right."""
@@ -60,6 +61,7 @@ def test_an_example_is_planned_without_its_packages(example: str, tmp_path: Path
     assert " cells, 0 exclusions" in done.stdout or "1 cell, 0 exclusions" in done.stdout
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("example", HERE)
 def test_an_example_runs_here(example: str, tmp_path: Path) -> None:
     """Its smoke cells, by the packages of this environment."""

@@ -71,6 +71,7 @@ def run(
     return judged(carry(cell, f"{FAULTS}:{fault}") if fault else carry(cell))
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("backend", ["cpu", "mlx"])
 def test_a_model_is_fetched_and_trained(carry_here: Carry, backend: str) -> None:
     """The step after it reads its folder; what was fetched is in the events."""
@@ -99,6 +100,7 @@ def test_two_models_have_a_name_each(carry_here: Carry, tmp_path: Path) -> None:
         run(carry_here, models, sft={"model": {"path": "{download}"}, **SFT})
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize(
     ("fault", "repo", "revision", "says"),
     [
@@ -134,6 +136,7 @@ def test_a_folder_that_holds_the_old_commit(carry_here: Carry) -> None:
     assert not run(carry_here, kept).failed
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize(
     ("repo", "revision"),
     [

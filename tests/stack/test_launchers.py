@@ -59,6 +59,7 @@ def run_cell(carry_apart: Carry) -> RunCell:
     return run
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("launcher", "method"),
     # The suite has cells of the other pairs.
@@ -99,6 +100,7 @@ def test_ranks_that_share_nothing(launcher: str, fault: str, said: str, run_cell
     assert said in ran.verdicts["ranks"].message
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

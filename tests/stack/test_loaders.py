@@ -56,6 +56,7 @@ def test_each_way_gives_what_was_trained(
         assert apart(found, logits["trained"]) < ROUNDING, stage
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_mlx_loads_what_it_saved(run_small: RunSmall, method: str) -> None:
     """mlx-lm has one way to load, and fuses what is an adapter."""
@@ -67,6 +68,7 @@ def test_mlx_loads_what_it_saved(run_small: RunSmall, method: str) -> None:
     assert apart(logits.get("merged", logits["reloaded"]), logits["trained"]) < ROUNDING
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 def test_over_quantizers(run_small: RunSmall, quantizer: str) -> None:
     """Loading adds nothing; merging rounds once more, by no more than quantizing did."""

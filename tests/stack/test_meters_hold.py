@@ -162,6 +162,7 @@ MLX: Mapping[str, tuple[Plant, str]] = {
 }
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", MLX)
 def test_mlx(name: str, run_small: RunSmall) -> None:
     """The same, of the other engine's meters."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.stack.conftest import ComposeSmall, RunSmall
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -70,6 +71,7 @@ def test_mlx_lms_own_lengths_count_padding(run_small: RunSmall) -> None:
     assert ran.verdicts["labels"].measured == 0.0
 
 
+@pytest.mark.nightly
 def test_mlx_lms_accumulation_ignores_tokens(run_small: RunSmall) -> None:
     """A mean of means over unequal rows is neither the loss nor its gradient."""
     short = {"train__accumulation": 4, "train__batch_size": 1, "train__max_length": 256}

@@ -100,6 +100,7 @@ def test_what_is_trained_is_what_is_asked(carry_here: Carry, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("training", "quantizer"),
     [
@@ -118,6 +119,7 @@ def test_other_methods_go_the_same_way(
     assert ("step_adapter_acts" in found.verdicts) is (training["method"] == "qlora")
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("model", ["qwen", "phi3", "untied"])
 def test_other_architectures_go_the_same_way(carry_here: Carry, model: str) -> None:
     """Each with the tokenizer that lies in its folder."""
@@ -127,6 +129,7 @@ def test_other_architectures_go_the_same_way(carry_here: Carry, model: str) -> N
     assert not found.failed - {"step_grammatical"}, found.verdicts
 
 
+@pytest.mark.nightly
 def test_a_loss_that_is_expected(carry_here: Carry) -> None:
     """A dialect that the base knows has the loss that its base has; a new one is learned."""
     assert not run(carry_here, {"sft": KNOWN}).failed
@@ -136,6 +139,7 @@ def test_a_loss_that_is_expected(carry_here: Carry) -> None:
     assert found.failed == {"step_loss"}
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     ("fault", "check"),
     [
@@ -260,6 +264,7 @@ def test_a_server_answers_as_the_model_does(carry_here: Carry) -> None:
     assert {one.asked for one in found.evidence.all(ServedAnswer)} == {"completion", "chat"}
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("fault", ["serves_without_its_adapter", "serves_another_template"])
 def test_a_server_that_serves_something_else(carry_here: Carry, fault: str) -> None:
     """Its answers aren't those of the model that was trained."""

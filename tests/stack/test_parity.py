@@ -101,6 +101,7 @@ def test_honest_engine_passes(run_here: RunCell, cell: str) -> None:
     assert quantities == {"logits", "gradients", *(["trace"] if cell == CELL else [])}
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("fault", PLANTED)
 def test_small_fault_is_named(run_here: RunCell, fault: str) -> None:
     """A hundredth more or less, in one tensor, fails just what it acts on."""

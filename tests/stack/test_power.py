@@ -148,6 +148,7 @@ def faults(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.nightly
 def test_the_fate_of_each(project: Path) -> None:
     """Each cell has a process of its own: what one never puts back, the next doesn't meet."""
     names = " or ".join(name.partition(".")[2] for name in WANTED)
@@ -170,6 +171,7 @@ def test_the_fate_of_each(project: Path) -> None:
     assert "it changed nothing in small[cpu-full]" in " ".join(text.split())
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("text", "told"),
     [

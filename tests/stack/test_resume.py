@@ -50,6 +50,7 @@ CELLS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("cell", CELLS)
 def test_resumed_is_uninterrupted(run_small: RunSmall, cell: str) -> None:
     """Parameters and gradients at each step, and all states at the end, are bitwise equal."""
@@ -81,6 +82,7 @@ def all_but_one_tensor(self: Trainer, *args: Any, **kwargs: Any) -> None:
     safetensors.torch.save_file(kept, adapter, metadata={"format": "pt"})
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("method", "fault"),
     [

@@ -40,6 +40,7 @@ def tear(folder: Path) -> None:
     (folder / "checkpoint-4" / "trainer_state.json").unlink()
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("sft", {}), ("sft", {"method": "full"}), ("dpo", {}), ("dpo", {"adapter": "merge"})],
@@ -72,6 +73,7 @@ def test_a_resumed_run_comes_to_the_same(
     assert all((found[key] == wanted[key]).all() for key in found)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     "fault",
     [

@@ -49,6 +49,7 @@ def toy(fault: str) -> Fault:
     return served_by(sys.executable, str(TOY), "{port}", fault)
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("fault", "also"),
     [
@@ -105,6 +106,7 @@ ENDS: Mapping[str, tuple[type[TunematrixError], str]] = {
 }
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("fault", ENDS)
 def test_a_server_that_fails(tmp_path: Path, fault: str) -> None:
     """What happened, what it said last and where to look; nothing is left running."""

@@ -64,6 +64,7 @@ def test_measuring_draws_no_random_number(begun: Open, backend: str) -> None:
     assert _random_state() == before
 
 
+@pytest.mark.each_time(5)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "settings",

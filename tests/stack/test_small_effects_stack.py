@@ -41,6 +41,7 @@ HONEST: list[dict[str, object]] = [
 ]
 
 
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize("settings", HONEST, ids=str)
 def test_honest_cells(run_small: RunSmall, settings: dict[str, object]) -> None:
     """Each meter has seen something, and nothing is red."""
@@ -81,6 +82,7 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
 ]
 
 
+@pytest.mark.each_time(10)
 @pytest.mark.parametrize(
     ("fault", "settings", "check"), FAULTS, ids=[one[0].__name__ for one in FAULTS]
 )

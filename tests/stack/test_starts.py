@@ -76,6 +76,7 @@ def test_libraries_start_elsewhere(run_small: RunSmall) -> None:
     )
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_mlx_goes_pytorchs_way(run_small: RunSmall, method: str) -> None:
     """Under SGD, mlx-lm's adapters are where PEFT's are after each step: within 3e-6."""

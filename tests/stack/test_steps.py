@@ -113,6 +113,7 @@ def both(**alignment: Any) -> Steps:
     return {"sft": sft, "dpo": {**TOY_DPO, "alignment": {**TOY_DPO["alignment"], **alignment}}}
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("adapter", ["continue", "merge"])
 def test_a_preference_is_learned_from_the_adapter_on(carry_here: Carry, adapter: str) -> None:
     """Whether that is trained on, or lies below a new one."""
@@ -122,6 +123,7 @@ def test_a_preference_is_learned_from_the_adapter_on(carry_here: Carry, adapter:
     assert {of_start, "step_changed", "step_saved", "step_preference"} <= found.verdicts.keys()
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     "quantizer", ["bnb-nf4", "bnb-int8", "quanto-int8", "torchao-int8", "hqq-int4"]
 )
@@ -144,6 +146,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(("fault", "adapter"), FAULTS)
 def test_a_planted_fault_is_noticed(carry_here: Carry, fault: str, adapter: str) -> None:
     """By the check that stands for it."""
@@ -198,6 +201,7 @@ def test_a_variable_without_a_step_is_refused(carry_here: Carry) -> None:
         run(carry_here, {"sft": {**TOY_SFT, "model": {"path": "{dpo}"}}})
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("model", ["qwen", "gemma", "gpt2"])
 def test_other_architectures_go_the_same_way(carry_here: Carry, model: str) -> None:
     """Each with the tokenizer that lies in its folder."""

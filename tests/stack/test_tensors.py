@@ -73,6 +73,7 @@ def test_states_that_would_go_on_are_kept(run_small: RunSmall) -> None:
     assert np.any(ran.stage("logits")["base"] != ran.stage("logits")["trained"])
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_mlx_names_its_parameters_alike(run_small: RunSmall, method: str) -> None:
     """The engines keep parameters of the same names and shapes, after the same steps."""

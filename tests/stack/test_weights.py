@@ -36,6 +36,7 @@ HONEST: list[dict[str, object]] = [
 OF_A_MODEL = {"base_weights", "base_products", "adapter_formula", "saved_settings", "activations"}
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("settings", HONEST, ids=str)
 def test_honest_bases_and_adapters(run_small: RunSmall, settings: dict[str, object]) -> None:
     """Every layer is compared, and agrees."""
@@ -117,6 +118,7 @@ def _slanted_products() -> Iterator[None]:
         yield
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("fault", "settings", "check"),
     [

@@ -24,6 +24,7 @@ GENERATE = {
 }
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("quantizer", "adapter"),
     [

@@ -89,6 +89,7 @@ def folders(adapter: Adapter, finalize: Finalize, tmp_path: Path) -> dict[str, P
     return {name: tmp_path / name for name in EXPORTED}
 
 
+@pytest.mark.nightly
 def test_transformers_loads_them_alone(folders: dict[str, Path]) -> None:
     """In a process without tunematrix: no argument but the folder, and nothing is unpickled."""
     words = [sys.executable, "-c", PROGRAM, *map(str, folders.values())]
@@ -98,6 +99,7 @@ def test_transformers_loads_them_alone(folders: dict[str, Path]) -> None:
     assert noticed == "noticed"
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", ["bnb-nf4", "torchao-int8"])
 def test_a_quantized_export_is_served(
     adapter: Adapter, finalize: Finalize, tmp_path: Path, name: str

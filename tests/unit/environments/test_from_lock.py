@@ -33,6 +33,7 @@ def test_a_lock(user: User) -> None:
     assert any("so uv chose: gamma 2.0" in line for line in user.said)
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     "text",
     [

@@ -43,6 +43,7 @@ def composed_by_hydra(cell: Cell, root: Path) -> dict[str, Any]:
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]  # a mapping
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_hydra_composes_the_same(environment: str, shipped: Groups) -> None:
     """Merging the groups that were read already comes to what Hydra makes of the files."""

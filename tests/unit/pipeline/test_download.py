@@ -186,6 +186,7 @@ def _children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted(place: Place, ended_by: signal.Signals) -> None:
     """At once, with nothing left running; the same command goes on from there."""

@@ -22,6 +22,7 @@ runpy.run_module("tunematrix", run_name="__main__")
 """
 
 
+@pytest.mark.each_time(5)
 @pytest.mark.parametrize(
     ("repo", "variables", "code", "texts"),
     [
@@ -128,6 +129,7 @@ def test_an_endpoint_that_is_no_address(place: Place) -> None:
     assert (said.code, "correct HF_ENDPOINT" in said.text) == (6, True)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("repo", "text"),
     [("hangs", "no progress for 3 s; "), ("falling-silent", "no progress for 3 s at model.saf")],

@@ -219,6 +219,7 @@ def test_runs_of_the_same_set() -> None:
         assert (len(comparison.of("same")), comparison.figures) == (10, ())
 
 
+@pytest.mark.each_time(10)
 @pytest.mark.parametrize("number", range(20))
 def test_a_planted_difference_is_the_one_that_is_told(number: int) -> None:
     """In each of twenty real cells: a failed check, and nothing of the others."""

@@ -26,7 +26,7 @@ VARIABLES = (
 
 def of_the_process() -> dict[str, str]:
     """Return the switches of Python, NumPy and the environment, whatever the framework is."""
-    variables = {n: v for n, v in os.environ.items() if n.startswith(VARIABLES)}
+    variables = {name: os.environ[name] for name in os.environ if name.startswith(VARIABLES)}
     return {
         "errors of NumPy": str(np.geterr()),
         "garbage collection": str(gc.isenabled()),

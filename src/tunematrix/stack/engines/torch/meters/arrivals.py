@@ -9,15 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import Arrivals
+from tunematrix.stack.engines.common import Floats
 from tunematrix.stack.engines.torch.meters.gradients import SMALL, followed
 from tunematrix.stack.engines.torch.meters.hooks import around_steps, removing
+from tunematrix.stack.engines.torch.shards import end_to_end
 
 
 class ArrivalMeter:
@@ -57,9 +61,13 @@ class ArrivalMeter:
         groups = [(p, float(g["lr"])) for g in optimizer.param_groups for p in g["params"]]
         rates = {p: rate for p, rate in groups if p in self.names}
         got = {p: p.grad.detach() for p in rates if p.grad is not None}
-        self._compare(got)
-        pulled = _pulled(got)
-        self.before_step = [(p, p.detach().clone()) for p in pulled if rates[p] > 0]
+        either = [p for p in self.names if p in got or p in self.sums]
+        if not either:
+            return
+        arrived, places = _end_to_end(either, got), _places(either)
+        self._compare(either, _errors(arrived, _end_to_end(either, self.sums), places))
+        pulled = _pulled(either, _largest(arrived, places))
+        self.before_step = [(p, p.detach().clone()) for p in pulled if rates.get(p, 0) > 0]
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Note what has not moved, and begin anew."""
@@ -73,11 +81,7 @@ class ArrivalMeter:
         """Say what was seen."""
         return Arrivals(self.steps, *self.worst, tuple(self.idle))
 
-    def _compare(self, got: Mapping[nn.Parameter, torch.Tensor]) -> None:
-        either = [p for p in self.names if p in got or p in self.sums]
-        if not either:
-            return
-        errors = _errors(_filled(either, got), _filled(either, self.sums))
+    def _compare(self, either: Sequence[nn.Parameter], errors: Floats) -> None:
         worst = int(errors.argmax())  # of nan, if there is one
         error = float(errors[worst])
         if math.isnan(error) or error > self.worst[0]:
@@ -95,38 +99,50 @@ def watch(meter: ArrivalMeter) -> Iterator[None]:
         yield
 
 
-def _filled(
+def _end_to_end(
     parameters: Sequence[nn.Parameter], known: Mapping[nn.Parameter, torch.Tensor]
-) -> list[torch.Tensor]:
-    """Return what is known of each parameter in float32, and zeros where nothing is."""
+) -> Floats:
+    """Return what is known of all parameters, and zeros where nothing is.
+
+    Of small ones, NumPy takes a fraction of the time that PyTorch takes to find its operators.
+    """
     found = (known[p] if p in known else torch.zeros_like(p) for p in parameters)
-    return [one.detach().float() for one in found]
+    flat: Floats = end_to_end([one.detach().float() for one in found]).cpu().numpy()
+    return flat
 
 
-def _errors(got: Sequence[torch.Tensor], due: Sequence[torch.Tensor]) -> torch.Tensor:
+def _places(parameters: Sequence[nn.Parameter]) -> list[int]:
+    """Return where each parameter begins, when they lie end to end."""
+    return [0, *accumulate(p.numel() for p in parameters[:-1])]
+
+
+def _largest(flat: Floats, places: Sequence[int]) -> Floats:
+    """Return the largest magnitude from each place to the next; nan where there is one."""
+    found: Floats = np.maximum.reduceat(np.abs(flat), places)
+    return found
+
+
+def _errors(got: Floats, due: Floats, places: Sequence[int]) -> Floats:
     """Return the largest difference in each tensor, but for one factor, over its largest value."""
-    # Summed up in float32, the factor alone would be off by as much as the bound allows.
-    all_got, all_due = (torch.cat([one.flatten() for one in some]).double() for some in (got, due))
-    square = float(all_due @ all_due)
-    factor = float(all_got @ all_due) / square if square else 1.0
-    scaled = torch._foreach_mul(list(due), factor)
-    errors = torch.stack(torch._foreach_norm(torch._foreach_sub(list(got), scaled), math.inf))
-    sizes = torch.stack(torch._foreach_norm(scaled, math.inf))
-    sizes = sizes.clamp(min=SMALL * float(sizes.max()))
-    return torch.where((errors == 0) & (sizes == 0), 0.0, errors / sizes)
+    with np.errstate(all="ignore"):
+        # Not by a dot product: summed up one by one in float32, the factor alone would be off by
+        # as much as the bound allows, while `sum` adds in pairs.
+        square = (due * due).sum()
+        factor = (got * due).sum() / square if square else np.float32(1)
+        errors = _largest(got - factor * due, places)
+        largest = _largest(due, places) * abs(factor)
+        largest = np.maximum(largest, SMALL * largest.max())
+        return np.where((errors == 0) & (largest == 0), 0, errors / largest)
 
 
-def _pulled(got: Mapping[nn.Parameter, torch.Tensor]) -> list[nn.Parameter]:
+def _pulled(parameters: Sequence[nn.Parameter], largest: Floats) -> list[nn.Parameter]:
     """Return those in float32 whose gradient is no mere rounding beside the step's largest.
 
     Coarser ones may round a whole update away, which other checks tell.
     """
-    if not got:
-        return []
-    sizes = torch.stack(torch._foreach_norm([one.float() for one in got.values()], math.inf))
-    floor = SMALL * float(sizes.max())
+    floor = SMALL * largest.max()
     return [
         parameter
-        for parameter, size in zip(got, sizes.tolist(), strict=True)
+        for parameter, size in zip(parameters, largest, strict=True)
         if size > 0 and size >= floor and parameter.dtype == torch.float32
     ]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,11 +34,15 @@ UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\
 
 TOGETHER = 1 << 16
 """Elements that are recomputed in one go: what that takes on the way shows in a process's peak."""
+LATER = 4096
+"""Elements of a parameter, spread over all of it, that are recomputed in later steps."""
 CANCELLED = 1e-3
 """A smaller share than this of what is added up is too much rounding to be compared; one element in
 a thousand has one."""
 NOTHING = torch.zeros(1)
 """Stands for the gradients of an optimizer whose parameters have none."""
+
+Flat = TypeVar("Flat", Floats, torch.Tensor)
 
 CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 """Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
@@ -63,6 +67,7 @@ class ExpectedUpdate:
         old: where they were; new: where they must be after the step.
         pulled: which elements have a gradient; None where the rate is 0.
         vague: which are left out, since rounding decides where they go.
+        most: elements of each that are followed; None follows all.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -70,10 +75,11 @@ class ExpectedUpdate:
     new: Floats
     pulled: NDArray[np.bool_] | None
     vague: NDArray[np.bool_]
+    most: int | None
 
     def now(self) -> Floats:
         """Return where they are."""
-        return _float32(self.parameters)
+        return _float32(self.parameters, self.most)
 
     def error(self, finest: torch.dtype | None) -> np.float32:
         """Return how far off they are, beyond what rounding to `finest` or their own dtype does."""
@@ -91,6 +97,7 @@ class Audit:
         state: moments, by the parameter's id; expected: where parameters were and must be.
         finest: dtype whose rounding is allowed for whatever the parameter's; None allows its own.
             The first steps show whether that is too coarse to train in; later ones needn't.
+        most: elements of each parameter that are followed; None follows all.
     """
 
     formula: Formula
@@ -98,6 +105,7 @@ class Audit:
     state: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
     expected: list[ExpectedUpdate] = field(default_factory=list)
     finest: torch.dtype | None = torch.float32
+    most: int | None = None
 
     def before(self, optimizer: Optimizer, step: int) -> None:
         """Compute where each parameter must be after this step; later, of some of them alone."""
@@ -142,10 +150,15 @@ class Audit:
         return different / total if total else None
 
     def _sample(self) -> None:
-        """Go on with the first parameter, the middle one and the last of those followed so far."""
+        """Go on with some of the first parameter, the middle one and the last followed so far."""
         kept = list(self.state)
         chosen = {kept[index] for index in (0, len(kept) // 2, -1) if kept}
-        self.state = {key: self.state[key] for key in kept if key in chosen}
+        self.most = LATER
+        self.state = {
+            key: (_spread(first, LATER), _spread(second, LATER))
+            for key, (first, second) in self.state.items()
+            if key in chosen
+        }
 
     def _decay(self, parameter: nn.Parameter) -> float:
         return 0.0 if id(parameter) in self.undecayed else self.formula.weight_decay
@@ -154,8 +167,9 @@ class Audit:
         self, kind: UpdateKind, parameters: Sequence[nn.Parameter], count: int
     ) -> ExpectedUpdate:
         """Take the step `count`, from 1, with parameters of one kind; keep their moments."""
-        old, gradient = _float32(parameters), _float32([p.grad for p in parameters])
-        ends = list(accumulate((p.numel() for p in parameters), initial=0))
+        old = _float32(parameters, self.most)
+        gradient = _float32([p.grad for p in parameters], self.most)
+        ends = list(accumulate((_taken(p.numel(), self.most) for p in parameters), initial=0))
         places = [slice(*place) for place in pairwise(ends)]
         first, second = np.zeros_like(old), np.zeros_like(old)
         for parameter, place in zip(parameters, places, strict=True):
@@ -165,7 +179,8 @@ class Audit:
         for parameter, place in zip(parameters, places, strict=True):
             self.state[id(parameter)] = (first[place], second[place])
         vague = self._vague(gradient, kind.decay * old)
-        return ExpectedUpdate(parameters, old, new, gradient != 0 if kind.rate else None, vague)
+        pulled = gradient != 0 if kind.rate else None
+        return ExpectedUpdate(parameters, old, new, pulled, vague, self.most)
 
     def _vague(self, gradient: Floats, decayed: Floats) -> NDArray[np.bool_]:
         """Return where a gradient and its decay cancel out: Adam makes a whole step of the rest."""
@@ -218,14 +233,32 @@ def _pieces(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     yield some
 
 
-def _float32(tensors: Sequence[torch.Tensor]) -> Floats:
-    """Copy tensors of one dtype, whole and end to end.
+def _float32(tensors: Sequence[torch.Tensor], most: int | None = None) -> Floats:
+    """Copy tensors of one dtype, or at most `most` elements of each, end to end.
 
     Of small ones, NumPy takes a fraction of the time that PyTorch takes to find its operators.
     """
     with torch.no_grad():
-        found: Floats = end_to_end([whole(one) for one in tensors]).float().cpu().numpy()
+        taken = [whole(one) for one in tensors]
+        if most is not None:
+            taken = [_spread(one.reshape(-1), most) for one in taken]
+        found: Floats = end_to_end(taken).float().cpu().numpy()
     return found
+
+
+def _stride(elements: int, most: int) -> int:
+    # An odd one comes by all columns of a matrix, which are even in number.
+    return -(-elements // most) | 1
+
+
+def _taken(elements: int, most: int | None) -> int:
+    """Return how many elements `_spread` leaves of so many."""
+    return elements if most is None else -(-elements // _stride(elements, most))
+
+
+def _spread(flat: Flat, most: int) -> Flat:
+    """Return at most `most` elements of a vector, as far apart as they can be."""
+    return flat[:: _stride(len(flat), most)]
 
 
 @contextmanager
