@@ -48,6 +48,7 @@ class MlxLora:
         rank_pattern, alpha_pattern: must be empty, as mlx-lm's adapters are all alike.
         head: must be false, as mlx-lm adapts the decoder's blocks alone.
         adapter, beside: must be default and none, as mlx-lm's layers have one adapter.
+        bias: must be none, as mlx-lm trains nothing beside its adapters.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class MlxLora:
         head: bool = False,
         adapter: str = "default",
         beside: str = "none",
+        bias: str = "none",
     ) -> None:
         # DoRA normalises the product by a norm of its own, so no one factor describes it.
         self.has_scale = not use_dora
@@ -70,6 +72,7 @@ class MlxLora:
         self.modules_to_save = list(modules_to_save)
         self.head = head
         self.only = (adapter, beside) == ("default", "none")
+        self.bias = bias
         self.by_layer = bool(rank_pattern or alpha_pattern)
         scale = alpha / (rank**0.5 if use_rslora else rank)
         self.settings = {"rank": rank, "scale": scale, "dropout": dropout}
@@ -79,10 +82,13 @@ class MlxLora:
 
         Raises:
             ValueError: modules are to be trained whole, the head to be adapted, or ranks or
-                alphas to differ by layer, or a layer to have several adapters.
+                alphas to differ by layer, or biases to train, or a layer to have several adapters.
         """
         if not self.only:
             message = "adapter and beside can't be had: mlx-lm's layers have one adapter each"
+            raise ValueError(message)
+        if self.bias != "none":
+            message = f"bias={self.bias} can't be had: mlx-lm trains nothing beside its adapters"
             raise ValueError(message)
         if self.by_layer:
             message = "rank_pattern and alpha_pattern can't be had: mlx-lm's adapters are all alike"

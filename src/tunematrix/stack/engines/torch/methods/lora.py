@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,6 +18,8 @@ from tunematrix.stack.engines.torch.methods import several
 PREFIX = "base_model.model."
 WHOLE = "modules_to_save"
 """What PEFT calls a module that is trained whole."""
+BIAS = ".bias"
+Bias: TypeAlias = Literal["none", "lora_only", "all"]
 HEAD = "lm_head"
 """Name of the output head, in every model of transformers that is trained here."""
 
@@ -35,6 +38,8 @@ class TorchLora:
         adapter: name of what is trained.
         beside: a second adapter on every layer, drawn at random: none, resting (not active),
             frozen (active, but not trained) or trained with it.
+        bias: which biases of the base are trained as well: none, lora_only (those of adapted
+            layers) or all.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class TorchLora:
         head: bool = False,
         adapter: str = "default",
         beside: several.Beside = "none",
+        bias: Bias = "none",
     ) -> None:
         # DoRA normalises the product by a norm of its own, so no one factor describes it.
         self.has_scale = not use_dora
@@ -69,10 +75,23 @@ class TorchLora:
             "rank_pattern": dict(rank_pattern or {}),
             "alpha_pattern": dict(alpha_pattern or {}),
             "modules_to_save": self.modules_to_save or None,
+            "bias": bias,
         }
+        self.bias = bias
 
     def attach(self, model: PreTrainedModel, base: Base, kbit: bool, checkpoint: bool) -> nn.Module:
-        """Attach by explicit names: "all-linear" matches nothing on an hqq model."""
+        """Attach by explicit names: "all-linear" matches nothing on an hqq model.
+
+        Raises:
+            ValueError: biases are to train that aren't in float32.
+        """
+        if self.bias != "none" and any(p.dtype != torch.float32 for p in model.parameters()):
+            message = (
+                f"bias={self.bias} can't be had: over a base that isn't in float32, its biases "
+                "would train in the base's own dtype, which small updates don't change; take "
+                "precision=fp32 and quantizer=none"
+            )
+            raise ValueError(message)
         if kbit:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoint)
         leaves = sorted({name.rpartition(".")[2] for name in self._adapted(base)})
@@ -86,9 +105,19 @@ class TorchLora:
         kinds = ["lora_A", "lora_B", *(["lora_magnitude_vector"] if self.use_dora else [])]
         trained = (self.adapter, *([several.NAME] if self.beside == "trained" else []))
         parts = [*product(self._adapted(base), kinds), *product(self.modules_to_save, [WHOLE])]
-        return tuple(
+        added = (
             f"{PREFIX}{module}.{kind}.{name}.weight" for module, kind in parts for name in trained
         )
+        return (*added, *self._biases(base))
+
+    def _biases(self, base: Base) -> Iterator[str]:
+        """Yield the biases of the base that are trained, as they are named beneath adapters."""
+        adapted = {
+            f"{module}{BIAS}": f"{module}.base_layer{BIAS}" for module in self._adapted(base)
+        }
+        for name in base.parameters if self.bias != "none" else ():
+            if name in adapted or (self.bias == "all" and name.endswith(BIAS)):
+                yield f"{PREFIX}{adapted.get(name, name)}"
 
     def _adapted(self, base: Base) -> tuple[str, ...]:
         return (*base.linears, HEAD) if self.head else base.linears
