@@ -6,13 +6,15 @@ from tunematrix.checks.bound import AtLeast, AtMost, between
 from tunematrix.checks.parameters import is_alone
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
-from tunematrix.evidence.events import Held, Memory, Storage, Throughput
+from tunematrix.evidence.events import Held, Memory, MicroBatch, Storage, Throughput
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.figures import MEGABYTE, MemoryMeasure, memory_bytes, tokens_per_second
 from tunematrix.spec.bounds import Range
 
 HELD_SHARE = 0.2
 """Of the base as it is stored; libraries have buffers and caches of their own."""
+INPUTS = 64
+"""Bytes for each position of a batch: ids, mask, labels and the like, each of 8."""
 
 
 @check(
@@ -20,6 +22,7 @@ HELD_SHARE = 0.2
     group="training",
     reads=(
         Held,
+        MicroBatch,
         Storage,
     ),
     unit="of the base",
@@ -34,7 +37,8 @@ def held(evidence: Evidence, claim: Claim) -> Judgement:
     Reads all arrays in memory beside the model, its gradients and the optimizer's moments: before
     training, at the end of its last step (not in MLX, with several processes, where DPO needs a
     second model, or the first trainer of an interrupted run is still there), and after the recipe
-    had finished. Fails when they take more than a fifth of the base's size.
+    had finished. Fails when they take more than a fifth of the base's size and the integers of one
+    batch together.
     """
     config = claim.config
     others = (config.recipe.prefers and config.method.trains_base) or config.train.interrupt_at > 0
@@ -45,7 +49,9 @@ def held(evidence: Evidence, claim: Claim) -> Judgement:
         return missing("what is in memory beside the model")
     seen = tuple(one for one in seen if one.when in due)
     worst = max(seen, key=lambda one: one.beside)
-    share = worst.beside / stored
+    # What a trainer keeps of a batch is nothing beside a model, but much beside a tiny one.
+    kept = max((one.rows * one.columns for one in evidence.all(MicroBatch)), default=0) * INPUTS
+    share = max(0, worst.beside - kept) / stored
     message = (
         f"{worst.when} training {worst.beside / MEGABYTE:.1f} MB are held beside the model and its "
         f"gradients, {share:.0%} of what the base takes; likely a copy that was kept, a graph with "

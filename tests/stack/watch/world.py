@@ -24,7 +24,7 @@ def main(folder: str) -> None:
     for form in forms:
         _write(out, f"{form}/train", rows(form, DIALECT, 96, 1))
         _write(out, f"{form}/test", rows(form, DIALECT, 16, 1, "held-out"))
-    _write(out, "dpo/train", pairs(DIALECT, 48, 1))
+    _write(out, "dpo/train", pairs("prompt-completion", DIALECT, 48, 1))
 
 
 def _write(out: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:

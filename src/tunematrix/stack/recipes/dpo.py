@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,19 @@ from transformers import PreTrainedTokenizerBase
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Preference
 from tunematrix.evidence.log import EventLog
-from tunematrix.stack.engines import rules
 from tunematrix.stack.engines.common import Engine, Model
-from tunematrix.stack.engines.examples import Data, Example, tokenize
-from tunematrix.stack.recipes.data import SPARE_ROWS, ended, refuse_longer
+from tunematrix.stack.engines.examples import Data, Example
+from tunematrix.stack.recipes.data import SPARE_ROWS, ended, examples, refuse_longer
 from tunematrix.stack.recipes.sft import fine_tuning
 from tunematrix.stack.recipes.steps import State, walk
-from tunematrix.stack.toyworld import corpus, preferences
-from tunematrix.stack.toyworld.corpus import Form
+from tunematrix.stack.toyworld import corpus, models, preferences
+from tunematrix.stack.toyworld.corpus import Form, Row
 from tunematrix.stack.toyworld.grammar import Dialect
 from tunematrix.stack.toyworld.preferences import Pair
 
 DIALECT: Dialect = "A"
 """The one that the base model knows, so that it holds no preference to begin with."""
-FORM: Form = "prompt-completion"
+FORMS: tuple[Form, ...] = ("prompt-completion", "chat-completion")
 ROWS_AT_ONCE = 64
 
 
@@ -40,42 +39,33 @@ def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     Raises:
         ValueError: the data has another form than prompts and completions, or rows are too long.
     """
-    if config.data.form != FORM:
-        message = f"preferences are between completions of a prompt; set data={FORM}"
+    form: Form = config.data.form
+    if form not in FORMS:
+        message = f"preferences are between completions of a prompt; set data={' or '.join(FORMS)}"
         raise ValueError(message)
     train = config.train
     needed = train.max_steps * train.batch_size * train.accumulation
     count, seed = train.rows or int(needed * SPARE_ROWS), train.seed
     eos = str(tokenizer.eos_token)
-    rows = preferences.pairs(DIALECT, count, seed)
-    learned = list(examples(tokenizer, rows))
+    is_ours = config.model.path.startswith(models.SCHEME)
+    rows = preferences.pairs(form, DIALECT, count, seed)
+    learned = examples(tokenizer, form, _sides(rows), is_ours=is_ours)
     refuse_longer(train, learned)
     size = config.meters.held_out_rows
-    kept = preferences.pairs(DIALECT, size, seed, split="held-out")
-    held_out = list(examples(tokenizer, kept))
+    kept = _sides(preferences.pairs(form, DIALECT, size, seed, split="held-out"))
+    held_out = examples(tokenizer, form, kept, is_ours=is_ours)
     tokens = sum(sum(example.counted[1:]) for example in held_out)
     return Data(
         rows=ended(config, rows, eos),
         examples=learned,
-        texts=frozenset(preferences.counted_text(row, eos) for row in rows),
+        texts=frozenset(preferences.counted_text(form, row, eos) for row in rows),
         held_out=held_out,
-        floor=sum(nats(pair) for pair in kept) / tokens,
+        floor=sum(corpus.row_floor(form, DIALECT, row) for row in kept) / tokens,
     )
 
 
-def examples(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> Iterator[Example]:
-    """Tokenize pairs without TRL, so that the two can be held against each other."""
-    words = rules.of(tokenizer)
-    for pair in pairs:
-        for completion in (pair["chosen"], pair["rejected"]):
-            yield tokenize(words, pair["prompt"], f"{completion}{tokenizer.eos_token}")
-
-
-def nats(pair: Pair) -> float:
-    """Return the exact negative log-probability of both completions, given the prompt."""
-    completions = (pair["chosen"], pair["rejected"])
-    rows = [{"prompt": pair["prompt"], "completion": text} for text in completions]
-    return sum(corpus.row_floor(FORM, DIALECT, row) for row in rows)
+def _sides(pairs: Sequence[Pair]) -> list[Row]:
+    return [row for pair in pairs for row in preferences.sides(pair)]
 
 
 def evaluate(engine: Engine, model: Model, data: Data, when: str) -> Preference:

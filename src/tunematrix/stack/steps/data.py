@@ -100,5 +100,5 @@ def toy_rows(path: str, split: Split = "train", count: int = _ROWS) -> Sequence[
     own = _DIALECTS[dialect]
     if kind == "stories":
         return corpus.rows("text", own, count, _SEED, split)
-    pairs = preferences.pairs(own, count, _SEED, split)
+    pairs = preferences.pairs("prompt-completion", own, count, _SEED, split)
     return [{name: str(text) for name, text in pair.items()} for pair in pairs]

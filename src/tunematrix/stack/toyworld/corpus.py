@@ -100,12 +100,21 @@ def _row(form: Form, stream: Iterator[str], rng: random.Random) -> Row:
     if form == "prompt-completion":
         prompt = _first_words(story, rng.randint(*PROMPT_WORDS))
         return {"prompt": prompt, "completion": story.removeprefix(prompt)}
-    request = rng.choice(REQUESTS).format(opening=_first_words(story, _OPENING_WORDS))
-    asked = [{"role": "user", "content": request}]
-    told = [{"role": "assistant", "content": story}]
+    asked, told = requested(story, rng), answered(story)
     if form == "chat-completion":
         return {"prompt": asked, "completion": told}
     return {"messages": [*asked, *told]}
+
+
+def requested(story: str, rng: random.Random) -> list[dict[str, str]]:
+    """Return the turns of a conversation that ask for a story with its opening."""
+    request = rng.choice(REQUESTS).format(opening=_first_words(story, _OPENING_WORDS))
+    return [{"role": "user", "content": request}]
+
+
+def answered(story: str) -> list[dict[str, str]]:
+    """Return the assistant's turn that tells a story."""
+    return [{"role": "assistant", "content": story}]
 
 
 def _first_words(story: str, count: int) -> str:

@@ -9,51 +9,79 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 from tunematrix.stack.toyworld import grammar
-from tunematrix.stack.toyworld.corpus import PROMPT_WORDS, Split
+from tunematrix.stack.toyworld.corpus import (
+    CONVERSATIONS,
+    PROMPT_WORDS,
+    Form,
+    Row,
+    Split,
+    answered,
+    requested,
+    supervised_texts,
+)
 from tunematrix.stack.toyworld.grammar import DIALECTS, Dialect
 
 COIN = "ending"
 PREFERRED, OTHER = "shared", "kept"
 
 
+Text: TypeAlias = "str | list[dict[str, str]]"
+"""Plain, or the turns of a conversation."""
+
+
 class Pair(TypedDict):
     """One row, in the columns that TRL expects; both completions go on after the prompt."""
 
-    prompt: str
-    chosen: str
-    rejected: str
+    prompt: Text
+    chosen: Text
+    rejected: Text
 
 
-def pairs(dialect: Dialect, count: int, seed: int, split: Split = "train") -> list[Pair]:
-    """Return the first `count` pairs of the seed's stream; no pair is in both splits."""
+def pairs(
+    form: Form, dialect: Dialect, count: int, seed: int, split: Split = "train"
+) -> list[Pair]:
+    """Return the first `count` pairs of the seed's stream; no pair is in both splits.
+
+    `form` is prompt-completion, or chat-completion for conversations.
+    """
     rng = random.Random(f"preferences/{dialect}/{split}/{seed}")
     found: list[Pair] = []
     while len(found) < count:
         story = grammar.sample(dialect, rng)
         chosen = DIALECTS[dialect].retold(story, {COIN: PREFERRED})
-        prompt = " ".join(story.split(" ")[: rng.randint(*PROMPT_WORDS)])
+        words = rng.randint(*PROMPT_WORDS)
         if _split(chosen) == split:
             rejected = DIALECTS[dialect].retold(story, {COIN: OTHER})
-            found.append(
-                Pair(
-                    prompt=prompt,
-                    chosen=chosen.removeprefix(prompt),
-                    rejected=rejected.removeprefix(prompt),
-                )
-            )
+            if form in CONVERSATIONS:
+                prompt = requested(story, rng)
+                pair = Pair(prompt=prompt, chosen=answered(chosen), rejected=answered(rejected))
+            else:
+                opening = " ".join(story.split(" ")[:words])
+                rest = (text.removeprefix(opening) for text in (chosen, rejected))
+                pair = Pair(prompt=opening, chosen=next(rest), rejected=next(rest))
+            found.append(pair)
     return found
 
 
-def counted_text(pair: Pair, eos: str) -> str:
+def sides(pair: Pair) -> tuple[Row, Row]:
+    """Return a pair as two rows of its form, the chosen one first."""
+    prompt = pair["prompt"]
+    chosen, rejected = (
+        {"prompt": prompt, "completion": text} for text in (pair["chosen"], pair["rejected"])
+    )
+    return chosen, rejected
+
+
+def counted_text(form: Form, pair: Pair, eos: str) -> str:
     """Return the exact text whose tokens must count, the chosen completion's before the other's.
 
     Args:
         eos: text of the token that ends a sequence.
     """
-    return f"{pair['chosen']}{eos}{pair['rejected']}{eos}"
+    return "".join(supervised_texts(form, row, eos) for row in sides(pair))
 
 
 def _split(chosen: str) -> Split:

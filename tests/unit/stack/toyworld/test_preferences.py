@@ -15,7 +15,7 @@ SPLITS: tuple[Split, ...] = ("train", "held-out")
 @pytest.mark.parametrize("dialect", BOTH)
 def test_stories_differ_in_the_ending_alone(dialect: Dialect) -> None:
     """Both are whole stories, told in the same words, and exactly as likely."""
-    for pair in preferences.pairs(dialect, 50, seed=0):
+    for pair in preferences.pairs("prompt-completion", dialect, 50, seed=0):
         chosen, rejected = (pair["prompt"] + pair[side] for side in ("chosen", "rejected"))
         told, other = grammar.choices(dialect, chosen), grammar.choices(dialect, rejected)
         assert told is not None
@@ -28,7 +28,7 @@ def test_stories_differ_in_the_ending_alone(dialect: Dialect) -> None:
 
 def test_rest_is_drawn_as_the_grammar_draws_it() -> None:
     """The other coin stays fair, and prompts are of all lengths."""
-    pairs = preferences.pairs("A", 400, seed=1)
+    pairs = preferences.pairs("prompt-completion", "A", 400, seed=1)
     told = [grammar.choices("A", pair["prompt"] + pair["chosen"]) for pair in pairs]
     assert 0.42 < sum(choices["aside"] == "told" for choices in told if choices) / 400 < 0.58
     assert {len(pair["prompt"].split(" ")) for pair in pairs} == set(range(2, 13))
@@ -40,23 +40,26 @@ def test_splits_share_no_pair() -> None:
         split: {
             pair["prompt"] + pair["chosen"]
             for seed in range(5)
-            for pair in preferences.pairs("A", 200, seed, split)
+            for pair in preferences.pairs("prompt-completion", "A", 200, seed, split)
         }
         for split in SPLITS
     }
     assert not stories["train"] & stories["held-out"]
-    assert preferences.pairs("A", 9, seed=3) == preferences.pairs("A", 20, seed=3)[:9]
+    assert (
+        preferences.pairs("prompt-completion", "A", 9, seed=3)
+        == preferences.pairs("prompt-completion", "A", 20, seed=3)[:9]
+    )
 
 
 def test_counted_text_is_both_completions() -> None:
     """In the order chosen, rejected, each with its end."""
     pair = preferences.Pair(prompt="Once", chosen=" upon.", rejected=" more.")
-    assert preferences.counted_text(pair, "<end>") == " upon.<end> more.<end>"
+    assert preferences.counted_text("prompt-completion", pair, "<end>") == " upon.<end> more.<end>"
 
 
 def test_retold() -> None:
     """Another branch, the same words; what can't be told is refused."""
-    story = preferences.pairs("A", 1, seed=0)[0]
+    story = preferences.pairs("prompt-completion", "A", 1, seed=0)[0]
     text = story["prompt"] + story["chosen"]
     again = DIALECTS["A"].retold(text, {"ending": "kept"})
     assert again == story["prompt"] + story["rejected"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +19,10 @@ from tunematrix.stack.engines.torch.meters.hooks import around_steps
 from tunematrix.stack.engines.torch.meters.storage import all_stored
 from tunematrix.stack.quantizers.common import TorchQuantizer
 
-OWN = "tunematrix."
-"""Begins the names of modules whose objects are looked into."""
+OWN = ("tunematrix.", "tunematrix_probe.")
+"""Begin the names of modules whose objects are looked into."""
+PROBE = "tunematrix_probe.watching"
+"""The module that has what `tunematrix watch` puts into this process, if it does."""
 
 
 class HeldMeter:
@@ -40,6 +43,7 @@ class HeldMeter:
         `known` are others that may be there, such as an optimizer's moments.
         """
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        known = (*known, *tensors_in([_probe()]))
         own = set(_storages((*all_stored(model, quantizer), *gradients, *known)))
         # Where one of them has gone, something else may have come.
         own |= {place for place, one in self.others if not one.expired()}
@@ -77,6 +81,11 @@ def watch(meter: DuringMeter) -> Iterator[None]:
     """Let `meter` see the steps of any optimizer meanwhile."""
     with around_steps(lambda *_: None, meter.after):
         yield
+
+
+def _probe() -> object:
+    """Return what watches this process from `tunematrix watch`, if anything does."""
+    return getattr(sys.modules.get(PROBE), "_now", None)
 
 
 def tensors_in(roots: Sequence[object]) -> list[torch.Tensor]:
