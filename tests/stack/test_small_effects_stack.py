@@ -23,7 +23,8 @@ BY_LAYER: dict[str, object] = {
 USED: dict[str, object] = {"meters__merge": True, "meters__adapters": True}
 BESIDE: dict[str, object] = {**USED, "method__implementation__beside": "frozen"}
 LONG: dict[str, object] = {"train__max_steps": 10}
-OURS = {"arrived", "every_step", "base_parts", "stored_states", "held", "merged_share"}
+OURS = {"arrived", "every_step", "base_parts", "base_norms", "group_scales"}
+OURS |= {"stored_states", "held", "merged_share"}
 ADAPTERS = {"adapter_scale", "adapter_formula", "adapter_rank", "adapter_uses", "trainable"}
 
 HONEST: list[dict[str, object]] = [
@@ -73,6 +74,12 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (parts.rotary_frequencies_rounded, {"quantizer": "bnb-nf4"}, "base_parts"),
     (parts.angles_in_bfloat16, {"quantizer": "bnb-nf4"}, "base_parts"),
     (parts.last_norm_in_bfloat16, {"quantizer": "hqq-int4"}, "base_parts"),
+    (parts.norms_without_float32, {"precision": "bf16"}, "base_norms"),
+    (parts.squares_of_norms_in_half, {"precision": "fp16"}, "base_norms"),
+    (parts.rotary_without_float32, {"precision": "bf16"}, "base_parts"),
+    (parts.last_block_of_another_scale, {"quantizer": "bnb-nf4"}, "group_scales"),
+    (parts.offset_of_scales_one_percent_off, {"quantizer": "bnb-nf4"}, "group_scales"),
+    (parts.last_scale_two_percent_off, {"quantizer": "hqq-int4"}, "group_scales"),
     (parts.zero_points_in_bfloat16, {"quantizer": "hqq-int4"}, "stored_states"),
     (parts.zero_points_whole, {"quantizer": "hqq-int8"}, "stored_states"),
     (parts.offset_of_scales_rounded, {"quantizer": "bnb-nf4"}, "stored_states"),
