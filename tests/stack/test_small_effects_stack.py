@@ -10,7 +10,7 @@ import pytest
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import AdapterScale, AdapterUses, Arrivals, BaseWeights, Merged
-from tunematrix.faults import company, memory, once, parts
+from tunematrix.faults import company, memory, merging, once, parts
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -20,11 +20,12 @@ BY_LAYER: dict[str, object] = {
     "method__implementation__rank_pattern__down_proj": 4,
     "method__implementation__alpha_pattern__v_proj": 32,
 }
+MERGED: dict[str, object] = {"meters__merge": True}
 USED: dict[str, object] = {"meters__merge": True, "meters__adapters": True}
 BESIDE: dict[str, object] = {**USED, "method__implementation__beside": "frozen"}
 LONG: dict[str, object] = {"train__max_steps": 10}
 OURS = {"arrived", "every_step", "base_parts", "base_norms", "group_scales"}
-OURS |= {"stored_states", "held", "merged_share"}
+OURS |= {"stored_states", "held", "merged_share", "merged_sum"}
 ADAPTERS = {"adapter_scale", "adapter_formula", "adapter_rank", "adapter_uses", "trainable"}
 
 HONEST: list[dict[str, object]] = [
@@ -66,6 +67,9 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (company.weights_of_a_sum_ignored, USED, "adapter_uses"),
     (company.only_the_first_merged, BESIDE, "merged_share"),
     (company.second_adapter_of_another_scale, BESIDE, "adapter_scale"),
+    (merging.four_bits_get_99_percent, {"quantizer": "bnb-nf4", **MERGED}, "merged_sum"),
+    (merging.every_merge_adds_more, {"quantizer": "hqq-int4", **MERGED}, "merged_sum"),
+    (merging.one_layer_gets_98_percent, {"quantizer": "torchao-int8", **MERGED}, "merged_sum"),
     (once.gradients_of_the_step_before, LONG, "arrived"),
     (once.one_gradient_of_the_step_before, LONG, "arrived"),
     (once.zeroing_forgotten_once, LONG, "arrived"),

@@ -259,7 +259,7 @@ def honest_events() -> tuple[Event, ...]:
         Phase("train", 10.5),
         Evaluation("after", 0.8, 0.4),
         Reload(1e-5, 13.0),
-        Merged(0.13, 13.0, (AdapterShare("q_proj", 0.95, 0.004),)),
+        Merged(0.13, 13.0, (AdapterShare("q_proj", 0.95, 0.004, 1e-4, 1e-4),)),
         AdapterUses((AdapterUse("switched on again", 1e-5),), 13.0),
         Memory("allocator_peak", 112_000_000, "profiler"),
         *_texts(),

@@ -124,7 +124,7 @@ ABSENT: dict[type[Event], set[str]] = {
     AdapterDropout: {"adapter_dropout", "dropout_factor", "dropout_independent"},
     TrainedDtypes: {"trained_dtypes"},
     Reload: {"reload"},
-    Merged: {"merge", "merged_share"},
+    Merged: {"merge", "merged_share", "merged_sum"},
     Generation: {"grammatical", "cache", "seeded", "sampled_nats"},
     Parity: {"parity_logits", "parity_gradients", "parity_trace"},
     Transfer: {"transfer"},

@@ -111,6 +111,39 @@ def _with_zero(groups: Floats, step: Floats, places: Floats) -> Floats:
     return np.where(places > 0, np.abs(_edge(groups)) / np.maximum(places, 1), step)
 
 
+def on_own_levels(stored: Floats, due: Floats) -> Floats:
+    """Return, for each of `due`, the nearest of its own stored value and the levels next to that.
+
+    Levels are those that stored values of its group are on, (groups, elements): so nothing has to
+    be known of where a quantizer looks for the best ones.
+    """
+    order = np.argsort(stored, axis=1)
+    levels, wanted = (np.take_along_axis(one, order, axis=1) for one in (stored, due))
+    nearest = levels.copy()
+    for turn in (1, -1):
+        # The next level above, then the next below.
+        along, next_one = levels[:, ::turn], np.full_like(levels, np.inf * turn)
+        for at in range(levels.shape[1] - 2, -1, -1):
+            is_last = along[:, at + 1] == along[:, at]
+            next_one[:, at] = np.where(is_last, next_one[:, at + 1], along[:, at + 1])
+        found = next_one[:, ::turn]
+        nearest = np.where(np.abs(wanted - found) < np.abs(wanted - nearest), found, nearest)
+    given = np.empty_like(nearest)
+    np.put_along_axis(given, order, nearest, axis=1)
+    return given
+
+
+def cast(values: Floats, dtype: str) -> Floats:
+    """Return values as a dtype holds them, ties to even: float32, float16 or bfloat16."""
+    if dtype == "float16":
+        return values.astype(np.float16).astype(np.float32)
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+        even = (bits >> 16) & 1
+        return ((bits + 0x7FFF + even) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return values
+
+
 def relative(difference: Floats, of: Floats) -> float:
     """Return one norm over the other; infinite where only the second is zero."""
     size, whole = float(np.linalg.norm(difference)), float(np.linalg.norm(of))

@@ -204,10 +204,16 @@ PLANTED: Table = {
         "logits differ by 1.3 after merging, 10.00% of what training changed; the merge rounds",
     ),
     "merged_share": (
-        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.05, 0.004),)),
+        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.05, 0.004, 0.0, 1e-4),)),
         0.05,
         "0.8 to 1.2, the worst of 1 layers",
         "q_proj holds its adapter 0.05 times after merging; likely the layer was left out",
+    ),
+    "merged_sum": (
+        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.95, 0.004, 0.01, 1e-4),)),
+        0.01,
+        "<= 0.0034, for the mean layer",
+        "the mean layer lacks 1.00% of its adapter beside a sum that is rounded once; likely",
     ),
     "adapter_uses": (
         lambda run: run.edited(AdapterUses, uses=(AdapterUse("switched on again", 1.3),)),
