@@ -10,7 +10,7 @@ import pytest
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import AdapterScale, AdapterUses, Arrivals, BaseWeights, Merged
-from tunematrix.faults import company, memory, merging, once, parts
+from tunematrix.faults import checkpoints, company, data, memory, merging, once, parts
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -20,6 +20,7 @@ BY_LAYER: dict[str, object] = {
     "method__implementation__rank_pattern__down_proj": 4,
     "method__implementation__alpha_pattern__v_proj": 32,
 }
+PACKED: dict[str, object] = {"data": "packed", "train__max_length": 256}
 MERGED: dict[str, object] = {"meters__merge": True}
 USED: dict[str, object] = {"meters__merge": True, "meters__adapters": True}
 BESIDE: dict[str, object] = {**USED, "method__implementation__beside": "frozen"}
@@ -36,6 +37,7 @@ HONEST: list[dict[str, object]] = [
     {"method__implementation__beside": "trained", "train__seed": 3},
     {"quantizer": "hqq-int8", "train__max_steps": 8, "meters__merge": True},
     {"train__learning_rate": 1e-4, **USED},
+    {**PACKED, "method": "full", "precision": "bf16"},
     {"method": "full", "optimizer": "sgd", "model": "toy-qwen"},
     {"precision": "fp16", "train__accumulation": 2},
     {"train__gradient_checkpointing": True, "quantizer": "bnb-nf4"},
@@ -70,6 +72,8 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (merging.four_bits_get_99_percent, {"quantizer": "bnb-nf4", **MERGED}, "merged_sum"),
     (merging.every_merge_adds_more, {"quantizer": "hqq-int4", **MERGED}, "merged_sum"),
     (merging.one_layer_gets_98_percent, {"quantizer": "torchao-int8", **MERGED}, "merged_sum"),
+    (data.packed_into_less_room, PACKED, "micro_batches"),
+    (checkpoints.another_dtype_in_the_settings, {"method": "full"}, "saved_settings"),
     (once.gradients_of_the_step_before, LONG, "arrived"),
     (once.one_gradient_of_the_step_before, LONG, "arrived"),
     (once.zeroing_forgotten_once, LONG, "arrived"),

@@ -238,7 +238,8 @@ def saved_settings(evidence: Evidence, claim: Claim) -> Judgement:
 
     Reads `config.json` and `generation_config.json` beside a saved or merged model, and those
     of its base; also the tokenizer that was saved, loaded anew, and the one of the training.
-    Fails when a setting changed or is missing (except dtypes, versions and caches), or when the
+    Fails when a setting changed or is missing (except versions and caches), when the dtype in it
+    isn't that of the weights beside it (except packed ones, and mlx-lm's), or when the
     tokenizer's special tokens, template or tokens of a text differ.
     """
     seen = evidence.all(SavedSettings)
