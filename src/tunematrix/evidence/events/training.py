@@ -83,6 +83,8 @@ class OptimizerStep:
             `gradient_error`, or where some weren't recomputed.
         gradient_factor: there, what the recomputed ones are to be multiplied by to come nearest to
             those that the optimizer got.
+        gradient_lost: by how much the recomputed ones differ, as `gradient_error`, from those of a
+            loss that is as small as a trainer's, where float16 loses small gradients.
     """
 
     step: int
@@ -94,6 +96,7 @@ class OptimizerStep:
     moved: float | None = None
     expected_norm: float | None = None
     gradient_factor: float | None = None
+    gradient_lost: float = 0.0
 
 
 @dataclass(frozen=True)
