@@ -10,7 +10,7 @@ import pytest
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import AdapterScale, AdapterUses, Arrivals, BaseWeights, Merged
-from tunematrix.faults import checkpoints, company, data, memory, merging, once, parts
+from tunematrix.faults import checkpoints, company, data, memory, merging, once, parts, slight
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -88,6 +88,7 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (parts.last_block_of_another_scale, {"quantizer": "bnb-nf4"}, "group_scales"),
     (parts.offset_of_scales_one_percent_off, {"quantizer": "bnb-nf4"}, "group_scales"),
     (parts.last_scale_two_percent_off, {"quantizer": "hqq-int4"}, "group_scales"),
+    (slight.one_scale_of_a_group, {"quantizer": "hqq-int4"}, "group_scales"),
     (parts.zero_points_in_bfloat16, {"quantizer": "hqq-int4"}, "stored_states"),
     (parts.zero_points_whole, {"quantizer": "hqq-int8"}, "stored_states"),
     (parts.offset_of_scales_rounded, {"quantizer": "bnb-nf4"}, "stored_states"),

@@ -246,7 +246,8 @@ class MlxEngine:
     def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
         """Measure how much of a saved adapter is in each layer of what it was merged into."""
         theory = self.config.quantizer.theory
-        how = Stored(theory and theory.rounding, self.config.precision.weights)
+        rounding = None if theory is None else theory.rounding
+        how = Stored(rounding, self.config.precision.weights)
         return merged.shares(model, self.load(base), base, adapter, how)
 
     def uses(

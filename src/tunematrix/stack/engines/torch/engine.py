@@ -257,7 +257,8 @@ class TorchEngine:
         """Measure how much of a saved adapter is in each layer of what it was merged into."""
         found = [merged.of_linears(place, base.linears) for place in self._adapters(adapter)]
         theory = self.config.quantizer.theory
-        how = Stored(theory and theory.rounding, self.config.precision.weights)
+        rounding = None if theory is None else theory.rounding
+        how = Stored(rounding, self.config.precision.weights)
         return merged.shares_beside(model, self.load(base), found, self.quantizer, how)
 
     def uses(

@@ -215,4 +215,5 @@ def _share(
     how: Stored | None = None,
 ) -> Iterator[AdapterShare]:
     due = factors.merged_into(plain)
-    yield from share(name, *(one.cpu().numpy() for one in (stored, plain, due)), how)
+    held, before, wanted = (one.cpu().numpy() for one in (stored, plain, due))
+    yield from share(name, held, before, wanted, how)
