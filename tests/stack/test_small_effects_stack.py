@@ -10,7 +10,7 @@ import pytest
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import AdapterScale, AdapterUses, Arrivals, BaseWeights, Merged
-from tunematrix.faults import company, memory, once, parts
+from tunematrix.faults import checkpoints, company, data, memory, merging, once, parts, slight
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -20,10 +20,13 @@ BY_LAYER: dict[str, object] = {
     "method__implementation__rank_pattern__down_proj": 4,
     "method__implementation__alpha_pattern__v_proj": 32,
 }
+PACKED: dict[str, object] = {"data": "packed", "train__max_length": 256}
+MERGED: dict[str, object] = {"meters__merge": True}
 USED: dict[str, object] = {"meters__merge": True, "meters__adapters": True}
 BESIDE: dict[str, object] = {**USED, "method__implementation__beside": "frozen"}
 LONG: dict[str, object] = {"train__max_steps": 10}
-OURS = {"arrived", "every_step", "base_parts", "stored_states", "held", "merged_share"}
+OURS = {"arrived", "every_step", "base_parts", "base_norms", "group_scales"}
+OURS |= {"stored_states", "held", "merged_share", "merged_sum"}
 ADAPTERS = {"adapter_scale", "adapter_formula", "adapter_rank", "adapter_uses", "trainable"}
 
 HONEST: list[dict[str, object]] = [
@@ -34,6 +37,7 @@ HONEST: list[dict[str, object]] = [
     {"method__implementation__beside": "trained", "train__seed": 3},
     {"quantizer": "hqq-int8", "train__max_steps": 8, "meters__merge": True},
     {"train__learning_rate": 1e-4, **USED},
+    {**PACKED, "method": "full", "precision": "bf16"},
     {"method": "full", "optimizer": "sgd", "model": "toy-qwen"},
     {"precision": "fp16", "train__accumulation": 2},
     {"train__gradient_checkpointing": True, "quantizer": "bnb-nf4"},
@@ -66,6 +70,11 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (company.weights_of_a_sum_ignored, USED, "adapter_uses"),
     (company.only_the_first_merged, BESIDE, "merged_share"),
     (company.second_adapter_of_another_scale, BESIDE, "adapter_scale"),
+    (merging.four_bits_get_99_percent, {"quantizer": "bnb-nf4", **MERGED}, "merged_sum"),
+    (merging.every_merge_adds_more, {"quantizer": "hqq-int4", **MERGED}, "merged_sum"),
+    (merging.one_layer_gets_98_percent, {"quantizer": "torchao-int8", **MERGED}, "merged_sum"),
+    (data.packed_into_less_room, PACKED, "micro_batches"),
+    (checkpoints.another_dtype_in_the_settings, {"method": "full"}, "saved_settings"),
     (once.gradients_of_the_step_before, LONG, "arrived"),
     (once.one_gradient_of_the_step_before, LONG, "arrived"),
     (once.zeroing_forgotten_once, LONG, "arrived"),
@@ -74,6 +83,13 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (parts.rotary_frequencies_rounded, {"quantizer": "bnb-nf4"}, "base_parts"),
     (parts.angles_in_bfloat16, {"quantizer": "bnb-nf4"}, "base_parts"),
     (parts.last_norm_in_bfloat16, {"quantizer": "hqq-int4"}, "base_parts"),
+    (parts.norms_without_float32, {"precision": "bf16"}, "base_norms"),
+    (parts.squares_of_norms_in_half, {"precision": "fp16"}, "base_norms"),
+    (parts.rotary_without_float32, {"precision": "bf16"}, "base_parts"),
+    (parts.last_block_of_another_scale, {"quantizer": "bnb-nf4"}, "group_scales"),
+    (parts.offset_of_scales_one_percent_off, {"quantizer": "bnb-nf4"}, "group_scales"),
+    (parts.last_scale_two_percent_off, {"quantizer": "hqq-int4"}, "group_scales"),
+    (slight.one_scale_of_a_group, {"quantizer": "hqq-int4"}, "group_scales"),
     (parts.zero_points_in_bfloat16, {"quantizer": "hqq-int4"}, "stored_states"),
     (parts.zero_points_whole, {"quantizer": "hqq-int8"}, "stored_states"),
     (parts.offset_of_scales_rounded, {"quantizer": "bnb-nf4"}, "stored_states"),

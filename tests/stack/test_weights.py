@@ -16,7 +16,7 @@ from tunematrix.configuration.options import Rounding
 from tunematrix.evidence.events import AdapterFormula, BaseWeights, SavedSettings
 from tunematrix.faults import adapter_layers, checkpoints, memory, quantizers
 from tunematrix.faults.patching import replaced
-from tunematrix.stack.yardsticks import rounding
+from tunematrix.stack.yardsticks import group_scales, rounding
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -178,6 +178,34 @@ def test_nf4_keeps_its_own_levels() -> None:
 def test_groups_of_equal_values() -> None:
     """A group without a range is no division by zero."""
     equal = np.zeros((2, 4), dtype=np.float32)
-    for code in rounding.CODES:
+    for code in ("range", "edge", "absmax", "halves", "nf4"):
         form = Rounding.model_validate({"code": code, "bits": 4, "group_size": 4})
         assert rounding.error(equal, form) == 0
+        assert group_scales.deviations(equal, equal, form) == (0, 0)
+
+
+@pytest.mark.parametrize("code", ["range", "edge", "absmax", "halves", "nf4"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_scales_are_read_off_stored_weights(code: str, bits: int) -> None:
+    """Of one group in 512, whatever its format; and of all of them."""
+    form = Rounding.model_validate({"code": code, "bits": bits, "group_size": 64})
+    weight = np.random.default_rng(0).normal(size=(256, 128)).astype(np.float32)
+    groups = rounding.split(weight, form)
+    stored = rounding.plainly(groups, form)
+    worst, mean = group_scales.deviations(stored.reshape(weight.shape), weight, form)
+    assert max(abs(worst), abs(mean)) < 1e-5
+    for size in (0.95, 1.01):
+        odd = stored.copy()
+        odd[-1] *= size
+        worst, _ = group_scales.deviations(odd.reshape(weight.shape), weight, form)
+        assert worst == pytest.approx(size - 1, abs=1e-5)
+    _, mean = group_scales.deviations(stored.reshape(weight.shape) * 1.01, weight, form)
+    assert mean == pytest.approx(0.01, abs=1e-5)
+
+
+def test_short_rows_are_groups_of_their_own() -> None:
+    """Where a library has it so, and nowhere else."""
+    weight = np.zeros((4, 64), dtype=np.float32)
+    for within, groups in ((True, 4), (False, 2)):
+        form = Rounding(code="range", bits=4, group_size=128, within_rows=within)
+        assert len(rounding.split(weight, form)) == groups

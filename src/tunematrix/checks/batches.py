@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import median_high
 
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
@@ -23,7 +23,8 @@ WRONG: Mapping[str, str] = {
 }
 """What is wrong with so many rows, as the end of a sentence on them."""
 PACKED_FILL = 0.5
-"""Share of the room; more is used, or two of the rows would fit into one."""
+"""Share of the room; more is used, or two of the rows would fit into one. Where texts are short
+beside the room, `_least_fill` knows more."""
 BY_CHANCE = 6
 """Rows that a fair shuffle may leave before their next ones; one in 3,000 leaves as many."""
 IN_ORDER = 0.5
@@ -99,9 +100,10 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Judgement:
     if claim.config.data.packing:
         room = rows * claim.config.train.max_length
         # The last row of an epoch may be short.
-        usual = median(batch.columns for batch in seen)
-        odd_rows = {b.columns for b in seen if b.columns > room or usual <= PACKED_FILL * room}
-        shape = f"more than {PACKED_FILL * room:.0f} of {room} packed positions, save the last"
+        usual = median_high(batch.columns for batch in seen)
+        fill = _least_fill(seen, claim.config.train.max_length)
+        odd_rows = {b.columns for b in seen if b.columns > room or usual <= fill * room}
+        shape = f"more than {fill * room:.0f} of {room} packed positions, save the last"
     else:
         odd_rows = {batch.rows for batch in seen if batch.rows != rows}
         shape = f"{rows} rows"
@@ -112,6 +114,20 @@ def micro_batches(evidence: Evidence, claim: Claim) -> Judgement:
     measured = f"{', '.join(map(str, sorted(counts)))} per step"
     bound = Exactly(f"{wanted} per step", note=f"each of {shape}")
     return judge_by(bound, measured, message, provided=not odd_rows)
+
+
+def _least_fill(seen: Sequence[MicroBatch], room: int) -> float:
+    """Return the share of a packed row that is used, but of the last one.
+
+    A row is full when no text fits into it any more, so what is left is less than the longest text;
+    and so many of those as fit side by side have room in each row, even if all are the shortest.
+    """
+    spans = [batch.texts for batch in seen if batch.texts is not None]
+    if not spans:
+        return PACKED_FILL
+    shortest, longest = (min(size, room) for size in spans[0])
+    by_count = (room // longest) * shortest / room
+    return max(PACKED_FILL, 1 - longest / room, by_count - 1 / room)
 
 
 @check(

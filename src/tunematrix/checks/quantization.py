@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 
 from tunematrix.checks.arithmetic import relative, severity, tolerance
 from tunematrix.checks.bound import AtMost, Between, Near
@@ -15,12 +16,17 @@ from tunematrix.evidence.evidence import Evidence
 
 BITS_TOLERANCE = 0.01
 TOY = "toyworld://"
+FEW_BITS = 4
+"""Up to which most levels of a group are used."""
 LEAST_ERROR = 0.1
 """Of what a quantizer may lose in theory. Measured 0.2 and more of it, in each of ten; weights of 8
 bits that pass for 4 lose 0.08 at most."""
 ROUNDING_BAND = (0.95, 1.03)
 """A weight's error, of what plain rounding to the same format makes: 0.97 to 1.02 were measured
 over eight quantizers. hqq looks for better zero points, and its own band is in its config."""
+SINGLE_LAYER = 0.03
+"""By how much a single layer may be outside of a band that is in a config, which the mean of a
+model's layers keeps to: what better zero points bring scatters by 0.006 in layers of 128 groups."""
 ROUNDING_BAND_ELSEWHERE = (0.5, 1.25)
 """The same for a model whose weights are not known to be as even as the toy world's."""
 GROUP_LIMIT, GROUP_LIMIT_ELSEWHERE = 2.0, 4.0
@@ -93,8 +99,10 @@ def theoretical_bits(theory: Theory, shape: tuple[int, int], plain: int) -> floa
     if theory.weight_bits is None:
         return float(plain)
     rows, columns = shape
+    is_apart = theory.rounding is not None and theory.rounding.within_rows
+    group = min(theory.group_size, columns) if is_apart else theory.group_size
     shared = (
-        (theory.group_bits, theory.group_values, theory.group_size),
+        (theory.group_bits, theory.group_values, group),
         (theory.supergroup_bits, theory.supergroup_values, theory.supergroup_size),
         (theory.row_bits, theory.row_values, columns),
         (theory.tensor_bits, theory.tensor_values, rows * columns),
@@ -119,17 +127,19 @@ def base_weights(evidence: Evidence, claim: Claim) -> Judgement:
     checkpoint's file. The expected error is that of plain rounding to the quantizer's format,
     by tunematrix's own formulas, for the whole tensor and for its worst group. Fails when a
     quantized weight's error isn't 0.95 to 1.03 times that in the toy world (elsewhere half to
-    1.25 times), when a group's error is more than twice that (elsewhere four times), or when
-    casting alone doesn't explain how an unquantized tensor changed.
+    1.25 times), or the mean of all layers isn't in `theory.rounding.ratio`; when a group's
+    error is more than twice that (elsewhere four times); or when casting alone doesn't explain
+    how an unquantized tensor changed.
     """
     seen = evidence.one(BaseWeights)
     if seen is None or not (seen.layers or seen.others):
         return missing("weights that the checkpoint has as well")
     unit = tolerance(UNIT, dtypes_of(claim))
     rows = list(weight_rows(seen, claim, unit, _band(claim)))
+    rows += _together(seen, claim, unit)
     if theory_of(claim).rounding is not None and not seen.groups:
         return missing("groups of quantized weights")
-    tensors = len(rows)
+    tensors = len(seen.layers) + len(seen.others)
     limit = GROUP_LIMIT if is_toy(claim) else GROUP_LIMIT_ELSEWHERE
     rows += [
         (f"a group of {name}", error, 0.0, math.hypot(limit * due, GROUP_CASTS * unit))
@@ -207,8 +217,23 @@ def _band(claim: Claim) -> tuple[float, float]:
     """Return the least and the largest error of a weight, of what plain rounding makes."""
     if not is_toy(claim):
         return ROUNDING_BAND_ELSEWHERE
+    ratio = _own_ratio(claim)
+    return ROUNDING_BAND if ratio is None else (ratio[0] - SINGLE_LAYER, ratio[1] + SINGLE_LAYER)
+
+
+def _own_ratio(claim: Claim) -> tuple[float, float] | None:
     rounding = theory_of(claim).rounding
-    return (rounding and rounding.ratio) or ROUNDING_BAND
+    return rounding.ratio if rounding is not None and is_toy(claim) else None
+
+
+def _together(
+    seen: BaseWeights, claim: Claim, unit: float
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yield the row of all layers together, where the quantizer has a band of its own."""
+    if (ratio := _own_ratio(claim)) is not None and seen.layers:
+        error, due = (fmean(getattr(one, of) for one in seen.layers) for of in ("error", "due"))
+        low, high = ratio
+        yield "the mean layer", error, low * due, math.hypot(high * due, 2 * unit)
 
 
 def theory_of(claim: Claim) -> Theory:

@@ -59,13 +59,23 @@ class MethodOption(Declarations):
 class Rounding(Section):
     """The number format that a quantizer rounds to; the expected error is computed from it."""
 
-    code: Literal["range", "absmax", "nf4"] = Field(
-        description="Levels. range: even, from a group's smallest to its largest weight; absmax: "
-        "even, on both sides of 0; nf4: those of 4-bit NormalFloat."
+    code: Literal["range", "edge", "absmax", "halves", "nf4"] = Field(
+        description="Levels. range: even, from a group's smallest to its largest weight; edge: the "
+        "same, but 0 and the end further from it are levels; absmax: even, on both sides of 0; "
+        "halves: the same, and one more below; nf4: those of 4-bit NormalFloat."
     )
     bits: int = Field(ge=1, description="Size of a rounded value (bits).")
     group_size: int | None = Field(
         None, ge=1, description="Weights that share a scale; none: all of a row."
+    )
+    within_rows: bool = Field(
+        False, description="Whether a row that is shorter than a group is a group of its own."
+    )
+    scale_error: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="Largest relative error of a group's scale, where scales are rounded too.",
     )
     ratio: Ratio | None = Field(
         None, description="Smallest and largest correct error, as shares of plain rounding's error."

@@ -120,6 +120,18 @@ def rotary_base_not_saved(config: Configuration) -> Iterator[None]:
         yield
 
 
+@fault("checkpoint", seen_by=("full[*-full-none]",), fitted=True, subtle=True)
+def another_dtype_in_the_settings(config: Configuration) -> Iterator[None]:
+    """Write float16 into the configuration that is saved beside weights of another dtype.
+
+    Stands for configurations that keep a base's dtype: loaders that go by it round the weights.
+    """
+    with _rewritten(
+        PreTrainedConfig, "config.json", lambda settings: settings.update(dtype="float16")
+    ):
+        yield
+
+
 @fault("checkpoint", seen_by=("architectures[*-untied-llama-full]",), fitted=True)
 def head_saved_as_tied(config: Configuration) -> Iterator[None]:
     """Save a model with a head of its own as one whose head is tied, and without that head.

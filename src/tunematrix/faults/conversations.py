@@ -1,4 +1,4 @@
-"""Faults in conversations that preferences are learned from: turns that are opened or ended wrongly."""
+"""Faults in conversations that preferences are learned from: turns opened or ended wrongly."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from tunematrix.faults.catalogue import fault
 from tunematrix.stack.engines.torch import Engine
 
 HALF = torch.bfloat16
+BF16 = ("bf16[*-lora-none-bf16]",)
 FOUR_BITS = ("lora[*-lora-bnb-nf4]", "lora[*-lora-hqq-int4]")
 
 
@@ -115,6 +116,93 @@ def scales_in_bfloat16(original: Any, model: Any, *args: Any, **kwargs: Any) -> 
         if hasattr(parameter, "scale"):
             parameter.scale.copy_(_rounded(parameter.scale))
     return found
+
+
+@fault("precision", replaces=(LlamaRMSNorm, "forward"), seen_by=BF16, fitted=True)
+def norms_without_float32(_original: Any, norm: Any, rows: Any) -> Any:
+    """Compute norms in the dtype of what enters them.
+
+    Stands for fused kernels that leave out the cast which the definition has.
+    """
+    root = torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+    return norm.weight * (rows * root)
+
+
+@fault("precision", replaces=(LlamaRMSNorm, "forward"), seen_by=BF16, fitted=True)
+def squares_of_norms_in_half(_original: Any, norm: Any, rows: Any) -> Any:
+    """Add the squares of a norm up in the dtype of what enters it, and compute the rest in float32.
+
+    Stands for kernels that reduce in half precision.
+    """
+    mean = rows.pow(2).mean(-1, keepdim=True).float()
+    found = rows.float() * torch.rsqrt(mean + norm.variance_epsilon)
+    return norm.weight * found.to(rows.dtype)
+
+
+@fault("precision", replaces=(LlamaRotaryEmbedding, "forward"), seen_by=BF16, fitted=True)
+def rotary_without_float32(_original: Any, rotary: Any, like: Any, position_ids: Any) -> Any:
+    """Compute the angles of positions in the dtype of what they turn.
+
+    Stands for huggingface/transformers#29285, and for an autocast that isn't switched off there.
+    """
+    places = position_ids[:, :, None].to(like.dtype)
+    angles = places * rotary.inv_freq.to(like.dtype)
+    turned = torch.cat((angles, angles), dim=-1)
+    return turned.cos(), turned.sin()
+
+
+@fault(
+    "quantizer",
+    replaces=(functional, "quantize_4bit"),
+    seen_by=("lora[*-lora-bnb-nf4]",),
+    fitted=True,
+    subtle=True,
+)
+def last_block_of_another_scale(original: Any, *args: Any, **given: Any) -> Any:
+    """Store the last block of each NF4 weight 5 % too large.
+
+    Stands for kernels that read beyond the end of a weight.
+    """
+    codes, state = original(*args, **given)
+    lifted = functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
+    lifted[-1] *= 1.05
+    state.absmax, state.state2 = functional.quantize_blockwise(
+        lifted - state.offset, blocksize=state.state2.blocksize
+    )
+    return codes, state
+
+
+@fault(
+    "quantizer",
+    replaces=(functional, "quantize_4bit"),
+    seen_by=("lora[*-lora-bnb-nf4]",),
+    fitted=True,
+    subtle=True,
+)
+def offset_of_scales_one_percent_off(original: Any, *args: Any, **given: Any) -> Any:
+    """Make the offset of bitsandbytes' quantized scales 1 % larger.
+
+    Stands for means that are taken over padding as well.
+    """
+    codes, state = original(*args, **given)
+    state.offset = state.offset * 1.01
+    return codes, state
+
+
+@fault(
+    "quantizer",
+    replaces=(HQQLinear, "quantize"),
+    seen_by=("lora[*-lora-hqq-int4]",),
+    fitted=True,
+    subtle=True,
+)
+def last_scale_two_percent_off(original: Any, layer: Any, *args: Any, **kwargs: Any) -> None:
+    """Make the last scale of each weight of hqq's 2 % larger.
+
+    Stands for kernels that spoil the group at an edge.
+    """
+    original(layer, *args, **kwargs)
+    layer.meta["scale"].view(-1)[-1] *= 1.02
 
 
 def _rounded(tensor: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,18 @@ def test_packed_rows_at_their_bounds(run: Run) -> None:
     assert "micro_batches" in run.configured(data={"packing": True}).failed()
 
 
+@pytest.mark.parametrize(
+    ("texts", "least"), [((50, 61), 198), ((58, 128), 128), ((10, 20), 216), ((9, 400), 128)]
+)
+def test_packed_rows_of_short_texts(run: Run, texts: tuple[int, int], least: int) -> None:
+    """In 128 positions two texts of 50 to 61 tokens have room; of 20, less than 20 are left."""
+    packed = run.configured(data={"packing": True})
+    for columns, passes in ((least, False), (least + 1, True)):
+        batches = [MicroBatch(s // 2, 1, columns, 170, 2, 2, (1,), texts=texts) for s in range(8)]
+        failed = packed.recording(*batches).failed()
+        assert ("micro_batches" not in failed) is passes, columns
+
+
 def test_labels_of_audited_rows_only(run: Run) -> None:
     """All audited rows must be faithful; batches that weren't sampled don't dilute them."""
     sampled = run.evidence.all(MicroBatch)[0]

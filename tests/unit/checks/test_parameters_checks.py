@@ -161,7 +161,7 @@ def test_merge_is_asked_for_by_either_side(run: Run) -> None:
     """By the configuration without a bound, by a bound without the configuration, or by neither."""
     unmerged = run.without(Merged)
     assert run.asked(merge=None).failed() == {"merge"}
-    assert unmerged.asked(merge=None).failed() == {"merge", "merged_share"}
+    assert unmerged.asked(merge=None).failed() == {"merge", "merged_share", "merged_sum"}
     off = unmerged.configured(meters={"merge": False})
     assert off.failed() == {"merge"}
     assert "merge" not in off.asked(merge=None).verdicts()
@@ -196,3 +196,35 @@ def test_steps_that_nobody_looked_at(run: Run) -> None:
     assert fewer.failed() == {"arrived", "every_step"}
     several = run.configured(launcher={"processes": 2})
     assert {"arrived", "every_step"} & set(several.verdicts()) == set()
+
+
+@pytest.mark.parametrize(
+    ("lost", "spread", "finds_levels", "passes"),
+    [
+        (0.0029, 0.0, False, True),
+        (-0.0031, 0.0, False, False),
+        (0.0069, 1e-3, False, True),
+        (0.0071, 1e-3, False, False),
+        (0.0009, 0.0, True, True),
+        (0.0011, 0.0, True, False),
+        (math.nan, 0.0, False, False),
+    ],
+)
+def test_what_a_merge_may_lose_beside_one_rounding(
+    run: Run, lost: float, spread: float, finds_levels: bool, passes: bool
+) -> None:
+    """0.3 % of the adapter, 0.1 % on levels of its own, and what chance makes of it."""
+    rounding = {"code": "range", "bits": 4, "ratio": (0.93, 0.99) if finds_levels else None}
+    cell = run.configured(quantizer={"theory": {"rounding": rounding}})
+    shares = (AdapterShare("q_proj", 1.0, 0.004, lost, spread),)
+    assert ("merged_sum" not in cell.edited(Merged, shares=shares).failed()) is passes
+
+
+def test_one_layer_that_loses_a_part_of_its_adapter(run: Run) -> None:
+    """Many that lose nothing don't hide it; and what nobody looked at is missed."""
+    rest = [AdapterShare(f"layer {at}", 1.0, 0.004, 0.0, 1e-5) for at in range(99)]
+    odd = AdapterShare("q_proj", 1.0, 0.004, 0.006, 1e-5)
+    verdict = run.edited(Merged, shares=(*rest, odd)).verdicts()["merged_sum"]
+    assert (verdict.outcome, verdict.measured) == ("failed", 0.006)
+    unseen = run.edited(Merged, shares=(AdapterShare("q_proj", 1.0, 0.004),))
+    assert unseen.verdicts()["merged_sum"].measured is None

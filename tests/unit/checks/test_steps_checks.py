@@ -192,3 +192,12 @@ def test_gradients_without_a_norm_are_judged_by_their_tensors(run: Run) -> None:
     """And that is what is shown: not an error of 0 of a norm that nobody has recomputed."""
     verdict = without_gradients(run).verdicts()["gradient"]
     assert (verdict.outcome, verdict.measured, verdict.unit) == ("passed", 1e-6, "of the gradient")
+
+
+@pytest.mark.parametrize(
+    ("lost", "error", "passes"), [(0.0, 2e-4, False), (0.08, 0.1, True), (0.08, 0.1002, False)]
+)
+def test_gradients_that_float16_loses(run: Run, lost: float, error: float, passes: bool) -> None:
+    """As much as that of the same batches loses, where it is as small."""
+    cell = run.edited(OptimizerStep, 0, gradient_error=error, gradient_lost=lost)
+    assert ("gradient" not in cell.failed()) is passes

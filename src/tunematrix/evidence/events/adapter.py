@@ -95,8 +95,13 @@ class AdapterShare(NamedTuple):
         name: of the layer.
         share: how many times what the adapter changes is in its weight: 1 where it was merged once.
         spread: standard deviation of that by the rounding of the weight.
+        lost: how many times the same is missing from a weight that was stored by rounding the sum
+            once; None where that wasn't looked at.
+        lost_spread: standard deviation of that, if what is missing falls on either side.
     """
 
     name: str
     share: float
     spread: float
+    lost: float | None = None
+    lost_spread: float = 0.0

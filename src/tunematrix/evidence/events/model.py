@@ -82,6 +82,20 @@ class StoredState(NamedTuple):
     bits: int
 
 
+class GroupScales(NamedTuple):
+    """How far the scales of a quantized layer's groups are off, read off its stored weights.
+
+    Attributes:
+        name: of the layer.
+        worst: that of the group that is furthest off (relative, signed).
+        mean: all groups together (the same).
+    """
+
+    name: str
+    worst: float
+    mean: float
+
+
 @dataclass(frozen=True)
 class BaseWeights:
     """What a freshly loaded base's weights are beside its checkpoint's, read from the file itself.
@@ -95,6 +109,9 @@ class BaseWeights:
         groups: of each quantized layer, the group that is furthest off its plain rounding.
         parts: norms and rotary positions beside their definitions, for rows drawn at random.
         states: scales and offsets in float32 of quantized layers.
+        rows: norms, by how much rows that they give are too large or small as a whole: so much as
+            each of their values, rounded by itself to so much, would make them.
+        scales: of the groups of each quantized layer.
     """
 
     layers: tuple[LayerWeight, ...]
@@ -103,6 +120,8 @@ class BaseWeights:
     groups: tuple[LayerWeight, ...] = ()
     parts: tuple[LoadedParameter, ...] = ()
     states: tuple[StoredState, ...] = ()
+    rows: tuple[LoadedParameter, ...] = ()
+    scales: tuple[GroupScales, ...] = ()
 
 
 @dataclass(frozen=True)

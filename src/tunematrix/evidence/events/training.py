@@ -42,6 +42,7 @@ class MicroBatch:
         faithful: audited rows that are rows of the data, counted exactly as the data form says.
         wrong: what is wrong with the others, and how often. cut: faithful rows that are shorter
             than their text, as the configuration allows.
+        texts: tokens of the data's shortest and longest text, where rows are packed of them.
         layer_calls: how often decoder layers ran, forward and recomputed; each count once.
         kept: inputs of those insides in memory when the forward pass has ended; stale: in memory
             when the next pass begins. None where the framework doesn't show it.
@@ -58,6 +59,7 @@ class MicroBatch:
     stale: int | None = None
     wrong: dict[str, int] = field(default_factory=dict)
     cut: int = 0
+    texts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class OptimizerStep:
             `gradient_error`, or where some weren't recomputed.
         gradient_factor: there, what the recomputed ones are to be multiplied by to come nearest to
             those that the optimizer got.
+        gradient_lost: by how much the recomputed ones differ, as `gradient_error`, from those of a
+            loss that is as small as a trainer's, where float16 loses small gradients.
     """
 
     step: int
@@ -92,6 +96,7 @@ class OptimizerStep:
     moved: float | None = None
     expected_norm: float | None = None
     gradient_factor: float | None = None
+    gradient_lost: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ class Found:
     Attributes:
         faithful: rows that are as they should be; cut: those of them that were cut, as allowed.
         wrong: what is wrong with the others, and how often.
+        texts: tokens of the shortest and of the longest of the data, where rows are packed.
     """
 
     faithful: int = 0
     cut: int = 0
+    texts: tuple[int, int] | None = None
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Misread | None, cut: bool) -> None:
@@ -89,6 +91,11 @@ class KnownRows:
         self.marks.setdefault(key, set()).add(marks[1:].tobytes())
         if len(ids) < len(example.ids):
             self.shortened.add(key)
+
+    def lengths(self) -> tuple[int, int] | None:
+        """Return the tokens of the shortest row and of the longest; None without any."""
+        found = [len(row) for row in self.rows.values()]
+        return (min(found), max(found)) if found else None
 
     def judge(self, ids: Ints, labels: Ints, counted: Flags) -> tuple[Misread | None, bool]:
         """Say what is wrong with a row, and whether it is one that was cut.

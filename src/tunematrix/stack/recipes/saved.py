@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunematrix.evidence.events import SavedSettings
 from tunematrix.stack.engines import rules
-from tunematrix.stack.recipes.heads import has_own_head
+from tunematrix.stack.recipes.heads import dtype_of_most, has_own_head
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILES = ("config.json", "generation_config.json")
@@ -25,6 +25,8 @@ KEPT = (
 )  # fmt: skip
 LONG = 200
 """So many stories in a row are longer than any limit that somebody would set by default."""
+PACKED = ("quantization", "quantization_config")
+"""Keys of configurations whose weights are packed: what is float beside them are scales."""
 OWN = {
     "transformers_version", "use_cache", "dtype", "torch_dtype", "_from_model_config",
     "_name_or_path", "output_attentions", "output_hidden_states", "quantization_config",
@@ -33,14 +35,23 @@ OWN = {
 
 
 def compare(
-    checkpoint: Path, folder: Path, tokenizer: PreTrainedTokenizerBase
+    checkpoint: Path,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    names_dtype: bool = True,
 ) -> SavedSettings | None:
     """Say which settings of `folder` differ from its base's; None where it holds neither kind.
 
     A special token that is the tokenizer's own by now, and a setting that the base's file left to
     its default, are no differences.
+
+    Args:
+        names_dtype: whether who saves says the weights' dtype anew, and doesn't copy the base's.
     """
     changed = [*_of_the_model(checkpoint, folder, tokenizer), *_of_the_tokenizer(folder, tokenizer)]
+    if names_dtype:
+        changed += _of_the_dtype(folder)
     has_any = any((folder / name).is_file() for name in (FILES[0], TOKENIZER))
     return SavedSettings(folder.name, tuple(changed)) if has_any else None
 
@@ -57,6 +68,16 @@ def _of_the_model(
             # What was trained, or merged, apart from the embeddings can't be tied to them any more.
             if not (own_head and change.endswith(UNTIED)):
                 yield change
+
+
+def _of_the_dtype(folder: Path) -> Iterator[str]:
+    """Say that weights have another dtype than the settings beside them, which loaders go by."""
+    settings = _read(folder / FILES[0])
+    named = settings.get("dtype", settings.get("torch_dtype"))
+    found = dtype_of_most(folder)
+    is_packed = any(key in settings for key in PACKED)
+    if named is not None and found is not None and not is_packed and named != found:
+        yield f"{FILES[0]}: dtype {named}, but the weights beside it are {found}"
 
 
 def _of_the_tokenizer(folder: Path, trained: PreTrainedTokenizerBase) -> Iterator[str]:

@@ -160,7 +160,11 @@ def _change(state: State) -> float:
 
 def _compare_settings(state: State, folder: Path) -> None:
     engine = state.engine
-    settings = saved_settings.compare(engine.checkpoint, folder, engine.tokenizer)
+    # mlx-lm copies the base's configuration, and goes by the weights themselves as it loads.
+    names_dtype = engine.adapter_format == "peft"
+    settings = saved_settings.compare(
+        engine.checkpoint, folder, engine.tokenizer, names_dtype=names_dtype
+    )
     if settings is not None:
         state.events.write(settings)
 

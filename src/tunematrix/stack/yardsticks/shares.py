@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunematrix.configuration.options import Rounding
 from tunematrix.evidence.events import AdapterShare
+from tunematrix.stack.yardsticks import rounding as formats
 
 Weights: TypeAlias = NDArray[np.float32]
 
 
-def share(name: str, stored: Weights, plain: Weights, due: Weights) -> Iterator[AdapterShare]:
+@dataclass(frozen=True)
+class Stored:
+    """How merged weights are stored: the quantizer's format, if any, and their values' dtype."""
+
+    rounding: Rounding | None
+    dtype: str
+
+    def once(self, due: Weights, stored: Weights) -> Weights:
+        """Return what storing a weight gives, (out, in); `stored` is what it has given."""
+        if self.rounding is None:
+            return formats.cast(due, self.dtype)
+        wanted = formats.split(due, self.rounding)
+        if self.rounding.ratio is not None:  # a quantizer that looks for the best levels
+            own = formats.split(stored, self.rounding)
+            return formats.on_own_levels(own, wanted).reshape(due.shape)
+        return formats.cast(formats.plainly(wanted, self.rounding), self.dtype).reshape(due.shape)
+
+
+def share(
+    name: str, stored: Weights, plain: Weights, due: Weights, how: Stored | None = None
+) -> Iterator[AdapterShare]:
     """Yield how many times an adapter's change is in a weight, if it changes it at all.
 
     What the change has in common with the weight itself is left out, since rounding to few levels
@@ -23,6 +46,7 @@ def share(name: str, stored: Weights, plain: Weights, due: Weights) -> Iterator[
     Args:
         name: of the layer. stored: its weight after merging; plain: before; due: what it must be,
             all (out, in).
+        how: it is stored; None where nothing is to be said of what rounding it doesn't explain.
     """
     change = due - plain
     own = change - plain * np.float32(_dot(change, plain) / max(_dot(plain, plain), 1e-300))
@@ -30,7 +54,12 @@ def share(name: str, stored: Weights, plain: Weights, due: Weights) -> Iterator[
     if size:
         error = stored - due
         spread = float(np.linalg.norm(error)) / math.sqrt(size * error.size)
-        yield AdapterShare(name, _dot(stored, own) / size, spread)
+        found = AdapterShare(name, _dot(stored, own) / size, spread)
+        if how is not None:
+            lost = how.once(due, stored) - stored
+            spread = float(np.linalg.norm(lost * own)) / size
+            found = found._replace(lost=_dot(lost, own) / size, lost_spread=spread)
+        yield found
 
 
 def _dot(one: Weights, other: Weights) -> float:

@@ -16,6 +16,7 @@ from tunematrix.evidence.events import (
     BaseWeights,
     Changed,
     Generation,
+    GroupScales,
     LayerFormula,
     LayerScale,
     LoadedParameter,
@@ -66,6 +67,18 @@ PLANTED: Table = {
         0.002,
         "<= 5e-05, the worst of 1",
         "rotary_emb is off by 0.002 from its definition; likely it computes in another dtype",
+    ),
+    "base_norms": (
+        lambda run: run.edited(BaseWeights, rows=(LoadedParameter("norm", 0.004),)),
+        0.004,
+        "<= 1e-05, the worst of 1",
+        "rows that norm gives are too large or small as a whole, as far as rounding each value by",
+    ),
+    "group_scales": (
+        lambda run: run.edited(BaseWeights, scales=(GroupScales("q_proj", 0.05, 2e-4),)),
+        0.05,
+        "<= 0.020105, for a group of q_proj",
+        "a group of q_proj: scales are off by +5.00%; likely a kernel that spoils the block at",
     ),
     "stored_states": (
         lambda run: run.edited(BaseWeights, states=(StoredState("q_proj#3", 8),)),
@@ -191,10 +204,16 @@ PLANTED: Table = {
         "logits differ by 1.3 after merging, 10.00% of what training changed; the merge rounds",
     ),
     "merged_share": (
-        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.05, 0.004),)),
+        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.05, 0.004, 0.0, 1e-4),)),
         0.05,
         "0.8 to 1.2, the worst of 1 layers",
         "q_proj holds its adapter 0.05 times after merging; likely the layer was left out",
+    ),
+    "merged_sum": (
+        lambda run: run.edited(Merged, shares=(AdapterShare("q_proj", 0.95, 0.004, 0.01, 1e-4),)),
+        0.01,
+        "<= 0.0034, for the mean layer",
+        "the mean layer lacks 1.00% of its adapter beside a sum that is rounded once; likely",
     ),
     "adapter_uses": (
         lambda run: run.edited(AdapterUses, uses=(AdapterUse("switched on again", 1.3),)),

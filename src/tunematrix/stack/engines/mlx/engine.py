@@ -59,6 +59,7 @@ from tunematrix.stack.engines.mlx.training import MlxTraining
 from tunematrix.stack.mlx_releases import load_trusted
 from tunematrix.stack.yardsticks import starts
 from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
+from tunematrix.stack.yardsticks.shares import Stored
 from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
@@ -244,7 +245,10 @@ class MlxEngine:
 
     def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
         """Measure how much of a saved adapter is in each layer of what it was merged into."""
-        return merged.shares(model, self.load(base), base, adapter)
+        theory = self.config.quantizer.theory
+        rounding = None if theory is None else theory.rounding
+        how = Stored(rounding, self.config.precision.weights)
+        return merged.shares(model, self.load(base), base, adapter, how)
 
     def uses(
         self,

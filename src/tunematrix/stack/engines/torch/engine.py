@@ -64,6 +64,7 @@ from tunematrix.stack.engines.torch.training import TorchTraining
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.yardsticks import starts
 from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
+from tunematrix.stack.yardsticks.shares import Stored
 from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
@@ -255,7 +256,10 @@ class TorchEngine:
     def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
         """Measure how much of a saved adapter is in each layer of what it was merged into."""
         found = [merged.of_linears(place, base.linears) for place in self._adapters(adapter)]
-        return merged.shares_beside(model, self.load(base), found, self.quantizer)
+        theory = self.config.quantizer.theory
+        rounding = None if theory is None else theory.rounding
+        how = Stored(rounding, self.config.precision.weights)
+        return merged.shares_beside(model, self.load(base), found, self.quantizer, how)
 
     def uses(
         self,

@@ -13,15 +13,16 @@ from mlx.utils import tree_flatten
 from tunematrix.configuration.options import Rounding
 from tunematrix.evidence.events import (
     BaseWeights,
+    GroupScales,
     LayerProduct,
     LayerWeight,
     LoadedParameter,
     StoredState,
 )
 from tunematrix.stack.engines.common import Base
-from tunematrix.stack.yardsticks import fineness, rounding
+from tunematrix.stack.yardsticks import fineness, group_scales, rounding
 
-ROWS = 16
+ROWS, NORM_ROWS = 16, 64
 POSITIONS = 128
 SEED = 0
 
@@ -34,7 +35,7 @@ def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | Non
     files = sorted(checkpoint.glob("*.safetensors"))
     originals = {name: t for file in files for name, t in mx.load(str(file)).items()}
     modules, key = dict(model.named_modules()), mx.random.key(SEED)
-    layers, products, groups = [], [], []
+    layers, products, groups, scales = [], [], [], []
     embeddings = [n for n, m in modules.items() if isinstance(m, nn.QuantizedEmbedding)]
     for name in (*base.linears, *embeddings):
         if (original := originals.get(f"{name}.weight")) is None:
@@ -43,32 +44,46 @@ def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | Non
         error = _relative(weight - wanted, wanted)
         layers.append(LayerWeight(name, error, rounding.error(np.array(wanted), form)))
         if form is not None:
-            both = np.array(weight), np.array(wanted)
-            groups.append(LayerWeight(name, *rounding.worst_group(*both, form)))
+            both = np.array(weight), np.array(wanted), form
+            groups.append(LayerWeight(name, *rounding.worst_group(*both)))
+            scales.append(GroupScales(name, *group_scales.deviations(*both)))
         if name in embeddings:
             continue  # looked up, not multiplied by
         key, own = mx.random.split(key)
         products.append(LayerProduct(name, *_products(modules[name], weight, own)))
     seen = {f"{layer.name}.weight" for layer in layers}
-    others = tuple(_others(model, seen, originals))
-    states = tuple(_states(modules, base)) if form is not None else ()
+    norms = tuple(_norms(modules))
     return BaseWeights(
-        tuple(layers), tuple(products), others, tuple(groups), tuple(_parts(modules)), states
+        layers=tuple(layers),
+        products=tuple(products),
+        others=tuple(_others(model, seen, originals)),
+        groups=tuple(groups),
+        parts=(*(LoadedParameter(name, error) for name, error, _ in norms), *_rotaries(modules)),
+        states=tuple(_states(modules, base)) if form is not None else (),
+        rows=tuple(LoadedParameter(name, rows) for name, _, rows in norms),
+        scales=tuple(scales),
     )
 
 
-def _parts(modules: Mapping[str, nn.Module]) -> Iterator[LoadedParameter]:
-    """Yield the errors of norms and rotary positions beside their definitions."""
+def _norms(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, float, float]]:
+    """Yield how far each norm is from its definition, and how far its rows are as a whole."""
     keys = iter(mx.random.split(mx.random.key(SEED + 1), 1 + len(modules)))
     for name, module in modules.items():
         if isinstance(module, nn.RMSNorm):
             weight = module.weight
-            rows = (3 * mx.random.normal((ROWS, len(weight)), key=next(keys))).astype(weight.dtype)
+            rows = 3 * mx.random.normal((NORM_ROWS, len(weight)), key=next(keys))
+            rows = rows.astype(weight.dtype)
             given, own = (np.array(one.astype(mx.float32), np.float64) for one in (rows, weight))
             due = own * given / np.sqrt((given**2).mean(-1, keepdims=True) + module.eps)
-            found = np.array(module(rows).astype(mx.float32))
-            yield LoadedParameter(name, rounding.relative(found - due, due))
-        elif isinstance(module, nn.RoPE) and module.scale == 1 and not module.traditional:
+            found = np.array(module(rows).astype(mx.float32), np.float64)
+            yield name, rounding.relative(found - due, due), fineness.as_a_whole(found, due)
+
+
+def _rotaries(modules: Mapping[str, nn.Module]) -> Iterator[LoadedParameter]:
+    """Yield the largest error of each rotary embedding beside its definition."""
+    keys = iter(mx.random.split(mx.random.key(SEED + 2), 1 + len(modules)))
+    for name, module in modules.items():
+        if isinstance(module, nn.RoPE) and module.scale == 1 and not module.traditional:
             rows = mx.random.normal((1, 1, POSITIONS, module.dims), key=next(keys))
             given = np.array(rows, np.float64)[0, 0]
             half = module.dims // 2

@@ -82,6 +82,7 @@ class BatchMeter:
             layer_calls=(),
             wrong=dict(found.wrong),
             cut=found.cut,
+            texts=found.texts,
         )
         if self.rows == len(inputs):
             self.write(Draws(torch.initial_seed()))

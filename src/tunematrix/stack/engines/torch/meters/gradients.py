@@ -46,11 +46,13 @@ class Comparison:
         error: largest difference, over the largest value, of the worst tensor.
         norm: of our own before they are cut, if all are followed.
         factor: if not, how often our own go into the part of the optimizer's that points their way.
+        lost: by how much our own differ from those of a loss as small as the trainer's, in float16.
     """
 
     error: float | None = None
     norm: float | None = None
     factor: float | None = None
+    lost: float = 0.0
 
 
 class GradientAudit:
@@ -80,7 +82,11 @@ class GradientAudit:
         self.is_small = sum(p.numel() for p in model.parameters()) <= AUDITED_ELEMENTS
         drops = float(config.method.implementation.get("dropout", 0.0)) > 0
         self.as_used = not (drops or config.quantizer.trains_otherwise)
+        # On a GPU, trainers scale a loss up before they differentiate it in float16.
+        self.loses = config.precision.compute == "float16" and config.backend.device != "cuda"
+        self.accumulation = config.train.accumulation
         self.sums: dict[str, torch.Tensor] = {}
+        self.smaller: dict[str, torch.Tensor] = {}
         self.nats, self.tokens = 0.0, 0
 
     def look(self, model: nn.Module, inputs: dict[str, Any], step: int) -> None:
@@ -95,19 +101,27 @@ class GradientAudit:
             logits = passing(self.model, **entering, use_cache=False).logits
             nats, tokens = cross_entropy(logits, inputs["labels"], self.smoothing)
             with torch.autocast(device.type, enabled=False):
+                if self.loses:
+                    self._differentiate_as_small(nats, tokens, parameters)
                 found = _differentiated(nats, list(parameters.values()))
         # Weights that autocast has lowered here would be taken for those of the training pass.
         torch.clear_autocast_cache()
         self.nats += float(nats.detach())
         self.tokens += tokens
-        for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
-            new = (torch.zeros_like(parameter) if gradient is None else gradient).detach().float()
-            self.sums[name] = self.sums[name] + new if name in self.sums else new
+        _add(self.sums, parameters, found)
         del logits, nats, found
         if not self.is_small:
             # Kept by malloc, what was freed would show in the process's peak; of a small model,
             # the pass that follows takes it.
             hand_back()
+
+    def _differentiate_as_small(
+        self, nats: torch.Tensor, tokens: int, parameters: Mapping[str, nn.Parameter]
+    ) -> None:
+        """Add the gradient of about the mean, as a trainer takes it: what is small gets lost."""
+        share = 1 / max(tokens * self.accumulation, 1)
+        found = _differentiated(nats * share, list(parameters.values()), keep=True)
+        _add(self.smaller, parameters, found, 1 / share)
 
     @contextmanager
     def _as_used(self) -> Iterator[None]:
@@ -139,7 +153,8 @@ class GradientAudit:
             factor = min(1.0, projected)
         else:
             projected, factor = None, min(1.0, _cut(norm, self.limit))
-        return Comparison(_worst(got, own, factor), norm, projected)
+        lost = _worst(self.smaller, self.sums, 1.0) if self.smaller else 0.0
+        return Comparison(_worst(got, own, factor), norm, projected, lost)
 
     def stepped(self, step: int) -> None:
         """Write a step's loss, over all processes, and forget the step."""
@@ -148,7 +163,7 @@ class GradientAudit:
             tokens = ranks.total(self.tokens, device)
             nats = ranks.total(self.nats, device)
             self.write(StepLoss(step, nats / max(tokens, 1), int(tokens)))
-        self.sums, self.nats, self.tokens = {}, 0.0, 0
+        self.sums, self.smaller, self.nats, self.tokens = {}, {}, 0.0, 0
 
     def _due(self) -> dict[str, torch.Tensor]:
         """Return the gradient of the mean nats over all counted tokens of all processes."""
@@ -166,13 +181,26 @@ class GradientAudit:
         return float(torch.stack(torch._foreach_norm(list(own.values()))).norm())
 
 
+def _add(
+    sums: dict[str, torch.Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    gradients: Sequence[torch.Tensor | None],
+    factor: float = 1.0,
+) -> None:
+    """Add so many times the gradients to sums, in float32; one that wasn't taken is zero."""
+    for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+        new = (torch.zeros_like(parameter) if gradient is None else gradient).detach().float()
+        new = new * factor
+        sums[name] = sums[name] + new if name in sums else new
+
+
 def _differentiated(
-    nats: torch.Tensor, parameters: Sequence[nn.Parameter]
+    nats: torch.Tensor, parameters: Sequence[nn.Parameter], *, keep: bool = False
 ) -> tuple[torch.Tensor | None, ...]:
     """Return the gradient for each parameter; none at all where nothing can be differentiated."""
     if not nats.requires_grad:
         return (None,) * len(parameters)
-    return passing(torch.autograd.grad, nats, parameters, allow_unused=True)
+    return passing(torch.autograd.grad, nats, parameters, allow_unused=True, retain_graph=keep)
 
 
 def cross_entropy(

@@ -39,7 +39,7 @@ class TorchLabelAudit:
         given = inputs.get("position_ids")
         alone = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
         positions = alone if given is None or not self.packed else _array(given)
-        found = Found()
+        found = Found(texts=self.known.lengths() if self.packed else None)
         for row in zip(ids, labels, real, positions, strict=True):
             found.add(*self._row(*row))
         return found

@@ -23,7 +23,7 @@ from tunematrix.evidence.events import AdapterShare
 from tunematrix.stack import adapters
 from tunematrix.stack.engines.torch.meters.weights import Originals, is_turned, stored_weight
 from tunematrix.stack.quantizers.common import TorchQuantizer
-from tunematrix.stack.yardsticks.shares import share
+from tunematrix.stack.yardsticks.shares import Stored, share
 
 _KNOWN = ("alpha_pattern", "fan_in_fan_out", "rank_pattern")
 """Settings of PEFT's that mlx-lm has no word for, and this has: scales by layer, and how the base
@@ -173,6 +173,7 @@ def shares_beside(
     fresh: nn.Module,
     found_in: Sequence[Mapping[str, Factors]],
     quantizer: TorchQuantizer,
+    how: Stored,
 ) -> tuple[AdapterShare, ...]:
     """Measure the same of the first of several beside the base as it is stored, with the others.
 
@@ -188,7 +189,7 @@ def shares_beside(
         plain = plain.cpu()
         for other in others:
             plain = other[name].merged_into(plain)
-        found += _share(name, stored, plain, own)
+        found += _share(name, stored, plain, own, how)
     return tuple(found)
 
 
@@ -207,7 +208,12 @@ def shares_in_files(
 
 
 def _share(
-    name: str, stored: torch.Tensor, plain: torch.Tensor, factors: Factors
+    name: str,
+    stored: torch.Tensor,
+    plain: torch.Tensor,
+    factors: Factors,
+    how: Stored | None = None,
 ) -> Iterator[AdapterShare]:
     due = factors.merged_into(plain)
-    yield from share(name, *(one.cpu().numpy() for one in (stored, plain, due)))
+    held, before, wanted = (one.cpu().numpy() for one in (stored, plain, due))
+    yield from share(name, held, before, wanted, how)

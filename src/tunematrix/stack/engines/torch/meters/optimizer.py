@@ -297,7 +297,7 @@ def watch(
         if last is None or last() is not optimizer:
             stretch, last = stretch + 1, weakref.ref(optimizer)
         rates, norm, own = seen
-        told = (own.error, stretch, moved, own.norm, own.factor)
+        told = (own.error, stretch, moved, own.norm, own.factor, own.lost)
         write(OptimizerStep(step, rates, norm, deviation, *told))
         step += 1
 

@@ -9,47 +9,72 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from tunematrix.evidence.events import LoadedParameter
+from tunematrix.stack.yardsticks import fineness
 
-ROWS, POSITIONS = 16, 128
+ROWS, POSITIONS = 64, 128
 SEED = 0
 OTHER = 0.1
 """A norm that is further off each definition than this has another one, which isn't judged."""
 
 
-def measure(model: nn.Module, dtype: torch.dtype) -> tuple[LoadedParameter, ...]:
-    """Return the error of each norm, relative in norms, and the largest of each rotary embedding.
+class PartErrors(NamedTuple):
+    """How far norms and rotary embeddings are off.
+
+    Attributes:
+        parts: each norm, relative in norms, and the largest error of each rotary embedding.
+        rows: each norm, by `fineness.as_a_whole`.
+    """
+
+    parts: tuple[LoadedParameter, ...]
+    rows: tuple[LoadedParameter, ...]
+
+
+def measure(model: nn.Module, dtype: torch.dtype) -> PartErrors:
+    """Hold norms and rotary embeddings against their definitions.
 
     Args:
         dtype: of what enters them.
     """
     draws = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
-        return tuple(_errors(model, dtype, draws))
+        norms = dict(_norms(model, dtype, draws))
+        rotaries = tuple(_rotaries(model, dtype))
+    parts = (*(LoadedParameter(name, error) for name, (error, _) in norms.items()), *rotaries)
+    return PartErrors(
+        parts, tuple(LoadedParameter(name, rows) for name, (_, rows) in norms.items())
+    )
 
 
-def _errors(
+def _norms(
     model: nn.Module, dtype: torch.dtype, draws: torch.Generator
-) -> Iterator[LoadedParameter]:
+) -> Iterator[tuple[str, tuple[float, float]]]:
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if "norm" in type(module).__name__.lower() and isinstance(weight, nn.Parameter):
-            error = _norm_error(module, weight, dtype, draws)
-            if not error > OTHER:
-                yield LoadedParameter(name, error)
-        elif isinstance(getattr(module, "inv_freq", None), torch.Tensor):
+            errors = _norm_errors(module, weight, dtype, draws)
+            if not errors[0] > OTHER:
+                yield name, errors
+
+
+def _rotaries(model: nn.Module, dtype: torch.dtype) -> Iterator[LoadedParameter]:
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "inv_freq", None), torch.Tensor):
             yield LoadedParameter(name, _rotary_error(module, dtype))
 
 
-def _norm_error(
+def _norm_errors(
     norm: nn.Module, weight: nn.Parameter, dtype: torch.dtype, draws: torch.Generator
-) -> float:
-    """Return how far a norm is from the nearest definition: RMSNorm, with 1 + w, or LayerNorm."""
+) -> tuple[float, float]:
+    """Return how far a norm is from the nearest definition, and how far its rows are as a whole.
+
+    Definitions are RMSNorm, the same with 1 + w, and LayerNorm.
+    """
     rows = (3 * torch.randn(ROWS, weight.shape[0], generator=draws)).to(weight.device, dtype)
     found, given, own = norm(rows).double(), rows.double(), weight.detach().double()
     small = float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0)))
@@ -58,8 +83,13 @@ def _norm_error(
     whole = nn.functional.layer_norm(
         given, own.shape, own, None if bias is None else bias.detach().double(), small
     )
-    due = (own * scaled, (1 + own) * scaled, whole)
-    return min(float((found - one).norm() / one.norm()) for one in due)
+    nearest = min((own * scaled, (1 + own) * scaled, whole), key=lambda due: _off(found, due))
+    rows = fineness.as_a_whole(found.cpu().numpy(), nearest.cpu().numpy())
+    return _off(found, nearest), rows
+
+
+def _off(found: torch.Tensor, due: torch.Tensor) -> float:
+    return float((found - due).norm() / due.norm())
 
 
 def _rotary_error(rotary: Any, dtype: torch.dtype) -> float:

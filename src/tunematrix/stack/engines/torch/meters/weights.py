@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,17 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunematrix.configuration.options import Rounding
-from tunematrix.evidence.events import BaseWeights, LayerProduct, LayerWeight, LoadedParameter
+from tunematrix.evidence.events import (
+    BaseWeights,
+    GroupScales,
+    LayerProduct,
+    LayerWeight,
+    LoadedParameter,
+)
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.meters import parts, storage
 from tunematrix.stack.quantizers.common import TorchQuantizer
-from tunematrix.stack.yardsticks import rounding
+from tunematrix.stack.yardsticks import group_scales, rounding
 from tunematrix.stack.yardsticks.blame import accepted
 
 ROWS = 16
@@ -51,7 +57,7 @@ def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layer
     its own, so that what follows draws what it would have drawn.
     """
     draws = torch.Generator().manual_seed(SEED)
-    layers, products, groups = [], [], []
+    layers, products, groups, scales = [], [], [], []
     for name in base.linears:
         layer = model.get_submodule(name)
         wanted = originals.weight(name, turned=is_turned(layer))
@@ -61,16 +67,23 @@ def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layer
         error = _relative(stored.cpu() - wanted, wanted)
         layers.append(LayerWeight(name, error, rounding.error(wanted.numpy(), how.rounding)))
         if how.rounding is not None:
-            both = stored.cpu().numpy(), wanted.numpy()
-            groups.append(LayerWeight(name, *rounding.worst_group(*both, how.rounding)))
+            both = stored.cpu().numpy(), wanted.numpy(), how.rounding
+            groups.append(LayerWeight(name, *rounding.worst_group(*both)))
+            scales.append(GroupScales(name, *group_scales.deviations(*both)))
         if how.multiplies:
             products.append(LayerProduct(name, *_products(layer, stored, how.dtype, draws)))
-    others = tuple(_others(model, base, originals))
+    found = BaseWeights(
+        layers=tuple(layers),
+        products=tuple(products),
+        others=tuple(_others(model, base, originals)),
+        groups=tuple(groups),
+        scales=tuple(scales),
+    )
     if not how.multiplies:
-        return BaseWeights(tuple(layers), (), others, tuple(groups))
+        return found
     states = storage.states(model, base, how.quantizer) if how.rounding is not None else ()
     own = parts.measure(model, how.dtype)
-    return BaseWeights(tuple(layers), tuple(products), others, tuple(groups), own, tuple(states))
+    return replace(found, parts=own.parts, rows=own.rows, states=tuple(states))
 
 
 class Originals:
