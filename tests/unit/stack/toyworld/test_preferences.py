@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tunematrix.stack.toyworld import grammar, preferences
-from tunematrix.stack.toyworld.corpus import Split
+from tunematrix.stack.toyworld.corpus import Form, Split
 from tunematrix.stack.toyworld.grammar import DIALECTS, Dialect
 
 BOTH: tuple[Dialect, ...] = ("A", "B")
+FORMS: tuple[Form, ...] = ("prompt-completion", "chat-completion")
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 
 
@@ -16,7 +17,7 @@ SPLITS: tuple[Split, ...] = ("train", "held-out")
 def test_stories_differ_in_the_ending_alone(dialect: Dialect) -> None:
     """Both are whole stories, told in the same words, and exactly as likely."""
     for pair in preferences.pairs("prompt-completion", dialect, 50, seed=0):
-        chosen, rejected = (pair["prompt"] + pair[side] for side in ("chosen", "rejected"))
+        chosen, rejected = (f"{pair['prompt']}{text}" for text in (pair["chosen"], pair["rejected"]))
         told, other = grammar.choices(dialect, chosen), grammar.choices(dialect, rejected)
         assert told is not None
         assert other == {**told, "ending": "kept"}
@@ -29,26 +30,25 @@ def test_stories_differ_in_the_ending_alone(dialect: Dialect) -> None:
 def test_rest_is_drawn_as_the_grammar_draws_it() -> None:
     """The other coin stays fair, and prompts are of all lengths."""
     pairs = preferences.pairs("prompt-completion", "A", 400, seed=1)
-    told = [grammar.choices("A", pair["prompt"] + pair["chosen"]) for pair in pairs]
+    told = [grammar.choices("A", f"{pair['prompt']}{pair['chosen']}") for pair in pairs]
     assert 0.42 < sum(choices["aside"] == "told" for choices in told if choices) / 400 < 0.58
-    assert {len(pair["prompt"].split(" ")) for pair in pairs} == set(range(2, 13))
+    assert {len(str(pair["prompt"]).split(" ")) for pair in pairs} == set(range(2, 13))
 
 
 def test_splits_share_no_pair() -> None:
     """Whatever their seeds; and the same arguments give the same pairs."""
     stories = {
         split: {
-            pair["prompt"] + pair["chosen"]
+            f"{pair['prompt']}{pair['chosen']}"
             for seed in range(5)
             for pair in preferences.pairs("prompt-completion", "A", 200, seed, split)
         }
         for split in SPLITS
     }
     assert not stories["train"] & stories["held-out"]
-    assert (
-        preferences.pairs("prompt-completion", "A", 9, seed=3)
-        == preferences.pairs("prompt-completion", "A", 20, seed=3)[:9]
-    )
+    for form in FORMS:
+        few, more = (preferences.pairs(form, "A", count, seed=3) for count in (9, 20))
+        assert few == more[:9]
 
 
 def test_counted_text_is_both_completions() -> None:
@@ -60,9 +60,9 @@ def test_counted_text_is_both_completions() -> None:
 def test_retold() -> None:
     """Another branch, the same words; what can't be told is refused."""
     story = preferences.pairs("prompt-completion", "A", 1, seed=0)[0]
-    text = story["prompt"] + story["chosen"]
+    text = f"{story['prompt']}{story['chosen']}"
     again = DIALECTS["A"].retold(text, {"ending": "kept"})
-    assert again == story["prompt"] + story["rejected"]
+    assert again == f"{story['prompt']}{story['rejected']}"
     assert DIALECTS["A"].retold(again, {"ending": "shared"}) == text
     for taken in ({"ending": "lost"}, {"finish": "kept"}):
         with pytest.raises(ValueError, match="can't be retold with"):

@@ -102,7 +102,7 @@ class TorchMeters:
         self.gradients = gradients.GradientAudit(config, model, refresh, self._write)
         if config.recipe.prefers:
             self.preferences = preferences.DpoLosses.of(config)
-            pairs = preferences.PairAudit(data.texts, rules.of(tokenizer))
+            pairs = preferences.PairAudit.of(data, tokenizer)
             self.batches = batches.BatchMeter(pairs, self.preferences, self._write)
         else:
             self._supervise(data, tokenizer, order)

@@ -15,11 +15,13 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
+from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import PreferenceLoss
-from tunematrix.stack.engines.examples import IGNORED
-from tunematrix.stack.engines.known_rows import Found
+from tunematrix.stack.engines import rules
+from tunematrix.stack.engines.examples import IGNORED, Data
+from tunematrix.stack.engines.known_rows import Found, Misread, Row
 from tunematrix.stack.engines.rules import Rules
 from tunematrix.stack.engines.torch.padding import TorchBatch
 from tunematrix.stack.engines.torch.scoring import evaluating, log_probabilities
@@ -28,36 +30,47 @@ from tunematrix.stack.yardsticks.audit import AUDITED_STEPS
 
 @dataclass(frozen=True)
 class PairAudit:
-    """What the counted labels of a pair may spell; the first half of a batch is chosen.
+    """What a pair of sequences may be; the first half of a batch is chosen.
 
     Attributes:
         texts: of every row, the chosen completion and the other, end tokens included.
+        pairs: of every row, the ids of both, each after the prompt.
         rules: to spell labels by.
     """
 
     texts: frozenset[str]
+    pairs: frozenset[tuple[Row, ...]]
     rules: Rules
 
+    @classmethod
+    def of(cls, data: Data, tokenizer: PreTrainedTokenizerBase) -> PairAudit:
+        """Read them off the data, whose examples are the chosen one and the other by turns."""
+        ids = [tuple(example.ids) for example in data.examples]
+        pairs = frozenset(zip(ids[::2], ids[1::2], strict=True))
+        return cls(data.texts, pairs, rules.of(tokenizer))
+
     def look(self, inputs: Mapping[str, torch.Tensor]) -> Found:
-        """Say how many rows are in a pair that is its row's, after the same prompt."""
+        """Say how many rows are in a pair that is its row's, after its row's prompt."""
         ids, labels = inputs["input_ids"], inputs["labels"]
+        mask = inputs.get("attention_mask")
+        real = torch.ones_like(ids) if mask is None else mask
         half, found = len(ids) // 2, Found()
-        rows = list(zip(ids, labels, strict=True))
+        rows = list(zip(ids, labels, real.bool(), strict=True))
         for pair in zip(rows[:half], rows[half:], strict=False):
             for _ in pair:
-                found.add(None if self._pair(*pair) else "others", cut=False)
+                found.add(self._wrong(*pair), cut=False)
         return found
 
-    def _pair(self, *pair: tuple[torch.Tensor, torch.Tensor]) -> bool:
-        counted = [labels != IGNORED for _, labels in pair]
-        own = all(
-            torch.equal(ids[c], labels[c]) for (ids, labels), c in zip(pair, counted, strict=True)
-        )
+    def _wrong(self, *pair: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> Misread | None:
+        counted = [(ids, labels, labels != IGNORED) for ids, labels, _ in pair]
+        own = all(torch.equal(ids[c], labels[c]) for ids, labels, c in counted)
         # Nothing counts before a completion, and everything does from there to its end.
-        prompts = [ids[: int(c.int().argmax())] for (ids, _), c in zip(pair, counted, strict=True)]
-        tokens = torch.cat([ids[c] for (ids, _), c in zip(pair, counted, strict=True)])
-        (text,) = self.rules.texts([tokens.tolist()])
-        return own and torch.equal(*prompts) and text in self.texts
+        prompts = [ids[: int(c.int().argmax())] for ids, _, c in counted]
+        (text,) = self.rules.texts([torch.cat([ids[c] for ids, _, c in counted]).tolist()])
+        if not (own and torch.equal(*prompts) and text in self.texts):
+            return "others"
+        whole = tuple(tuple(ids[real].tolist()) for ids, _, real in pair)
+        return None if whole in self.pairs else "foreign"
 
 
 @dataclass(frozen=True)
