@@ -198,7 +198,7 @@ def _differentiated(
     nats: torch.Tensor, parameters: Sequence[nn.Parameter], *, keep: bool = False
 ) -> tuple[torch.Tensor | None, ...]:
     """Return the gradient for each parameter; none at all where nothing can be differentiated."""
-    if not nats.requires_grad:
+    if not (parameters and nats.requires_grad):
         return (None,) * len(parameters)
     return passing(torch.autograd.grad, nats, parameters, allow_unused=True, retain_graph=keep)
 
