@@ -155,7 +155,9 @@ class RunContext:
             return settings_of(cell, config, self.trainers, self.root)
         references = os.path.relpath(self._references, own)
         update: dict[str, object] = {"references": references, "steps": cell.spec.pipeline}
-        if self.watch and config.recipe.trains and _FRAMEWORK in config.backend.requires:
+        trains = config.recipe.trains and _FRAMEWORK in config.backend.requires
+        # The probe keeps parts of gradients, which would be taken for the trainer's.
+        if self.watch and trains and not config.meters.allocator:
             update["watch"] = Watch()
         return config.model_copy(update=update)
 
