@@ -108,6 +108,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="K/N",
         help="run only the part K of N; several machines share a suite so, whole files each",
     )
+    fleet = "run cells on the workers of the scheduler there, such as 192.168.1.5:8786"
+    option("--fleet", metavar="ADDRESS", default="", help=fleet)
+    kept = "folder with the certificates of the fleet"
+    option("--certificates", metavar="FOLDER", default="", help=kept)
     group.addoption(
         "--fault",
         dest="tunematrix_faults",
