@@ -163,6 +163,8 @@ def _examine_backend(
     elif missing:
         reason = f"needs {', '.join(missing)}"
         finding = _not_tried(option, "not installed", reason, declared.install)
+    elif not declared.implementation:  # nothing claims a device
+        finding = BackendFinding(option.name, declared.description, "works")
     else:
         finding = _try_device(context, option, timeout)
     return replace(finding, missing=missing, versions=_versions(declared.requires))

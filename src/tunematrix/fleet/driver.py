@@ -115,8 +115,10 @@ class Fleet(Carrier):
         if lacking:
             text = f"no worker for {', '.join(lacking)} at {self.address}"
             start = f"start one there: tunematrix worker {self.address} -e {lacking[0]}"
+            again = "bring its checkout to the state of this one, and start the worker again"
             self.close()
-            raise MachineProblem("\n  ".join([f"{text}; {start}", *self._left_out]))
+            advice = again if self._left_out else start
+            raise MachineProblem("\n  ".join([f"{text}; {advice}", *self._left_out]))
         self._pump.start()
 
     @property

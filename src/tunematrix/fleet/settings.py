@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import warnings
 
 from tunematrix.errors import MachineProblem
 from tunematrix.fleet.certificates import Certificates
@@ -11,6 +12,7 @@ from tunematrix.fleet.certificates import Certificates
 try:
     import dask
     from distributed import Scheduler, Security, Worker
+    from distributed.versions import VersionMismatchWarning
 except ImportError as _error:
     _TEXT = f"a fleet needs Dask distributed, which can't be imported here ({_error})"
     raise MachineProblem(f'{_TEXT}: python -m pip install "tunematrix[fleet]"') from _error
@@ -39,6 +41,8 @@ def settle_settings() -> None:
             "distributed.admin.tick.limit": "60s",
         }
     )
+    # Pythons and libraries may differ, since what travels is plain.
+    warnings.simplefilter("ignore", VersionMismatchWarning)
     # What it would say is either told in our words, or of no use to who runs cells.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     logging.getLogger("tornado").setLevel(logging.CRITICAL)

@@ -40,14 +40,20 @@ def ending(
         left_out: how many nightly cells and relations didn't run, since nobody asked for them.
         page: where the same is as HTML; empty where there is no such file.
     """
-    (run,) = runs(records)[:1]
-    command = f"tunematrix report -e {one_line(run.environment)}"
-    last = [Text.assemble("cells: ", in_figures(counts(run.cells)))]
-    if run.relations:
-        last.append(Text.assemble("relations: ", in_figures(counts(run.relations))))
+    every = runs(records)
+    names = dict.fromkeys(one_line(run.environment) for run in every)
+    command = f"tunematrix report -e {','.join(names)}"
+    last = []
+    for name in names:
+        mine = [run for run in every if run.environment == name]
+        of = f" of {name}" if len(names) > 1 else ""
+        cells = [record for run in mine for record in run.cells]
+        last.append(Text.assemble(f"cells{of}: ", in_figures(counts(cells))))
+        if relations := [record for run in mine for record in run.relations]:
+            last.append(Text.assemble(f"relations{of}: ", in_figures(counts(relations))))
     if left_out:
         last.append(Text(nightly(left_out), "dim"))
-    last.append(Text(when(run), "dim"))
+    last.append(Text(when(every[0]), "dim"))
     if page:
         last.append(Text(f"page: {one_line(page)}", "dim"))
     last.append(Text(f"more: {command}{_with_all(records)}", "dim"))
