@@ -75,7 +75,7 @@ class Fleet:
 
     def start(self, *arguments: str, awaited: str, **variables: str) -> Member:
         """Start a verb with the fleet's certificates; return when it says what is awaited."""
-        log = self.project.root / f"member-{len(self.members)}.log"
+        log = self.project.root / f"member-{uuid.uuid4().hex[:8]}.log"
         command = [sys.executable, "-m", "tunematrix", *arguments]
         with log.open("wb") as file:
             process = subprocess.Popen(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
+import socket
+import ssl
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from distributed import protocol
+from distributed.protocol.utils import pack_frames
 
-from tests.plugin.fleets import Fleet, fleet_of
+from tests.plugin.fleets import Fleet, Member, fleet_of
+from tunematrix.fleet.certificates import make_certificates, read_certificates
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Run
@@ -117,6 +125,63 @@ def test_refusals(fleet: Fleet) -> None:
     assert f"no worker for cpu at tls://{fleet.address}; start one" in missing.text
     alone = fleet.project.pytest(BOTH, "specs/good.yaml")
     assert (alone.code, "name its scheduler with --fleet" in alone.text) == (4, True)
+
+
+def test_attacks(fleet: Fleet, tmp_path: Path) -> None:
+    """Each member listens at one port, and unpickles nothing of anybody without its certificate."""
+    theirs = make_certificates(tmp_path / "theirs")
+    alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    alone.check_hostname, alone.verify_mode = False, ssl.CERT_NONE
+    strangers = {"plain": None, "anonymous": alone, "other": theirs.context()}
+    strangers["other"].verify_mode = ssl.CERT_NONE
+    ports = [sorted(listens(member)) for member in fleet.members[:3]]
+    assert [len(each) for each in ports] == [1, 1, 1], ports
+    for (port,) in ports:
+        for name, context in strangers.items():
+            trace = tmp_path / f"{name}-{port}"
+            attack(port, context, trace)
+            assert not trace.exists(), f"{name} ran code by port {port}"
+    (port,) = ports[1]
+    trace = tmp_path / "member"
+    attack(port, read_certificates(fleet.certificates).context(), trace)
+    assert trace.exists(), "the attack would harm nobody, so that it proves nothing"
+    assert run(fleet, "specs/good.yaml")[0].code == 0
+
+
+class Harm:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+def listens(member: Member) -> set[int]:
+    """The ports that a process listens at, by IPv4 or IPv6."""
+    found = psutil.Process(member.process.pid).net_connections(kind="inet")
+    return {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+
+
+def attack(port: int, context: ssl.SSLContext | None, trace: Path) -> None:
+    """Say what a worker of Dask's runs: the handshake, then a request with a pickled payload."""
+    payload = pickle.dumps(Harm(trace))
+    greeting = {"compression": None, "python": [3, 11, 0], "pickle-protocol": 5}
+    request = {"op": "run", "function": payload, "args": payload, "kwargs": payload, "reply": True}
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            connection = plain if context is None else context.wrap_socket(plain)
+            with connection:
+                for message in (greeting, request):
+                    frames = pack_frames(protocol.dumps(message))
+                    connection.sendall(len(frames).to_bytes(8, "little") + frames)
+                connection.settimeout(3)
+                while connection.recv(65536):
+                    pass
+    except OSError:
+        pass  # refused, as it should be
+    time.sleep(0.2)
 
 
 def test_what_dies(fleet: Fleet) -> None:

@@ -16,8 +16,8 @@ from tunematrix.fleet.certificates import Certificates, default_folder, read_cer
 PORT = 8786
 """Dask's own."""
 _SECONDS = 10.0
-_MOST_FRAMES = 100
-"""More than Dask's first message has; other protocols begin with text."""
+_MOST_BYTES = 100_000
+"""Of Dask's first message, whose length comes first; other protocols begin with text."""
 _EXAMPLE = "write HOST:PORT, such as 192.168.1.5:8786"
 
 
@@ -113,18 +113,16 @@ def probe(address: Address, certificates: Certificates | None) -> None:
                 return
             with certificates.context().wrap_socket(plain) as encrypted:
                 _refuse_strange(encrypted, address)
+    except (ssl.SSLEOFError, ConnectionResetError) as error:
+        raise _hung_up(address) from error
     except ssl.SSLError as error:
         raise _explained(error, address) from error
     except TimeoutError as error:
-        if isinstance(error.__cause__, ssl.SSLError):
-            raise _explained(error.__cause__, address) from error
         text = f"{address}: nothing answers within {_SECONDS:.0f} s"
         advice = "look whether the scheduler runs there, and whether a firewall keeps its port shut"
         raise NobodyThere(f"{text}; {advice}") from error
     except socket.gaierror as error:
         raise BadInput(f"{address}: there is no machine of that name; {_EXAMPLE}") from error
-    except ConnectionResetError as error:
-        raise _no_scheduler(address, "it hangs up") from error
     except OSError as error:
         text = f"{address}: can't be reached: {error.strerror or error}"
         advice = f"start it there: tunematrix scheduler --host {address.host} --port {address.port}"
@@ -132,16 +130,22 @@ def probe(address: Address, certificates: Certificates | None) -> None:
 
 
 def _refuse_strange(connection: socket.socket, address: Address) -> None:
-    """Refuse what doesn't begin as Dask does: with how many frames follow, in 8 bytes."""
+    """Refuse what doesn't begin as Dask does: with the length of a short message, in 8 bytes."""
     connection.settimeout(_SECONDS)
     try:
         begun = connection.recv(8)
     except TimeoutError as error:
         raise _no_scheduler(address, "it says nothing") from error
-    frames = int.from_bytes(begun, "little")
-    if len(begun) < 8 or not 0 < frames < _MOST_FRAMES:
+    if not begun:
+        raise _hung_up(address)
+    if len(begun) < 8 or not 0 < int.from_bytes(begun, "little") < _MOST_BYTES:
         shown = begun.decode("ascii", "backslashreplace")
-        raise _no_scheduler(address, f"it says {shown!r}" if begun else "it hangs up")
+        raise _no_scheduler(address, f"it says {shown!r}")
+
+
+def _hung_up(address: Address) -> NobodyThere:
+    text = f"{address}: something answers and hangs up: a scheduler that is ending, or none at all"
+    return NobodyThere(f"{text}; look what runs there, and start it again")
 
 
 def _no_scheduler(address: Address, how: str) -> BadInput:

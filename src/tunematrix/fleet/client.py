@@ -78,6 +78,11 @@ class Connection:
             text = f"{address}: a scheduler answers, and can't be used: {error}"
             raise MachineProblem(f"{text}; see what it says on its own terminal") from error
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the scheduler has gone, which tasks that are under way may never tell."""
+        return bool(self._client.status != "running")
+
     def offers(self) -> tuple[tuple[Offer, ...], tuple[str, ...]]:
         """Return what the workers offer that are there now, and the names of strange ones.
 

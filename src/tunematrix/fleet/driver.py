@@ -15,7 +15,7 @@ from tunematrix.configuration.releases import Installed
 from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, TunematrixError
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.fleet.address import Address, NobodyThere
+from tunematrix.fleet.address import Address
 from tunematrix.fleet.certificates import Certificates
 from tunematrix.fleet.offer import Identity, Offer, resource
 from tunematrix.fleet.travel import Errand, Terms, unpack
@@ -220,6 +220,9 @@ class Fleet(Carrier):
 
         if self._ended.is_set() or self._connection is None:
             return
+        if self._connection.is_lost:
+            self._lose()
+            return
         if time.monotonic() - self._looked > _LOOK:
             self._look()
         beyond = Counter(ticket.environment for ticket in self._sent.values())
@@ -283,7 +286,7 @@ class Fleet(Carrier):
             try:
                 self._connect()
             except TunematrixError as error:
-                if time.monotonic() > deadline or not isinstance(error, NobodyThere):
+                if time.monotonic() > deadline or not isinstance(error, MachineProblem):
                     self._give_up(f"the scheduler has gone, and did not come back: {error}")
                     return
                 self._ended.wait(_AGAIN)

@@ -24,6 +24,8 @@ SILENCE = 60
 WITHOUT = 120
 """Seconds that a cell waits for a worker of its environment, where the last one has left."""
 
+_TALKATIVE = ("asyncio", "distributed", "tornado")
+
 
 def settle_settings() -> None:
     """Set what a fleet needs, whatever Dask's own files and variables say."""
@@ -39,13 +41,15 @@ def settle_settings() -> None:
             "distributed.client.preload": [],
             "distributed.comm.timeouts.tcp": "30s",
             "distributed.admin.tick.limit": "60s",
+        "distributed.admin.system-monitor.interval": "60s",
         }
     )
     # Pythons and libraries may differ, since what travels is plain.
     warnings.simplefilter("ignore", VersionMismatchWarning)
     # What it would say is either told in our words, or of no use to who runs cells.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    logging.getLogger("tornado").setLevel(logging.CRITICAL)
+    for name in ("asyncio", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def security(certificates: Certificates | None) -> Security:

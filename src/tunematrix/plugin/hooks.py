@@ -280,7 +280,8 @@ def pytest_runtest_makereport(
     record = item.record
     if item.carried is not None:
         report.duration = item.seconds
-    vars(report)["tunematrix"] = record.to_json()
+    # Plain where it has to reach another process; a copy of each would take as much room again.
+    vars(report)["tunematrix"] = record.to_json() if item.config.stash[KEY].on_worker else record
     # The item's, for the report of its teardown, which is the one that JUnit's plugin reads.
     item.user_properties += junit.of_cell(record)
     report.user_properties = [*item.user_properties]
