@@ -110,7 +110,9 @@ def main(folder: Path, cells: int, workers: int) -> int:
     folder.mkdir(parents=True)
     specs = -(-cells // OF_A_SPEC)
     (folder / "specs").mkdir()
-    (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\ntunematrix_specs = ["specs"]\n')
+    (folder / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\ntunematrix_specs = ["specs"]\n'
+    )
     for number in range(specs):
         head = f"test_id: s{number}\nrecipe: sft\noverrides: {{train.seed: {number}}}\nmatrix:"
         (folder / f"specs/s{number:03}.yaml").write_text(head + MATRIX)
@@ -182,7 +184,9 @@ def account(folder: Path, seconds: float, peak: int, code: int) -> int:
     died = sum(int(path.read_text()) for path in folder.glob("died-*"))
     page = folder / ".tunematrix/cpu/report.html"
     print(f"cells: {len(cells)}, exit code {code}, {dict(outcomes)}, doubled: {len(doubled)}")
-    print(f"seconds: {seconds:.0f}, {1000 * seconds / max(1, len(cells)):.1f} ms a cell; died: {died}")
+    print(
+        f"seconds: {seconds:.0f}, {1000 * seconds / max(1, len(cells)):.1f} ms a cell; died: {died}"
+    )
     print(f"driver: {peak / 1e6:.0f} MB; store: {store.stat().st_size / 1e6:.0f} MB")
     print(f"page: {page.stat().st_size / 1e6:.1f} MB" if page.exists() else "page: none")
     return int(bool(doubled))

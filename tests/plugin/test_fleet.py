@@ -17,8 +17,8 @@ import psutil
 import pytest
 from distributed import protocol
 from distributed.protocol.utils import pack_frames
-
 from tests.plugin.fleets import Fleet, Member, fleet_of
+
 from tunematrix.fleet.certificates import make_certificates, read_certificates
 
 if TYPE_CHECKING:

@@ -28,19 +28,25 @@ class Identity:
     """Which tunematrix and which project a driver or a worker is of.
 
     Attributes:
-        version: of tunematrix. code: digest of its modules.
+        version: of tunematrix. code: digest of its modules. dask: version of Dask distributed.
         files: digest by name of each spec and option, as a project calls them, and of the
             tables of pyproject.toml that decide how cells run.
     """
 
     version: str
     code: str
+    dask: str
     files: Mapping[str, str]
 
     @property
     def digest(self) -> str:
         """What is the same only where all of it is."""
-        parts = [self.version, self.code, *(f"{k}={v}" for k, v in sorted(self.files.items()))]
+        parts = [
+            self.version,
+            self.code,
+            self.dask,
+            *(f"{k}={v}" for k, v in sorted(self.files.items())),
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:_RESOURCE_DIGITS]
 
     def unlike(self, other: Identity) -> str:
@@ -50,6 +56,8 @@ class Identity:
         if other.code != self.code:
             text = f"its tunematrix {other.version} has other code ({other.code})"
             return f"{text} than this one ({self.code})"
+        if other.dask != self.dask:
+            return f"its Dask distributed is {other.dask}, and this one {self.dask}"
         names = sorted(self.files.keys() | other.files.keys())
         differ = [name for name in names if self.files.get(name) != other.files.get(name)]
         if not differ:
@@ -147,7 +155,9 @@ def resource(environment: str, identity: Identity) -> str:
 
 def identity_of(project: Project) -> Identity:
     """Return which tunematrix and project this is."""
-    return Identity(version("tunematrix"), _code(PACKAGE), dict(_files(project)))
+    return Identity(
+        version("tunematrix"), _code(PACKAGE), version("distributed"), dict(_files(project))
+    )
 
 
 @cache

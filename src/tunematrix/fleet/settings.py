@@ -41,7 +41,7 @@ def settle_settings() -> None:
             "distributed.client.preload": [],
             "distributed.comm.timeouts.tcp": "30s",
             "distributed.admin.tick.limit": "60s",
-        "distributed.admin.system-monitor.interval": "60s",
+            "distributed.admin.system-monitor.interval": "60s",
         }
     )
     # Pythons and libraries may differ, since what travels is plain.

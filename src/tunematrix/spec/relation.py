@@ -147,7 +147,9 @@ class Relation(Section):
     @property
     def across(self) -> tuple[str, ...]:
         """The backends of the arms, where they name them."""
-        return tuple(dict.fromkeys(str(arm["backend"]) for arm in self.arms.values() if "backend" in arm))
+        return tuple(
+            dict.fromkeys(str(arm["backend"]) for arm in self.arms.values() if "backend" in arm)
+        )
 
     @property
     def is_across(self) -> bool:
