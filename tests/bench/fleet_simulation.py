@@ -2,9 +2,9 @@
 
     python -m tests.bench.fleet_simulation FOLDER [CELLS [WORKERS]]
 
-Each worker is Dask's, and answers in a millisecond without running anything; scheduler, driver, plan,
-store and report are real. It takes a quarter of an hour, and is run by hand; docs/fleet.md has its
-table.
+Each worker is Dask's, and answers in a millisecond without running anything; scheduler, driver,
+plan, store and report are real. It takes a quarter of an hour, and is run by hand; docs/fleet.md
+has its table.
 """
 
 from __future__ import annotations

@@ -142,7 +142,8 @@ def _signed(now: datetime) -> tuple[bytes, bytes]:
             decipher_only=False,
         )
         builder = builder.add_extension(usage, critical=True)
-        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        signed = builder.sign(signer, hashes.SHA256())
+        return bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     issuer = "tunematrix fleet"
     root, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.paths import PACKAGE, is_cache, tool_table
 from tunematrix.project import SHIPPED, Project
 
@@ -155,9 +155,15 @@ def resource(environment: str, identity: Identity) -> str:
 
 def identity_of(project: Project) -> Identity:
     """Return which tunematrix and project this is."""
-    return Identity(
-        version("tunematrix"), _code(PACKAGE), version("distributed"), dict(_files(project))
-    )
+    return Identity(version("tunematrix"), _code(PACKAGE), _dask(), dict(_files(project)))
+
+
+def _dask() -> str:
+    try:
+        return version("distributed")
+    except PackageNotFoundError:
+        text = "a fleet needs Dask distributed, which isn't installed here"
+        raise MachineProblem(f'{text}: python -m pip install "tunematrix[fleet]"') from None
 
 
 @cache

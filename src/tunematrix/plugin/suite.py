@@ -279,6 +279,10 @@ class Suite:
         way: str = option.tunematrix_isolation
         options = [] if way == "auto" else [f"--isolation={way}"]
         # A session of Nox requires what it always does.
+        if option.tunematrix_fleet:
+            options += [f"--fleet={option.tunematrix_fleet}"]
+        if option.tunematrix_certificates:
+            options += [f"--certificates={option.tunematrix_certificates}"]
         options += ["--strict-baseline"] if self.context.baselines.strict else []
         options += [] if session else [f"--require={name}" for name in option.tunematrix_require]
         spec = record.spec

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group
 from rich.text import Text
 
+from tunematrix.environments.table import JOINT
 from tunematrix.report.rows import SYMBOLS, counts, reasons, runs
 from tunematrix.report.terminal import COLOURS, ON_REQUEST, in_figures, when, why_not
 from tunematrix.report.text import one_line
@@ -42,13 +43,15 @@ def ending(
     """
     every = runs(records)
     names = dict.fromkeys(one_line(run.environment) for run in every)
-    command = f"tunematrix report -e {','.join(names)}"
+    # A relation between environments is of both.
+    command = f"tunematrix report -e {','.join(one for one in names if JOINT not in one)}"
     last = []
     for name in names:
         mine = [run for run in every if run.environment == name]
         of = f" of {name}" if len(names) > 1 else ""
         cells = [record for run in mine for record in run.cells]
-        last.append(Text.assemble(f"cells{of}: ", in_figures(counts(cells))))
+        if cells:
+            last.append(Text.assemble(f"cells{of}: ", in_figures(counts(cells))))
         if relations := [record for run in mine for record in run.relations]:
             last.append(Text.assemble(f"relations{of}: ", in_figures(counts(relations))))
     if left_out:

@@ -153,7 +153,7 @@ class Relation(Section):
 
     @property
     def is_across(self) -> bool:
-        """Whether the arms are of several backends, so that only a fleet can run them in one run."""
+        """Whether the arms are of several backends, which only a fleet has in one run."""
         return len(self.across) > 1
 
     def overrides_of(self, arm: str) -> Mapping[str, Scalar | tuple[Scalar, ...]]:

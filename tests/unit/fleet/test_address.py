@@ -143,7 +143,7 @@ def test_nobody(ours: Certificates) -> None:
     """A closed port is told from a wrong one: it may open yet."""
     with listening(lambda connection: None) as port:
         pass
-    with pytest.raises(NobodyThere, match="tunematrix scheduler --host 127.0.0.1"):
+    with pytest.raises(NobodyThere, match=r"tunematrix scheduler --host 127\.0\.0\.1"):
         probe(parse_address(f"127.0.0.1:{port}"), ours)
 
 
