@@ -24,7 +24,7 @@ from tests.plugin.fleets import Fleet, Member, fleet_of
 
 WORKERS = 4
 SECONDS_BETWEEN = 2.0
-SEEDS = 1200
+SEEDS = 1000
 
 
 def project_in(folder: Path) -> Project:

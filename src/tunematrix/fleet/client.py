@@ -24,7 +24,7 @@ _FETCHING = 4
 
 
 @dataclass(frozen=True)
-class Task:
+class FleetTask:
     """One task of Dask's: its key, the text that it is given, and what it needs of its worker."""
 
     key: str
@@ -33,7 +33,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Unrunnable:
     """No worker can run a task any more; the text says why."""
 
     reason: str
@@ -44,7 +44,7 @@ class Gone:
     """The scheduler has gone, and all tasks with it."""
 
 
-Arrived = Callable[[str, bytes | Failed | Gone], None]
+Arrived = Callable[[str, bytes | Unrunnable | Gone], None]
 """Takes the key of a task, and what became of it."""
 
 
@@ -98,7 +98,7 @@ class Connection:
                 strange.append(f"{worker.get('name', address)} {error}")
         return tuple(offers), tuple(strange)
 
-    def send(self, tasks: Sequence[Task]) -> None:
+    def send(self, tasks: Sequence[FleetTask]) -> None:
         """Hand tasks to the scheduler, several of one resource at a time."""
         for resource in dict.fromkeys(task.resource for task in tasks):
             some = [task for task in tasks if task.resource == resource]
@@ -137,14 +137,14 @@ class Connection:
         key = future.key
         if key not in self._tasks:
             return
-        answer: bytes | Failed | Gone
+        answer: bytes | Unrunnable | Gone
         try:
             answer = future.result()
         except (KilledWorker, NoWorkerError, NoValidWorkerError) as error:
-            answer = Failed(_explained(error))
+            answer = Unrunnable(_explained(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the cell has to say so
             gone = future.cancelled() or self._client.status != "running"
-            answer = Gone() if gone else Failed(f"{type(error).__name__}: {error}")
+            answer = Gone() if gone else Unrunnable(f"{type(error).__name__}: {error}")
         if self._tasks.pop(key, None) is not None:
             self._arrived(key, answer)
 

@@ -28,7 +28,7 @@ from tunematrix.workflow.context import Carrier, RunContext
 from tunematrix.workflow.records import unjudged
 
 if TYPE_CHECKING:
-    from tunematrix.fleet.client import Connection, Failed, Gone
+    from tunematrix.fleet.client import Connection, Gone, Unrunnable
 
 PATIENCE = 90.0
 """Seconds that a run waits for a scheduler that has gone."""
@@ -216,7 +216,7 @@ class Fleet(Carrier):
 
     def _top_up(self) -> None:
         """Hand the scheduler as many cells as workers have places, and a few that follow."""
-        from tunematrix.fleet.client import Task
+        from tunematrix.fleet.client import FleetTask
 
         if self._ended.is_set() or self._connection is None:
             return
@@ -237,7 +237,7 @@ class Fleet(Carrier):
                 self._sent[ticket.key] = ticket
                 tickets.append(ticket)
                 text, needs = ticket.errand.to_text(), resource(name, self._identity)
-                tasks.append(Task(ticket.key, text, needs))
+                tasks.append(FleetTask(ticket.key, text, needs))
         if not tasks:
             return
         try:
@@ -248,11 +248,11 @@ class Fleet(Carrier):
         for ticket in tickets:
             ticket.begun()
 
-    def _arrived(self, key: str, answer: bytes | Failed | Gone) -> None:
+    def _arrived(self, key: str, answer: bytes | Unrunnable | Gone) -> None:
         self._events.put(lambda: self._take(key, answer))
 
-    def _take(self, key: str, answer: bytes | Failed | Gone) -> None:
-        from tunematrix.fleet.client import Failed, Gone
+    def _take(self, key: str, answer: bytes | Unrunnable | Gone) -> None:
+        from tunematrix.fleet.client import Gone, Unrunnable
 
         ticket = self._sent.get(key)
         if ticket is None:
@@ -261,7 +261,7 @@ class Fleet(Carrier):
             self._lose()
             return
         del self._sent[key]
-        if isinstance(answer, Failed):
+        if isinstance(answer, Unrunnable):
             _answer(ticket, answer.reason)
         elif answer:
             _answer(ticket, answer)

@@ -43,7 +43,7 @@ class OverFleet(SideBySide):
 
     def schedule(self, jobs: Mapping[Job, SpecItem]) -> HandsOut:
         """Send all cells, and return what hands out those that have come back."""
-        arrivals = Arrivals(jobs)
+        arrivals = Returning(jobs)
         ordered = sorted(jobs, key=lambda job: job.rank[1:])
         cells = {job: item for job in ordered if isinstance(item := jobs[job], CellItem)}
         sent = self._fleet.send(
@@ -60,7 +60,7 @@ class OverFleet(SideBySide):
         return arrivals
 
 
-class Arrivals(HandsOut):
+class Returning(HandsOut):
     """Hands out cells whose results have come, and relations whose arms have been taken.
 
     Args:
