@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -85,7 +86,7 @@ async def work(address: str, folder: Path, count: int, seed: int) -> None:
     where, project = parse_address(address), read_project(folder, "cpu")
     identity, stub, died = identity_of(project), Stub(), 0
 
-    async def begin() -> object:
+    async def begin() -> Any:
         name = f"stub-{seed}-{chance.getrandbits(32):08x}"
         offer = Offer(name, "cpu", ("cpu",), 1, identity, "3.11", "Linux", {"cpu": "x"}, 0, {})
         worker = made(where, certificates, offer, stub, tempfile.mkdtemp(prefix="stub-"))

@@ -34,9 +34,10 @@ class FleetTask:
 
 @dataclass(frozen=True)
 class Unrunnable:
-    """No worker can run a task any more; the text says why."""
+    """No worker can run a task any more; the text says why, and whether there is none at all."""
 
     reason: str
+    lacks_worker: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class Connection:
         try:
             answer = future.result()
         except (KilledWorker, NoWorkerError, NoValidWorkerError) as error:
-            answer = Unrunnable(_explained(error))
+            lacks = not isinstance(error, KilledWorker)
+            answer = Unrunnable(_explained(error), lacks_worker=lacks)
         except Exception as error:  # noqa: BLE001 - whatever it is, the cell has to say so
             gone = future.cancelled() or self._client.status != "running"
             answer = Gone() if gone else Unrunnable(f"{type(error).__name__}: {error}")

@@ -8,20 +8,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunematrix.configuration.releases import Installed
 from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, TunematrixError
-from tunematrix.evidence.run_dir import RunDir
 from tunematrix.fleet.address import Address
 from tunematrix.fleet.certificates import Certificates
 from tunematrix.fleet.offer import Identity, Offer, resource
-from tunematrix.fleet.travel import Errand, Terms, unpack
+from tunematrix.fleet.tickets import Begun, Ticket, begin_nothing, kept, settle
+from tunematrix.fleet.travel import Errand, Terms
 from tunematrix.matrix.cells import Cell
-from tunematrix.paths import shown, unwritable
-from tunematrix.project import spec_name
+from tunematrix.paths import unwritable
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
 from tunematrix.workflow.context import Carrier, RunContext
@@ -36,30 +34,6 @@ _LOOK = 5.0
 _AGAIN = 1.0
 _TICK = 0.5
 _TRIES = 3
-
-Begun = Callable[[], None]
-"""Called when a cell is handed to the scheduler."""
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A cell on its way.
-
-    Attributes:
-        errand: what is sent. environment: where to. begun: called when that is done.
-        answer: what came back, or why nothing does. tries: how often it was sent.
-    """
-
-    errand: Errand
-    environment: str
-    begun: Begun
-    answer: Future[bytes | str] = field(default_factory=Future)
-    tries: int = 0
-
-    @property
-    def key(self) -> str:
-        """What Dask calls it: another name each time."""
-        return f"{self.errand.terms.run_id}/{self.errand.cell.id}/{self.tries}"
 
 
 class Fleet(Carrier):
@@ -96,7 +70,7 @@ class Fleet(Carrier):
         self._waiting: Mapping[str, deque[Ticket]] = {one.name: deque() for one in self._parts}
         self._sent: dict[str, Ticket] = {}
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._pump = threading.Thread(target=self._work, name="fleet", daemon=True)
+        self._pump = threading.Thread(target=self._pumped, name="fleet", daemon=True)
         self._looked = 0.0
         self._ended = threading.Event()
         self._hopeless = ""
@@ -150,7 +124,7 @@ class Fleet(Carrier):
     def carry(self, cell: Cell, context: RunContext) -> Record:
         """Have a cell run unless it was sent already, and return its record."""
         if cell.id not in self._tickets:
-            self.send([(cell, None, False, _nothing)])
+            self.send([(cell, None, False, begin_nothing)])
         try:
             answer = self._tickets[cell.id].answer.result()
         finally:
@@ -158,7 +132,7 @@ class Fleet(Carrier):
         if isinstance(answer, str):
             return unjudged(cell, context, answer)
         try:
-            return _kept(answer, cell, context)
+            return kept(answer, cell, context)
         except TunematrixError as error:
             return unjudged(cell, context, str(error))
         except OSError as error:
@@ -196,6 +170,15 @@ class Fleet(Carrier):
                 return
             self._top_up()
 
+    def _pumped(self) -> None:
+        """Do what `_work` does; whatever goes wrong there, no cell is waited for in vain."""
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - a bug, which each cell has to say
+            self._give_up(f"internal error, please report it: {type(error).__name__}: {error}")
+            while (event := self._events.get()) is not None:
+                event()
+
     def _ticket(
         self, cell: Cell, expected: tuple[Expected, ...] | None, alone: bool, begun: Begun
     ) -> Ticket:
@@ -208,9 +191,9 @@ class Fleet(Carrier):
     def _enqueue(self, tickets: Iterable[Ticket]) -> None:
         for ticket in tickets:
             if self._ended.is_set():
-                _answer(ticket, KeyboardInterrupt())
+                settle(ticket, KeyboardInterrupt())
             elif self._hopeless:
-                _answer(ticket, self._hopeless)
+                settle(ticket, self._hopeless)
             else:
                 self._waiting[ticket.environment].append(ticket)
 
@@ -262,13 +245,15 @@ class Fleet(Carrier):
             return
         del self._sent[key]
         if isinstance(answer, Unrunnable):
-            _answer(ticket, answer.reason)
+            settle(ticket, answer.reason)
+            if answer.lacks_worker:
+                self._abandon(ticket.environment, answer.reason)
         elif answer:
-            _answer(ticket, answer)
+            settle(ticket, answer)
         elif ticket.tries < _TRIES:
             self._waiting[ticket.environment].appendleft(ticket)
         else:
-            _answer(ticket, f"its workers let go of it {_TRIES} times, though it was wanted")
+            settle(ticket, f"its workers let go of it {_TRIES} times, though it was wanted")
 
     def _lose(self) -> None:
         """Find the scheduler again, and send what was under way; or give all of it up."""
@@ -298,17 +283,29 @@ class Fleet(Carrier):
     def _give_up(self, reason: str) -> None:
         self._say(reason)
         self._hopeless = reason
+        for ticket in self._sent.values():
+            settle(ticket, reason)
+        self._sent.clear()
         for waiting in self._waiting.values():
             for ticket in waiting:
-                _answer(ticket, reason)
+                settle(ticket, reason)
             waiting.clear()
+
+    def _abandon(self, environment: str, reason: str) -> None:
+        """Give up what waits for an environment that has had no worker for so long."""
+        self._look()
+        if self._capacity(environment):
+            return
+        for ticket in self._waiting[environment]:
+            settle(ticket, reason)
+        self._waiting[environment].clear()
 
     def _cancel(self) -> None:
         if self._connection is not None and self._sent:
             self._connection.cancel()
         waiting = [ticket for some in self._waiting.values() for ticket in some]
         for ticket in (*self._sent.values(), *waiting):
-            _answer(ticket, KeyboardInterrupt())
+            settle(ticket, KeyboardInterrupt())
         self._sent.clear()
         for some in self._waiting.values():
             some.clear()
@@ -334,32 +331,3 @@ class Fleet(Carrier):
 
     def _capacity(self, environment: str) -> int:
         return sum(one.places for one in self.offers if one.environment == environment)
-
-
-def _answer(ticket: Ticket, answer: bytes | str | BaseException) -> None:
-    if ticket.answer.done():
-        return
-    if isinstance(answer, BaseException):
-        ticket.answer.set_exception(answer)
-    else:
-        ticket.answer.set_result(answer)
-
-
-def _nothing() -> None:
-    """Begin nothing."""
-
-
-def _kept(answer: bytes, cell: Cell, context: RunContext) -> Record:
-    """Keep the evidence of a cell where it would lie had it run here; return its record."""
-    context.claim_folder()
-    run_dir: RunDir = context.run_dir(cell.id)
-    record, has_evidence = unpack(answer, run_dir)
-    if record.cell_id != cell.id or record.run_id != context.run_id:
-        reason = f"a worker sent the record of {record.cell_id} of {record.run_id}"
-        return unjudged(cell, context, f"{reason}; please report it")
-    source = cell.spec.source.path
-    return replace(
-        record,
-        spec=spec_name(source, context.root) if source else "",
-        run_dir=shown(run_dir.path) if has_evidence else "",
-    )

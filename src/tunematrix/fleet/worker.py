@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from tunematrix.fleet.address import Address, NobodyThere, probe
@@ -96,8 +96,8 @@ def made(
     )
 
 
-async def _first(*these: object) -> None:
-    tasks = [asyncio.ensure_future(one) for one in these]  # type: ignore[arg-type]
+async def _first(*these: Awaitable[object]) -> None:
+    tasks = [asyncio.ensure_future(one) for one in these]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()

@@ -146,6 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
         markers = suite.plan.markers
         if records:
             suite.make_folder()
+            register_parts(suite)
     except BadInput as error:
         forget_older(suite)
         raise pytest.UsageError(str(error)) from None
@@ -153,8 +154,6 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=error.exit_code)
     for marker in markers:
         config.addinivalue_line("markers", f"{marker}: set by a spec")
-    if records:
-        register_parts(suite)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
