@@ -132,8 +132,9 @@ def test_attacks(fleet: Fleet, tmp_path: Path) -> None:
     theirs = make_certificates(tmp_path / "theirs")
     alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     alone.check_hostname, alone.verify_mode = False, ssl.CERT_NONE
-    strangers = {"plain": None, "anonymous": alone, "other": theirs.context()}
-    strangers["other"].verify_mode = ssl.CERT_NONE
+    other = theirs.context()
+    other.verify_mode = ssl.CERT_NONE
+    strangers = {"plain": None, "anonymous": alone, "other": other}
     ports = [sorted(listens(member)) for member in fleet.members[:3]]
     assert [len(each) for each in ports] == [1, 1, 1], ports
     for (port,) in ports:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 
 from tunematrix.fleet.driver import Fleet
 from tunematrix.plugin.items import CellItem, SpecItem
@@ -56,7 +58,7 @@ class OverFleet(SideBySide):
             for job, item in cells.items()
         )
         for job, answer in zip(cells, sent, strict=True):
-            answer.add_done_callback(lambda _, job=job: arrivals.arrive(job))
+            answer.add_done_callback(partial(_arrive, arrivals, job))
         return arrivals
 
 
@@ -111,6 +113,11 @@ class Returning(HandsOut):
         with self._lock:
             self._left = 0
         self._come.put(None)
+
+
+def _arrive(arrivals: Returning, job: Job, answer: Future[bytes | str]) -> None:
+    del answer
+    arrivals.arrive(job)
 
 
 def _beginning(job: Job) -> Callable[[], None]:
