@@ -120,7 +120,7 @@ def main(folder: Path, cells: int, workers: int) -> int:
     certificates = make_certificates(folder / "certificates")
     own = f"--certificates={certificates.folder}"
     with _scheduler(folder, own) as address, _workers(folder, address, workers):
-        began, peak = time.monotonic(), 0
+        began, peak, busy = time.monotonic(), 0, 0.0
         verbs = ["run", "-e", "cpu", "--fleet", address, own, "-q", "-p", "no:cacheprovider"]
         with (folder / "run.log").open("w") as log:
             run = subprocess.Popen(
@@ -128,9 +128,12 @@ def main(folder: Path, cells: int, workers: int) -> int:
             )
             while run.poll() is None:
                 with suppress(psutil.Error):
-                    peak = max(peak, psutil.Process(run.pid).memory_info().rss)
+                    driver = psutil.Process(run.pid)
+                    peak = max(peak, driver.memory_info().rss)
+                    busy = sum(driver.cpu_times()[:2])
                 time.sleep(0.2)
         seconds = time.monotonic() - began
+    print(f"the driver's own time on a core: {busy:.0f} s")
     return account(folder, seconds, peak, run.returncode)
 
 

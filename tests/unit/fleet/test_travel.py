@@ -31,6 +31,8 @@ def test_every_cell_of_the_suite() -> None:
     project = read_project(ROOT, "cpu,mlx")
     found = plan(load_specs(project.spec_folders), project.groups, project.environment)
     assert len(found.cells) > 300
+    across = next(one for one in found.relations if one.id == "parity-across[cpu+mlx]")
+    assert [arm.cell.axes["backend"] for arm in across.arms] == ["cpu", "mlx"]
     for cell in found.cells:
         came = Errand.from_text(Errand(Terms("run"), cell).to_text())
         assert came.cell == cell
