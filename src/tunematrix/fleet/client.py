@@ -19,8 +19,8 @@ from tunematrix.fleet.settings import DEATHS, WITHOUT, security, settle_settings
 from tunematrix.fleet.worker import OFFER
 
 _SECONDS = 15
-_FETCHING = 4
-"""Threads that fetch results: one of them may wait until a result that was lost is made again."""
+_FETCHING = 32
+"""Threads that fetch results: some may wait for what was lost with its worker and is made again."""
 
 
 @dataclass(frozen=True)
