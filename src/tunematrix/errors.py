@@ -46,8 +46,8 @@ class ExitCode(enum.IntEnum):
     NOTHING_TESTED = 5, "nothing was tested"
     MACHINE = (
         6,
-        "the machine can't go on: no space left, no process can be started, or the Hub can't be "
-        "used",
+        "the machine can't go on: no space left, no process can be started, or the Hub or a fleet "
+        "can't be used",
     )
 
 

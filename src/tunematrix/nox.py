@@ -37,6 +37,9 @@ INHERITS = os.environ.get("TUNEMATRIX_INHERIT", "") not in ("", "0")
 BACKEND = "virtualenv" if INHERITS else "uv|virtualenv"
 """What makes virtualenvs; uv doesn't see inherited packages, and would install them again."""
 
+WORKER = "--worker"
+"""Among the caller's arguments, asks for a worker of a fleet in the place of a run."""
+
 VERSIONS = {"locked": "", "lowest": "; oldest supported versions", "latest": "; newest versions"}
 
 
@@ -69,6 +72,7 @@ def run_in(
     tools: Sequence[str] = (),
     lock: str = "",
     proves: bool = False,
+    more: Sequence[str] | None = None,
 ) -> None:
     """Run the Python of some environments, built if need be; the caller's arguments follow ours.
 
@@ -79,6 +83,7 @@ def run_in(
         tools: requirements that are installed beside them.
         lock: path of the lock that holds these tools, relative to the project.
         proves: whether it is a run of the suite, which has to say itself that it came to its end.
+        more: what follows our arguments, in the place of the caller's.
     """
     root, cache = project_root(Path.cwd()), Path(session.cache_dir).resolve() / "tunematrix"
     try:
@@ -89,7 +94,7 @@ def run_in(
     env = OFFLINE | {name: os.environ[name] for name in OFFLINE if name in os.environ}
     if INHERITS:  # commands of inherited packages, such as ninja
         env["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
-    command = ["python", *arguments, *session.posargs]
+    command = ["python", *arguments, *(session.posargs if more is None else more)]
     if proves:
         run_to_its_end(session, command, env)
     else:
@@ -128,6 +133,10 @@ def _define(row: Environment, machine: Machine, specs: Sequence[str]) -> None:
         if obstacle := refused or command_refusal(row.host):
             lines = "".join(f"\n  {line}" for line in obstacle.lines)
             session.error(f"{row.name} can't work on this machine.{lines}")
+        if session.posargs[:1] == [WORKER]:
+            verb = ("-m", "tunematrix", "worker", f"--environment={row.name}")
+            run_in(session, [row], *verb, more=session.posargs[1:])
+            return
         # Without a path among the caller's arguments, the plug-in adds the project's specs.
         options = [*PYTEST, f"--environment={row.name}", f"--require={row.name}"]
         run_in(session, [row], "-m", "pytest", *options, proves=True)
@@ -138,6 +147,8 @@ def _define(row: Environment, machine: Machine, specs: Sequence[str]) -> None:
     What follows -- goes to pytest; paths and node ids there replace these specs. A missing
     library fails the run. After Ctrl-C, the cells that have finished are recorded.
     Records, JUnit XML and a folder for each cell are left in .tunematrix/{row.name}/.
+
+    `--worker ADDRESS` after -- offers this environment to a fleet instead.
 
     Example: nox -s {row.name} -- -m smoke
     """

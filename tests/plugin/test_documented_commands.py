@@ -61,6 +61,12 @@ ELSEWHERE = (
         "is for a machine of the reader's own",
         "tests/unit/environments/test_wheels.py",
     ),
+    Elsewhere(
+        r"tunematrix (certificates|scheduler|worker|(run|report) -e \w+,).*"
+        r"|nox -s cuda -- --worker .*",
+        "needs a fleet",
+        "tests/plugin/test_fleet.py",
+    ),
     Elsewhere(r"nox -s pictures", "needs a browser", "tests/browser/test_pictures.py"),
     Elsewhere(r"nox -s bench", "measures for minutes", "tests/bench/bench.py"),
     Elsewhere(r"(nox -s|tunematrix) faults.*", "tries 190 faults", "tests/unit/proof/faults"),

@@ -12,14 +12,13 @@ import pytest
 
 from tunematrix.plugin import schedule
 from tunematrix.plugin.schedule import (
-    CELLS_ON_A_GPU,
     Job,
     Progress,
     Schedule,
-    cells_at_once,
     measures_alone,
     recorded_seconds,
 )
+from tunematrix.run.local.room import CELLS_ON_A_GPU, cells_at_once
 from tunematrix.spec.model import Spec
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
@@ -134,6 +135,19 @@ def hang(config: Config, events: EventLog, output_dir: Path) -> None:
     subprocess.Popen(["sleep", "600"], start_new_session=True)
     (output_dir / "hanging").touch()
     time.sleep(600)
+
+
+def nap(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Takes a third of a second."""
+    time.sleep(0.3)
+
+
+def kill_its_worker(config: Config, events: EventLog, output_dir: Path) -> None:
+    """Ends the worker of the fleet that it runs for, as a machine does that runs out of memory."""
+    for process in psutil.Process().parents():
+        if "worker" in process.cmdline():
+            process.kill()
+    time.sleep(60)
 
 
 def meet(config: Config, events: EventLog, output_dir: Path) -> None:

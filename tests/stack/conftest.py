@@ -112,7 +112,7 @@ def _carrier(root: Path, groups: Groups, executor: Executor) -> Carry:
             faults=(fault,) if fault else (),
             keep_output=True,
             say=print,
-            elsewhere=executor,
+            here=executor,
         )
         passage = carry(Passage(cell), context, WAY)
         context.close(prune=False)

@@ -64,7 +64,7 @@ def run_watched(tmp_path: Path, forking: Executor) -> RunCell:
             keep_output=True,
             say=print,
             watch=True,
-            elsewhere=forking,
+            here=forking,
         )
         passage = carry(Passage(cell), context, WAY)
         context.close(prune=False)

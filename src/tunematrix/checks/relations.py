@@ -21,18 +21,25 @@ SIGHT = 0.01
 """Whatever is allowed, a difference of this share must show."""
 UNRECORDED = SIGHT / 2
 """The tolerance where no honest runs have been recorded."""
+BACKEND, _CLASS = "backend", ".implementation._target_"
 Allowed: TypeAlias = Callable[[str], float | None]
 """The name of a verdict to the difference that honest runs have shown; None where none is known."""
 
 
 def undeclared(sides: Sequence[Side], varied: Iterable[str]) -> tuple[str, ...]:
-    """Name the settings in which sides differ, though the relation doesn't say so."""
+    """Name the settings in which sides differ, though the relation doesn't say so.
+
+    Where they differ in the backend, that has chosen which class does what an option is for.
+    """
+    said = tuple(varied)
+    follows = (_CLASS,) if BACKEND in said else ()
     trees = [dict(_leaves(side.config.model_dump())) for side in sides]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     return tuple(
         key
         for key in keys
-        if not any(key == name or key.startswith(f"{name}.") for name in varied)
+        if not any(key == name or key.startswith(f"{name}.") for name in said)
+        and not key.endswith(follows)
         and any(tree.get(key) != trees[0].get(key) for tree in trees)
     )
 

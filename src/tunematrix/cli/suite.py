@@ -130,6 +130,14 @@ def run(
         typer.Option("-m", metavar="MARKER", help="Only cells with this marker: smoke, probe."),
     ] = "",
     debug_mode: DebugModeOption = False,
+    fleet: Annotated[
+        str,
+        typer.Option(
+            "--fleet",
+            metavar="ADDRESS",
+            help="Run on the workers of the scheduler there; -e may name several: cpu,cuda.",
+        ),
+    ] = "",
     debug: Annotated[
         str,
         typer.Option(metavar="CELL", help="Run one cell in this process; breakpoints work."),
@@ -151,6 +159,7 @@ def run(
     arguments += [f"-k={words}"] if words else []
     arguments += [f"-m={markers}"] if markers else []
     arguments += ["--debug-mode"] if debug_mode else []
+    arguments += [f"--fleet={fleet}"] if fleet else []
     if debug_mode and overrides:
         named = ", ".join(one.partition("=")[0] for one in overrides)
         text = f"debug mode takes no overrides ({named}); its arguments stand in pyproject.toml"

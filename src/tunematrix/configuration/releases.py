@@ -6,8 +6,8 @@ range of versions. Which of them are installed is asked where the cells run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Self, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Self, TypeAlias, TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, Field, Strict, model_validator
@@ -97,8 +97,27 @@ class LimitOfReleases(OfReleases):
     raises: NonEmpty | None = Field(None, description="Exception that a probe must end with.")
 
 
+Entry = TypeVar("Entry", bound=OfReleases)
+
+
 class ReleaseTable(Section):
     """All that is known of releases: `releases.yaml` of a config folder."""
 
     faults: Annotated[tuple[FaultOfReleases, ...], Strict(False)] = ()
     limits: Annotated[tuple[LimitOfReleases, ...], Strict(False)] = ()
+
+    def on(self, backend: str) -> Self:
+        """Return what of it is about a backend, said of that alone."""
+        return self.model_copy(
+            update={
+                "faults": tuple(_of_backend(self.faults, backend)),
+                "limits": tuple(_of_backend(self.limits, backend)),
+            }
+        )
+
+
+def _of_backend(entries: Iterable[Entry], backend: str) -> Iterator[Entry]:
+    for entry in entries:
+        wanted = entry.when.get("backend", (backend,))
+        if backend in ((wanted,) if isinstance(wanted, str) else wanted):
+            yield entry.model_copy(update={"when": {**entry.when, "backend": (backend,)}})

@@ -104,6 +104,25 @@ def _try_all(
     return tuple(backends), tuple(pairs)
 
 
+def examine_devices(context: RunContext, timeout: int) -> tuple[BackendFinding, ...]:
+    """Try the devices of a context's environment, in processes like those of its cells.
+
+    Args:
+        context: with the environment. timeout: seconds that each trial may take.
+
+    Raises:
+        BadInput: a backend has no config.
+        MachineProblem: no evidence can be kept.
+    """
+    environment = context.environment
+    check_backends(environment, context.groups)
+    found = (look_at(environment, context.root, context.groups),)
+    obstacles = {name: _obstacle(name, (environment,), found) for name in environment.backends}
+    return tuple(
+        _examine_backend(context, name, obstacle, timeout) for name, obstacle in obstacles.items()
+    )
+
+
 def _needs(context: RunContext, backend: str) -> tuple[tuple[str, ...], str]:
     declared = context.groups.backend(backend)
     return declared.preload, declared.canary
@@ -144,6 +163,8 @@ def _examine_backend(
     elif missing:
         reason = f"needs {', '.join(missing)}"
         finding = _not_tried(option, "not installed", reason, declared.install)
+    elif not declared.implementation:  # nothing claims a device
+        finding = BackendFinding(option.name, declared.description, "works")
     else:
         finding = _try_device(context, option, timeout)
     return replace(finding, missing=missing, versions=_versions(declared.requires))

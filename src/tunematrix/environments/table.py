@@ -19,6 +19,9 @@ DEFAULT = "cpu"
 WATCHED = "watch"
 """What isn't an environment: where the records of commands lie that were watched."""
 
+JOINT = "+"
+"""Stands between the names of environments that are joined, in the name of the folder too."""
+
 Variant: TypeAlias = Literal["locked", "lowest", "latest", "yours"]
 
 VARIANTS: tuple[Variant, ...] = ("lowest", "latest")
@@ -52,6 +55,7 @@ class Environment:
             as `constraints`; empty for an environment that is built here.
         variant: which versions it takes: the lock's, the lowest that pyproject.toml allows, the
             latest there are, or those that a user has.
+        parts: the environments that it joins, whose cells one run has; empty for one of its own.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Environment:
     interpreter: str = ""
     lock: str = ""
     variant: Variant = "locked"
+    parts: tuple[Environment, ...] = ()
 
     @property
     def is_yours(self) -> bool:
@@ -80,6 +85,10 @@ class Environment:
     def base(self) -> str:
         """Name of the locked environment that this one is, or is a variant of."""
         return self.name.removesuffix(f"-{self.variant}")
+
+    def of(self, backend: str) -> Environment:
+        """Return the one of those that it joins which has a backend; itself if it joins none."""
+        return next((one for one in self.parts if backend in one.backends), self)
 
     def admits(self, python: tuple[int, int]) -> bool:
         """Whether the libraries have wheels for a Python, given as (3, 11)."""
@@ -94,7 +103,7 @@ SHIPPED = "shipped"
 """Its one key that is no row: which of the environments that come with tunematrix it has."""
 
 # A row has the fields of Environment, its `host` those of Probe; these are not written there.
-_NOT_WRITTEN = ("name", "variant")
+_NOT_WRITTEN = ("name", "variant", "parts")
 _PATHS = ("constraints", "interpreter", "lock")
 _INSTALLED = ("packages", "project_extras", "constraints")
 # Texts that are read further, each with its form and an example.
@@ -150,6 +159,9 @@ def shipped_rows() -> dict[str, Any]:
 def find_environment(name: str | None, environments: Mapping[str, Environment]) -> Environment:
     """Return an environment by its name; where none is named, cpu, or the only one.
 
+    Several names with commas between them are one environment that joins these; of two that have
+    the same backend, the first has its cells.
+
     Every environment has one more variant than are listed: cpu-yours, with a user's versions. And
     `WATCHED` is always there, with records and no cells.
 
@@ -161,6 +173,8 @@ def find_environment(name: str | None, environments: Mapping[str, Environment]) 
         if DEFAULT not in locked and len(locked) > 1:
             raise BadInput(f"there are the environments {', '.join(locked)}; name one with -e")
         name = locked[0] if len(locked) == 1 else DEFAULT
+    if len(names := dict.fromkeys(re.split(f"[,{JOINT}]", name))) > 1:
+        return joined([find_environment(one, environments) for one in names])
     base, _, suffix = name.rpartition("-")
     if suffix == YOURS and base in environments and name not in environments:
         return replace(environments[base], name=name, variant=YOURS, requires=())
@@ -170,6 +184,18 @@ def find_environment(name: str | None, environments: Mapping[str, Environment]) 
         advice = did_you_mean(name, environments)
         raise BadInput(f"{name} is not an environment; {advice}")
     return environments[name]
+
+
+def joined(parts: Sequence[Environment]) -> Environment:
+    """Return the environment of a run that has the cells of several."""
+    if len(parts) == 1:
+        return parts[0]
+    return Environment(
+        name=JOINT.join(one.name for one in parts),
+        description=f"the cells of {', '.join(one.name for one in parts)}",
+        backends=tuple(dict.fromkeys(name for one in parts for name in one.backends)),
+        parts=tuple(parts),
+    )
 
 
 def _own_table(file: Path) -> dict[str, Any]:

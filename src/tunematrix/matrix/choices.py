@@ -125,7 +125,7 @@ def _misplaced_axes(spec: Spec, groups: Groups) -> Iterator[Problem]:
         yield spec.problem(("matrix", "recipe"), text)
     for key, value in spec.overrides.items():
         route = ("overrides", key)
-        if key == "backend":
+        if key == "backend" and spec.relation is None:
             yield spec.problem(route, "comes from the environment; restrict it in matrix.backend")
         elif key == "recipe":
             yield spec.problem(route, "has a field of its own; name it there (recipe: sft)")

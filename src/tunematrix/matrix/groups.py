@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from tunematrix.configuration import OPTION_MODELS, AddedOption, Configuration, Declarations
 from tunematrix.configuration.options import BackendOption, RecipeOption
-from tunematrix.configuration.releases import ReleaseTable
+from tunematrix.configuration.releases import Installed, ReleaseTable
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.capabilities import declaration_problems, with_answer
 from tunematrix.matrix.plugins import PluginFolder
@@ -86,6 +86,20 @@ class Groups:
     def known_here(self) -> ReleaseTable:
         """What is known of the releases that are installed in this Python."""
         return narrowed(self.releases, version_here)
+
+    def known_at(self, places: Mapping[str, Installed]) -> Groups:
+        """Return these groups with what is known of the releases that backends have elsewhere.
+
+        Args:
+            places: by backend, what tells the version of a distribution where its cells run.
+        """
+        tables = [narrowed(self.releases, has).on(backend) for backend, has in places.items()]
+        groups = replace(self)
+        vars(groups)["known_here"] = ReleaseTable(
+            faults=tuple(one for table in tables for one in table.faults),
+            limits=tuple(one for table in tables for one in table.limits),
+        )
+        return groups
 
     def backend(self, name: str) -> BackendOption:
         """Return what a backend declares."""

@@ -24,6 +24,7 @@ from tunematrix.spec.model import KnownFailure, Source, Spec
 from tunematrix.spec.problems import Problem
 from tunematrix.spec.relation import Planted, Relation
 
+BACKEND, JOINT = "backend", "+"
 KEEP, KEPT = "meters.tensors", {"gradients", "updates", "parameters", "state"}
 """The setting by which a cell keeps tensors, and what is compared of those."""
 NOT_JUDGED_BY = {"test_id", "description", "matrix", "overrides", "relation", "markers"}
@@ -134,10 +135,12 @@ def relate(
     by_labels: defaultdict[tuple[str, ...], dict[str, Cell | Exclusion]] = defaultdict(dict)
     for name, arm in resolved.items():
         for labels, point in points(arm, groups, backends, combined, arm=name):
-            by_labels[labels][name] = point
-    for labels, arms in by_labels.items():
+            # Arms of several backends meet at one point, which is none of these.
+            by_labels[labels[1:] if spec.relation.is_across else labels][name] = point
+    for rest, arms in by_labels.items():
         if len(arms) < len(resolved):
             continue
+        labels = (JOINT.join(spec.relation.across), *rest) if spec.relation.is_across else rest
         cells = {n: arm.cell if isinstance(arm, Exclusion) else arm for n, arm in arms.items()}
         related = Related(
             base_id=point_id(spec, labels),
@@ -188,7 +191,8 @@ def _is_of_cell(failure: KnownFailure, cell: Cell) -> bool:
 def _arm(spec: Spec, name: str) -> Spec:
     """Return the spec of one arm alone; its lines are those of the arm's own entries."""
     assert spec.relation is not None
-    own = spec.relation.overrides_of(name)
+    own = dict(spec.relation.overrides_of(name))
+    matrix = spec.matrix.on(str(own.pop(BACKEND))) if BACKEND in own else spec.matrix
     lines = dict(spec.source.lines)
     for key in own:
         line = lines.get(("relation", "arms", name, key))
@@ -196,7 +200,8 @@ def _arm(spec: Spec, name: str) -> Spec:
             lines["overrides", key] = line
     # What is compared has to be kept.
     kept = {KEEP: True} if KEPT.intersection(spec.relation.compare) else {}
-    arm = spec.model_copy(update={"overrides": {**kept, **spec.overrides, **own}})
+    overrides = {**kept, **spec.overrides, **own}
+    arm = spec.model_copy(update={"overrides": overrides, "matrix": matrix})
     return arm.written_in(Source(spec.source.path, lines))
 
 

@@ -108,6 +108,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="K/N",
         help="run only the part K of N; several machines share a suite so, whole files each",
     )
+    fleet = "run cells on the workers of the scheduler there, such as 192.168.1.5:8786"
+    option("--fleet", metavar="ADDRESS", default="", help=fleet)
+    kept = "folder with the certificates of the fleet"
+    option("--certificates", metavar="FOLDER", default="", help=kept)
     group.addoption(
         "--fault",
         dest="tunematrix_faults",
@@ -142,6 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
         markers = suite.plan.markers
         if records:
             suite.make_folder()
+            register_parts(suite)
     except BadInput as error:
         forget_older(suite)
         raise pytest.UsageError(str(error)) from None
@@ -149,8 +154,6 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=error.exit_code)
     for marker in markers:
         config.addinivalue_line("markers", f"{marker}: set by a spec")
-    if records:
-        register_parts(suite)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -276,7 +279,8 @@ def pytest_runtest_makereport(
     record = item.record
     if item.carried is not None:
         report.duration = item.seconds
-    vars(report)["tunematrix"] = record.to_json()
+    # Plain where it has to reach another process; a copy of each would take as much room again.
+    vars(report)["tunematrix"] = record.to_json() if item.config.stash[KEY].on_worker else record
     # The item's, for the report of its teardown, which is the one that JUnit's plugin reads.
     item.user_properties += junit.of_cell(record)
     report.user_properties = [*item.user_properties]

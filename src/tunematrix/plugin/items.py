@@ -15,7 +15,7 @@ from tunematrix.plugin.suite import KEY
 from tunematrix.report import terminal
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
-from tunematrix.workflow.cells import declared_failures, known_failures, run_cell
+from tunematrix.workflow.cells import declared_failures, run_cell
 from tunematrix.workflow.records import unjudged
 from tunematrix.workflow.relations import run_arm, run_planted, run_relation
 
@@ -45,7 +45,6 @@ class SpecFile(pytest.File):
         plan = suite.plans.get(path)
         if plan is None:
             return
-        known = suite.context.known_here
         for cell in plan.cells:
             yield CellItem.from_parent(self, name=cell.id, cell=cell)
         for exclusion in plan.exclusions if suite.arguments.asks_for("probe") else ():
@@ -56,7 +55,7 @@ class SpecFile(pytest.File):
         for related in plan.relations:
             yield RelationItem.from_parent(self, name=related.id, related=related)
             # One that fails anyhow would notice anything.
-            tried = suite.arguments.asks_for("planted") and not known_failures(related, known)
+            tried = suite.arguments.asks_for("planted") and not suite.known_failures(related)
             for planted in related.relation.planted if tried else ():
                 sabotaged = related.with_planted(planted)
                 yield RelationItem.from_parent(
@@ -89,7 +88,7 @@ class SpecItem(pytest.Item):
         """Take it the whole way; raise unless its outcome is a good one."""
         suite = self.config.stash[KEY]
         self.record = record = self.carried.result() if self.carried else self.make_record()
-        missed = record.outcome == "unavailable" and suite.must_be_whole
+        missed = record.outcome == "unavailable" and suite.is_required(record)
         if missed or record.outcome in ("failed", "error"):
             marker = next((name for name in ("probe", "planted") if name in self.keywords), "")
             again = suite.again(record, marker)
@@ -121,7 +120,7 @@ class CellItem(SpecItem):
     def __init__(self, *, cell: Cell, **kwargs: Any) -> None:
         super().__init__(subject=cell, **kwargs)
         self.cell = cell
-        self.expected = known_failures(cell, self.config.stash[KEY].context.known_here)
+        self.expected = self.config.stash[KEY].known_failures(cell)
 
     def make_record(self) -> Record:
         """Run the cell, unless it is an arm of a relation that has been run already."""
@@ -154,7 +153,8 @@ class RelationItem(SpecItem):
         context = self.config.stash[KEY].context
         if self.honest is not None:
             return run_planted(self.related, self.honest, context)
-        return run_relation(self.related, context, known_failures(self.related, context.known_here))
+        suite = self.config.stash[KEY]
+        return run_relation(self.related, context, suite.known_failures(self.related))
 
 
 def with_arms(items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -117,7 +117,7 @@ class Ledger:
         return named or bool(arguments.spec_paths) or self._needs_backend
 
     def _is_bad(self, record: Record) -> bool:
-        missed = record.outcome == "unavailable" and self.suite.must_be_whole
+        missed = record.outcome == "unavailable" and self.suite.is_required(record)
         return missed or record.outcome in ("failed", "error")
 
 

@@ -13,7 +13,14 @@ import pytest
 
 from tunematrix.plugin.items import CellItem, RelationItem, SpecItem
 from tunematrix.plugin.live import LiveView
-from tunematrix.plugin.schedule import Job, Progress, Schedule, measures_alone, recorded_seconds
+from tunematrix.plugin.schedule import (
+    HandsOut,
+    Job,
+    Progress,
+    Schedule,
+    measures_alone,
+    recorded_seconds,
+)
 from tunematrix.plugin.suite import Suite
 from tunematrix.results.record import Record
 from tunematrix.workflow.cells import get_ready
@@ -43,13 +50,26 @@ class SideBySide:
             return None
         others = [item for item in session.items if not isinstance(item, SpecItem)]
         with LiveView(self.suite, jobs, Progress(jobs, self.at_once)) as view:
-            self._start_the_server(jobs, view)
+            self.get_started(jobs, view)
             self._run(session, jobs, view, others[0] if others else None)
         for number, item in enumerate(others, 1):
             following = others[number] if number < len(others) else None
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             _stop_where_asked(session)
         return True
+
+    def schedule(self, jobs: Mapping[Job, SpecItem]) -> HandsOut:
+        """Return what hands out the jobs."""
+        return Schedule(jobs)
+
+    @property
+    def threads(self) -> int:
+        """How many threads take them."""
+        return self.at_once
+
+    def get_started(self, jobs: Mapping[Job, SpecItem], view: LiveView) -> None:
+        """Start what takes its time, before there are threads."""
+        self._start_the_server(jobs, view)
 
     def _start_the_server(self, jobs: Mapping[Job, SpecItem], view: LiveView) -> None:
         """Start the fork server, before there are threads."""
@@ -68,9 +88,9 @@ class SideBySide:
         after: pytest.Item | None,
     ) -> None:
         """Run jobs in threads; report each as it ends. Ends what is under way when stopped."""
-        schedule, ended = Schedule(jobs), queue.SimpleQueue[Job]()
+        schedule, ended = self.schedule(jobs), queue.SimpleQueue[Job]()
         work = (schedule, jobs, ended)
-        threads = [threading.Thread(target=_work, args=work) for _ in range(self.at_once)]
+        threads = [threading.Thread(target=_work, args=work) for _ in range(self.threads)]
         for thread in threads:
             thread.start()
         try:
@@ -120,19 +140,26 @@ class SideBySide:
                 recorder.keep(carried.result())
 
 
-def _work(schedule: Schedule, items: Mapping[Job, SpecItem], ended: queue.SimpleQueue[Job]) -> None:
+def _work(schedule: HandsOut, items: Mapping[Job, SpecItem], ended: queue.SimpleQueue[Job]) -> None:
     """Run one job after another, as long as there are any."""
     while (job := schedule.take()) is not None:
         item, outcome = items[job], Future[Record]()
-        job.started = time.monotonic()
+        job.started = job.started or time.monotonic()
         try:
             outcome.set_result(item.make_record())
         except BaseException as error:  # noqa: BLE001 - pytest reports it from the main thread
             outcome.set_exception(error)
-        job.seconds = item.seconds = time.monotonic() - job.started
+        job.seconds = item.seconds = _seconds(job.started, outcome)
         item.carried = outcome
         schedule.give_back(job)
         ended.put(job)
+
+
+def _seconds(started: float, outcome: Future[Record]) -> float:
+    """Return what a job took: where its cell ran, if that was on another machine."""
+    if outcome.exception() is None and "worker" in (record := outcome.result()).machine:
+        return record.durations.get("total", 0.0)
+    return time.monotonic() - started
 
 
 def _stop_where_asked(session: pytest.Session) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from tunematrix.errors import TunematrixError
+from tunematrix.errors import BadInput, TunematrixError
 from tunematrix.plugin.at_once import AtOnce
 from tunematrix.plugin.ledger import LEDGER, register
 from tunematrix.plugin.live import can_be_watched
 from tunematrix.plugin.loop import SideBySide, take_over_workers, takes_the_loop
+from tunematrix.plugin.over_fleet import OverFleet
 from tunematrix.plugin.recorder import Recorder
-from tunematrix.plugin.schedule import cells_at_once
 from tunematrix.plugin.suite import Suite
+from tunematrix.run.local.room import cells_at_once
 
 JUNIT = "junit.xml"
 
@@ -31,10 +32,20 @@ def register_parts(suite: Suite) -> None:
     live: bool = config.getoption("tunematrix_live")
     if takes_the_loop(suite):
         suite.is_watched = live and can_be_watched(config)
-        loop = SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))
+        loop = _loop(suite, asked)
         config.pluginmanager.register(loop, "tunematrix-loop")
+    elif suite.fleet is not None:
+        message = "--fleet runs cells by itself: leave out --isolation=foreground, --pdb, xdist's "
+        raise BadInput(f"{message}--dist, and Python tests beside -n")
     if live and not suite.is_watched:
         # A line for each cell, where neither silence nor more is asked for.
         config.option.verbose = config.option.verbose or 1
     if not config.getoption("xmlpath", default=None):
         config.option.xmlpath = str(suite.context.folder / JUNIT)
+
+
+def _loop(suite: Suite, asked: int | None) -> SideBySide:
+    """Return what runs the cells: this machine, as many at once as it has room for, or a fleet."""
+    if (fleet := suite.fleet) is not None:
+        return OverFleet(suite, fleet)
+    return SideBySide(suite, cells_at_once(asked, gpu=suite.has_gpu))

@@ -27,7 +27,7 @@ from tunematrix.workflow.relations import clear_tensors
 def record_of(report: pytest.TestReport) -> Record | None:
     """Return the record that came with a report."""
     data = vars(report).get("tunematrix")
-    return None if data is None else Record.from_json(data)
+    return data if data is None or isinstance(data, Record) else Record.from_json(data)
 
 
 def _how(report: pytest.TestReport) -> str:
@@ -58,6 +58,8 @@ class Recorder:
         self.why = ""
         # How many relations are still to compare each arm; under many seeds a disk would fill up.
         self.awaited = Counter[str]()
+        # The cells whose tensors stay: those that failed, or whose relation did.
+        self._kept = set[str]()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Take note of the relations that will be run."""
@@ -229,12 +231,14 @@ class Recorder:
     def _clear(self, cells: Iterable[str]) -> None:
         """Remove the tensors of cells that nothing will compare any more."""
         if not self.suite.context.keep_output:
-            clear_tensors(self.suite.context, cells, self.records)
+            clear_tensors(self.suite.context, cells, self._kept)
 
     def _append(self, record: Record) -> None:
         if self.problem:
             return
         self.records.append(record)
+        if record.outcome in ("failed", "error"):
+            self._kept.update(record.arms or (record.cell_id,))
         try:
             self.suite.store.append(record)
         except MachineProblem as error:

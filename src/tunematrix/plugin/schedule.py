@@ -8,14 +8,10 @@ import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from tunematrix.run.local.room import places
 from tunematrix.spec.model import Spec
 
-GIGABYTES = 2.0
-"""What a forked cell may take of memory, beside the libraries that all cells share."""
-CELLS_ON_A_GPU = 4
-"""How many processes share one device unless `-n` says otherwise."""
 PROGRESS_SECONDS = 20.0
 """Time between two lines that tell how far the run has come."""
 TAIL_BYTES = 16_000_000
@@ -29,19 +25,6 @@ def measures_alone(spec: Spec) -> bool:
     were the same to the byte in PyTorch, and all others stayed within their bounds.
     """
     return spec.throughput is not None
-
-
-def cells_at_once(asked: int | None, *, gpu: bool) -> int:
-    """Return how many cells run at a time: as many as asked for, or as the machine has room for.
-
-    Args:
-        asked: what `-n` says; 0 and 1 are one after the other.
-        gpu: whether they share a GPU, whose memory isn't the machine's.
-    """
-    if asked is not None:
-        return max(1, asked)
-    room = places(GIGABYTES)
-    return min(room, CELLS_ON_A_GPU) if gpu else room
 
 
 def recorded_seconds(path: Path) -> dict[str, float]:
@@ -88,7 +71,20 @@ class Job:
         return self.alone, not self.smoke, not self.related, -length
 
 
-class Schedule:
+class HandsOut(Protocol):
+    """Hands out jobs to threads."""
+
+    def take(self) -> Job | None:
+        """Wait for a job that may begin; None when there is none left, or after `stop`."""
+
+    def give_back(self, job: Job) -> None:
+        """Take note that a job has ended: others may have waited for it."""
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+
+
+class Schedule(HandsOut):
     """Hands out jobs to threads, each as soon as it may begin.
 
     Args:

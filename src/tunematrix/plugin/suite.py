@@ -23,6 +23,10 @@ from tunematrix.command.specs import completed, refuse_unseeded
 from tunematrix.command.trainers import read_trainers
 from tunematrix.configuration.trainer import Trainer
 from tunematrix.errors import BadInput
+from tunematrix.fleet.address import certificates_for, parse_address
+from tunematrix.fleet.driver import Fleet
+from tunematrix.fleet.offer import identity_of
+from tunematrix.fleet.travel import Terms
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.combining import combined_by
 from tunematrix.matrix.plan import Plan, plan
@@ -34,10 +38,12 @@ from tunematrix.paths import made
 from tunematrix.plugin.arguments import Arguments
 from tunematrix.project import FOLDERS, SHIPPED, Project, read_project
 from tunematrix.report.again import run_again
-from tunematrix.results.record import Record
+from tunematrix.results.outcome import Expected
+from tunematrix.results.record import Record, backend_of
 from tunematrix.results.store import Store
 from tunematrix.run.sabotage import lacks_fault
 from tunematrix.spec.loader import load_specs
+from tunematrix.workflow.cells import known_failures
 from tunematrix.workflow.context import RunContext
 
 
@@ -77,15 +83,19 @@ class Suite:
     @cached_property
     def context(self) -> RunContext:
         """What all cells of this run share."""
+        environment, groups = self.project.environment, self.project.groups
+        if (fleet := self.fleet) is not None:
+            groups = groups.known_at({one: fleet.installed(one) for one in environment.backends})
         return RunContext(
-            environment=self.project.environment,
-            groups=self.project.groups,
+            environment=environment,
+            groups=groups,
             run_id=self.run_id,
             root=self.root,
             isolation=self.config.getoption("tunematrix_isolation"),
             faults=self.faults,
             keep_output=self.config.getoption("tunematrix_keep_output"),
             say=self.say,
+            fleet=fleet,
             watch=self.config.getoption("tunematrix_watch"),
             trainers=self.trainers,
             baselines=read_baselines(
@@ -94,6 +104,42 @@ class Suite:
                 strict=self.config.getoption("tunematrix_strict_baseline"),
             ),
         )
+
+    @cached_property
+    def fleet(self) -> Fleet | None:
+        """The machines that cells run on, where --fleet names their scheduler; connected.
+
+        Raises:
+            BadInput: environments are joined without one, or what answers isn't of this fleet.
+            MachineProblem: no scheduler answers, or an environment has no worker.
+        """
+        environment = self.project.environment
+        if not (address := self.config.getoption("tunematrix_fleet")):
+            if environment.parts:
+                names = ",".join(one.name for one in environment.parts)
+                text = f"-e {names}: the cells of several environments run on a fleet"
+                raise BadInput(f"{text}; name its scheduler with --fleet, or one environment")
+            return None
+        terms = Terms(
+            run_id=self.run_id,
+            faults=self.faults,
+            watch=self.config.getoption("tunematrix_watch"),
+            keep_output=self.config.getoption("tunematrix_keep_output"),
+            strict=self.config.getoption("tunematrix_strict_baseline"),
+        )
+        folder = self.config.getoption("tunematrix_certificates")
+        where = parse_address(address)
+        known = certificates_for(where, Path(folder) if folder else None, self.root)
+        fleet = Fleet(where, known, identity_of(self.project), environment, terms, self.say)
+        fleet.open()
+        return fleet
+
+    def known_failures(self, point: Cell | Related) -> tuple[Expected, ...]:
+        """Return the failures that are known of a cell or a relation where it runs."""
+        here = self.context.known_here
+        if self.fleet is None:
+            return known_failures(point, here)
+        return known_failures(point, here, self.fleet.installed(backend_of(point.axes)))
 
     @cached_property
     def trainers(self) -> Mapping[str, Trainer]:
@@ -168,10 +214,10 @@ class Suite:
         context = self.context
         return any(context.groups.backend(name).gpu for name in context.environment.backends)
 
-    @property
-    def must_be_whole(self) -> bool:
-        """Whether what is unavailable in this environment fails the run."""
-        return self.context.environment.name in self.config.getoption("tunematrix_require")
+    def is_required(self, record: Record) -> bool:
+        """Whether what is unavailable in its environment fails the run."""
+        names = {record.environment, self.context.environment.name}
+        return not names.isdisjoint(self.config.getoption("tunematrix_require"))
 
     @property
     def store(self) -> Store:
@@ -233,6 +279,10 @@ class Suite:
         way: str = option.tunematrix_isolation
         options = [] if way == "auto" else [f"--isolation={way}"]
         # A session of Nox requires what it always does.
+        if option.tunematrix_fleet:
+            options += [f"--fleet={option.tunematrix_fleet}"]
+        if option.tunematrix_certificates:
+            options += [f"--certificates={option.tunematrix_certificates}"]
         options += ["--strict-baseline"] if self.context.baselines.strict else []
         options += [] if session else [f"--require={name}" for name in option.tunematrix_require]
         spec = record.spec

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group
 from rich.text import Text
 
+from tunematrix.environments.table import JOINT
 from tunematrix.report.rows import SYMBOLS, counts, reasons, runs
 from tunematrix.report.terminal import COLOURS, ON_REQUEST, in_figures, when, why_not
 from tunematrix.report.text import one_line
@@ -40,14 +41,22 @@ def ending(
         left_out: how many nightly cells and relations didn't run, since nobody asked for them.
         page: where the same is as HTML; empty where there is no such file.
     """
-    (run,) = runs(records)[:1]
-    command = f"tunematrix report -e {one_line(run.environment)}"
-    last = [Text.assemble("cells: ", in_figures(counts(run.cells)))]
-    if run.relations:
-        last.append(Text.assemble("relations: ", in_figures(counts(run.relations))))
+    every = runs(records)
+    names = dict.fromkeys(one_line(run.environment) for run in every)
+    # A relation between environments is of both.
+    command = f"tunematrix report -e {','.join(one for one in names if JOINT not in one)}"
+    last = []
+    for name in names:
+        mine = [run for run in every if run.environment == name]
+        of = f" of {name}" if len(names) > 1 else ""
+        cells = [record for run in mine for record in run.cells]
+        if cells:
+            last.append(Text.assemble(f"cells{of}: ", in_figures(counts(cells))))
+        if relations := [record for run in mine for record in run.relations]:
+            last.append(Text.assemble(f"relations{of}: ", in_figures(counts(relations))))
     if left_out:
         last.append(Text(nightly(left_out), "dim"))
-    last.append(Text(when(run), "dim"))
+    last.append(Text(when(every[0]), "dim"))
     if page:
         last.append(Text(f"page: {one_line(page)}", "dim"))
     last.append(Text(f"more: {command}{_with_all(records)}", "dim"))

@@ -78,6 +78,10 @@ class Matrix(Section):
         """Return a matrix of all combinations of these options."""
         return cls.model_validate(axes)
 
+    def on(self, backend: str) -> Matrix:
+        """Return this matrix on one backend alone."""
+        return Matrix.model_validate({**self.model_dump(), "backend": [backend]})
+
     def covers(self, axes: int) -> bool:
         """Return whether fewer cells are made of so many axes than there are combinations."""
         strength = Strategy.parse(self.strategy).strength

@@ -106,6 +106,14 @@ class Relation(Section):
         return self
 
     @model_validator(mode="after")
+    def _backends_are_whole(self) -> Self:
+        named = [name for name, arm in self.arms.items() if "backend" in arm]
+        if named and (len(named) < len(self.arms) or not self.is_across):
+            text = "name the backend of every arm, and more than one of them; or restrict the spec"
+            _refuse(("arms", named[0], "backend"), f"{text} in matrix.backend")
+        return self
+
+    @model_validator(mode="after")
     def _planted_can_be_told_apart(self) -> Self:
         names: set[str] = set()
         for index, planted in enumerate(self.planted):
@@ -135,6 +143,18 @@ class Relation(Section):
     def varied(self) -> frozenset[str]:
         """The axes and settings in which the arms may differ."""
         return frozenset(key for arm in self.arms.values() for key in arm if key != LOGITS)
+
+    @property
+    def across(self) -> tuple[str, ...]:
+        """The backends of the arms, where they name them."""
+        return tuple(
+            dict.fromkeys(str(arm["backend"]) for arm in self.arms.values() if "backend" in arm)
+        )
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the arms are of several backends, which only a fleet has in one run."""
+        return len(self.across) > 1
 
     def overrides_of(self, arm: str) -> Mapping[str, Scalar | tuple[Scalar, ...]]:
         """Return the overrides of an arm, without its stage."""

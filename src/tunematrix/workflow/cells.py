@@ -23,6 +23,8 @@ from tunematrix.workflow.records import unavailable, unjudged
 
 def run_cell(cell: Cell, context: RunContext, expected: Sequence[Expected]) -> Record:
     """Take one cell the whole way and return its record; `expected` are its known failures."""
+    if context.fleet is not None:
+        return context.fleet.carry(cell, context)
     try:
         record = carry(Passage(cell, tuple(expected)), context, steps.CELL).record
     except Unavailable as error:
@@ -40,7 +42,7 @@ def get_ready(cell: Cell, context: RunContext) -> None:
 
     What goes wrong is left to the cell, which has a record to tell it in.
     """
-    if context.isolation != "foreground":
+    if context.isolation != "foreground" and context.fleet is None:
         with suppress(Exception):  # whatever it is, the cell meets it again
             carry(Passage(cell), context, steps.READY)
 

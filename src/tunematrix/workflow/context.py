@@ -12,13 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from tunematrix.baselines.kept import FOLDER, Baselines
 from tunematrix.command.devices import lack_of_gpus
 from tunematrix.command.executor import Commands
 from tunematrix.command.specs import settings_of
 from tunematrix.configuration import Configuration
-from tunematrix.configuration.releases import ReleaseTable
+from tunematrix.configuration.releases import Installed, ReleaseTable
 from tunematrix.configuration.trainer import Trainer
 from tunematrix.configuration.watch import Watch
 from tunematrix.environments.table import Environment
@@ -33,12 +34,33 @@ from tunematrix.matrix.groups import Groups
 from tunematrix.matrix.requirements import first_lack
 from tunematrix.paths import shown, state
 from tunematrix.results.code_state import code_state
-from tunematrix.run.executor import Executor
+from tunematrix.results.record import Record
+from tunematrix.run.executor import Executor, Poll
 from tunematrix.run.local.executors import Choice, LocalExecutor
 
 PREPARE_SECONDS = 900.0
 _FRAMEWORK = "torch"  # whose hooks the probe uses
 RUNS_KEPT = 5
+
+
+class Carrier(Protocol):
+    """What has whole cells run on other machines, which decide there what each of them lacks."""
+
+    def carry(self, cell: Cell, context: RunContext) -> Record:
+        """Have a cell run, and return its record; wait for that.
+
+        What went wrong on the way is a record, too. Its evidence lies in the cell's folder then,
+        as if it had run here, where something failed or a relation compares it.
+        """
+
+    def installed(self, backend: str) -> Installed:
+        """Return what tells the version of a distribution where a backend's cells run."""
+
+    def interrupt(self) -> None:
+        """End all that runs for this run."""
+
+    def close(self) -> None:
+        """Leave the fleet."""
 
 
 @dataclass
@@ -52,7 +74,10 @@ class RunContext:
         faults: dotted names entered in every worker.
         keep_output: whether the output of passed cells is kept.
         say: takes one line of progress for the user.
-        elsewhere: where cells run; this machine if none is given.
+        fleet: what carries cells to other machines; None where they run on this one.
+        here: where cells run on this machine, if that was opened before; left to who opened it.
+        own_folder: where records and runs lie; the environment's own in the project if None.
+        poll: called while a cell runs, about ten times a second; may raise KeyboardInterrupt.
         trainers: those of the project, by name.
         watch: whether cells that train with PyTorch are watched from the inside, too.
         baselines: what cells that pass are held against.
@@ -66,7 +91,10 @@ class RunContext:
     faults: tuple[str, ...]
     keep_output: bool
     say: Callable[[str], None]
-    elsewhere: Executor | None = None
+    fleet: Carrier | None = None
+    here: Executor | None = None
+    own_folder: Path | None = None
+    poll: Poll | None = None
     watch: bool = False
     trainers: Mapping[str, Trainer] = field(default_factory=dict)
     baselines: Baselines = field(default_factory=Baselines)
@@ -85,9 +113,9 @@ class RunContext:
 
     @property
     def executor(self) -> Executor:
-        """Where cells run; on this machine nothing is started before the first one."""
-        if self.elsewhere is not None:
-            return self.elsewhere
+        """Where cells run on this machine; nothing is started before the first one."""
+        if self.here is not None:
+            return self.here
         with self._opening:
             if self._here is None:
                 backends = [self.groups.backend(name) for name in self.environment.backends]
@@ -98,9 +126,7 @@ class RunContext:
 
     def executor_of(self, cell: Cell) -> Executor:
         """Return where a cell runs: a command needs none of the libraries that others share."""
-        if self.elsewhere is None and self.runs_command(cell):
-            return self._commands
-        return self.executor
+        return self._commands if self.runs_command(cell) else self.executor
 
     def runs_command(self, cell: Cell) -> bool:
         """Whether a cell is the command of a trainer."""
@@ -109,14 +135,16 @@ class RunContext:
 
     def interrupt(self) -> None:
         """End all that other threads run; each of them gets a KeyboardInterrupt."""
+        if self.fleet is not None:
+            self.fleet.interrupt()
         self._commands.interrupt()
-        if self.elsewhere is not None or self._here is not None:
+        if self.here is not None or self._here is not None:
             self.executor.interrupt()
 
     @property
     def folder(self) -> Path:
         """Where this environment's records and runs lie."""
-        return state(self.root) / self.environment.name
+        return self.own_folder or state(self.root) / self.environment.name
 
     @property
     def run_folder(self) -> Path:
@@ -219,6 +247,8 @@ class RunContext:
 
         An executor that was given is left to whoever gave it.
         """
+        if self.fleet is not None:
+            self.fleet.close()
         if self._here is not None:
             self._here.close()
         if self._claim is not None:

@@ -12,7 +12,7 @@ from tunematrix.matrix.relations import Related
 from tunematrix.project import spec_name
 from tunematrix.report.text import shortened
 from tunematrix.results.planned import planned_fields
-from tunematrix.results.record import Option, Record, machine
+from tunematrix.results.record import Option, Record, backend_of, machine
 from tunematrix.workflow.context import RunContext
 
 
@@ -26,7 +26,7 @@ def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Recor
     return Record(
         run_id=context.run_id,
         spec=spec_name(source, context.root) if source else "",
-        environment=context.environment.name,
+        environment=context.environment.of(backend_of(cell.axes)).name,
         faults=context.faults,
         **_planned(cell, context),
         **fields,

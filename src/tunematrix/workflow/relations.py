@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from tunematrix.baselines.tolerances import (
     LEAST_SEEDS,
@@ -90,10 +90,8 @@ def run_planted(related: Related, honest: Related, context: RunContext) -> Recor
     return run_relation(related, context, ())
 
 
-def clear_tensors(context: RunContext, cells: Iterable[str], records: Iterable[Record]) -> None:
-    """Remove the tensors of cells (by their ids), save those that failed, or whose relation did."""
-    failed = (record for record in records if record.outcome in ("failed", "error"))
-    kept = {name for record in failed for name in record.arms or (record.cell_id,)}
+def clear_tensors(context: RunContext, cells: Iterable[str], kept: Set[str]) -> None:
+    """Remove the tensors of cells (by their ids), save those that are kept."""
     for name in set(cells) - kept:
         run_dir = context.run_dir(name)
         for path in (run_dir.tensors, *run_dir.path.glob(f"rank-*/{run_dir.tensors.name}")):

@@ -74,7 +74,8 @@ def make_folder(passage: Passage, context: RunContext) -> Passage:
 def execute(passage: Passage, context: RunContext) -> Passage:
     """Have the cell run where cells run, and wait for its end."""
     assert passage.run_dir is not None
-    end = context.executor_of(passage.cell).run(passage.run_dir, passage.cell.spec.timeout)
+    executor, limit = context.executor_of(passage.cell), passage.cell.spec.timeout
+    end = executor.run(passage.run_dir, limit, context.poll)
     return replace(passage, exit=end)
 
 

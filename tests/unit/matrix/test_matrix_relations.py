@@ -230,7 +230,7 @@ def test_selection_by_axis(small: Groups, axis: str, expected: list[str]) -> Non
         ("method: ful", "relation.arms.x.method: ful is not an option of method; did you mean f"),
         ("train.batch_sise: 1", "relation.arms.x.train.batch_sise: there is no such key in cell"),
         ("train.batch_size: big", "relation.arms.x.train.batch_size: expected a whole number, g"),
-        ("backend: cuda", "relation.arms.x.backend: comes from the environment; restrict it in"),
+        ("backend: cuda", "relation.arms.x.backend: name the backend of every arm, and more than"),
         ("quantizer: int4", "relation.arms.x.quantizer: is varied by the matrix (a.yaml:3); rem"),
     ],
 )

@@ -81,9 +81,9 @@ def make_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeContext
     groups = read_groups([shipped_configs(), tmp_path / "conf"])
 
     def make(executor: Executor) -> RunContext:
-        here = Environment("here", "", ("cpu",))
+        own = Environment("here", "", ("cpu",))
         root = tmp_path / "project"
-        return RunContext(here, groups, "run", root, "auto", (), True, print, executor)
+        return RunContext(own, groups, "run", root, "auto", (), True, print, here=executor)
 
     return make
 

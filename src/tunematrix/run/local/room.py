@@ -10,6 +10,23 @@ import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what this container may use of the machine."""
+GIGABYTES = 2.0
+"""What a forked cell may take of memory, beside the libraries that all cells share."""
+CELLS_ON_A_GPU = 4
+"""How many processes share one device unless `-n` says otherwise."""
+
+
+def cells_at_once(asked: int | None, *, gpu: bool) -> int:
+    """Return how many cells run at a time: as many as asked for, or as the machine has room for.
+
+    Args:
+        asked: what `-n` says; 0 and 1 are one after the other.
+        gpu: whether they share a GPU, whose memory isn't the machine's.
+    """
+    if asked is not None:
+        return max(1, asked)
+    room = places(GIGABYTES)
+    return min(room, CELLS_ON_A_GPU) if gpu else room
 
 
 def places(gigabytes: float, cgroup: Path = CGROUP) -> int:

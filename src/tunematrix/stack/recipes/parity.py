@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Parity
 from tunematrix.evidence.log import EventLog
+from tunematrix.evidence.tensors import TensorKey
 from tunematrix.stack.engines.common import Floats
 from tunematrix.stack.recipes.common import open_engine
 from tunematrix.stack.recipes.steps import State, Step, walk
+from tunematrix.stack.recipes.tensors import keep_stages
 from tunematrix.stack.toyworld import models, truth
 from tunematrix.stack.toyworld.truth import Truth
 
@@ -54,12 +56,16 @@ def load(state: Comparing) -> None:
 def compare_logits(state: Comparing) -> None:
     """Hold logits against the truth."""
     logits = state.engine.logits(state.model, state.probe)
+    keep_stages(state, base=logits)
     state.events.write(of_logits(logits, state.truth))
 
 
 def compare_gradients(state: Comparing) -> None:
     """Hold gradients against the truth."""
     gradients = state.engine.gradients(state.model, state.probe)
+    if state.config.meters.tensors:
+        for name, gradient in gradients.items():
+            state.events.keep(TensorKey("gradient", 0, name), gradient)
     state.events.write(of_gradients(gradients, state.truth))
 
 
