@@ -17,7 +17,8 @@ SPLITS: tuple[Split, ...] = ("train", "held-out")
 def test_stories_differ_in_the_ending_alone(dialect: Dialect) -> None:
     """Both are whole stories, told in the same words, and exactly as likely."""
     for pair in preferences.pairs("prompt-completion", dialect, 50, seed=0):
-        chosen, rejected = (f"{pair['prompt']}{text}" for text in (pair["chosen"], pair["rejected"]))
+        texts = (pair["chosen"], pair["rejected"])
+        chosen, rejected = (f"{pair['prompt']}{text}" for text in texts)
         told, other = grammar.choices(dialect, chosen), grammar.choices(dialect, rejected)
         assert told is not None
         assert other == {**told, "ending": "kept"}
