@@ -85,6 +85,7 @@ def test_every_kind_can_be_read(tmp_path: Path) -> None:
         "float | None": None,
         "int | None": None,
         "AttentionKernels | None": AttentionKernels(2, 2),
+        "tuple[int, int] | None": (3, 4),
         "BaseWeights": BaseWeights((), (), ()),
         "Obstacle": Obstacle("a GPU", "none", "buy one", present=True),
     }
