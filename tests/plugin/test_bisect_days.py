@@ -60,7 +60,6 @@ def project(new_project: NewProject) -> Iterator[Project]:
         yield made
 
 
-@pytest.mark.nightly
 def test_between_two_days(project: Project) -> None:
     """Of releases of two libraries, the one that broke it is named, with its day."""
     ends = ("--good=2026-01-10", "--bad=2026-04-15")

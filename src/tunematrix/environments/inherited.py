@@ -8,7 +8,7 @@ from __future__ import annotations
 import site
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, DistributionFinder, MetadataPathFinder
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -83,9 +83,19 @@ def account(requirements: Iterable[str], inside: Path, folders: Sequence[str]) -
     return Account(dict(sorted(kept.items())), tuple(problems))
 
 
+def distributions_in(folders: Sequence[str]) -> Iterable[Distribution]:
+    """Return what is installed in folders, as Python itself finds it.
+
+    Packages such as importlib_metadata put finders of their own before Python's, whose
+    distributions raise where metadata is lacking, and list no file that is.
+    """
+    context = DistributionFinder.Context(path=list(folders))
+    return MetadataPathFinder.find_distributions(context)
+
+
 def _by_name(folders: Sequence[str]) -> dict[str, Distribution]:
     found: dict[str, Distribution] = {}
-    for each in distributions(path=list(folders)):
+    for each in distributions_in(folders):
         if each.metadata["Name"]:  # a removal that failed leaves folders without metadata
             found.setdefault(normalized(each.metadata["Name"]), each)
     return found

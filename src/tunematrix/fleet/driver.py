@@ -15,7 +15,8 @@ from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, TunematrixError
 from tunematrix.fleet.address import Address
 from tunematrix.fleet.certificates import Certificates
-from tunematrix.fleet.offer import Identity, Offer, resource
+from tunematrix.fleet.offer import Identity, resource
+from tunematrix.fleet.roster import Roster
 from tunematrix.fleet.tickets import Begun, Ticket, begin_nothing, kept, settle
 from tunematrix.fleet.travel import Errand, Terms
 from tunematrix.matrix.cells import Cell
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 90.0
 """Seconds that a run waits for a scheduler that has gone."""
-_LOOK = 5.0
 _AGAIN = 1.0
 _TICK = 0.5
 _TRIES = 3
@@ -58,23 +58,20 @@ class Fleet(Carrier):
         patience: float = PATIENCE,
     ) -> None:
         self.address = address
-        self.offers: tuple[Offer, ...] = ()
         self.terms = terms
+        self.roster = Roster(environment.parts or (environment,), identity)
         self._certificates = certificates
         self._identity = identity
-        self._parts = environment.parts or (environment,)
         self._say = say
         self._patience = patience
         self._connection: Connection | None = None
         self._tickets: dict[str, Ticket] = {}
-        self._waiting: Mapping[str, deque[Ticket]] = {one.name: deque() for one in self._parts}
+        self._waiting: Mapping[str, deque[Ticket]] = {p.name: deque() for p in self.roster.parts}
         self._sent: dict[str, Ticket] = {}
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._pump = threading.Thread(target=self._pumped, name="fleet", daemon=True)
-        self._looked = 0.0
         self._ended = threading.Event()
         self._hopeless = ""
-        self._left_out: list[str] = []
 
     def open(self) -> None:
         """Connect, and see that each environment has a worker.
@@ -85,30 +82,29 @@ class Fleet(Carrier):
         """
         self._connect()
         self._look()
-        lacking = [one.name for one in self._parts if not self._capacity(one.name)]
-        if lacking:
+        if lacking := self.roster.lacking():
             text = f"no worker for {', '.join(lacking)} at {self.address}"
             start = f"start one there: tunematrix worker {self.address} -e {lacking[0]}"
             again = "bring its checkout to the state of this one, and start the worker again"
             self.close()
-            advice = again if self._left_out else start
-            raise MachineProblem("\n  ".join([f"{text}; {advice}", *self._left_out]))
+            left_out = self.roster.left_out
+            advice = again if left_out else start
+            raise MachineProblem("\n  ".join([f"{text}; {advice}", *left_out]))
         self._pump.start()
 
     @property
     def lines(self) -> list[str]:
         """Say which workers there are, and which are left out."""
-        return [f"worker {one}" for one in self.offers] + self._left_out
+        return [f"worker {one}" for one in self.roster.offers] + self.roster.left_out
 
     @property
     def capacity(self) -> int:
         """How many cells run at a time."""
-        return sum(self._capacity(one.name) for one in self._parts)
+        return sum(self.roster.places(one.name) for one in self.roster.parts)
 
     def installed(self, backend: str) -> Installed:
         """Return what tells the version of a distribution where a backend's cells run."""
-        offer = next((one for one in self.offers if backend in one.backends), None)
-        return (lambda _: None) if offer is None else offer.version
+        return self.roster.installed(backend)
 
     def send(
         self,
@@ -184,7 +180,7 @@ class Fleet(Carrier):
     ) -> Ticket:
         wants = cell.spec.relation is not None
         backend = cell.axes["backend"]
-        environment = next(one.name for one in self._parts if backend in one.backends)
+        environment = next(one.name for one in self.roster.parts if backend in one.backends)
         errand = Errand(self.terms, cell, expected, alone=alone, wants_evidence=wants)
         return Ticket(errand, environment, begun)
 
@@ -206,12 +202,12 @@ class Fleet(Carrier):
         if self._connection.is_lost:
             self._lose()
             return
-        if time.monotonic() - self._looked > _LOOK:
+        if self.roster.is_old():
             self._look()
         beyond = Counter(ticket.environment for ticket in self._sent.values())
         tasks, tickets = [], []
         for name, waiting in self._waiting.items():
-            places = self._capacity(name)
+            places = self.roster.places(name)
             # More would be counted as killing a worker that dies before it has begun them.
             room = places + max(1, places // 4) - beyond[name]
             for _ in range(min(room, len(waiting))):
@@ -277,7 +273,7 @@ class Fleet(Carrier):
                 self._ended.wait(_AGAIN)
             else:
                 self._say(f"the scheduler at {self.address} is back")
-                self._looked = 0.0
+                self.roster.forget()
                 return
 
     def _give_up(self, reason: str) -> None:
@@ -294,7 +290,7 @@ class Fleet(Carrier):
     def _abandon(self, environment: str, reason: str) -> None:
         """Give up what waits for an environment that has had no worker for so long."""
         self._look()
-        if self._capacity(environment):
+        if self.roster.places(environment):
             return
         for ticket in self._waiting[environment]:
             settle(ticket, reason)
@@ -316,18 +312,5 @@ class Fleet(Carrier):
         self._connection = Connection(self.address, self._certificates, self._arrived)
 
     def _look(self) -> None:
-        """See which workers are there."""
         assert self._connection is not None
-        self._looked = time.monotonic()
-        try:
-            found, strange = self._connection.offers()
-        except Exception:  # noqa: BLE001 - Dask raises many kinds where the scheduler is gone
-            return  # its tasks will say so
-        names = {one.name for one in self._parts}
-        held = [(one, self._identity.unlike(one.identity)) for one in found]
-        self.offers = tuple(o for o, unlike in held if o.environment in names and not unlike)
-        left_out = [f"{one.name} ({one.environment}): {unlike}" for one, unlike in held if unlike]
-        self._left_out = [f"left out: {text}" for text in (*left_out, *strange)]
-
-    def _capacity(self, environment: str) -> int:
-        return sum(one.places for one in self.offers if one.environment == environment)
+        self.roster.look(self._connection)

@@ -6,11 +6,12 @@ import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from importlib.metadata import Distribution, PackagePath, distributions
+from importlib.metadata import Distribution, PackagePath
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from tunematrix.environments.inherited import distributions_in
 from tunematrix.environments.locks import normalized
 
 MARK = ".tunematrix-whole"
@@ -33,9 +34,8 @@ def damage(pins: Mapping[str, str], folder: Path) -> str:
     """
     mark = folder / MARK
     since = mark.stat().st_mtime_ns if mark.exists() else 0
-    there = {
-        normalized(one.metadata["Name"] or ""): one for one in distributions(path=[str(folder)])
-    }
+    installed = distributions_in([str(folder)])
+    there = {normalized(one.metadata["Name"] or ""): one for one in installed}
     for name, version in pins.items():
         found = there.get(normalized(name))
         if found is None:

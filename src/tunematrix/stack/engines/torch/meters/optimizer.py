@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,16 @@ from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.engines.torch.meters.expected import (
+    ExpectedUpdate,
+    UpdateKind,
+    float32,
+    spread,
+    taken,
+)
 from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
-from tunematrix.stack.engines.torch.shards import end_to_end, whole
+from tunematrix.stack.engines.torch.shards import whole
 from tunematrix.stack.yardsticks.audit import AUDITED_ELEMENTS, AUDITED_STEPS, Formula, within
 
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
@@ -42,50 +49,8 @@ a thousand has one."""
 NOTHING = torch.zeros(1)
 """Stands for the gradients of an optimizer whose parameters have none."""
 
-Flat = TypeVar("Flat", Floats, torch.Tensor)
-
 CompareGradients = Callable[[nn.Module, set[int]], Comparison]
 """Holds a model's gradients, of the parameters that an optimizer knows, against its own."""
-
-
-@dataclass(frozen=True)
-class UpdateKind:
-    """What a formula has to know of a parameter: its rate, its decay, and how fine it is."""
-
-    rate: float
-    decay: float
-    dtype: torch.dtype
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class ExpectedUpdate:
-    """Parameters of one kind, end to end.
-
-    Attributes:
-        parameters: as many as `old` is made of.
-        old: where they were; new: where they must be after the step.
-        pulled: which elements have a gradient; None where the rate is 0.
-        vague: which are left out, since rounding decides where they go.
-        most: elements of each that are followed; None follows all.
-    """
-
-    parameters: Sequence[nn.Parameter]
-    old: Floats
-    new: Floats
-    pulled: NDArray[np.bool_] | None
-    vague: NDArray[np.bool_]
-    most: int | None
-
-    def now(self) -> Floats:
-        """Return where they are."""
-        return _float32(self.parameters, self.most)
-
-    def error(self, finest: torch.dtype | None) -> np.float32:
-        """Return how far off they are, beyond what rounding to `finest` or their own dtype does."""
-        # A parameter can't be nearer than its dtype is fine, however small its step.
-        room = torch.finfo(finest or self.parameters[0].dtype).eps * np.abs(self.new)
-        return np.max(np.where(self.vague, 0, np.abs(self.now() - self.new) - room))
 
 
 @dataclass
@@ -155,7 +120,7 @@ class Audit:
         chosen = {kept[index] for index in (0, len(kept) // 2, -1) if kept}
         self.most = LATER
         self.state = {
-            key: (_spread(first, LATER), _spread(second, LATER))
+            key: (spread(first, LATER), spread(second, LATER))
             for key, (first, second) in self.state.items()
             if key in chosen
         }
@@ -167,9 +132,9 @@ class Audit:
         self, kind: UpdateKind, parameters: Sequence[nn.Parameter], count: int
     ) -> ExpectedUpdate:
         """Take the step `count`, from 1, with parameters of one kind; keep their moments."""
-        old = _float32(parameters, self.most)
-        gradient = _float32([p.grad for p in parameters], self.most)
-        ends = list(accumulate((_taken(p.numel(), self.most) for p in parameters), initial=0))
+        old = float32(parameters, self.most)
+        gradient = float32([p.grad for p in parameters], self.most)
+        ends = list(accumulate((taken(p.numel(), self.most) for p in parameters), initial=0))
         places = [slice(*place) for place in pairwise(ends)]
         first, second = np.zeros_like(old), np.zeros_like(old)
         for parameter, place in zip(parameters, places, strict=True):
@@ -231,34 +196,6 @@ def _pieces(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
             some = []
         some.append(parameter)
     yield some
-
-
-def _float32(tensors: Sequence[torch.Tensor], most: int | None = None) -> Floats:
-    """Copy tensors of one dtype, or at most `most` elements of each, end to end.
-
-    Of small ones, NumPy takes a fraction of the time that PyTorch takes to find its operators.
-    """
-    with torch.no_grad():
-        taken = [whole(one) for one in tensors]
-        if most is not None:
-            taken = [_spread(one.reshape(-1), most) for one in taken]
-        found: Floats = end_to_end(taken).float().cpu().numpy()
-    return found
-
-
-def _stride(elements: int, most: int) -> int:
-    # An odd one comes by all columns of a matrix, which are even in number.
-    return -(-elements // most) | 1
-
-
-def _taken(elements: int, most: int | None) -> int:
-    """Return how many elements `_spread` leaves of so many."""
-    return elements if most is None else -(-elements // _stride(elements, most))
-
-
-def _spread(flat: Flat, most: int) -> Flat:
-    """Return at most `most` elements of a vector, as far apart as they can be."""
-    return flat[:: _stride(len(flat), most)]
 
 
 @contextmanager
