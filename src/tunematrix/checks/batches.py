@@ -146,7 +146,7 @@ def coverage(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads how often and in which order the rows were trained on (not in MLX, where only the
     batches of the first steps are read). Fails when a row was seen more or less often than
     whole passes over the data give, or when more than half of the rows are followed by their
-    successor in the data. The order isn't judged for packed data.
+    successor in the data. The order isn't judged for packed data, nor for a stream.
     """
     seen = evidence.one(Coverage)
     if seen is None and claim.hides("batches"):
@@ -163,8 +163,9 @@ def coverage(evidence: Evidence, claim: Claim) -> Judgement | None:
     )
     if seen.uneven:
         return judge_by(Exactly(0), seen.uneven, message, unit="rows")
-    # Who packs rows puts them into an order of its own.
-    most = 1.0 if claim.config.data.packing else max(IN_ORDER, BY_CHANCE / seen.seen)
+    # Who packs rows puts them into an order of its own, and a stream has one already.
+    has_order = claim.config.data.packing or claim.config.train.streaming
+    most = 1.0 if has_order else max(IN_ORDER, BY_CHANCE / seen.seen)
     return judge_by(AtMost(most), seen.successive, message)
 
 

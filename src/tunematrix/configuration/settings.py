@@ -49,6 +49,9 @@ class TrainSettings(Section):
     )
     seed: int = Field(ge=0, description="Seed of all random choices.")
     rows: int = Field(ge=0, description="Rows of training data; 0: as many as the steps need.")
+    streaming: bool = Field(
+        description="Whether rows come from a stream, one after the other and not shuffled."
+    )
     interrupt_at: int = Field(
         ge=0, description="Step after which training is stopped and resumed from disk; 0: never."
     )

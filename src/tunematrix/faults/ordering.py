@@ -91,3 +91,30 @@ def one_order_for_all_passes(original: Any, sampler: Any, _epoch: int) -> None:
     Stands for loops that never call set_epoch.
     """
     original(sampler, 0)
+
+
+@fault("data", replaces=(Dataset, "to_iterable_dataset"), seen_by=("streaming[*-lora-text]",))
+def stream_shuffled(original: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
+    """Shuffle a stream within a buffer, though it was to come as it is.
+
+    Stands for buffers that loaders put behind a stream by default.
+    """
+    return original(rows, *args, **kwargs).shuffle(seed=SEED, buffer_size=8)
+
+
+@fault("data", replaces=(Dataset, "to_iterable_dataset"), seen_by=("streaming[*-lora-text]",))
+def stream_begins_late(original: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
+    """Lose the first row of a stream.
+
+    Stands for readers that look at an example before they begin.
+    """
+    return original(rows, *args, **kwargs).skip(1)
+
+
+@fault("data", replaces=(Dataset, "to_iterable_dataset"), seen_by=("streaming[*-lora-text]",))
+def stream_repeats_a_row(original: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
+    """Give the first row of a stream again in the place of the second.
+
+    Stands for readers that put back what they have looked at.
+    """
+    return original(rows.select([0, 0, *range(2, len(rows))]), *args, **kwargs)

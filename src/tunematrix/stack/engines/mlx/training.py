@@ -74,6 +74,9 @@ class MlxTraining:
             message = f"padding={padding} can't be had: mlx-lm always pads with token 0; set pad"
             raise ValueError(message)
 
+        if self.settings.streaming:
+            message = "train.streaming can't be had: mlx-lm's trainer sorts all rows by length"
+            raise ValueError(message)
         if smoothing := self.settings.label_smoothing:
             message = (
                 f"train.label_smoothing={smoothing:g} can't be had: mlx-lm's loss is the plain "

@@ -27,6 +27,7 @@ ONLY = {
     "eval_steps": 0,
     "padding": "pad",
     "too_long": "refuse",
+    "streaming": False,
     "label_smoothing": 0.0,
 }
 """Settings that can't be had otherwise here."""

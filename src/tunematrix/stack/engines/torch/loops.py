@@ -28,6 +28,9 @@ def order_of(config: Configuration, method: TorchMethod) -> Order | None:
     """Return the order in which the loop of a method takes rows, where that is known."""
     if config.data.packing:
         return None  # of rows that the packing makes
+    if config.train.streaming:
+        # How a stream is shared out among processes is left to accelerate.
+        return orders.streamed if config.launcher.processes == 1 else None
     return ORDERS.get("plain" if config.launcher.shards else method.loop)
 
 

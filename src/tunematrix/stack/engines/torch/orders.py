@@ -27,6 +27,12 @@ def seedable(rows: int, size: int, seed: int) -> Iterator[list[int]]:
         yield from (order[start : start + size] for start in range(0, rows, size))
 
 
+def streamed(rows: int, size: int, seed: int) -> Iterator[list[int]]:
+    """Yield the micro-batches of a stream: the rows as they come, pass after pass."""
+    while True:
+        yield from (list(range(rows))[start : start + size] for start in range(0, rows, size))
+
+
 def shuffled(rows: int, size: int, seed: int) -> Iterator[list[int]]:
     """Yield the micro-batches of our own loop, which drops what is left over at a pass's end."""
     source = random.Random(seed)

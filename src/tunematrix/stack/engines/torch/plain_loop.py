@@ -29,13 +29,16 @@ def prepare(
     other processes included.
 
     Raises:
-        ValueError: the data is to be packed, or training to be interrupted or evaluated.
+        ValueError: the data is to be packed or streamed, or training interrupted or evaluated.
     """
     if training.data.packing:
         message = "the plain loop pads its rows and can't pack them"
         raise ValueError(message)
     if every := training.settings.eval_steps:
         message = f"train.eval_steps={every} can't be had: the plain loop evaluates nothing"
+        raise ValueError(message)
+    if training.settings.streaming:
+        message = "train.streaming can't be had: the plain loop has all rows at hand"
         raise ValueError(message)
     if step := training.settings.interrupt_at:
         message = f"train.interrupt_at={step} can't be had: the plain loop saves no checkpoints"

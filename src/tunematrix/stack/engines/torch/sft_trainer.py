@@ -49,10 +49,11 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
 
 
 def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> SFTTrainer:
+    rows = _dataset(training.rows)
     trainer = SFTTrainer(
         model=model,
         args=_config(training),
-        train_dataset=_dataset(training.rows),
+        train_dataset=rows.to_iterable_dataset() if training.settings.streaming else rows,
         eval_dataset=_dataset(training.held_out) if training.settings.eval_steps else None,
         callbacks=[TrainerLogReader(write)],
         **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
