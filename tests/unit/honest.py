@@ -126,6 +126,7 @@ CONFIG: dict[str, Any] = {
         "max_grad_norm": 1.0,
         "gradient_checkpointing": False,
         "max_length": 128,
+        "streaming": False,
         "too_long": "refuse",
         "label_smoothing": 0.0,
         "logging_steps": 1,
