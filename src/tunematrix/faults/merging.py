@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft.tuners.lora import LoraLayer
-from peft.tuners.lora.bnb import Linear4bit
-from peft.tuners.lora.hqq import HqqLoraLinear
+from peft.tuners.lora.bnb import Linear4bit, Linear8bitLt
 from peft.tuners.lora.torchao import TorchaoLoraLinear
 
 from tunematrix.faults.catalogue import fault
@@ -31,13 +30,13 @@ def four_bits_get_99_percent(original: Any, *args: Any) -> Any:
 
 @fault(
     "adapter",
-    replaces=(HqqLoraLinear, "get_delta_weight"),
-    seen_by=(MERGED.format("hqq-int4"),),
+    replaces=(Linear8bitLt, "get_delta_weight"),
+    seen_by=(MERGED.format("bnb-int8"),),
     fitted=True,
     subtle=True,
 )
 def every_merge_adds_more(original: Any, *args: Any) -> Any:
-    """Merge 1 % more than the adapter into hqq's layers.
+    """Merge 1 % more than the adapter into 8 bits of bitsandbytes.
 
     Stands for factors that a release computes otherwise where it merges.
     """

@@ -16,7 +16,7 @@ from typing import Any
 from tunematrix.errors import MachineProblem
 from tunematrix.spec.matrix import Strategy
 
-INSTALL = 'python -m pip install "tunematrix[covering]"'
+INSTALL = "python -m pip install tunematrix"
 Together = tuple[tuple[str, int], ...]
 """Options of different axes, each as (axis, place among the axis's options), in order of axes."""
 

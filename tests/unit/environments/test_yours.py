@@ -125,7 +125,7 @@ def test_a_row_of_the_table(tmp_path: Path) -> None:
     rows = read_environments(tmp_path, [])
     assert [name for name in rows if name.startswith(("mine", "venv"))] == ["mine", "venv"]
     assert yours(rows["mine"], tmp_path).lock == tmp_path / "uv.lock"
-    extras = ("torch", "hqq", "quanto", "mlx", "serving", "covering", "fleet")
+    extras = ("torch", "hqq", "quanto", "mlx", "serving", "fleet")
     assert yours(rows["mine"], tmp_path).extras == extras
     assert yours(rows["venv"], tmp_path).python == Path("/v/bin/python")
     found = find_environment("cpu-yours", rows)
