@@ -50,7 +50,7 @@ CLIP_ROOM = 1e-2
 def gradient(evidence: Evidence, claim: Claim) -> Judgement:
     """The optimizer gets the gradient of its batches' loss, recomputed outside the trainer.
 
-    Reads the gradients that the optimizer gets in the first two steps, the middle one and the
+    Reads the gradients that the optimizer gets in the first step, the middle one and the
     last (in MLX, those that follow from its moments or updates in the first three). They are
     compared with gradients of the same batches' cross-entropy, recomputed outside the trainer
     and cut to `train.max_grad_norm`, and so are their norms, both logged and received. Fails

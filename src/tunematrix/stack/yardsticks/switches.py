@@ -16,7 +16,9 @@ from tunematrix.evidence.events import Switches
 Read = Callable[[], Mapping[str, str]]
 """Returns name to value of every switch of a framework, as they are now."""
 
-
+EARLY, SELDOM = 4, 4
+"""Steps after each of which switches are read, and the distance of those that follow: what sets
+one leaves it set."""
 VARIABLES = (
     "CUDA_", "CUBLAS_", "HIP_", "KMP_", "MALLOC_", "MKL_", "MLX_", "NCCL_", "NVIDIA_", "OMP_",
     "OPENBLAS_", "PYTORCH_", "TORCH_", "XLA_",
@@ -61,7 +63,8 @@ class SwitchMeter:
     def look(self, step: int) -> None:
         """Read them after optimizer step `step`, from 0."""
         self.steps += 1
-        self._compare(step)
+        if step < EARLY or step % SELDOM == 0:
+            self._compare(step)
 
     def _compare(self, step: int) -> None:
         now = self.read()

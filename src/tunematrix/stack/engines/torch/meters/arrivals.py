@@ -38,9 +38,11 @@ class ArrivalMeter:
 
     def __init__(self, model: nn.Module, is_ours: Callable[[], bool]) -> None:
         self.is_ours = is_ours
-        self.names = {parameter: name for name, parameter in followed(model)}
-        self.sums: dict[nn.Parameter, torch.Tensor] = {}
-        self.before_step: list[tuple[nn.Parameter, torch.Tensor]] = []
+        self.followed = [parameter for _, parameter in followed(model)]
+        # By ids, since a tensor's own hash takes as long as looking at it.
+        self.names = {id(parameter): name for name, parameter in followed(model)}
+        self.sums: dict[int, torch.Tensor] = {}
+        self.before_step: tuple[list[nn.Parameter], Floats] | None = None
         self.steps, self.worst = 0, (0.0, "")
         self.idle: list[str] = []
 
@@ -48,34 +50,39 @@ class ArrivalMeter:
         """Add what one backward pass brings to a parameter."""
         if self.is_ours():
             return
-        known = self.sums.get(parameter)
+        known = self.sums.get(id(parameter))
         # A step that a scaler of float16 left out leaves infinities behind.
         if known is None or (parameter.grad is None and not bool(torch.isfinite(known).all())):
             # No copy: since somebody holds this tensor, autograd makes the parameter's own of it.
-            self.sums[parameter] = gradient
+            self.sums[id(parameter)] = gradient
         else:
-            self.sums[parameter] = known + gradient
+            self.sums[id(parameter)] = known + gradient
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Hold what the optimizer gets to what has arrived, and remember what it will change."""
         groups = [(p, float(g["lr"])) for g in optimizer.param_groups for p in g["params"]]
-        rates = {p: rate for p, rate in groups if p in self.names}
-        got = {p: p.grad.detach() for p in rates if p.grad is not None}
-        either = [p for p in self.names if p in got or p in self.sums]
+        rates = {id(p): rate for p, rate in groups if id(p) in self.names}
+        optimized = [(p, p.grad) for p, _ in groups if id(p) in self.names]
+        got = {id(p): gradient for p, gradient in optimized if gradient is not None}
+        either = [p for p in self.followed if id(p) in got or id(p) in self.sums]
         if not either:
             return
-        arrived, places = _end_to_end(either, got), _places(either)
-        self._compare(either, _errors(arrived, _end_to_end(either, self.sums), places))
+        arrived, places = _known_of(either, got), _places(either)
+        self._compare(either, _errors(arrived, _known_of(either, self.sums), places))
         pulled = _pulled(either, _largest(arrived, places))
-        self.before_step = [(p, p.detach().clone()) for p in pulled if rates.get(p, 0) > 0]
+        if moving := [p for p in pulled if rates.get(id(p), 0) > 0]:
+            self.before_step = moving, _end_to_end(moving)
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Note what has not moved, and begin anew."""
-        still = [p for p, old in self.before_step if torch.equal(old, p)]
-        self.idle += [f"{self.names[p]} in step {self.steps}" for p in still]
+        if self.before_step is not None:
+            moving, old = self.before_step
+            moved = np.logical_or.reduceat(_end_to_end(moving) != old, _places(moving))
+            still = [p for p, some in zip(moving, moved, strict=True) if not some]
+            self.idle += [f"{self.names[id(p)]} in step {self.steps}" for p in still]
         self.steps += 1
         self.sums.clear()
-        self.before_step = []
+        self.before_step = None
 
     def event(self) -> Arrivals:
         """Say what was seen."""
@@ -85,7 +92,7 @@ class ArrivalMeter:
         worst = int(errors.argmax())  # of nan, if there is one
         error = float(errors[worst])
         if math.isnan(error) or error > self.worst[0]:
-            self.worst = (error, f"{self.names[either[worst]]} in step {self.steps}")
+            self.worst = (error, f"{self.names[id(either[worst])]} in step {self.steps}")
 
 
 @contextmanager
@@ -93,21 +100,26 @@ def watch(meter: ArrivalMeter) -> Iterator[None]:
     """Let `meter` see what arrives, and the steps of any optimizer, meanwhile."""
     handles = [
         parameter.register_hook(lambda gradient, own=parameter: meter.arrived(own, gradient))
-        for parameter in meter.names
+        for parameter in meter.followed
     ]
     with removing(*handles), around_steps(meter.before, meter.after):
         yield
 
 
-def _end_to_end(
-    parameters: Sequence[nn.Parameter], known: Mapping[nn.Parameter, torch.Tensor]
-) -> Floats:
-    """Return what is known of all parameters, and zeros where nothing is.
+def _known_of(parameters: Sequence[nn.Parameter], known: Mapping[int, torch.Tensor]) -> Floats:
+    """Return what is known of all parameters by their ids, and zeros where nothing is."""
+    found = (known.get(id(p)) for p in parameters)
+    both = zip(parameters, found, strict=True)
+    return _end_to_end([torch.zeros_like(p) if one is None else one for p, one in both])
+
+
+def _end_to_end(tensors: Sequence[torch.Tensor]) -> Floats:
+    """Copy tensors, one after the other.
 
     Of small ones, NumPy takes a fraction of the time that PyTorch takes to find its operators.
     """
-    found = (known[p] if p in known else torch.zeros_like(p) for p in parameters)
-    flat: Floats = end_to_end([one.detach().float() for one in found]).cpu().numpy()
+    with torch.no_grad():
+        flat: Floats = end_to_end([one.float() for one in tensors]).cpu().numpy()
     return flat
 
 

@@ -41,7 +41,7 @@ UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\
 
 TOGETHER = 1 << 16
 """Elements that are recomputed in one go: what that takes on the way shows in a process's peak."""
-LATER = 4096
+LATER = 1024
 """Elements of a parameter, spread over all of it, that are recomputed in later steps."""
 CANCELLED = 1e-3
 """A smaller share than this of what is added up is too much rounding to be compared; one element in
