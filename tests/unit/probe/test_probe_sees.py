@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,6 +258,22 @@ def test_frozen_weights_that_change(watch: Watch) -> None:
 
     moved = watch(Loop(model, after=write)).one(records.SeenMoved)
     assert (moved.frozen, moved.frozen_changed_names) == (1, ("words.weight",))
+
+
+def test_a_model_that_is_gone_is_let_go(watch: Watch) -> None:
+    """While a process goes on, the probe keeps no parameters that nobody else keeps."""
+    kept: list[weakref.ref[nn.Parameter]] = []
+
+    def train_and_leave() -> None:
+        loop = Loop(before=lambda one: nn.utils.clip_grad_norm_(one.model.parameters(), 1.0))
+        loop()
+        kept.extend(map(weakref.ref, loop.model.parameters()))
+        del loop
+        gc.collect()
+        assert [one for one in kept if one() is not None] == []
+
+    watch(train_and_leave)
+    assert kept
 
 
 def test_what_is_clipped(watch: Watch) -> None:

@@ -61,7 +61,8 @@ class Clipping:
         self.state.safely("clipping", self._note, "value", parameters, clip_value, None)
 
     def _note(self, way: str, parameters: Any, limit: Any, norm: Any) -> None:
-        parameters = self.given
+        # What is kept would outlive the model that it belongs to.
+        parameters, self.given = self.given, ()
         given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
         clipped = {id(p) for p in given if p.grad is not None}
         for one in self.state.optimizers:
@@ -117,7 +118,7 @@ class Clipping:
     def stepped(self, one: OptimizerState) -> None:
         """Forget the step of an optimizer."""
         self.unscaled.discard(id(one.optimizer))
-        self.scaled_loss = False
+        self.scaled_loss, self.given = False, ()
 
 
 def _restoring(name: str, own: Any, original: Any) -> Any:

@@ -6,6 +6,7 @@ with the gradient that really arrived at its outputs. Nothing is added to any pa
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -193,13 +194,13 @@ class Gradients:
 
     def _choose(self, model: Model) -> list[Any]:
         """Return the parameters whose gradients are made, all that can be."""
-        known = self._chosen.get(model.number)
-        if known is not None and all(p.requires_grad for p in known):
+        known = [one() for one in self._chosen.get(model.number, ())]
+        if known and all(p is not None and p.requires_grad for p in known):
             return known
         trained = [p for p in model.inner().parameters() if p.requires_grad]
         chosen = [p for p in trained if not p._backward_hooks and not is_sharded(p)]
         self.strides.update(sampling.strides(chosen))
-        self._chosen[model.number] = chosen
+        self._chosen[model.number] = [weakref.ref(p) for p in chosen]
         return chosen
 
     def twice(self, *args: Any, create_graph: bool = False, **kwargs: Any) -> None:
