@@ -49,6 +49,13 @@ def test_plan_takes_no_settings(ran: tuple[Project, Run], verb: Verb) -> None:
     assert "tunematrix run takes any KEY=VALUE" in text
 
 
+def test_a_word_in_place_of_a_file(ran: tuple[Project, Run]) -> None:
+    """What isn't there is named, and how cells are chosen by their names."""
+    run = ran[0].tunematrix("run", HERE, "succeed")
+    assert run.code == 4
+    assert "succeed: there is no such file or folder; -k chooses" in run.text
+
+
 def test_plan_as_data(ran: tuple[Project, Run], verb: Verb) -> None:
     """The same as JSON, of one spec."""
     found = json.loads(verb(ran[0], "plan", "specs/bad.yaml", HERE, "--json")[1])

@@ -125,12 +125,17 @@ def check_collected(session: pytest.Session) -> None:
     """Refuse a run that leaves out specs which its command line reaches.
 
     Raises:
-        pytest.UsageError: pytest passed over a folder or a file with cells.
+        pytest.UsageError: pytest passed over a folder or a file with cells, or was given one that
+            isn't there.
     """
     config = session.config
     suite = config.stash[KEY]
     if not suite.arguments.spec_paths or getattr(config.option, "dist", "no") != "no":
         return
+    absent = [one for one in config.args if not Path(one.partition("::")[0]).exists()]
+    if absent and not config.option.pyargs:
+        text = f"{_names(absent)}: there is no such file or folder"
+        raise pytest.UsageError(f"{text}; -k chooses cells by words in their names")
     planned = {path for path, plan in suite.plans.items() if path and plan.cells}
     passed_over = sorted(planned - suite.read, key=str)
     left_out = [path for path in passed_over if suite.arguments.is_ignored(path)]
