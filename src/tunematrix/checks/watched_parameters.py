@@ -44,6 +44,10 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
     can add. Not judged where all rates were 0, which `watched_learning_rate` tells.
     """
     trainers = trainers_in(evidence, "watched_moved")
+    found = [one for process in trainers for one in _ends(process)]
+    # Without any B, no A has a gradient either: say what is behind it.
+    if frozen := next(filter(None, map(_adapters, filter(_is_frozen, found))), None):
+        return frozen
     if steps := _steps_without_gradient(trainers):
         text = (
             f"all gradients are 0 in each of {steps} audited steps, so nothing is learned; likely "
@@ -57,10 +61,13 @@ def watched_moved(evidence: Evidence, claim: Claim) -> Judgement | None:
             "before the first; likely weights are loaded or copied after each step"
         )
         return judge_by(_NONE, undone, text)
-    found = [one for process in trainers for one in _ends(process)]
     if not found:
         return None
     return next(filter(None, map(_adapters, found)), None) or _unmoved(found)
+
+
+def _is_frozen(one: SeenMoved) -> bool:
+    return one.adapters_frozen_zero > 0
 
 
 def _adapters(one: SeenMoved) -> Judgement | None:

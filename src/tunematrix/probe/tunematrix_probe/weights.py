@@ -125,6 +125,12 @@ class Weights:
         rounded = set().union(*(one.rounded for one in self.state.optimizers))
         away = still = 0
         trained, moved, unmoved, frozen, changed, matrices, zero = 0, 0, [], 0, [], 0, []
+        # ZeRO-3 lets the weights themselves come and go: they differ without having moved.
+        goes = any(hasattr(p, "ds_tensor") for _, p in named)
+        if _is_copied(model) and some and not goes:
+            # Which tensor had a gradient can't be told, but that something must have moved.
+            trained, moved = 1, int(any(now[n] != begun.digests[n] for n, _ in named))
+            unmoved = [] if moved else ["all weights of the model"]
         for name, parameter in named:
             has_changed = now[name] != begun.digests[name]
             if id(parameter) in optimized and id(parameter) in some:
@@ -167,7 +173,7 @@ class Weights:
         for model in self.state.models:
             # One that was trained by an optimizer which is gone by now is done.
             done = model.optimized and not optimized.keys() & model.names().keys()
-            if model.inner() is not None and not done:
+            if model.inner() is not None and not done and not _is_copied(model):
                 named.update((id(p), (n, p)) for n, p in model.inner().named_parameters())
         trainable = {key: one for key, one in named.items() if one[1].requires_grad}
         missing = [one for key, one in trainable.items() if key not in optimized]
@@ -199,7 +205,7 @@ class Weights:
         alone = 0
         for model in self.state.models:
             parameters = [] if model.inner() is None else list(model.inner().parameters())
-            if not model.optimized:
+            if not model.optimized and not _is_copied(model):
                 alone += sum(p.requires_grad for p in parameters)
         return alone
 
@@ -230,6 +236,14 @@ class Weights:
                     longest_effective=model.longest_effective,
                 )
             )
+
+
+def _is_copied(model: Model) -> bool:
+    """Whether its optimizer holds copies of its weights, of which nothing says what is whose.
+
+    DeepSpeed's ZeRO lays each process's part of all tensors end to end.
+    """
+    return bool(model.unaudited) and not model.optimized
 
 
 def _stays(parameter: Any) -> bool:

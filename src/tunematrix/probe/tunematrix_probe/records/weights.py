@@ -42,7 +42,8 @@ class SeenMoved:
 
     Attributes:
         last: whether the process ends; otherwise it is how things stand after this step.
-        trained: tensors in a group whose gradient wasn't zero in a step that was looked at closely;
+        trained: tensors in a group whose gradient wasn't zero in a step that was looked at closely
+            (1 for all together, where the groups hold copies of unknown parts of them);
             moved: of these; unmoved_names; rounded_away: of the unmoved, those whose updates are
             smaller than their dtype can add.
         adapters: matrices B of LoRA that require a gradient; adapters_zero: of these, all zeros;
