@@ -130,9 +130,9 @@ def test_honest_gradients_and_losses(run_small: RunSmall, settings: dict[str, ob
     ran = run_small(**settings)
     assert ran.failed == set()
     steps = {step.step: step for step in ran.evidence.all(OptimizerStep)}
-    assert {s for s, step in steps.items() if step.gradient_error is not None} == {0, 1, 2}
+    assert {s for s, step in steps.items() if step.gradient_error is not None} == {0, 2}
     assert all((step.gradient_error or 0) < 2e-5 for step in steps.values())
-    assert {loss.step for loss in ran.evidence.all(StepLoss)} == {0, 1, 2}
+    assert {loss.step for loss in ran.evidence.all(StepLoss)} == {0, 2}
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0])

@@ -211,32 +211,31 @@ def learning_rate(evidence: Evidence, claim: Claim) -> Judgement:
     bug="curves that lag several steps behind, which nobody would notice",
 )
 def logged_rate(evidence: Evidence, claim: Claim) -> Judgement | None:
-    """The logged rate of each step is that step's, or always the next step's.
+    """The logged rate of each step is that step's.
 
-    Reads the rates in the trainer's log, if it logs any. Fails when they follow the schedule
-    neither at their own steps nor, all of them, at the next step.
+    Reads the rates in the trainer's log, if it logs any. Fails when one isn't the schedule's at its
+    step; of trainers that read it after the scheduler's step, by design, at the next one.
     """
     lines = evidence.all(LoggedStep)
     if not lines:
         return missing("a logged step")
-    rates = {one.step: one.learning_rate for one in lines if one.learning_rate is not None}
-    if not rates:
-        return None  # not every loop logs them
-    # Whether a line is written before or after the scheduler's step differs between releases.
     # A log that counts from 0, which other checks see, has a line before the first step.
-    either = [
-        [
-            (abs(rate - scheduled_rate(claim, max(at - 1 + late, 0))), at)
-            for at, rate in rates.items()
-        ]
-        for late in (0, 1)
+    errors = [
+        (
+            abs(one.learning_rate - scheduled_rate(claim, max(one.step - 1 + one.rate_is_next, 0))),
+            one,
+        )
+        for one in lines
+        if one.learning_rate is not None
     ]
-    errors_of_each = [max(errors, key=lambda one: severity(one[0])) for errors in either]
-    error, worst = min(errors_of_each, key=lambda one: severity(one[0]))
+    if not errors:
+        return None  # not every loop logs them
+    error, worst = max(errors, key=lambda row: severity(row[0]))
     bound = AtMost(RATE_TOLERANCE * claim.config.train.learning_rate)
+    whose = "the next one's, as this release logs it" if worst.rate_is_next else "its own"
     message = (
-        f"step {worst} logged a rate of {rates[worst]:g}, which was neither its own nor the next "
-        "one's; the curve that people look at isn't what trained"
+        f"step {worst.step} logged a rate of {worst.learning_rate:g}, which isn't {whose}; the "
+        "curve that people look at isn't what trained"
     )
     return judge_by(bound, error, message)
 

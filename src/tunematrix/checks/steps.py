@@ -50,12 +50,12 @@ CLIP_ROOM = 1e-2
 def gradient(evidence: Evidence, claim: Claim) -> Judgement:
     """The optimizer gets the gradient of its batches' loss, recomputed outside the trainer.
 
-    Reads the gradients that the optimizer gets in the first step, the middle one and the
-    last (in MLX, those that follow from its moments or updates in the first three). They are
-    compared with gradients of the same batches' cross-entropy, recomputed outside the trainer
-    and cut to `train.max_grad_norm`, and so are their norms, both logged and received. Fails
-    when they differ by more than rounding (and, in float16 without a scaled loss, by more than is
-    lost of small gradients), in the worst tensor or in the norm.
+    Reads the gradients that the optimizer gets in the first step and the last (in MLX,
+    those that follow from its moments or updates in the first three). They are compared with
+    gradients of the same batches' cross-entropy, recomputed outside the trainer and cut to
+    `train.max_grad_norm`, and so are their norms, both logged and received. Fails when they differ
+    by more than rounding (and, in float16 without a scaled loss, by more than is lost of small
+    gradients), in the worst tensor or in the norm.
     """
     steps, compute = evidence.all(OptimizerStep), evidence.one(Compute)
     errors = [(s.gradient_error, s) for s in steps if s.gradient_error is not None]

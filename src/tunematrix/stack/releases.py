@@ -75,6 +75,14 @@ def arguments_of(
     return found
 
 
+def logs_next_rate(trainer: Any) -> bool:
+    """Whether a trainer reads the rate that it logs after the scheduler's step, as it once did.
+
+    Since transformers 4.51 it keeps the step's own for the log.
+    """
+    return "learning_rate" not in inspect.signature(trainer._maybe_log_save_evaluate).parameters
+
+
 def take_optimizer(trainer: Any, optimizer: tuple[type, dict[str, Any]]) -> None:
     """Have a trainer make this optimizer, whose constructor may not have taken it."""
     if hasattr(trainer, "optimizer_cls_and_kwargs"):

@@ -85,16 +85,18 @@ def test_learning_rate_of_a_linear_schedule_that_was_ignored(run: Run) -> None:
     assert "asks for 0.0025" in verdict.message
 
 
-@pytest.mark.parametrize(("late", "passes"), [(0, True), (1, True), (-1, False), (2, False)])
+@pytest.mark.parametrize("is_next", [False, True])
+@pytest.mark.parametrize("late", [-1, 0, 1, 2])
 def test_logged_rates_before_or_after_the_schedulers_step(
-    run: Run, late: int, passes: bool
+    run: Run, late: int, is_next: bool
 ) -> None:
     """Releases differ in which of two they log; a rate of another step is nobody's."""
     linear = run.configured(scheduler={"name": "linear"})
     for position, step in enumerate(range(1, 5)):
         rate = scheduled_rate(linear.claim, max(step - 1 + late, 0))
-        linear = linear.edited(LoggedStep, position, learning_rate=rate)
-    assert ("logged_rate" not in linear.failed()) is passes
+        changes = {"learning_rate": rate, "rate_is_next": is_next}
+        linear = linear.edited(LoggedStep, position, **changes)
+    assert ("logged_rate" not in linear.failed()) is (late == is_next)
 
 
 def test_a_log_that_counts_from_zero(run: Run) -> None:

@@ -123,12 +123,14 @@ class LoggedStep:
         loss: nats per token; None when that line has no loss.
         gradient_norm: before clipping, None when not logged.
         learning_rate: None when not logged.
+        rate_is_next: whether this trainer logs the rate of the step after this one, by design.
     """
 
     step: int
     loss: float | None
     gradient_norm: float | None = None
     learning_rate: float | None = None
+    rate_is_next: bool = False
 
 
 @dataclass(frozen=True)

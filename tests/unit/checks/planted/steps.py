@@ -93,7 +93,7 @@ PLANTED: Table = {
         lambda run: run.edited(LoggedStep, 1, learning_rate=0.02),
         0.01,
         "<= 1e-08",
-        "neither its own nor the next one's",
+        "which isn't its own",
     ),
     "clipping": (
         lambda run: run.edited(OptimizerStep, 0, gradient_norm=3.0),

@@ -17,6 +17,9 @@ from tunematrix.stack import releases
 from tunematrix.stack.engines.torch import interruption
 from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
+NEXT_RATE = releases.logs_next_rate(SFTTrainer)
+"""Whether this release logs the next step's rate; read before anything can be patched."""
+
 
 class TrainerLogReader(TrainerCallback):
     """Passes on what Trainer logs."""
@@ -29,9 +32,12 @@ class TrainerLogReader(TrainerCallback):
         if logs and "eval_loss" in logs:
             self.write(LoggedEvaluation(state.global_step, float(logs["eval_loss"])))
         if logs and "loss" in logs:
-            names = ("grad_norm", "learning_rate")
-            figures = (None if logs.get(name) is None else float(logs[name]) for name in names)
-            self.write(LoggedStep(state.global_step, float(logs["loss"]), *figures))
+            norm, rate = (
+                None if logs.get(name) is None else float(logs[name])
+                for name in ("grad_norm", "learning_rate")
+            )
+            loss = float(logs["loss"])
+            self.write(LoggedStep(state.global_step, loss, norm, rate, NEXT_RATE))
 
 
 def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Callable[[], object]:

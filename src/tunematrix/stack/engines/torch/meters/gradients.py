@@ -56,7 +56,7 @@ class Comparison:
 
 
 class GradientAudit:
-    """Recomputes the first steps, the middle one and the last; calls the model itself.
+    """Recomputes the first step and the last; calls the model itself.
 
     Where more than `AUDITED_ELEMENTS` train, it follows tensors of `SAMPLED_ELEMENTS` together. How
     short the gradient was to be cut can't be told from those: the factor is left for the check.

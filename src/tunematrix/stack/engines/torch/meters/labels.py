@@ -49,8 +49,8 @@ class TorchLabelAudit:
     ) -> tuple[Misread | None, bool]:
         counted = labels != IGNORED
         padding_counts = bool((counted & ~real).any())
-        ids, labels, positions = ids[real], labels[real], positions[real]
-        counted = counted[real]
+        kept = _kept(real)
+        ids, labels, positions, counted = ids[kept], labels[kept], positions[kept], counted[kept]
         starts = np.flatnonzero(positions == 0).tolist() if self.packed else [0]
         pieces = [slice(*ends) for ends in pairwise([*starts, len(ids)])]
         judged = [self.known.judge(ids[one], labels[one], counted[one]) for one in pieces]
@@ -60,6 +60,13 @@ class TorchLabelAudit:
             return "others", False
         wrong = [one for one, _ in judged if one is not None]
         return (wrong[0] if wrong else None), any(cut for _, cut in judged)
+
+
+def _kept(real: Flags) -> slice | Flags:
+    """Return where a row is real: as one piece, which takes no copy, if it is one."""
+    places = np.flatnonzero(real)
+    first, last = (places[0], places[-1] + 1) if len(places) else (0, 0)
+    return slice(first, last) if last - first == len(places) else real
 
 
 def _array(tensor: torch.Tensor) -> Ints:
