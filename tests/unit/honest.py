@@ -232,7 +232,7 @@ def honest_events() -> tuple[Event, ...]:
         ),
         LogitError(0.166),
         Trainable(FACTORS, FACTORS),
-        Attached(0.0, 14.0, drawn=False, apart=0.22),
+        Attached(0.0, 14.0, drawn=False, apart=0.22, width=1.001, numbers=28_672),
         Draws(0),
         *_steps(),
         Held("before", 1_300),

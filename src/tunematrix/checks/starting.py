@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tunematrix.checks.arithmetic import tolerance
-from tunematrix.checks.bound import AtMost, Exactly
+from tunematrix.checks.bound import Around, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed, missing
 from tunematrix.evidence.events import (
@@ -17,6 +17,11 @@ from tunematrix.evidence.evidence import Evidence
 
 START_TOLERANCE = {"float32": 1e-5, "bfloat16": 9e-2, "float16": 5e-3}
 """Of the largest logit, by dtype of the arithmetic: DoRA divides by a norm and multiplies by it."""
+CHANCE = 6
+"""Standard deviations that are still called chance: one run in a billion is further off."""
+SPREAD = math.sqrt(1 / 5)
+"""Standard deviation of the root mean square of evenly spread numbers, times the root of how many
+there are, as a share of it."""
 
 
 @check(
@@ -77,6 +82,37 @@ def attached(evidence: Evidence, claim: Claim) -> Judgement | None:
     )
     says_something = 0 < seen.largest < math.inf
     return judge_by(bound, seen.difference, message, provided=says_something)
+
+
+@check(
+    name="adapter_start",
+    group="training",
+    reads=(Attached,),
+    unit="times",
+    bug=(
+        "first factors that are drawn as for another activation, from another distribution, or in "
+        "a precision that rounds them; adapters that start too weak or too strong"
+    ),
+)
+def adapter_start(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """A new adapter's first factors are drawn as wide as LoRA draws them.
+
+    Reads the root mean square of all first factors before training. Fails when it is further from
+    that of numbers spread evenly within 1/sqrt(inputs) of the layer than chance explains: six
+    standard deviations of as many numbers.
+    """
+    if claim.config.method.trains_base:
+        return None
+    seen = evidence.one(Attached)
+    if seen is None or seen.width is None or not seen.numbers:
+        return missing("a first factor before training")
+    room = CHANCE * SPREAD / math.sqrt(seen.numbers)
+    message = (
+        f"the {seen.numbers} numbers of the adapters' first factors are {seen.width:.3g} times as "
+        "large as LoRA draws them; likely another initialization, or one that is scaled otherwise, "
+        "so that the same learning rate does something else"
+    )
+    return judge_by(Around(1.0, room), seen.width, message)
 
 
 @check(

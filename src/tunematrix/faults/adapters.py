@@ -30,6 +30,60 @@ def adapter_on_one_layer(original: Any, **settings: Any) -> Any:
     return original(**{**settings, "target_modules": targets})
 
 
+@fault(
+    "adapter",
+    replaces=(LoraLayer, "reset_lora_parameters"),
+    seen_by=("lora[*-lora-none]", "dora[*-dora-none]"),
+    fitted=True,
+)
+def first_factor_drawn_too_wide(original: Any, layer: Any, name: str, init: Any) -> None:
+    """Draw the first factor as for a rectifier (a=0), and not as a linear layer's (a=√5).
+
+    Stands for an initialization that is taken over from another kind of layer.
+    """
+    original(layer, name, init)
+    _rescale(layer, name, 6**0.5)
+
+
+@fault(
+    "adapter",
+    replaces=(LoraLayer, "reset_lora_parameters"),
+    seen_by=("lora[*-lora-none]", "dora[*-dora-none]"),
+    fitted=True,
+    subtle=True,
+)
+def first_factor_drawn_a_little_too_narrow(original: Any, layer: Any, name: str, init: Any) -> None:
+    """Draw the first factor within 98 % of where it should be.
+
+    Stands for a bound that counts something else beside a layer's inputs.
+    """
+    original(layer, name, init)
+    _rescale(layer, name, 0.98)
+
+
+@fault(
+    "adapter",
+    replaces=(LoraLayer, "reset_lora_parameters"),
+    seen_by=("lora[*-lora-none]", "dora[*-dora-none]"),
+    fitted=True,
+)
+def first_factor_drawn_for_its_outputs(original: Any, layer: Any, name: str, init: Any) -> None:
+    """Draw the first factor by its rank, which is its outputs, and not by its inputs.
+
+    Stands for a fan that is counted on the wrong side of a transposed weight.
+    """
+    original(layer, name, init)
+    if name in layer.lora_A:
+        rank, inputs = layer.lora_A[name].weight.shape
+        _rescale(layer, name, (inputs / rank) ** 0.5)
+
+
+def _rescale(layer: Any, name: str, factor: float) -> None:
+    if name in layer.lora_A:
+        with torch.no_grad():
+            layer.lora_A[name].weight.mul_(factor)
+
+
 @fault("adapter", replaces=(Trainer, "training_step"), fitted=True, subtle=True)
 def base_weights_changed(original: Any, trainer: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
     """Nudge one frozen weight by a millionth in each training step.

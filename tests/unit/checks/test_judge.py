@@ -65,7 +65,7 @@ COMMANDS_OWN = {
 
 ABSENT: dict[type[Event], set[str]] = {
     Device: {"device"},
-    Attached: {"attached", "adapter_rank"},
+    Attached: {"attached", "adapter_rank", "adapter_start"},
     Draws: {"seed"},
     Held: {"held"},
     Storage: {"held", "stored_bits", "memory_stored"},
@@ -152,6 +152,7 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (AdapterUses, "changed_by_training"),
     (Attached, "difference"),
     (Attached, "largest"),
+    (Attached, "width"),
     (Attached, "apart"),
     (Evaluation, "loss"),
     (Throughput, "seconds"),

@@ -16,12 +16,16 @@ class Attached:
         drawn: whether adapters were given values of their own, so that it must be another.
         apart: least over largest singular value of rows of all their first factors of one width;
             None where there are no two.
+        width: root mean square of all their first factors, over that which LoRA draws; numbers: in
+            all of them; None and 0 without an adapter.
     """
 
     difference: float
     largest: float
     drawn: bool
     apart: float | None = None
+    width: float | None = None
+    numbers: int = 0
 
 
 class LayerScale(NamedTuple):

@@ -31,6 +31,7 @@ from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.toyworld import models
+from tunematrix.stack.yardsticks.independence import AdapterStart
 
 Model: TypeAlias = Any
 """An engine's own kind of model; a recipe only hands it back."""
@@ -138,8 +139,8 @@ class Engine(Protocol):
     def trainable(self, model: Model, base: Base) -> Trainable:
         """Compare what would be trained with what the method must train."""
 
-    def start_independence(self, model: Model, base: Base) -> float | None:
-        """Return how independently adapters start: their `independence.together`, None without."""
+    def adapter_start(self, model: Model, base: Base) -> AdapterStart:
+        """Measure the first factors of all adapters before training."""
 
     def memory_beside(self, model: Model, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""

@@ -86,8 +86,9 @@ def attach(state: State) -> None:
     drawn = starts.is_drawn(state.config.train) or adapters.has_company(
         state.config.method.implementation
     )
-    apart = engine.start_independence(state.model, base)
-    events.write(Attached(moved, largest(state.before), drawn, apart))
+    first = engine.adapter_start(state.model, base)
+    own = (first.apart, first.width, first.numbers)
+    events.write(Attached(moved, largest(state.before), drawn, *own))
     events.write(engine.memory_beside(state.model, "before"))
 
 

@@ -129,6 +129,12 @@ PLANTED: Table = {
         "<= 0.00014",
         "attaching changed logits by 0.02 before any step; an adapter that doesn't start at zero",
     ),
+    "adapter_start": (
+        lambda run: run.edited(Attached, width=0.98),
+        0.98,
+        "1 within 0.0158466",
+        "0.98 times as large as LoRA draws them; likely another initialization",
+    ),
     "moved": (
         lambda run: run.edited(
             Changed, moved=run.evidence.all(Changed)[0].moved[:3], still=("up_proj.lora_B",)

@@ -64,6 +64,7 @@ from tunematrix.stack.engines.torch.training import TorchTraining
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.yardsticks import starts
 from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
+from tunematrix.stack.yardsticks.independence import AdapterStart
 from tunematrix.stack.yardsticks.shares import Stored
 from tunematrix.stack.yardsticks.switches import SwitchMeter
 
@@ -169,9 +170,9 @@ class TorchEngine:
         """Compare what would be trained with what the method must train."""
         return parameters.trainable(model, self.method.must_train(base))
 
-    def start_independence(self, model: nn.Module, base: Base) -> float | None:
-        """Return how independently adapters start; None where there are none."""
-        return formula.start_independence(model, base)
+    def adapter_start(self, model: nn.Module, base: Base) -> AdapterStart:
+        """Measure the first factors of all adapters."""
+        return formula.start(model, base)
 
     def memory_beside(self, model: nn.Module, when: str) -> Held:
         """Count what is in memory beside a model, "before" training it or "after"."""

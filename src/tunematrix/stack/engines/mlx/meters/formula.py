@@ -16,7 +16,7 @@ from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.mlx.scoring import evaluating
 from tunematrix.stack.yardsticks import rounding
-from tunematrix.stack.yardsticks.independence import independence, together
+from tunematrix.stack.yardsticks.independence import AdapterStart, independence
 
 ROWS = 8
 SEED = 0
@@ -40,12 +40,12 @@ def measure(
     return AdapterFormula(measured)
 
 
-def start_independence(model: nn.Module, base: Base) -> float | None:
-    """Return how independent the first factors of all adapters are of each other."""
+def start(model: nn.Module, base: Base) -> AdapterStart:
+    """Measure the first factors of all adapters."""
     modules = dict(model.named_modules())
     layers = (modules[name] for name in base.linears)
     factors = (layer.lora_a for layer in layers if "lora_a" in layer)
-    return together(np.array(factor.astype(mx.float32)).T for factor in factors)
+    return AdapterStart.of(np.array(factor.astype(mx.float32)).T for factor in factors)
 
 
 def _errors(

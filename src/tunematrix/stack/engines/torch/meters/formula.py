@@ -16,7 +16,7 @@ from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.scoring import evaluating
 from tunematrix.stack.yardsticks.blame import accepted
-from tunematrix.stack.yardsticks.independence import independence, together
+from tunematrix.stack.yardsticks.independence import AdapterStart, independence
 
 ROWS = 8
 SEED = 0
@@ -39,9 +39,9 @@ def measure(
     return AdapterFormula(measured)
 
 
-def start_independence(model: nn.Module, base: Base) -> float | None:
-    """Return how independent the first factors of all adapters are of each other."""
-    return together(
+def start(model: nn.Module, base: Base) -> AdapterStart:
+    """Measure the first factors of all adapters."""
+    return AdapterStart.of(
         active_factors(layer)[0][0].detach().float().cpu().numpy()
         for _, layer in _adapted(model, base)
     )
