@@ -73,8 +73,10 @@ def settle(
     if happened := _happened({verdict.name for verdict in failed}, evidence, expected):
         text = "; ".join(dict.fromkeys(one.reason for one in happened))
         return Settlement("known_failure", text, happened[0].link)
-    names = " and ".join(map(_named, expected))
-    return Settlement("failed", f"expected {names} and nothing else, got {reason(failed)}")
+    names = " and ".join(dict.fromkeys(map(_named, expected)))
+    # What no known failure names comes first: it is what is new.
+    new = [verdict for verdict in failed if verdict.name not in {one.check for one in expected}]
+    return Settlement("failed", f"expected {names} and nothing else, got {reason(new or failed)}")
 
 
 def _happened(
