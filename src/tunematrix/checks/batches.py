@@ -185,14 +185,14 @@ def row_order(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads the order in which rows were trained on, and the same by the rule of the trainer: each
     pass is a permutation drawn from `train.seed` plus the pass's number. Fails when a row comes
     where another one should. Not judged for packed rows, nor where the rule isn't known (MLX, and
-    loops of your own).
+    loops of your own), nor where no row is one of the data, which `coverage` tells.
     """
     seen = evidence.one(Coverage)
     if seen is None and claim.hides("batches"):
         return None
     if seen is None:
         return missing("the order of the rows")
-    if seen.strayed is None:
+    if seen.strayed is None or not seen.seen:
         return None
     message = (
         f"{seen.strayed} rows came where seed {claim.config.train.seed} has others "

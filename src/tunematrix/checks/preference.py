@@ -20,15 +20,21 @@ from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.figures import logged_losses
 
 EVEN_TOLERANCE = 0.04
-"""From one half. Measured 0.0306 to 0.0326 over 13 seeds: what training the base left of it."""
-FIRST_LOSS_TOLERANCE = 1e-6
-"""Relative. Measured 3e-9 in each precision: a policy that is its own reference rounds alike."""
+"""From one half, over 64 pairs. Measured 0.0306 to 0.0326 over 13 seeds: what training the base
+left of it. Of fewer pairs, chance has a larger share."""
+EVEN_PAIRS = 64
+EVEN_BASE = "toyworld://base"
+"""The one base that has learned to prefer nothing: others do, by chance or by what they learned."""
+FIRST_LOSS_TOLERANCE, FIRST_LOSS_OVER_QUANTIZED_DORA = 1e-6, 2e-3
+"""Relative. Measured 3e-9 in each precision: a policy that is its own reference rounds alike. DoRA
+divides by the norm of weights that bitsandbytes rounds once more after loading: 3.9e-4."""
 LOSS_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-3}
 """Relative. Measured up to 1.3e-6, 1.7e-3 (1e-4 where only adapters are bfloat16), 6e-8."""
 REFERENCE_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.3, "float16": 1e-2}
 """Nats per completion. Measured up to 1.6e-5, 0.032 (3e-3 where only adapters are), 3e-6."""
-GRADIENT_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-3}
-"""Relative. Measured up to 1e-7, 3.1e-3 and 9e-6."""
+GRADIENT_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}
+"""Relative. Measured up to 1e-7, 3.1e-3 and 3.1e-3: what is small gets lost in float16, and over
+several micro-batches more of it."""
 
 
 @check(
@@ -54,7 +60,9 @@ def dpo_first_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
         f"the first step logged {logged:.6g} instead of {math.log(2):.6g}; likely a reference that "
         "isn't what training began with, or a loss over another divisor"
     )
-    return judge_by(AtMost(FIRST_LOSS_TOLERANCE), error, message)
+    rounds = claim.config.method.name == "dora" and claim.config.quantizer.theory is not None
+    allowed = FIRST_LOSS_OVER_QUANTIZED_DORA if rounds else FIRST_LOSS_TOLERANCE
+    return judge_by(AtMost(allowed), error, message)
 
 
 @check(
@@ -171,11 +179,11 @@ def dpo_reference(evidence: Evidence, claim: Claim) -> Judgement | None:
     bug="chosen and rejected swapped, another base, training that doesn't generalise",
 )
 def preference(evidence: Evidence, claim: Claim) -> Judgement:
-    """Training moves the model's choice from even odds to the share that the spec asks for.
+    """Training moves the model's choice to the share that the spec asks for, from even odds.
 
     Reads the share of the preferred story in the model's probabilities of held-out pairs,
-    before and after training. Fails when it wasn't one half before, or is outside `preference`
-    after.
+    before and after training. Fails when it is outside `preference` after, or, of the toy world's
+    own base, wasn't one half before.
     """
     seen = {event.when: event for event in evidence.all(Preference)}
     if {"before", "after"} - seen.keys():
@@ -189,9 +197,11 @@ def preference(evidence: Evidence, claim: Claim) -> Judgement:
         f"the preferred story went from {before:.1%} to {after:.1%} over {seen['after'].pairs} "
         "pairs; likely another base, chosen and rejected the wrong way round, or another rate"
     )
-    began_even = abs(before - 0.5) <= EVEN_TOLERANCE
-    bound = Between(low, high, note=f"from 0.5 within {EVEN_TOLERANCE:g}")
-    return judge_by(bound, after, message, provided=began_even)
+    if claim.config.model.path != EVEN_BASE:
+        return judge_by(Between(low, high), after, message, provided=math.isfinite(before))
+    room = EVEN_TOLERANCE * math.sqrt(max(1.0, EVEN_PAIRS / max(seen["before"].pairs, 1)))
+    bound = Between(low, high, note=f"from 0.5 within {room:.3g}")
+    return judge_by(bound, after, message, provided=abs(before - 0.5) <= room)
 
 
 def _reference_error(logged: LoggedPreference, audited: PreferenceLoss, beta: float) -> float:

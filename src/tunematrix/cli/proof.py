@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place
+from tunematrix.errors import BadInput
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.paths import made, state
 from tunematrix.project import Project, read_project
@@ -44,6 +45,7 @@ from tunematrix.spec.loader import load_specs
 from tunematrix.versions.trials import PATIENCE
 
 PANEL = "Measure the suite itself"
+SEEDS = 20
 """Title under which `--help` lists these verbs."""
 
 
@@ -160,7 +162,9 @@ def regressions(
 )
 def soak(
     context: typer.Context,
-    seeds: Annotated[int, typer.Argument(min=1, metavar="SEEDS", help="Number of seeds.")] = 20,
+    seeds: Annotated[
+        str, typer.Argument(metavar="SEEDS", help="Number of seeds, before all others.")
+    ] = str(SEEDS),
     vary: Annotated[
         int,
         typer.Option(
@@ -180,6 +184,7 @@ def soak(
     Example: tunematrix soak 5 -k hqq-int4
     Example: tunematrix soak --vary 200
     """
+    count, others = _seeds(seeds, context.args)
     project = read_project(Path.cwd(), environment)
     recipes = project.groups.axes["recipe"]
     trained = ",".join(name for name in recipes if project.groups.recipe(name).trains)
@@ -190,8 +195,22 @@ def soak(
         folder = write_variations(project, made(state(project.root) / VARIED), vary)
         os.execv(
             sys.executable,
-            [*run, f"--override-ini=tunematrix_specs={folder}", *context.args, str(folder)],
+            [*run, f"--override-ini=tunematrix_specs={folder}", *others, str(folder)],
         )
     # Only training depends on the seed; the arms of relations are run as cells.
     training = (f"--axis=recipe={trained}", "-m=not relation")
-    os.execv(sys.executable, [*run, f"--seeds={seeds}", *training, *context.args, *folders])
+    os.execv(sys.executable, [*run, f"--seeds={count}", *training, *others, *folders])
+
+
+def _seeds(text: str, others: Sequence[str]) -> tuple[int, list[str]]:
+    """Return how many seeds, and what pytest gets: its first argument, where no number was given.
+
+    Raises:
+        BadInput: it is neither a number nor an option.
+    """
+    if text.startswith("-"):
+        return SEEDS, [text, *others]
+    if not text.isdecimal() or int(text) < 1:
+        why = "is no number of seeds, from 1; it comes before pytest's own arguments"
+        raise BadInput(f"{text}: {why}: tunematrix soak 5 -k hqq-int4")
+    return int(text), list(others)

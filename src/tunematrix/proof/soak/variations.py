@@ -52,6 +52,8 @@ FOR_DPO: Mapping[str, object] = {
     "method.implementation.dropout": 0.0,
 }
 """What preferences can be learned by alone."""
+WHOLE_ONLY = ("hqq-int4", "hqq-int8")
+"""Quantizers that are known to cast rotary frequencies to a lower precision, see bf16.yaml."""
 MERGES = ("lora", "dora")
 """Methods of which half of the cells are merged as well."""
 RATES = (0.01, 0.1, 0.3, 1.0)
@@ -101,6 +103,8 @@ def _spec(
     plain = groups.defaults["quantizer"]
     others = [name for name in _named(groups, backend, "quantizer") if name != plain]
     axes["quantizer"] = plain if draws.random() < PLAIN_SHARE else draws.choice(others)
+    if axes["quantizer"] in WHOLE_ONLY:
+        axes["precision"] = groups.defaults["precision"]
     overrides = _overrides(groups, backend, recipe, axes, draws)
     return {
         "test_id": f"honest-{number:03}",
