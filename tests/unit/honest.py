@@ -134,6 +134,7 @@ CONFIG: dict[str, Any] = {
         "loss_on": "all",
         "interrupt_at": 2,
         "eval_steps": 2,
+        "load_best": False,
         "weight_decay": 0.0,
         "checkpointing": "non-reentrant",
         "rows": 0,

@@ -10,6 +10,7 @@ from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
 from tunematrix.evidence import figures
 from tunematrix.evidence.events import (
+    Continuity,
     Evaluation,
     EvaluationPasses,
     LoggedEvaluation,
@@ -51,6 +52,39 @@ def evaluations(evidence: Evidence, claim: Claim) -> Judgement | None:
     as_asked = wanted <= losses.keys() and not extra and all(map(math.isfinite, losses.values()))
     bound = AtLeast(len(wanted), note="each finite")
     return judge_by(bound, len(losses), message, provided=as_asked)
+
+
+@check(
+    name="best_loaded",
+    group="training",
+    reads=(LoggedEvaluation, Continuity),
+    unit="step",
+    bug=(
+        "a best checkpoint that isn't loaded at the end; the one with the largest loss, or the "
+        "last; adapters that a loader passes over"
+    ),
+)
+def best_loaded(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Training that is to end with its best checkpoint ends with that one.
+
+    Reads the trainer's evaluations, and after which steps what trains was, to the bit, as it is in
+    the end. Fails when the step with the lowest loss isn't one of them. Owed where
+    `train.load_best` asks for it.
+    """
+    if not claim.config.train.load_best:
+        return None
+    seen, logged = evidence.one(Continuity), evidence.all(LoggedEvaluation)
+    if seen is None or seen.ends_as is None or not logged:
+        return missing("evaluations, and what training ended with")
+    best = min(logged, key=lambda one: severity(one.loss))
+    ends = seen.ends_as[-1] if seen.ends_as else 0
+    measured = best.step if best.step in seen.ends_as else ends
+    message = (
+        f"the evaluation after step {best.step} has the lowest loss, {best.loss:.5g}, and training "
+        f"ended with {f'what step {ends} left' if ends else 'weights that no step has left'}; "
+        "likely the best checkpoint was chosen by another measure, or wasn't loaded whole"
+    )
+    return judge_by(Exactly(best.step), measured, message)
 
 
 @check(

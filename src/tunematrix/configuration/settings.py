@@ -58,6 +58,9 @@ class TrainSettings(Section):
     eval_steps: int = Field(
         ge=0, description="Steps between the trainer's own evaluations; 0: no evaluations."
     )
+    load_best: bool = Field(
+        description="Whether training ends with the checkpoint whose evaluation has least loss."
+    )
     padding: Literal["pad", "eos"] = Field(
         description="Token that rows are padded with: the pad or the end token."
     )

@@ -44,7 +44,11 @@ def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[P
             _what_is_wrong(key, value, tree_of(groups, first | {axis: option}), option)
             for option in _options(axis, chosen)
         )
-        others = (_of_processes(key, value, chosen), _beyond_the_end(key, value, spec, groups))
+        others = (
+            _of_processes(key, value, chosen),
+            _beyond_the_end(key, value, spec, groups),
+            _best_of_nothing(key, value, spec),
+        )
         texts = chain(of_options, *others)
         # Options of one axis mostly refuse an override in nearly the same words.
         if text := next((text for text in texts if text), None):
@@ -73,6 +77,16 @@ def _beyond_the_end(key: str, value: Given, spec: Spec, groups: Groups) -> Itera
     last = spec.overrides.get("train.max_steps", default)
     if type(last) is int and value > last:
         yield f"{value} is beyond train.max_steps ({last}), so it would never happen; lower it"
+
+
+def _best_of_nothing(key: str, value: Given, spec: Spec) -> Iterator[str]:
+    """Yield why there is no best checkpoint."""
+    if key != "train.load_best" or value is not True:
+        return
+    if not spec.overrides.get("train.eval_steps"):
+        yield "needs evaluations to choose by; set train.eval_steps"
+    if spec.overrides.get("train.interrupt_at"):
+        yield "can't be had with train.interrupt_at, whose second stretch has its own checkpoints"
 
 
 def changes(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> dict[str, Given]:

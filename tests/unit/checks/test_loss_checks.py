@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tunematrix.evidence.events import (
+    Continuity,
     Evaluation,
     EvaluationPasses,
     Event,
@@ -74,6 +75,19 @@ def test_losses_of_later_steps_need_their_lines(run: Run) -> None:
     ):
         assert changed.failed() - {"steps_logged"} == {"step_losses"}
         assert changed.verdicts()["step_losses"].measured is None
+
+
+@pytest.mark.parametrize(
+    ("ends_as", "fails"), [((2,), False), ((2, 3), False), ((4,), True), ((), True), (None, True)]
+)
+def test_the_best_checkpoint(run: Run, ends_as: tuple[int, ...] | None, fails: bool) -> None:
+    """It is that of the lowest evaluation, after step 2 here, to the bit."""
+    assert "best_loaded" not in run.verdicts()
+    best = run.configured(train={"load_best": True}).recording(
+        LoggedEvaluation(2, 1.5), LoggedEvaluation(4, 1.7)
+    )
+    ended = best.edited(Continuity, ends_as=ends_as)
+    assert ("best_loaded" in ended.failed()) is fails
 
 
 def test_a_single_step_has_no_later_ones(run: Run) -> None:

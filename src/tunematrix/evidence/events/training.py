@@ -257,10 +257,13 @@ class Continuity:
         links: how often parameters were compared: from the start to the first step, from each step
             to the next, and from the last to the end of training.
         broken: what differed and where, such as "moments before step 3", from 0.
+        ends_as: where training ends with its best checkpoint: the steps, from 1, after which all
+            was, to the bit, as it is in the end; None elsewhere.
     """
 
     links: int
     broken: tuple[str, ...]
+    ends_as: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

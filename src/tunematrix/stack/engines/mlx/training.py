@@ -74,6 +74,9 @@ class MlxTraining:
             message = f"padding={padding} can't be had: mlx-lm always pads with token 0; set pad"
             raise ValueError(message)
 
+        if self.settings.load_best:
+            message = "train.load_best can't be had: mlx-lm's trainer ends with its last weights"
+            raise ValueError(message)
         if self.settings.streaming:
             message = "train.streaming can't be had: mlx-lm's trainer sorts all rows by length"
             raise ValueError(message)

@@ -25,6 +25,7 @@ REFERENCE = "ref"
 ONLY = {
     "loss_on": "completion",
     "eval_steps": 0,
+    "load_best": False,
     "padding": "pad",
     "too_long": "refuse",
     "streaming": False,

@@ -37,6 +37,9 @@ def prepare(
     if every := training.settings.eval_steps:
         message = f"train.eval_steps={every} can't be had: the plain loop evaluates nothing"
         raise ValueError(message)
+    if training.settings.load_best:
+        message = "train.load_best can't be had: the plain loop saves no checkpoints"
+        raise ValueError(message)
     if training.settings.streaming:
         message = "train.streaming can't be had: the plain loop has all rows at hand"
         raise ValueError(message)

@@ -81,12 +81,18 @@ def _config(training: TorchTraining) -> SFTConfig:
         **arguments(training),
         "eval_strategy": "steps" if every else "no",
         "eval_steps": every or None,
+        **(_best(every) if training.settings.load_best else {}),
         "packing": training.data.packing,
         "label_smoothing_factor": training.settings.label_smoothing,
         "assistant_only_loss": loss_on == "assistant",
         "completion_only_loss": loss_on == "completion" or None,
     }
     return SFTConfig(**releases.settings_of(SFTConfig, wanted))
+
+
+def _best(every: int) -> dict[str, Any]:
+    """Return what makes a trainer end with the best of its checkpoints, one an evaluation."""
+    return {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": every}
 
 
 def arguments(training: TorchTraining) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class TorchMeters:
         """Yield what looks at adapters and at what the optimizer does."""
         model, formula = self.trained, Formula.of(self.config)
         dropped = dropout.DropoutMeter(linears, is_ours=self._is_ours)
-        unbroken = continuity.ContinuityMeter(model)
+        unbroken = continuity.ContinuityMeter(model, goes_back=self.config.train.load_best)
         yield Meter(
             "dropout",
             (AdapterDropout,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -30,13 +31,17 @@ class ContinuityMeter:
 
     Of a large model it looks at a part, which is all that it takes room for.
 
+    Args:
+        goes_back: whether training may end with what an earlier step has left.
+
     Attributes:
         step: optimizer steps so far; links: comparisons so far.
         broken: what differed, and where.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, goes_back: bool = False) -> None:
         self.model = model
+        self.left: list[str] | None = [] if goes_back else None
         self.step = self.links = 0
         self.broken: list[str] = []
         self._places: list[tuple[nn.Module, str]] = []
@@ -57,9 +62,15 @@ class ContinuityMeter:
         self.step += 1
         followed = self._followed()
         self.parameters, self.moments = _bits(followed), self._moments(optimizer, followed)
+        if self.left is not None:
+            self.left.append(_digest(self.parameters))
 
     def event(self) -> Continuity:
         """Compare what the last step left with what there is now, and say what was seen."""
+        if self.left is not None:
+            now = _digest(_bits(self._followed()))
+            same = tuple(step for step, one in enumerate(self.left, start=1) if one == now)
+            return Continuity(self.links + 1, tuple(self.broken), same)
         self._compare(self._followed(), f"after step {self.step - 1}")
         return Continuity(self.links, tuple(self.broken))
 
@@ -108,6 +119,13 @@ def _bits(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     with torch.no_grad():
         copies = [end_to_end(group) for group in groups.values()]
     return [copy.view(INTEGERS[copy.element_size()]) for copy in copies]
+
+
+def _digest(bits: Sequence[torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for one in bits:
+        digest.update(one.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _are_same(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
