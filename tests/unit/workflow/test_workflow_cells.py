@@ -94,6 +94,17 @@ def _old(**fault: object) -> ReleaseTable:
     return ReleaseTable.model_validate({"faults": [entry]})
 
 
+def test_faults_of_a_relation_whose_arm_is_another_specs_cell() -> None:
+    """They hold by the relation's own name, and not by that of the spec that runs the arm."""
+    arm = _cell({"method": "lora"})
+    wanted = {"arms": {"x": {}, "y": {"method": "dora"}}, "compare": ["gradients"]}
+    spec = Spec.model_validate({"test_id": "b", "recipe": "sft", "relation": wanted})
+    related = Related("b[x]", spec, {}, (Arm("x", arm, "trained"),))
+    own, other = (_old(checks=["same_gradients"], when={"spec": name}) for name in ("b", "a"))
+    assert [one.check for one in known_failures(related, own)] == ["same_gradients"]
+    assert known_failures(related, other) == ()
+
+
 def test_faults_of_releases() -> None:
     """Of the cells that the entry names, and none of them has to show."""
     cell = _cell({"method": "lora"})
