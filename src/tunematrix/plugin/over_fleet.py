@@ -9,14 +9,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from typing import Literal
+
+import pytest
 
 from tunematrix.fleet.driver import Fleet
 from tunematrix.plugin.items import CellItem, SpecItem
 from tunematrix.plugin.live import LiveView
 from tunematrix.plugin.loop import SideBySide
 from tunematrix.plugin.schedule import HandsOut, Job
+from tunematrix.plugin.spooling import spool_junit
 from tunematrix.plugin.suite import Suite
 
+_NO_KEYWORDS: dict[str, Literal[1]] = {}
+_NO_PROPERTIES: list[tuple[str, object]] = []
 _THREADS = 8
 """Which take what has come; a relation with a sabotaged arm keeps one waiting for that."""
 
@@ -31,6 +37,24 @@ class OverFleet(SideBySide):
     def __init__(self, suite: Suite, fleet: Fleet) -> None:
         super().__init__(suite, max(1, fleet.capacity))
         self._fleet = fleet
+        self._reports: list[pytest.TestReport] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """Have the JUnit file written case by case, before pytest has seen any."""
+        spool_junit(session.config, self.suite.context.folder)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take note of the reports of an item, which pytest keeps to the end."""
+        self._reports.append(report)
+
+    def reported(self, item: SpecItem) -> None:
+        """Let go of whatever nobody asks for any more, of an item that has been reported."""
+        item.forget()
+        for report in self._reports:
+            if report.passed:
+                report.keywords, report.user_properties = _NO_KEYWORDS, _NO_PROPERTIES
+        self._reports.clear()
 
     @property
     def threads(self) -> int:
