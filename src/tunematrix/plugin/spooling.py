@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 
 import pytest
 from _pytest.junitxml import LogXML, xml_key
+
+_PIECE = 1 << 20
+"""Bytes that are copied at a time."""
 
 
 class Spooled:
@@ -85,7 +87,7 @@ class SpooledXml(LogXML):
         self._spool.seek(part.start)
         left = part.end - part.start
         while left:
-            some = self._spool.read(min(left, shutil.COPY_BUFSIZE))
+            some = self._spool.read(min(left, _PIECE))
             whole.write(some)
             left -= len(some)
 

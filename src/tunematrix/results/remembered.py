@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from tunematrix.checks.verdict import Verdict
 from tunematrix.results.record import Record
 
 Fact = TypeVar("Fact")
@@ -15,17 +16,24 @@ _NOTHING: Mapping[str, float] = {}
 
 
 class Memory:
-    """Shortens records to what the end of a run asks of them.
+    """Shortens records to what is asked of many of them at once.
 
     A run may have a hundred thousand, whose checks and figures would take gigabytes. What many of
     them have alike, such as the versions of all packages, is kept once.
+
+    Args:
+        metrics: whether a metric is kept, by its name. checks: names of those that are kept though
+            they passed.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, metrics: Callable[[str], bool] | None = None, checks: Set[str] = frozenset()
+    ) -> None:
         self._known: dict[str, Any] = {}
+        self._metrics, self._checks = metrics, checks
 
     def short(self, record: Record) -> Record:
-        """Return a record without its figures and the checks that passed."""
+        """Return a record without what it is long by."""
         return replace(
             record,
             cell_id=sys.intern(record.cell_id),
@@ -39,12 +47,20 @@ class Memory:
             overrides=self._once(record.overrides),
             versions=self._once(record.versions),
             machine=self._once(record.machine),
-            checks=tuple(check for check in record.checks if check.outcome != "passed"),
-            metrics=_NOTHING,
+            checks=tuple(check for check in record.checks if self._is_kept(check)),
+            metrics=self._kept_metrics(record.metrics),
             durations=_NOTHING,
             losses=(),
             stderr="",
         )
+
+    def _is_kept(self, check: Verdict) -> bool:
+        return check.outcome != "passed" or check.name in self._checks
+
+    def _kept_metrics(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        if self._metrics is None:
+            return _NOTHING
+        return {sys.intern(name): value for name, value in metrics.items() if self._metrics(name)}
 
     def _once(self, fact: Fact) -> Fact:
         """Return the first that was alike."""
