@@ -21,6 +21,10 @@ from tunematrix.workflow.records import unjudged
 from tunematrix.workflow.relations import run_arm, run_planted, run_relation
 
 NIGHTLY = "nightly"
+_NO_PROPERTIES: list[tuple[str, object]] = []
+_NO_SECTIONS: list[tuple[str, str, str]] = []
+_NO_WORDS: set[str] = set()
+_NO_STASH = pytest.Stash()
 
 
 class CellFailed(Exception):
@@ -86,9 +90,11 @@ class SpecItem(pytest.Item):
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Let go of what became of it, once that has been reported."""
+        """Let go of what became of it, once that has been reported, and of what is empty by now."""
         self.record = self.carried = None
-        self.user_properties = []
+        self.user_properties, self._report_sections = _NO_PROPERTIES, _NO_SECTIONS
+        self.extra_keyword_matches, self.stash = _NO_WORDS, _NO_STASH
+        self._store = self.stash
 
     def runtest(self) -> None:
         """Take it the whole way; raise unless its outcome is a good one."""

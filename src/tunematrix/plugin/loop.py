@@ -26,6 +26,7 @@ from tunematrix.results.record import Record
 from tunematrix.workflow.cells import get_ready
 
 _TICK = 0.2
+_NOTHING = frozenset[str]()
 
 
 class SideBySide:
@@ -218,7 +219,7 @@ def _job(item: SpecItem, cells: Set[str], seconds: Mapping[str, float]) -> Job:
     compares_only = isinstance(item, RelationItem) and item.honest is None
     return Job(
         id=item.subject.id,
-        needs=frozenset(arms & cells),
+        needs=frozenset(arms & cells) if arms else _NOTHING,
         alone=measures_alone(spec),
         smoke="smoke" in spec.markers,
         related=spec.relation is not None,

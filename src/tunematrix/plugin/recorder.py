@@ -19,7 +19,7 @@ from tunematrix.report import ending, junit, terminal
 from tunematrix.report.changes import compared
 from tunematrix.report.drift import notes
 from tunematrix.results.record import Record
-from tunematrix.results.remembered import Memory
+from tunematrix.results.remembered import Shortening
 from tunematrix.results.store import Store
 from tunematrix.workflow.records import excluded, unjudged
 from tunematrix.workflow.relations import clear_tensors
@@ -54,7 +54,7 @@ class Recorder:
         self.suite = suite
         self.ledger = ledger
         self.records = ledger.recorded
-        self._memory = Memory()
+        self._memory = Shortening()
         self.failed: list[Record] = []
         self.again: dict[str, str] = {}
         self.problem = ""
@@ -79,24 +79,24 @@ class Recorder:
 
         pytest keeps all reports: once everybody has seen one, its record is shortened there, too.
         """
+        yield
         record = record_of(report) or self._kept_from_running(report)
         if record is not None:
-            record = self._append(record)
+            short = self._append(record)
             self.ledger.settle(report.nodeid)
             if report.failed or record.outcome in ("failed", "error"):
-                self.failed.append(record)
+                self.failed.append(short)
                 marker = next(
                     (name for name in ("probe", "planted") if name in report.keywords), ""
                 )
-                self.again[record.cell_id] = self.suite.again(record, marker)
+                self.again[short.cell_id] = self.suite.again(short, marker)
             self.awaited.subtract(record.arms)
             cells = record.arms or (record.cell_id,)
             self._clear(name for name in cells if self.awaited[name] <= 0)
+            if "tunematrix" in vars(report):
+                vars(report)["tunematrix"] = short
         if self.problem:
             pytest.exit("records can't be written any more")
-        yield
-        if record is not None and "tunematrix" in vars(report):
-            vars(report)["tunematrix"] = record
 
     def _kept_from_running(self, report: pytest.TestReport) -> Record | None:
         """Return a record of what ended without one: it was skipped, or xdist's worker died."""

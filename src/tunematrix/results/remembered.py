@@ -15,7 +15,7 @@ Fact = TypeVar("Fact")
 _NOTHING: Mapping[str, float] = {}
 
 
-class Memory:
+class Shortening:
     """Shortens records to what is asked of many of them at once.
 
     A run may have a hundred thousand, whose checks and figures would take gigabytes. What many of

@@ -17,7 +17,7 @@ from tunematrix.report.html.payload import FIGURES, PastPoint
 from tunematrix.report.rows import Run, moment_of, runs
 from tunematrix.results.head import RecordHead, head_of
 from tunematrix.results.record import Outcome, Record, hardware_of
-from tunematrix.results.remembered import Memory
+from tunematrix.results.remembered import Shortening
 from tunematrix.results.run_line import host_of
 from tunematrix.results.store import parsed
 
@@ -102,7 +102,7 @@ def gather(sources: Sequence[Lines]) -> Gathered:
     for name, run in found.items():
         if name in newest:
             run.points.clear()  # it is nobody's past
-    memory = Memory(metrics=_is_compared, checks=frozenset(["gap_closed"]))
+    memory = Shortening(metrics=_is_compared, checks=frozenset(["gap_closed"]))
     records = (
         memory.short(replace(record, checks=record.checks if name in newest else ()))
         for name, record in _records(sources, found, newest | before)
