@@ -111,7 +111,7 @@ def test_nothing_is_kept_of_a_cell_that_is_on_record(fleet: Fleet) -> None:
     assert (kept["Verdict"], kept["Ticket"]) == (0, 0), kept
     assert kept["Future"] < 10 and kept["Element"] < 10, kept
     file = ".tunematrix/plain+other/junit.xml"
-    assert project.junit(file) == dict.fromkeys(records, "passed")
+    assert list(project.junit(file).values()) == ["passed"] * len(records)
     cases = ElementTree.parse(project.root / file).getroot().iter("testcase")
     properties = {(one.get("name"), one.get("value")) for one in next(cases).iter("property")}
     assert ("outcome", "passed") in properties and len(properties) > 5
