@@ -28,7 +28,7 @@ import time
 _true = time.time
 time.time = lambda: _true() + {seconds}
 """
-CELLS = 24
+CELLS = 16
 
 
 @pytest.fixture(scope="module")
