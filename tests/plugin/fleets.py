@@ -54,11 +54,13 @@ class Fleet:
 
     Attributes:
         project: whose; certificates: their folder. port: of the scheduler, once it has one.
+        prelude: Python that runs before each scheduler, which may make it less patient.
     """
 
     project: Project
     certificates: Path
     port: int = 0
+    prelude: str = ""
     members: list[Member] = field(default_factory=list)
     # Not those of the project, whose runs have to leave nothing running.
     variables: dict[str, str] = field(default_factory=lambda: {MARK: uuid.uuid4().hex})
@@ -73,10 +75,11 @@ class Fleet:
         """What a run needs to find it."""
         return f"--fleet={self.address}", f"--certificates={self.certificates}"
 
-    def start(self, *arguments: str, awaited: str, **variables: str) -> Member:
+    def start(self, *arguments: str, awaited: str, prelude: str = "", **variables: str) -> Member:
         """Start a verb with the fleet's certificates; return when it says what is awaited."""
         log = self.project.root / f"member-{uuid.uuid4().hex[:8]}.log"
-        command = [sys.executable, "-m", "tunematrix", *arguments]
+        begin = f"{prelude}\nimport runpy\nrunpy.run_module('tunematrix', run_name='__main__')"
+        command = [sys.executable, "-c", begin, *arguments]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [*command, f"--certificates={self.certificates}"],
@@ -95,9 +98,8 @@ class Fleet:
 
     def scheduler(self) -> Member:
         """Start a scheduler; a second one at the port of the first."""
-        member = self.start(
-            "scheduler", "--host=127.0.0.1", f"--port={self.port}", awaited="for members"
-        )
+        own = ("scheduler", "--host=127.0.0.1", f"--port={self.port}")
+        member = self.start(*own, awaited="for members", prelude=self.prelude)
         match = re.search(r"scheduler at tls://127.0.0.1:(\d+)", member.said)
         assert match is not None
         self.port = int(match[1])
@@ -116,8 +118,11 @@ class Fleet:
 
 
 @contextmanager
-def fleet_of(project: Project) -> Iterator[Fleet]:
-    """Make a project one with two environments, and start a scheduler for it."""
+def fleet_of(project: Project, prelude: str = "") -> Iterator[Fleet]:
+    """Make a project one with two environments, and start a scheduler for it.
+
+    `prelude` is Python that runs before it.
+    """
     file = project.root / "pyproject.toml"
     file.write_text(file.read_text(encoding="utf-8") + OTHER, encoding="utf-8")
     plain = (project.root / "conf/backend/plain.yaml").read_text(encoding="utf-8")
@@ -125,7 +130,7 @@ def fleet_of(project: Project) -> Iterator[Fleet]:
     certificates = project.root / "certificates"
     made = project.tunematrix("certificates", str(certificates))
     assert made.code == 0, made.text
-    fleet = Fleet(project, certificates)
+    fleet = Fleet(project, certificates, prelude=prelude)
     try:
         fleet.scheduler()
         yield fleet

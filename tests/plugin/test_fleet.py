@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import time
+import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,37 @@ def test_one_run(fleet: Fleet) -> None:
     assert "integers take no gradient" in (folder / "events.jsonl").read_text()
     assert records["good[plain-plain]"]["run_dir"] == ""
     assert "cells of plain: ✗ 1 failed   ✓ 2 passed" in ended.text
+
+
+COUNTS = """
+import gc, json
+from collections import Counter
+from pathlib import Path
+
+KINDS = ("Verdict", "Element", "Ticket", "Future")
+
+def pytest_sessionfinish(session):
+    gc.collect()
+    found = Counter(type(one).__name__ for one in gc.get_objects())
+    Path("kept.json").write_text(json.dumps({kind: found[kind] for kind in KINDS}))
+"""
+
+
+def test_nothing_is_kept_of_a_cell_that_is_on_record(fleet: Fleet) -> None:
+    """Neither its checks, nor its case of the JUnit file, which is whole nevertheless."""
+    project = fleet.project
+    project.write("counts.py", COUNTS)
+    ended, records = run(fleet, "specs/good.yaml", "--seeds=5", "-p", "counts")
+    assert ended.code == 0, ended.text
+    kept = json.loads((project.root / "kept.json").read_text())
+    assert len(records) == 20 and all(one["checks"] for one in records.values())
+    assert (kept["Verdict"], kept["Ticket"]) == (0, 0), kept
+    assert kept["Future"] < 10 and kept["Element"] < 10, kept
+    file = ".tunematrix/plain+other/junit.xml"
+    assert list(project.junit(file).values()) == ["passed"] * len(records)
+    cases = ElementTree.parse(project.root / file).getroot().iter("testcase")
+    properties = {(one.get("name"), one.get("value")) for one in next(cases).iter("property")}
+    assert ("outcome", "passed") in properties and len(properties) > 5
 
 
 def test_arms_on_several_workers(fleet: Fleet) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, TypeAlias, TypeGuard
 
 from tunematrix.checks.arithmetic import relative
@@ -46,7 +47,7 @@ class Limit(ABC):
         """Return plain data; figures that aren't finite become strings."""
         return {
             key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
+            for key, value in ((name, getattr(self, name)) for name in _names(type(self)))
         }
 
     def __str__(self) -> str:
@@ -63,6 +64,12 @@ class Limit(ABC):
     def _left(self, measured: float) -> float | None:
         """Return the slack of a finite figure."""
         return None
+
+
+@cache
+def _names(bound: type[Limit]) -> tuple[str, ...]:
+    """Return the names of a bound's fields; a run asks for them a million times."""
+    return tuple(item.name for item in fields(bound))
 
 
 @dataclass(frozen=True)

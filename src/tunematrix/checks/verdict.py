@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunematrix.checks.bound import NOT_FINITE, Bound, Measured, bound_from_json
@@ -49,9 +49,12 @@ class Verdict:
         """Return plain data; nan and inf, which JSON lacks, become strings."""
         finite = not isinstance(self.measured, float) or math.isfinite(self.measured)
         return {
-            **asdict(self),
+            "name": self.name,
+            "outcome": self.outcome,
             "measured": self.measured if finite else str(self.measured),
             "bound": None if self.bound is None else self.bound.to_json(),
+            "unit": self.unit,
+            "message": self.message,
         }
 
     @classmethod

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from tunematrix.configuration.releases import Installed
@@ -17,7 +16,7 @@ from tunematrix.fleet.address import Address
 from tunematrix.fleet.certificates import Certificates
 from tunematrix.fleet.offer import Identity, resource
 from tunematrix.fleet.roster import Roster
-from tunematrix.fleet.tickets import Begun, Ticket, begin_nothing, kept, settle
+from tunematrix.fleet.tickets import Desk, Hears, HearsNothing, Ticket, kept
 from tunematrix.fleet.travel import Errand, Terms
 from tunematrix.matrix.cells import Cell
 from tunematrix.paths import unwritable
@@ -65,6 +64,7 @@ class Fleet(Carrier):
         self._say = say
         self._patience = patience
         self._connection: Connection | None = None
+        self._desk = Desk()
         self._tickets: dict[str, Ticket] = {}
         self._waiting: Mapping[str, deque[Ticket]] = {p.name: deque() for p in self.roster.parts}
         self._sent: dict[str, Ticket] = {}
@@ -107,22 +107,20 @@ class Fleet(Carrier):
         return self.roster.installed(backend)
 
     def send(
-        self,
-        cells: Iterable[tuple[Cell, tuple[Expected, ...] | None, bool, Begun]],
-    ) -> list[Future[bytes | str]]:
+        self, cells: Iterable[tuple[Cell, tuple[Expected, ...] | None, bool]], heard: Hears
+    ) -> None:
         """Have cells run, the first first; each with its known failures, alone or not."""
-        tickets = [self._ticket(*cell) for cell in cells]
+        tickets = [self._ticket(*cell, heard) for cell in cells]
         for ticket in tickets:
             self._tickets[ticket.errand.cell.id] = ticket
         self._events.put(lambda: self._enqueue(tickets))
-        return [ticket.answer for ticket in tickets]
 
     def carry(self, cell: Cell, context: RunContext) -> Record:
         """Have a cell run unless it was sent already, and return its record."""
         if cell.id not in self._tickets:
-            self.send([(cell, None, False, begin_nothing)])
+            self.send([(cell, None, False)], HearsNothing())
         try:
-            answer = self._tickets[cell.id].answer.result()
+            answer = self._desk.wait(self._tickets[cell.id])
         finally:
             self._tickets.pop(cell.id, None)
         if isinstance(answer, str):
@@ -176,20 +174,20 @@ class Fleet(Carrier):
                 event()
 
     def _ticket(
-        self, cell: Cell, expected: tuple[Expected, ...] | None, alone: bool, begun: Begun
+        self, cell: Cell, expected: tuple[Expected, ...] | None, alone: bool, heard: Hears
     ) -> Ticket:
         wants = cell.spec.relation is not None
         backend = cell.axes["backend"]
         environment = next(one.name for one in self.roster.parts if backend in one.backends)
         errand = Errand(self.terms, cell, expected, alone=alone, wants_evidence=wants)
-        return Ticket(errand, environment, begun)
+        return Ticket(errand, environment, heard)
 
     def _enqueue(self, tickets: Iterable[Ticket]) -> None:
         for ticket in tickets:
             if self._ended.is_set():
-                settle(ticket, KeyboardInterrupt())
+                self._desk.settle(ticket, KeyboardInterrupt())
             elif self._hopeless:
-                settle(ticket, self._hopeless)
+                self._desk.settle(ticket, self._hopeless)
             else:
                 self._waiting[ticket.environment].append(ticket)
 
@@ -211,6 +209,8 @@ class Fleet(Carrier):
             # More would be counted as killing a worker that dies before it has begun them.
             room = places + max(1, places // 4) - beyond[name]
             for _ in range(min(room, len(waiting))):
+                if waiting[0].heard.is_behind:
+                    break  # memory is for few results
                 ticket = waiting.popleft()
                 ticket.tries += 1
                 self._sent[ticket.key] = ticket
@@ -225,7 +225,7 @@ class Fleet(Carrier):
             self._lose()
             return
         for ticket in tickets:
-            ticket.begun()
+            ticket.heard.begun(ticket.errand.cell.id)
 
     def _arrived(self, key: str, answer: bytes | Unrunnable | Gone) -> None:
         self._events.put(lambda: self._take(key, answer))
@@ -241,15 +241,17 @@ class Fleet(Carrier):
             return
         del self._sent[key]
         if isinstance(answer, Unrunnable):
-            settle(ticket, answer.reason)
+            self._desk.settle(ticket, answer.reason)
             if answer.lacks_worker:
                 self._abandon(ticket.environment, answer.reason)
         elif answer:
-            settle(ticket, answer)
+            self._desk.settle(ticket, answer)
         elif ticket.tries < _TRIES:
             self._waiting[ticket.environment].appendleft(ticket)
         else:
-            settle(ticket, f"its workers let go of it {_TRIES} times, though it was wanted")
+            self._desk.settle(
+                ticket, f"its workers let go of it {_TRIES} times, though it was wanted"
+            )
 
     def _lose(self) -> None:
         """Find the scheduler again, and send what was under way; or give all of it up."""
@@ -280,11 +282,11 @@ class Fleet(Carrier):
         self._say(reason)
         self._hopeless = reason
         for ticket in self._sent.values():
-            settle(ticket, reason)
+            self._desk.settle(ticket, reason)
         self._sent.clear()
         for waiting in self._waiting.values():
             for ticket in waiting:
-                settle(ticket, reason)
+                self._desk.settle(ticket, reason)
             waiting.clear()
 
     def _abandon(self, environment: str, reason: str) -> None:
@@ -293,7 +295,7 @@ class Fleet(Carrier):
         if self.roster.places(environment):
             return
         for ticket in self._waiting[environment]:
-            settle(ticket, reason)
+            self._desk.settle(ticket, reason)
         self._waiting[environment].clear()
 
     def _cancel(self) -> None:
@@ -301,7 +303,7 @@ class Fleet(Carrier):
             self._connection.cancel()
         waiting = [ticket for some in self._waiting.values() for ticket in some]
         for ticket in (*self._sent.values(), *waiting):
-            settle(ticket, KeyboardInterrupt())
+            self._desk.settle(ticket, KeyboardInterrupt())
         self._sent.clear()
         for some in self._waiting.values():
             some.clear()

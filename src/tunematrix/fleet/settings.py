@@ -40,7 +40,12 @@ def settle_settings() -> None:
             "distributed.worker.preload": [],
             "distributed.client.preload": [],
             "distributed.comm.timeouts.tcp": "30s",
+            # Fifty looks a second at the own loop, and a hundred at what each thread does, are for
+            # those who develop Dask.
+            "distributed.admin.tick.interval": "1s",
             "distributed.admin.tick.limit": "60s",
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.low-level-log-length": 20,  # of messages, which hold whole cells
             "distributed.admin.system-monitor.interval": "60s",
         }
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+import threading
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.fleet.travel import Errand, unpack
@@ -15,23 +15,52 @@ from tunematrix.results.record import Record
 from tunematrix.workflow.context import RunContext
 from tunematrix.workflow.records import unjudged
 
-Begun = Callable[[], None]
-"""Called when a cell is handed to the scheduler."""
+Answer: TypeAlias = bytes | str | BaseException
+"""What a worker has sent, or why nothing does, or what ended the run."""
 
 
-@dataclass(eq=False)
+class Hears(Protocol):
+    """Whoever has sent cells, and is told by their ids what becomes of them, from any thread."""
+
+    def begun(self, cell: str) -> None:
+        """Take note that a cell has been handed to the scheduler."""
+
+    def arrived(self, cell: str) -> None:
+        """Take note that `carry` has not to wait any more for a cell's record."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether results have come faster than they are taken."""
+
+
+class HearsNothing(Hears):
+    """Nobody, where whoever sends a cell waits for it."""
+
+    def begun(self, cell: str) -> None:
+        """Begin nothing."""
+
+    def arrived(self, cell: str) -> None:
+        """Await nothing."""
+
+    @property
+    def is_behind(self) -> bool:
+        """It isn't."""
+        return False
+
+
+@dataclass(eq=False, slots=True)
 class Ticket:
-    """A cell on its way.
+    """A cell on its way; a run may have a hundred thousand.
 
     Attributes:
-        errand: what is sent. environment: where to. begun: called when that is done.
-        answer: what came back, or why nothing does. tries: how often it was sent.
+        errand: what is sent. environment: where to. heard: who is told of it.
+        answer: None until there is one. tries: how often it was sent.
     """
 
     errand: Errand
     environment: str
-    begun: Begun
-    answer: Future[bytes | str] = field(default_factory=Future)
+    heard: Hears
+    answer: Answer | None = None
     tries: int = 0
 
     @property
@@ -40,18 +69,30 @@ class Ticket:
         return f"{self.errand.terms.run_id}/{self.errand.cell.id}/{self.tries}"
 
 
-def settle(ticket: Ticket, answer: bytes | str | BaseException) -> None:
-    """Answer a ticket, once."""
-    if ticket.answer.done():
-        return
-    if isinstance(answer, BaseException):
-        ticket.answer.set_exception(answer)
-    else:
-        ticket.answer.set_result(answer)
+class Desk:
+    """Where answers are put and waited for."""
 
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
 
-def begin_nothing() -> None:
-    """Begin nothing."""
+    def settle(self, ticket: Ticket, answer: Answer) -> None:
+        """Answer a ticket, once."""
+        with self._changed:
+            if ticket.answer is not None:
+                return
+            ticket.answer = answer
+            self._changed.notify_all()
+        ticket.heard.arrived(ticket.errand.cell.id)
+
+    def wait(self, ticket: Ticket) -> bytes | str:
+        """Wait for an answer, and return it; raise it where the run has been ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: ticket.answer is not None)
+        answer = ticket.answer
+        if isinstance(answer, BaseException):
+            raise answer
+        assert answer is not None
+        return answer
 
 
 def kept(answer: bytes, cell: Cell, context: RunContext) -> Record:

@@ -46,7 +46,7 @@ class Terms:
     strict: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Errand:
     """A cell that a worker is to run.
 

@@ -27,6 +27,8 @@ def display_id(base_id: str, seed: int | None, planted: str) -> str:
 
     Ids are for people and for node ids; no code takes one apart.
     """
+    if seed is None and not planted:
+        return base_id  # the same text, which many keep
     under = "" if seed is None else f"@{seed}"
     return f"{base_id}{under}!{planted}" if planted else f"{base_id}{under}"
 

@@ -225,8 +225,9 @@ def pytest_runtest_makereport(
     if record.outcome == "known_failure":
         vars(report)["wasxfail"] = record.reason
     # What a cell in the foreground printed; other cells' logs are masked where they are read.
-    secrets = secrets_in(os.environ)
-    report.sections = [(title, masked(text, secrets)) for title, text in report.sections]
+    if report.sections:
+        secrets = secrets_in(os.environ)
+        report.sections = [(title, masked(text, secrets)) for title, text in report.sections]
     return report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from tunematrix.workflow.records import unjudged
 from tunematrix.workflow.relations import run_arm, run_planted, run_relation
 
 NIGHTLY = "nightly"
+_NO_PROPERTIES: list[tuple[str, object]] = []
+_NO_SECTIONS: list[tuple[str, str, str]] = []
+_NO_WORDS: set[str] = set()
+_NO_STASH = pytest.Stash()
 
 
 class CellFailed(Exception):
@@ -78,11 +83,18 @@ class SpecItem(pytest.Item):
         self.carried: Future[Record] | None = None
         self.seconds = 0.0
         for marker in subject.spec.markers:
-            self.add_marker(marker)
+            self.add_marker(_marker(marker))
 
     def make_record(self) -> Record:
         """Take it the whole way."""
         raise NotImplementedError
+
+    def forget(self) -> None:
+        """Let go of what became of it, once that has been reported, and of what is empty by now."""
+        self.record = self.carried = None
+        self.user_properties, self._report_sections = _NO_PROPERTIES, _NO_SECTIONS
+        self.extra_keyword_matches, self.stash = _NO_WORDS, _NO_STASH
+        self._store = self.stash
 
     def runtest(self) -> None:
         """Take it the whole way; raise unless its outcome is a good one."""
@@ -155,6 +167,13 @@ class RelationItem(SpecItem):
             return run_planted(self.related, self.honest, context)
         suite = self.config.stash[KEY]
         return run_relation(self.related, context, suite.known_failures(self.related))
+
+
+@cache
+def _marker(name: str) -> pytest.MarkDecorator:
+    """Return a marker; one for all items that have it."""
+    marker: pytest.MarkDecorator = getattr(pytest.mark, name)
+    return marker
 
 
 def with_arms(items: Sequence[pytest.Item]) -> list[pytest.Item]:

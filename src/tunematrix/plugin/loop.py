@@ -26,6 +26,7 @@ from tunematrix.results.record import Record
 from tunematrix.workflow.cells import get_ready
 
 _TICK = 0.2
+_NOTHING = frozenset[str]()
 
 
 class SideBySide:
@@ -71,6 +72,9 @@ class SideBySide:
         """Start what takes its time, before there are threads."""
         self._start_the_server(jobs, view)
 
+    def reported(self, item: SpecItem) -> None:
+        """Take note that all of pytest has seen what became of an item."""
+
     def _start_the_server(self, jobs: Mapping[Job, SpecItem], view: LiveView) -> None:
         """Start the fork server, before there are threads."""
         context = self.suite.context
@@ -88,7 +92,8 @@ class SideBySide:
         after: pytest.Item | None,
     ) -> None:
         """Run jobs in threads; report each as it ends. Ends what is under way when stopped."""
-        schedule, ended = self.schedule(jobs), queue.SimpleQueue[Job]()
+        # Threads wait where records come faster than they can be reported: memory is for few.
+        schedule, ended = self.schedule(jobs), queue.Queue[Job](2 * self.threads)
         work = (schedule, jobs, ended)
         threads = [threading.Thread(target=_work, args=work) for _ in range(self.threads)]
         for thread in threads:
@@ -99,6 +104,7 @@ class SideBySide:
                 following = after if number == len(jobs) else None
                 jobs[job].ihook.pytest_runtest_protocol(item=jobs[job], nextitem=following)
                 view.end(job)
+                self.reported(jobs[job])
                 _stop_where_asked(session)
         except BaseException:
             schedule.stop()
@@ -111,7 +117,7 @@ class SideBySide:
             self.suite.say_what_waits()
 
     def _next_ended(
-        self, ended: queue.SimpleQueue[Job], threads: Sequence[threading.Thread], view: LiveView
+        self, ended: queue.Queue[Job], threads: Sequence[threading.Thread], view: LiveView
     ) -> Job:
         """Wait for a job to end, saying what its thread had to say."""
         while True:
@@ -130,7 +136,7 @@ class SideBySide:
         self,
         session: pytest.Session,
         jobs: Mapping[Job, SpecItem],
-        ended: queue.SimpleQueue[Job],
+        ended: queue.Queue[Job],
     ) -> None:
         """Record what has ended by itself, though the run stops before pytest reports it."""
         recorder = session.config.pluginmanager.get_plugin("tunematrix-recorder")
@@ -140,7 +146,7 @@ class SideBySide:
                 recorder.keep(carried.result())
 
 
-def _work(schedule: HandsOut, items: Mapping[Job, SpecItem], ended: queue.SimpleQueue[Job]) -> None:
+def _work(schedule: HandsOut, items: Mapping[Job, SpecItem], ended: queue.Queue[Job]) -> None:
     """Run one job after another, as long as there are any."""
     while (job := schedule.take()) is not None:
         item, outcome = items[job], Future[Record]()
@@ -213,7 +219,7 @@ def _job(item: SpecItem, cells: Set[str], seconds: Mapping[str, float]) -> Job:
     compares_only = isinstance(item, RelationItem) and item.honest is None
     return Job(
         id=item.subject.id,
-        needs=frozenset(arms & cells),
+        needs=frozenset(arms & cells) if arms else _NOTHING,
         alone=measures_alone(spec),
         smoke="smoke" in spec.markers,
         related=spec.relation is not None,

@@ -6,17 +6,24 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Mapping
+from typing import Literal
+
+import pytest
 
 from tunematrix.fleet.driver import Fleet
+from tunematrix.fleet.tickets import Hears
 from tunematrix.plugin.items import CellItem, SpecItem
 from tunematrix.plugin.live import LiveView
 from tunematrix.plugin.loop import SideBySide
 from tunematrix.plugin.schedule import HandsOut, Job
+from tunematrix.plugin.spooling import spool_junit
 from tunematrix.plugin.suite import Suite
 
+_NO_KEYWORDS: dict[str, Literal[1]] = {}
+_NO_PROPERTIES: list[tuple[str, object]] = []
+_MOST_WAITING = 200
+"""Results that wait here to be taken, before no more cells are sent."""
 _THREADS = 8
 """Which take what has come; a relation with a sabotaged arm keeps one waiting for that."""
 
@@ -31,6 +38,24 @@ class OverFleet(SideBySide):
     def __init__(self, suite: Suite, fleet: Fleet) -> None:
         super().__init__(suite, max(1, fleet.capacity))
         self._fleet = fleet
+        self._reports: list[pytest.TestReport] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """Have the JUnit file written case by case, before pytest has seen any."""
+        spool_junit(session.config, self.suite.context.folder)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take note of the reports of an item, which pytest keeps to the end."""
+        self._reports.append(report)
+
+    def reported(self, item: SpecItem) -> None:
+        """Let go of whatever nobody asks for any more, of an item that has been reported."""
+        item.forget()
+        for report in self._reports:
+            if report.passed:
+                report.keywords, report.user_properties = _NO_KEYWORDS, _NO_PROPERTIES
+        self._reports.clear()
 
     @property
     def threads(self) -> int:
@@ -47,22 +72,16 @@ class OverFleet(SideBySide):
         """Send all cells, and return what hands out those that have come back."""
         arrivals = Returning(jobs)
         ordered = sorted(jobs, key=lambda job: job.rank[1:])
-        cells = {job: item for job in ordered if isinstance(item := jobs[job], CellItem)}
-        sent = self._fleet.send(
-            (
-                item.cell,
-                item.expected if "probe" in item.keywords else None,
-                job.alone,
-                _beginning(job),
-            )
-            for job, item in cells.items()
+        cells = ((job, item) for job in ordered if isinstance(item := jobs[job], CellItem))
+        errands = (
+            (item.cell, item.expected if "probe" in item.keywords else None, job.alone)
+            for job, item in cells
         )
-        for job, answer in zip(cells, sent, strict=True):
-            answer.add_done_callback(partial(_arrive, arrivals, job))
+        self._fleet.send(errands, arrivals)
         return arrivals
 
 
-class Returning(HandsOut):
+class Returning(HandsOut, Hears):
     """Hands out cells whose results have come, and relations whose arms have been taken.
 
     Args:
@@ -72,6 +91,7 @@ class Returning(HandsOut):
     def __init__(self, jobs: Mapping[Job, SpecItem]) -> None:
         self._come = queue.SimpleQueue[Job | None]()
         self._left = len(jobs)
+        self._cells = {job.id: job for job, item in jobs.items() if isinstance(item, CellItem)}
         self._lock = threading.Lock()
         self._lacks: dict[Job, set[str]] = {}
         self._waiting_for = defaultdict[str, list[Job]](list)
@@ -84,9 +104,18 @@ class Returning(HandsOut):
             if not job.needs:
                 self._come.put(job)
 
-    def arrive(self, job: Job) -> None:
+    def begun(self, cell: str) -> None:
+        """Take note that a cell has begun, as nearly as that is known here."""
+        self._cells[cell].started = time.monotonic()
+
+    def arrived(self, cell: str) -> None:
         """Take note that the result of a cell is there."""
-        self._come.put(job)
+        self._come.put(self._cells[cell])
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether results have come faster than they are taken."""
+        return self._come.qsize() > _MOST_WAITING
 
     def take(self) -> Job | None:
         """Wait for a job whose results are there; None when there is none left, or after `stop`."""
@@ -113,17 +142,3 @@ class Returning(HandsOut):
         with self._lock:
             self._left = 0
         self._come.put(None)
-
-
-def _arrive(arrivals: Returning, job: Job, answer: Future[bytes | str]) -> None:
-    del answer
-    arrivals.arrive(job)
-
-
-def _beginning(job: Job) -> Callable[[], None]:
-    """Return what notes when a job has begun, as nearly as that is known here."""
-
-    def begin() -> None:
-        job.started = time.monotonic()
-
-    return begin

@@ -19,6 +19,7 @@ from tunematrix.report import ending, junit, terminal
 from tunematrix.report.changes import compared
 from tunematrix.report.drift import notes
 from tunematrix.results.record import Record
+from tunematrix.results.remembered import Shortening
 from tunematrix.results.store import Store
 from tunematrix.workflow.records import excluded, unjudged
 from tunematrix.workflow.relations import clear_tensors
@@ -43,7 +44,8 @@ class Recorder:
     """Writes all records, those of xdist's workers too, and sums them up at the end.
 
     Attributes:
-        records: those that have been written; failed: those of them that fail the run.
+        records: those that have been written, without their figures; failed: those of them that
+            fail the run.
         again: by id, the command that repeats it; problem: why no more can be written.
         why: why the run is no success though pytest would call it one.
     """
@@ -52,6 +54,7 @@ class Recorder:
         self.suite = suite
         self.ledger = ledger
         self.records = ledger.recorded
+        self._memory = Shortening()
         self.failed: list[Record] = []
         self.again: dict[str, str] = {}
         self.problem = ""
@@ -70,21 +73,28 @@ class Recorder:
         """Take note of them where xdist's workers collect, each the same."""
         self._await(ids)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Append a record as soon as its cell has ended; stop where none can be written."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
+        """Append a record as soon as its cell has ended; stop where none can be written.
+
+        pytest keeps all reports: once everybody has seen one, its record is shortened there, too.
+        """
+        yield
         record = record_of(report) or self._kept_from_running(report)
         if record is not None:
-            self._append(record)
+            short = self._append(record)
             self.ledger.settle(report.nodeid)
             if report.failed or record.outcome in ("failed", "error"):
-                self.failed.append(record)
+                self.failed.append(short)
                 marker = next(
                     (name for name in ("probe", "planted") if name in report.keywords), ""
                 )
-                self.again[record.cell_id] = self.suite.again(record, marker)
+                self.again[short.cell_id] = self.suite.again(short, marker)
             self.awaited.subtract(record.arms)
             cells = record.arms or (record.cell_id,)
             self._clear(name for name in cells if self.awaited[name] <= 0)
+            if "tunematrix" in vars(report):
+                vars(report)["tunematrix"] = short
         if self.problem:
             pytest.exit("records can't be written any more")
 
@@ -233,13 +243,16 @@ class Recorder:
         if not self.suite.context.keep_output:
             clear_tensors(self.suite.context, cells, self._kept)
 
-    def _append(self, record: Record) -> None:
+    def _append(self, record: Record) -> Record:
+        """Write a record, and return what is kept of it here."""
+        short = self._memory.short(record)
         if self.problem:
-            return
-        self.records.append(record)
+            return short
+        self.records.append(short)
         if record.outcome in ("failed", "error"):
             self._kept.update(record.arms or (record.cell_id,))
         try:
             self.suite.store.append(record)
         except MachineProblem as error:
             self.problem = str(error)
+        return short

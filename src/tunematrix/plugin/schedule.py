@@ -43,7 +43,7 @@ def recorded_seconds(path: Path) -> dict[str, float]:
     return seconds
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Job:
     """One cell or relation that is to be run.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from tunematrix.report.html.gathering import ShownThread
+from tunematrix.report.html.gathering import PARITY, ShownThread
 from tunematrix.report.html.payload import (
     ComparedCell,
     ParityRow,
@@ -21,8 +21,6 @@ from tunematrix.results.record import Outcome, Record, shown_option
 
 MOST_PAIRS = 12
 """Of runs that are compared."""
-PARITY = "parity_"
-"""What the names of the metrics begin with that the recipe `parity` records."""
 
 
 def comparisons(threads: Sequence[ShownThread]) -> tuple[ShownComparison, ...]:

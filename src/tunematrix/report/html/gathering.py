@@ -1,13 +1,14 @@
-"""Lines of records → the newest runs in full, and what earlier runs tell of the same cells.
+"""Lines of records → the newest runs, and what earlier runs tell of the same cells.
 
-A first pass reads the head of each line, which is cheap; a second one reads whole records, of the
-few runs that are shown. So a hundred thousand records need little time and memory.
+A first pass reads the head of each line, which is cheap; a second one reads the records of the few
+runs that are shown, and keeps them in short. Whole ones are read once more, one after the other, by
+whoever writes them down. So a hundred thousand records need little time and memory.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -16,15 +17,19 @@ from tunematrix.report.html.payload import FIGURES, PastPoint
 from tunematrix.report.rows import Run, moment_of, runs
 from tunematrix.results.head import RecordHead, head_of
 from tunematrix.results.record import Outcome, Record, hardware_of
+from tunematrix.results.remembered import Shortening
 from tunematrix.results.run_line import host_of
 from tunematrix.results.store import parsed
 
 Lines: TypeAlias = Callable[[], Iterable[tuple[bytes, str]]]
-"""A source of lines, each with the place where it stands; it is read twice."""
+"""A source of lines, each with the place where it stands; it is read several times."""
 Name: TypeAlias = tuple[str, str, str]
 """A run: its environment, its id and its machine, which is empty where nothing ran."""
 
 LARGEST = sys.float_info.max
+PARITY = "parity_"
+"""What the names of the metrics begin with that the recipe `parity` records."""
+_NAMES = frozenset(figure.name for figure in FIGURES)
 MOST_PAST = 30
 """Earlier runs that a cell shows."""
 MOST_CELLS = 5_000
@@ -36,14 +41,17 @@ class ShownThread:
     """All that is known of one environment on one hardware.
 
     Attributes:
-        newest: its newest run; before: the one before that, None where there is none.
+        newest: its newest run; before: the one before that, None where there is none; both without
+            what no comparison looks at.
         past: cell to what earlier runs came to, oldest first; earlier: how many of them.
+        whole: reads the records of the newest run once more, as they are.
     """
 
     newest: Run
     before: Run | None
-    past: dict[str, tuple[PastPoint, ...]]
+    past: Mapping[str, tuple[PastPoint, ...]]
     earlier: int
+    whole: Callable[[], Iterable[Record]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,10 @@ class Gathered:
 
 
 _Point: TypeAlias = tuple[Outcome, tuple[float | None, ...]]
+_Place: TypeAlias = int
+"""Of a line among all sources: whole numbers take the least room."""
+_SOURCE = 1 << 40
+"""More lines than any source has."""
 
 
 @dataclass
@@ -67,7 +79,7 @@ class _Heads:
     """A run as far as the heads of its records tell: cell to where it stands, and to its point."""
 
     hardware: str = ""
-    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    places: dict[str, _Place] = field(default_factory=dict)
     points: dict[str, _Point] = field(default_factory=dict)
 
 
@@ -87,12 +99,19 @@ def gather(sources: Sequence[Lines]) -> Gathered:
     ordered = [sorted(names, key=lambda name: moment_of(name[1])) for names in threads.values()]
     kept, left_out = _within_room(ordered, found)
     newest, before = ({names[-one] for names in kept if len(names) >= one} for one in (1, 2))
-    records = _records(sources, found, newest, before)
+    for name, run in found.items():
+        if name in newest:
+            run.points.clear()  # it is nobody's past
+    memory = Shortening(metrics=_is_compared, checks=frozenset(["gap_closed"]))
+    records = (
+        memory.short(replace(record, checks=record.checks if name in newest else ()))
+        for name, record in _records(sources, found, newest | before)
+    )
     whole = {
         (run.environment, run.id, host_of(run.machine) if run.versions else ""): run
         for run in runs(records)
     }
-    shown = (_thread(names, found, whole) for names in kept)
+    shown = (_thread(names, found, whole, sources) for names in kept)
     return Gathered(tuple(shown), tuple(names[-1] for names in left_out))
 
 
@@ -104,7 +123,7 @@ def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
             host = host_of(head.machine) if head.versions else ""
             run = found.setdefault((head.environment, head.run_id, host), _Heads())
             cell = sys.intern(head.cell_id)
-            run.places[cell] = (number, position)
+            run.places[cell] = number * _SOURCE + position
             run.points[cell] = (head.outcome, _figures(head))
             # Whatever never ran knows its machine by half.
             if head.versions or not run.hardware:
@@ -154,38 +173,70 @@ def _within_room(
 
 
 def _records(
-    sources: Sequence[Lines], found: dict[Name, _Heads], newest: set[Name], before: set[Name]
-) -> Iterator[Record]:
-    """Yield whole records of some runs, in the order of recording.
-
-    Of the runs before the newest ones, without what no comparison looks at.
-    """
-    shown = {place for name in newest for place in found[name].places.values()}
-    places = shown.union(place for name in before for place in found[name].places.values())
+    sources: Sequence[Lines], found: Mapping[Name, _Heads], wanted: Collection[Name]
+) -> Iterator[tuple[Name, Record]]:
+    """Yield whole records of some runs, in the order of recording, each with its run."""
+    shown = {place: name for name in wanted for place in found[name].places.values()}
     for number, source in enumerate(sources):
-        for position, (line, place) in enumerate(source()):
-            if (number, position) in shown:
-                record = parsed(line, place)
+        for position, (line, where) in enumerate(source(), number * _SOURCE):
+            if (name := shown.get(position)) is not None:
+                record = parsed(line, where)
                 # What somebody else has written may be of any length.
-                yield replace(record, stderr=record.stderr[-LONGEST_TAIL:])
-            elif (number, position) in places:
-                yield replace(parsed(line, place), checks=(), losses=(), stderr="")
+                yield name, replace(record, stderr=record.stderr[-LONGEST_TAIL:])
 
 
 def _thread(
-    names: Sequence[Name], found: dict[Name, _Heads], whole: dict[Name, Run]
+    names: Sequence[Name],
+    found: Mapping[Name, _Heads],
+    whole: Mapping[Name, Run],
+    sources: Sequence[Lines],
 ) -> ShownThread:
-    past: dict[str, list[PastPoint]] = {}
-    earlier = names[:-1][-MOST_PAST:]
-    for name in earlier:
-        moment = moment_of(name[1])
-        for cell, (outcome, values) in found[name].points.items():
-            known = {
-                figure.name: value
-                for figure, value in zip(FIGURES, values, strict=True)
-                if value is not None
-            }
-            past.setdefault(cell, []).append(PastPoint(name[1], moment, outcome, known))
+    newest = names[-1]
+    earlier = [(name[1], found[name].points) for name in names[:-1][-MOST_PAST:]]
     before = whole[names[-2]] if len(names) > 1 else None
-    each = {cell: tuple(points) for cell, points in past.items()}
-    return ShownThread(whole[names[-1]], before, each, len(names) - 1)
+
+    def records() -> Iterator[Record]:
+        return (record for _, record in _records(sources, found, [newest]))
+
+    return ShownThread(whole[newest], before, Past(earlier), len(names) - 1, records)
+
+
+class Past(Mapping[str, tuple[PastPoint, ...]]):
+    """Cell to what earlier runs came to, oldest first; made when somebody asks for it.
+
+    Args:
+        runs: the id of each, and its points.
+    """
+
+    def __init__(self, runs: Sequence[tuple[str, Mapping[str, _Point]]]) -> None:
+        self._runs = runs
+
+    def __getitem__(self, cell: str) -> tuple[PastPoint, ...]:
+        """Return what a cell came to."""
+        points = tuple(
+            PastPoint(run, moment_of(run), *_shown_point(each[cell]))
+            for run, each in self._runs
+            if cell in each
+        )
+        if not points:
+            raise KeyError(cell)
+        return points
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each cell once."""
+        return iter(dict.fromkeys(cell for _, each in self._runs for cell in each))
+
+    def __len__(self) -> int:
+        """Return how many cells there are."""
+        return sum(1 for _ in self)
+
+
+def _shown_point(point: _Point) -> tuple[Outcome, dict[str, float]]:
+    outcome, values = point
+    figures = zip(FIGURES, values, strict=True)
+    return outcome, {figure.name: value for figure, value in figures if value is not None}
+
+
+def _is_compared(metric: str) -> bool:
+    """Whether runs are held against each other by a metric."""
+    return metric in _NAMES or metric.startswith(PARITY)

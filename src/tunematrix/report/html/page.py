@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -26,10 +28,9 @@ from tunematrix.report.html.comparing import comparisons, parity
 from tunematrix.report.html.gathering import Gathered, Lines, gather
 from tunematrix.report.html.payload import FIGURES, Page, ShownCell, ShownOutcome
 from tunematrix.report.html.showing import Again, Bands, axes_of, no_bands, shown_cell, shown_run
-from tunematrix.report.rows import SEVERITY, SYMBOLS, in_words, plain_first
+from tunematrix.report.rows import SEVERITY, SYMBOLS, Run, in_words, plain_first
 from tunematrix.report.text import one_line
 from tunematrix.report.writing import write_whole
-from tunematrix.results.record import Record
 
 SCRIPTS = (
     "dom.js",
@@ -56,7 +57,7 @@ def write_page(
     Args:
         file: is replaced at once, so that whoever opens it sees an old page or a new one; `-` is
             the standard output.
-        sources: of lines of records, each read twice.
+        sources: of lines of records, each read several times.
         again: gives the command that repeats a cell.
         bands: gives what a baseline expects of a cell.
 
@@ -65,61 +66,96 @@ def write_page(
         NothingTested: there is no record.
         MachineProblem: the file can't be written.
     """
-    page = page_of(gather(sources), again, bands)
-    if not page.cells:
+    found = gather(sources)
+    count = sum(len(thread.newest.records) for thread in found.threads)
+    if not count:
         message = f"there is no record to show, so {file} isn't written; run nox -s cpu"
         raise NothingTested(message)
-    write_whole(file, rendered(page))
-    return len(page.cells)
+    write_whole(file, _html(_frame_of(found), _cells_of(found, again, bands)))
+    return count
 
 
 def page_of(found: Gathered, again: Again = run_again, bands: Bands = no_bands) -> Page:
     """Return what a page about some records shows."""
+    return replace(_frame_of(found), cells=tuple(_cells_of(found, again, bands)))
+
+
+def rendered(page: Page) -> bytes:
+    """Return the HTML of a page."""
+    return _html(page, page.cells)
+
+
+def _cells_of(found: Gathered, again: Again, bands: Bands) -> Iterator[ShownCell]:
+    """Yield all cells of a page, one after the other: there may be too many to have them all."""
+    for position, thread in enumerate(found.threads):
+        for record in thread.whole():
+            past = thread.past.get(record.cell_id, ())
+            yield shown_cell(record, position, past, again, bands)
+
+
+def _frame_of(found: Gathered) -> Page:
+    """Return a page without its cells."""
     newest = [thread.newest for thread in found.threads]
-    cells = [
-        shown_cell(record, position, thread.past.get(record.cell_id, ()), again, bands)
-        for position, thread in enumerate(found.threads)
-        for record in thread.newest.records
-    ]
     names = list(dict.fromkeys(one_line(run.environment) for run in newest))
     return Page(
         title=f"tunematrix: {', '.join(names)}",
         made=f"{strftime('%Y-%m-%d %H:%M')} by tunematrix {version('tunematrix')}",
         outcomes=tuple(ShownOutcome(o, SYMBOLS[o], in_words(o), in_words(o, 2)) for o in SEVERITY),
-        axes=_axes(record for run in newest for record in run.records),
-        quantizers=_quantizers(cells),
+        axes=_axes(_options(newest)),
+        quantizers=_quantizers(_options(newest)),
         figures=FIGURES,
         runs=tuple(shown_run(thread.newest, thread.earlier) for thread in found.threads),
-        cells=tuple(cells),
+        cells=(),
         comparisons=comparisons(found.threads),
         parity=parity(newest),
         left_out=one_line(_left_out(found)),
     )
 
 
-def rendered(page: Page) -> bytes:
-    """Return the HTML of a page."""
-    data = gzip.compress(TypeAdapter(Page).dump_json(page), compresslevel=6, mtime=0)
+def _html(page: Page, cells: Iterable[ShownCell]) -> bytes:
+    data = base64.b64encode(_compressed(_json(page, cells))).decode()
     style, script = _asset("page.css"), _script()
     text = Template(_asset("page.html")).substitute(
         style=style,
         script=script,
-        data=base64.b64encode(data).decode(),
+        data=data,
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
     return text.encode()
 
 
-def _axes(records: Iterable[Record]) -> tuple[str, ...]:
+def _json(page: Page, cells: Iterable[ShownCell]) -> Iterator[bytes]:
+    """Yield a page as JSON, with these cells, in pieces."""
+    yield TypeAdapter(Page).dump_json(page, exclude={"cells"}).removesuffix(b"}")
+    adapter, before = TypeAdapter(ShownCell), b',"cells":['
+    for cell in cells:
+        yield before + adapter.dump_json(cell)
+        before = b","
+    yield b"]}" if before == b"," else before + b"]}"
+
+
+def _compressed(pieces: Iterable[bytes]) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", compresslevel=6, fileobj=packed, mtime=0) as file:
+        for piece in pieces:
+            file.write(piece)
+    return packed.getvalue()
+
+
+def _options(newest: Iterable[Run]) -> Iterator[Mapping[str, str]]:
+    return (axes_of(record) for run in newest for record in run.records)
+
+
+def _axes(options: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     """Return all axes, those first that a reader looks for."""
-    known = dict.fromkeys(axis for record in records for axis in axes_of(record))
+    known = dict.fromkeys(axis for each in options for axis in each)
     first = [axis for axis in FIRST_AXES if axis in known]
     return tuple(dict.fromkeys([*first, *known]))
 
 
-def _quantizers(cells: Iterable[ShownCell]) -> tuple[str, ...]:
-    named = {cell.axes["quantizer"] for cell in cells if "quantizer" in cell.axes}
+def _quantizers(options: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    named = {each["quantizer"] for each in options if "quantizer" in each}
     return tuple(sorted(named, key=plain_first))
 
 
