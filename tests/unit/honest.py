@@ -253,8 +253,8 @@ def honest_events() -> tuple[Event, ...]:
         AdapterScale((LayerScale("q_proj", 1.999), LayerScale("up_proj", 2.001))),
         AdapterFormula(
             (
-                LayerFormula("q_proj", 2e-7, 3e-7, 0.5, 8),
-                LayerFormula("up_proj", 2e-7, 2e-7, 0.4, 8),
+                LayerFormula("q_proj", 2e-7, 3e-7, 0.5, 8, 1e-7),
+                LayerFormula("up_proj", 2e-7, 2e-7, 0.4, 8, 1e-7),
             )
         ),
         SavedSettings("merged", ()),

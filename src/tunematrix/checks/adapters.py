@@ -23,6 +23,8 @@ DEVIATIONS = 6.0
 FACTOR_TOLERANCE = 1e-2
 """Of the factor by which dropout scales the inputs it keeps; half precision rounds each product."""
 FORMULA_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 4e-3}
+BASE_GRADIENT_TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3, "float16": 1e-3}
+"""Relative. Measured up to 1.2e-7, 1.73e-3 and 2.2e-4 over all quantizers on a CPU."""
 LEAST_INDEPENDENT = 1e-4
 SCALE_TOLERANCE = 0.02
 
@@ -191,6 +193,41 @@ def adapter_formula(evidence: Evidence, claim: Claim) -> Judgement | None:
         "out, a norm that takes a gradient, or an adapter that enters otherwise"
     )
     return judge_by(bound, error, message)
+
+
+@check(
+    name="base_gradient",
+    group="training",
+    reads=(AdapterFormula,),
+    unit="relative",
+    bug=(
+        "kernels that dequantize otherwise in the backward pass than in the forward pass: with "
+        "other scales, in a lower precision, or from a transposed weight"
+    ),
+)
+def base_gradient(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """What an adapted layer's base hands back to the layers below is its weight's gradient.
+
+    Reads the gradient of each adapted layer's base, without its adapter, for random rows, and
+    their product with the weight that it stores. Fails when they differ by more than rounding.
+    """
+    if claim.config.method.trains_base:
+        return None
+    seen = evidence.one(AdapterFormula)
+    if seen is None or not seen.layers:
+        return missing("an adapted layer")
+    rows = [(one.base_gradient, one.name) for one in seen.layers if one.base_gradient is not None]
+    if not rows:
+        return None  # an engine that doesn't look
+    error, name = max(rows, key=lambda row: severity(row[0]))
+    precision = claim.config.precision
+    allowed = tolerance(BASE_GRADIENT_TOLERANCE, (precision.weights, precision.compute))
+    message = (
+        f"the gradient that the base of {name} hands back is off by {error:.3g} from that of its "
+        "weight; likely its backward pass dequantizes otherwise than its forward pass, so that all "
+        "adapters below learn something else"
+    )
+    return judge_by(AtMost(allowed), error, message)
 
 
 @check(

@@ -120,7 +120,7 @@ ABSENT: dict[type[Event], set[str]] = {
     Coverage: {"coverage", "row_order"},
     EvaluationPasses: {"evaluation_loss"},
     AdapterScale: {"adapter_scale"},
-    AdapterFormula: {"adapter_formula", "adapter_rank"},
+    AdapterFormula: {"adapter_formula", "adapter_rank", "base_gradient"},
     AdapterDropout: {"adapter_dropout", "dropout_factor", "dropout_independent"},
     TrainedDtypes: {"trained_dtypes"},
     Reload: {"reload"},

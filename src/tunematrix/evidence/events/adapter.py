@@ -56,6 +56,8 @@ class LayerFormula(NamedTuple):
         gradient: largest error of the gradients of its trained tensors and its input (the same).
         independence: least over largest singular value of its first factor.
         rank: rows of that factor.
+        base_gradient: error of the gradient that its base hands on to its input (relative, in
+            norms), beside that of the weight that is stored; None where that isn't looked at.
     """
 
     name: str
@@ -63,6 +65,7 @@ class LayerFormula(NamedTuple):
     gradient: float
     independence: float
     rank: int
+    base_gradient: float | None = None
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Int8(ThroughTransformers):
     def dequantized(self, layer: nn.Module) -> torch.Tensor:
         """Multiply each row by its scale; products round activations as well, and this doesn't."""
         assert isinstance(layer, Linear8bitLt)
-        return int8_vectorwise_dequant(layer.weight.data, layer.weight.SCB)
+        return int8_vectorwise_dequant(layer.weight.data, _scales_of_rows(layer))
 
     def stored(self, layer: nn.Module) -> Iterator[torch.Tensor]:
         """Yield weights and row scales; the first forward pass moves them into `state`."""
@@ -86,5 +86,10 @@ class Int8(ThroughTransformers):
             yield from own_tensors(layer)
             return
         yield layer.weight.data
-        scales = layer.weight.SCB
-        yield layer.state.SCB if scales is None else scales
+        yield _scales_of_rows(layer)
+
+
+def _scales_of_rows(layer: Linear8bitLt) -> torch.Tensor:
+    scales: torch.Tensor | None = layer.weight.SCB
+    kept: torch.Tensor = layer.state.SCB if scales is None else scales
+    return kept

@@ -129,6 +129,14 @@ PLANTED: Table = {
         "<= 0.00014",
         "attaching changed logits by 0.02 before any step; an adapter that doesn't start at zero",
     ),
+    "base_gradient": (
+        lambda run: run.recording(
+            AdapterFormula((LayerFormula("q_proj", 2e-7, 2e-7, 0.5, 8, 0.0079),))
+        ),
+        0.0079,
+        "<= 1e-05",
+        "the gradient that the base of q_proj hands back is off by 0.0079",
+    ),
     "adapter_start": (
         lambda run: run.edited(Attached, width=0.98),
         0.98,

@@ -230,7 +230,7 @@ class TorchEngine:
             yield scale.measure(model, base, self.placement.weights)
         if not self.config.method.trains_base:
             scaled = partial(adapters.factor, self.config.method.implementation)
-            yield formula.measure(model, base, self.placement.weights, scaled)
+            yield formula.measure(model, base, self.placement.weights, scaled, self.quantizer)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write what was trained into `folder`."""

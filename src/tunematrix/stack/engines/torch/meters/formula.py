@@ -14,7 +14,9 @@ from torch import nn
 
 from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.meters.weights import stored_weight
 from tunematrix.stack.engines.torch.scoring import evaluating
+from tunematrix.stack.quantizers.common import TorchQuantizer
 from tunematrix.stack.yardsticks.blame import accepted
 from tunematrix.stack.yardsticks.independence import AdapterStart, independence
 
@@ -24,7 +26,11 @@ FACTORS = ("lora_A", "lora_B", "lora_magnitude_vector")
 
 
 def measure(
-    model: nn.Module, base: Base, dtype: torch.dtype, scale: Callable[[str], float]
+    model: nn.Module,
+    base: Base,
+    dtype: torch.dtype,
+    scale: Callable[[str], float],
+    quantizer: TorchQuantizer,
 ) -> AdapterFormula:
     """Compare outputs and gradients, dropout off, for inputs of `dtype`; `scale` is by layer.
 
@@ -34,7 +40,12 @@ def measure(
     with evaluating(model), torch.enable_grad():
         layers = _adapted(model, base)
         measured = tuple(
-            LayerFormula(name, *_errors(layer, dtype, scale(name), draws)) for name, layer in layers
+            LayerFormula(
+                name,
+                *_errors(layer, dtype, scale(name), draws),
+                _base_gradient(layer, dtype, draws, quantizer),
+            )
+            for name, layer in layers
         )
     return AdapterFormula(measured)
 
@@ -74,6 +85,25 @@ def _errors(
     # A tensor's largest keeps a nan, which max may lose.
     worst = float(torch.tensor(list(errors)).max())
     return _relative(out, due), worst, *apart
+
+
+def _base_gradient(
+    layer: nn.Module, dtype: torch.dtype, draws: torch.Generator, quantizer: TorchQuantizer
+) -> float:
+    """Return how far the gradient of a base's input is from that of the weight that it stores.
+
+    The adapters of all layers below learn by it, and it has a kernel of its own.
+    """
+    base, (first, second, *_) = layer.get_submodule("base_layer"), active_factors(layer)[0]
+    sizes = first.shape[1], second.shape[0]
+    weight = stored_weight(base, quantizer, math.prod(sizes))
+    rows, above = (torch.randn(ROWS, size, generator=draws) for size in sizes)
+    entering = rows.to(weight.device, dtype).requires_grad_()
+    if (out := accepted(base, entering)) is None:
+        return math.inf
+    given = above.to(out.device, out.dtype)
+    (found,) = torch.autograd.grad(out, entering, given)
+    return _relative(found, given.float() @ weight)
 
 
 def active_factors(layer: nn.Module) -> list[list[nn.Parameter]]:
