@@ -51,8 +51,8 @@ def gradient_through_the_norm(
     layer: Any,
     x: torch.Tensor,
     *,
-    lora_A: Any,
-    lora_B: Any,
+    lora_A: Any,  # noqa: N803
+    lora_B: Any,  # noqa: N803
     scaling: float,
     base_layer: Any,
     base_result: Any = None,

@@ -46,11 +46,11 @@ def positions_go_on_from_the_widest_prompt(
 
 @fault("generation", replaces=(GenerationMixin, "_get_logits_processor"), seen_by=GENERATED)
 def repetitions_punished_unasked(
-    original: Any, model: Any, settings: Any, *args: Any, **kw: Any
+    original: Any, model: Any, generation_config: Any, *args: Any, **kw: Any
 ) -> Any:
     """Make what a text has already said less likely, by 5 %."""
-    settings.repetition_penalty = 1.05
-    return original(model, settings, *args, **kw)
+    generation_config.repetition_penalty = 1.05
+    return original(model, generation_config, *args, **kw)
 
 
 @fault(
