@@ -29,7 +29,10 @@ def main(folder: Path, cells: int, rounds: int) -> int:
     with fleet_of(project) as fleet:
         for _ in range(WORKERS):
             fleet.worker("plain", "-n1")
-        ways = {f"-n {WORKERS}": (f"-n{WORKERS}",), f"{WORKERS} workers": fleet.options}
+        ways = {
+            f"-n {WORKERS}": ("-p", "xdist", f"-n{WORKERS}"),
+            f"{WORKERS} workers": fleet.options,
+        }
         took: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, options in ways.items():
