@@ -35,21 +35,6 @@ def adapter_on_one_layer(original: Any, **settings: Any) -> Any:
     replaces=(LoraLayer, "reset_lora_parameters"),
     seen_by=("lora[*-lora-none]", "dora[*-dora-none]"),
     fitted=True,
-)
-def first_factor_drawn_too_wide(original: Any, layer: Any, name: str, init: Any) -> None:
-    """Draw the first factor as for a rectifier (a=0), and not as a linear layer's (a=√5).
-
-    Stands for an initialization that is taken over from another kind of layer.
-    """
-    original(layer, name, init)
-    _rescale(layer, name, 6**0.5)
-
-
-@fault(
-    "adapter",
-    replaces=(LoraLayer, "reset_lora_parameters"),
-    seen_by=("lora[*-lora-none]", "dora[*-dora-none]"),
-    fitted=True,
     subtle=True,
 )
 def first_factor_drawn_a_little_too_narrow(original: Any, layer: Any, name: str, init: Any) -> None:

@@ -22,6 +22,7 @@ from tunematrix.faults.catalogue import fault
     "adapter",
     replaces=(LoraLayer, "reset_lora_parameters"),
     seen_by=("lora[*-lora-none]", "dora[*-dora-none]"),
+    fitted=True,
 )
 def first_factor_drawn_too_wide(original: Any, layer: Any, name: str, init: Any) -> None:
     """Draw the first factor as for a rectifier (a=0), and not as a linear layer's (a=√5)."""

@@ -36,6 +36,7 @@ def backward_through_rounded_4_bits(original: Any, *args: Any, **kwargs: Any) ->
     replaces=(MatMul8bitFp, "backward"),
     seen_by=("lora[*-lora-bnb-int8]", "custom-lora[*-custom-lora-bnb-int8]"),
     subtle=True,
+    fitted=True,
 )
 def backward_divides_by_128(original: Any, ctx: Any, grad_output: torch.Tensor) -> Any:
     """Take an 8-bit weight's largest number for 128 in the backward pass, where it is 127."""

@@ -58,6 +58,7 @@ def norm_logged_after_clipping(original: Any, trainer: Any, model: Any) -> torch
     "logging",
     replaces=(Trainer, "_maybe_log_save_evaluate"),
     seen_by=("schedules[*-lora-linear]", "schedules[*-lora-cosine]"),
+    fitted=True,
 )
 def next_rate_logged(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
     """Log the rate of the next step beside the loss of this one."""
@@ -113,15 +114,3 @@ def seeded_anew_at_each_step(
     """Seed all generators again before each batch, so that each drops out the same."""
     set_seed(trainer.args.seed)
     return original(trainer, model, inputs, *args, **kwargs)
-
-
-@fault(
-    "process",
-    replaces=(Trainer, "__init__"),
-    seen_by=("full[*-full-none]", "lora[*-lora-none]"),
-    subtle=True,
-)
-def tiny_numbers_flushed_to_zero(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
-    """Have the processor flush denormal numbers, as a library built with -ffast-math does."""
-    torch.set_flush_denormal(True)
-    original(trainer, *args, **kwargs)
