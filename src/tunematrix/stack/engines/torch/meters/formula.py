@@ -99,10 +99,15 @@ def _base_gradient(
     weight = stored_weight(base, quantizer, math.prod(sizes))
     rows, above = (torch.randn(ROWS, size, generator=draws) for size in sizes)
     entering = rows.to(weight.device, dtype).requires_grad_()
-    if (out := accepted(base, entering)) is None:
-        return math.inf
-    given = above.to(out.device, out.dtype)
-    (found,) = torch.autograd.grad(out, entering, given)
+    # Some have one kernel to train by, and another for all else.
+    base.train()
+    try:
+        if (out := accepted(base, entering)) is None:
+            return math.inf
+        given = above.to(out.device, out.dtype)
+        (found,) = torch.autograd.grad(out, entering, given)
+    finally:
+        base.eval()
     return _relative(found, given.float() @ weight)
 
 
