@@ -103,7 +103,8 @@ def group_scales(evidence: Evidence, claim: Claim) -> Judgement | None:
     Reads the space between two levels of each group's stored weights (in 8 bits and nf4, its
     largest value), and the one that the quantizer's format gives to the checkpoint's weights. Fails
     when the group that is furthest off, or all of a layer's groups on average, are off by more than
-    rounding the scale (`theory.rounding.scale_error`), casting it, and in 8 bits half a level.
+    rounding the scale (`theory.rounding.scale_error`), casting it, and in 8 bits, unless the
+    largest magnitude gives the scale, half a level.
     """
     seen, rounding = evidence.one(BaseWeights), theory_of(claim).rounding
     if rounding is None:
@@ -111,7 +112,9 @@ def group_scales(evidence: Evidence, claim: Claim) -> Judgement | None:
     if seen is None or not seen.scales:
         return missing("scales of groups")
     room = rounding.scale_error * (1 if is_toy(claim) else SCALES_ELSEWHERE)
-    level = 0.0 if rounding.bits <= FEW_BITS else 2.0 ** (2 - rounding.bits)
+    # What a scale is taken from by its magnitude lies on a level, and is stored as it is.
+    exact = rounding.bits <= FEW_BITS or rounding.code == "absmax"
+    level = 0.0 if exact else 2.0 ** (2 - rounding.bits)
     unit = tolerance(UNIT, dtypes_of(claim))
     most = SCALE_ARITHMETIC + room + level + SCALE_CASTS * unit
     average = SCALE_ARITHMETIC + room / NESTED + level / 2 + unit

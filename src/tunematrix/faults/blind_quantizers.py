@@ -79,6 +79,7 @@ def biases_of_the_base_lost(original: Any, layer: Any, *args: Any, **kwargs: Any
     "quantizer",
     replaces=(AbsmaxOptimizer, "optimize"),
     seen_by=("lora[*-lora-quanto-int8]", "custom-lora[*-custom-lora-quanto-int8]"),
+    fitted=True,
     subtle=True,
 )
 def scales_for_128_steps(original: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
