@@ -16,7 +16,6 @@ from tunematrix.environments.table import WATCHED, Environment
 from tunematrix.errors import BadInput, ExitCode
 from tunematrix.evidence.evidence import Evidence
 from tunematrix.evidence.run_dir import RunDir
-from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import made, project_root, shipped_configs
 from tunematrix.report.again import COMMAND
@@ -29,6 +28,7 @@ from tunematrix.watching.executor import INTERRUPT, WatchedCommand
 from tunematrix.workflow import steps as way
 from tunematrix.workflow.context import RunContext
 from tunematrix.workflow.passage import Passage, carry
+from tunematrix.workflow.records import without_secrets
 
 NO_LIMIT = LONGEST
 """Seconds that stand for no limit at all."""
@@ -151,12 +151,12 @@ def _context(into: Path | None) -> WatchContext:
 
 def _told(record: Record, evidence: Evidence, words: Sequence[str]) -> Record:
     """Return a record that says what was run, and on what kind of device."""
-    secrets = secrets_in(os.environ)
     device = device_of(evidence)
-    return replace(
+    told = replace(
         record,
         versions=versions_of(evidence),
         axes={"recipe": WATCHED, **({"backend": device} if device else {})},
         backend=device,
-        overrides={COMMAND: tuple(masked(word, secrets) for word in words)},
+        overrides={COMMAND: tuple(words)},
     )
+    return without_secrets(told)

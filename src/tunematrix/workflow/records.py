@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from tunematrix.evidence.secrets import masked, secrets_in
+from tunematrix.evidence.secrets import masked, masked_all, secrets_in
 from tunematrix.matrix.cells import Cell, Exclusion
 from tunematrix.matrix.relations import Related
 from tunematrix.project import spec_name
@@ -16,14 +16,15 @@ from tunematrix.results.record import Option, Record, backend_of, machine
 from tunematrix.workflow.context import RunContext
 
 
+_TOLD = ("reason", "link", "machine", "metrics", "versions", "overrides", "stderr")
+"""Fields that may hold what a cell, a spec or an option says; the others name what is recorded."""
+
+
 def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Record:
     """Return a record of a cell or a relation, with what follows from the plan filled in."""
     source = cell.spec.source.path
     fields["machine"] = {**fields.get("machine", machine()), **context.code}
-    fields["reason"] = shortened(masked(fields.get("reason", ""), secrets_in(os.environ)))
-    checks = fields.get("checks", ())
-    fields["checks"] = tuple(replace(one, message=shortened(one.message)) for one in checks)
-    return Record(
+    record = Record(
         run_id=context.run_id,
         spec=spec_name(source, context.root) if source else "",
         environment=context.environment.of(backend_of(cell.axes)).name,
@@ -31,6 +32,22 @@ def record_of(cell: Cell | Related, context: RunContext, **fields: Any) -> Recor
         **_planned(cell, context),
         **fields,
     )
+    return without_secrets(record)
+
+
+def without_secrets(record: Record) -> Record:
+    """Return a record whose texts are masked, and then cut where they are very long."""
+    secrets = secrets_in(os.environ)
+    told = {name: masked_all(getattr(record, name), secrets) for name in _TOLD}
+    checks = tuple(
+        replace(
+            one,
+            measured=masked_all(one.measured, secrets),
+            message=shortened(masked(one.message, secrets)),
+        )
+        for one in record.checks
+    )
+    return replace(record, **{**told, "reason": shortened(told["reason"])}, checks=checks)
 
 
 def telling_axes(point: Cell | Related, context: RunContext) -> dict[str, Option]:
