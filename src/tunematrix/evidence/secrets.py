@@ -171,9 +171,7 @@ def _mask(log: BinaryIO, masked_log: BinaryIO, secrets: Mapping[str, str]) -> bo
     """Copy a log piece by piece, without its secrets; return whether there were any."""
     texts, forms = _forms(tuple(secrets.items()))
     pattern = re.compile(texts.pattern.encode("utf-8", "surrogateescape"))
-    names = {
-        form.encode("utf-8", "surrogateescape"): name.encode() for form, name in forms.items()
-    }
+    names = {form.encode("utf-8", "surrogateescape"): name.encode() for form, name in forms.items()}
     longest = max(map(len, names))
     found, rest = False, b""
     while piece := log.read(_PIECE):

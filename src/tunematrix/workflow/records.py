@@ -15,7 +15,6 @@ from tunematrix.results.planned import planned_fields
 from tunematrix.results.record import Option, Record, backend_of, machine
 from tunematrix.workflow.context import RunContext
 
-
 _TOLD = ("reason", "link", "machine", "metrics", "versions", "overrides", "stderr")
 """Fields that may hold what a cell, a spec or an option says; the others name what is recorded."""
 
