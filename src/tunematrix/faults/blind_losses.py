@@ -58,13 +58,13 @@ def log_probabilities_held_above_a_floor(config: Configuration) -> Iterator[None
     """Hold log-probabilities above -8, so that the worst predictions teach nothing."""
 
     def wrap(function: Any) -> Any:
-        class Held:
+        class Floored:
             @staticmethod
             def apply(*args: Any) -> Any:
                 found, *others = function.apply(*args)
                 return (found.clamp(min=-8.0), *others)
 
-        return Held
+        return Floored
 
     with replaced(utils, "_ChunkedLogProbFunction", wrap):
         yield
