@@ -157,9 +157,8 @@ def every_step(evidence: Evidence, claim: Claim) -> Judgement | None:
 def continuity(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Between two steps nothing changes the trained parameters or the optimizer's moments.
 
-    Reads the bits of parameters, and of the moments of a third of them in turn, after each step
-    and before the next (or at the end; in MLX nothing can be read between steps). Fails when
-    something differs.
+    Reads the bits of parameters and moments after each step, and before the next (or at the end; in
+    MLX nothing can be read between steps). Fails when something differs.
     """
     seen = evidence.one(Continuity)
     if seen is None and claim.hides("between steps"):

@@ -9,6 +9,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.nn import utils
 from transformers import GenerationMixin, Trainer
+from transformers.cache_utils import DynamicLayer
 from trl.trainer import dpo_trainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -18,6 +19,14 @@ from tunematrix.faults.patching import replaced
 
 GENERATED = ("generate[*-none]", "generate[*-hqq-int8]")
 PREFERRED = ("dpo[*-none-prompt-completion]", "dpo-chat[*-none-chat-completion]")
+
+
+@fault("generation", replaces=(DynamicLayer, "update"), seen_by=GENERATED, subtle=True)
+def keys_cached_in_bfloat16(
+    original: Any, layer: Any, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """Round keys to bfloat16 as they are cached."""
+    return original(layer, keys.bfloat16().to(keys.dtype), values, *args, **kwargs)
 
 
 @fault(
@@ -33,6 +42,15 @@ def positions_go_on_from_the_widest_prompt(
     if found.get("position_ids") is not None and found.get("attention_mask") is not None:
         found["position_ids"][..., -1] = found["attention_mask"].shape[1] - 1
     return found
+
+
+@fault("generation", replaces=(GenerationMixin, "_get_logits_processor"), seen_by=GENERATED)
+def repetitions_punished_unasked(
+    original: Any, model: Any, generation_config: Any, *args: Any, **kw: Any
+) -> Any:
+    """Make what a text has already said less likely, by 5 %."""
+    generation_config.repetition_penalty = 1.05
+    return original(model, generation_config, *args, **kw)
 
 
 @fault(

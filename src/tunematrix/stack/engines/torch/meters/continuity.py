@@ -22,10 +22,6 @@ INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """By bytes of an element: what is not a number equals itself as an integer."""
 
 
-TURNS = 3
-"""Steps in which the moments of all parameters are looked at, those of every third one in each."""
-
-
 class ContinuityMeter:
     """Compares the bits of parameters and of the optimizer's moments with copies of them.
 
@@ -53,15 +49,14 @@ class ContinuityMeter:
         followed = self._followed()
         self._compare(followed, f"before step {self.step}")
         # What has been resumed may have found its moments on a disk, as they were.
-        known = self.moments
-        if known is not None and not _are_same(self._moments(optimizer, followed), known):
+        if self.moments is not None and not _are_same(_moments(optimizer, followed), self.moments):
             self.broken.append(f"moments before step {self.step}")
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Remember what a step has left."""
         self.step += 1
         followed = self._followed()
-        self.parameters, self.moments = _bits(followed), self._moments(optimizer, followed)
+        self.parameters, self.moments = _bits(followed), _moments(optimizer, followed)
         if self.left is not None:
             self.left.append(_digest(self.parameters))
 
@@ -78,14 +73,6 @@ class ContinuityMeter:
         self.links += 1
         if not _are_same(_bits(followed), self.parameters):
             self.broken.append(f"parameters {when}")
-
-    def _moments(
-        self, optimizer: Optimizer, followed: Sequence[nn.Parameter]
-    ) -> list[torch.Tensor]:
-        """Copy the bits of all that an optimizer remembers of those whose turn it is."""
-        states = [optimizer.state.get(p, {}) for p in followed[self.step % TURNS :: TURNS]]
-        found = [state[key] for state in states for key in sorted(state)]
-        return _bits([value for value in found if isinstance(value, torch.Tensor)])
 
     def _followed(self) -> list[nn.Parameter]:
         # Looked up in their modules each time, since sharding replaces parameters when a trainer
@@ -109,6 +96,13 @@ def _places(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """Return the module that has each parameter which is followed, and its name in there."""
     names = [name.rpartition(".") for name, _ in followed(model)]
     return [(model.get_submodule(owner), name) for owner, _, name in names]
+
+
+def _moments(optimizer: Optimizer, followed: Sequence[nn.Parameter]) -> list[torch.Tensor]:
+    """Copy the bits of all that an optimizer remembers of some parameters."""
+    states = [optimizer.state.get(p, {}) for p in followed]
+    found = [state[key] for state in states for key in sorted(state)]
+    return _bits([value for value in found if isinstance(value, torch.Tensor)])
 
 
 def _bits(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
