@@ -11,10 +11,12 @@ import base64
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from tests.plugin.test_command import commit
 from tests.plugin.test_report_html import shown
 
@@ -219,6 +221,32 @@ def test_what_a_verb_says(
     assert found_in(text) == set()
     written = [ran[0].root / name for name in ("page.html", "exported.jsonl")]
     assert {name for one in written if one.exists() for name in found_in(_content(one))} == set()
+
+
+def test_a_run_in_the_foreground(ran: tuple[Project, str]) -> None:
+    """Where pytest itself shows what a cell prints, raises and warns of."""
+    own = ("--isolation=foreground", "specs/printed.yaml", "specs/raised.yaml")
+    text = ran[0].pytest("-v", "-rA", *own, **ENVIRONMENT).text
+    assert "UserWarning: HF_TOKEN is <HF_TOKEN>" in text
+    assert found_in(text) == set()
+
+
+def test_a_cell_is_run_with_the_value_that_it_is_given(
+    ran: tuple[Project, str],
+) -> None:
+    """A credential too; only its owner can read the spec that it is written into."""
+    value = VALUES["WANDB_API_KEY"]
+    project = ran[0]
+    words = ["run", "-e", "plain", "recipe=measured", "quantizer=plain", f"model.path={value}"]
+    run = project.run([sys.executable, "-m", "tunematrix", *words], **ENVIRONMENT)
+    assert run.code == 0, run.text
+    assert found_in(run.text) == set()
+    (spec,) = (project.root / ".tunematrix/adhoc").glob("*.yaml")
+    data = yaml.safe_load(spec.read_text(encoding="utf-8"))
+    assert data["overrides"] == {"model.path": value}
+    assert found_in(data["description"]) == set()
+    assert spec.stat().st_mode & 0o077 == 0
+    spec.unlink()
 
 
 def test_the_looking_itself() -> None:

@@ -31,7 +31,7 @@ from tunematrix.command.trainers import read_trainers
 from tunematrix.configuration import OPTION_MODELS
 from tunematrix.configuration.reference import option_schema
 from tunematrix.errors import BadInput, NothingTested, counted, did_you_mean, nearest
-from tunematrix.evidence.secrets import secret_variables
+from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.cells import resolve
 from tunematrix.matrix.combining import combined_by
 from tunematrix.matrix.missing import missing_pairs
@@ -227,13 +227,13 @@ def _ad_hoc(overrides: list[str], project: Project) -> Path:
         if count > 1:
             raise BadInput(f"{key}: is given {count} times; give it once")
     axes = {key: value for key, _, value in pairs if key in project.groups.axes}
-    settings = {key: _value(key, _by_name(value)) for key, _, value in pairs if key not in axes}
+    settings = {key: _value(key, value) for key, _, value in pairs if key not in axes}
     if "model" in axes and Path(axes["model"]).expanduser().is_dir():
         axes["model"] = str(Path(axes["model"]).expanduser().resolve())
     name = "adhoc-" + hashlib.sha256(" ".join(sorted(overrides)).encode()).hexdigest()[:8]
     spec = {
         "test_id": name,
-        "description": " ".join(map(_by_name, overrides)),
+        "description": masked(" ".join(overrides), secrets_in(os.environ)),
         "recipe": axes.pop("recipe", "sft"),
         "matrix": {axis: [option] for axis, option in axes.items()},
         "overrides": settings,
@@ -241,15 +241,11 @@ def _ad_hoc(overrides: list[str], project: Project) -> Path:
     _refuse_pairs(spec, {key: value for key, _, value in pairs}, project)
     path = adhoc_specs(project.root) / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A value has to be there as it was given, a credential as well: the cell is run with it.
+    path.touch(mode=0o600)
+    path.chmod(0o600)
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return path
-
-
-def _by_name(text: str) -> str:
-    """Return an override in which a credential that the shell has put in is a variable again."""
-    for name, value in secret_variables(os.environ).items():
-        text = text.replace(value, f"${{oc.env:{name}}}")
-    return text
 
 
 def _value(key: str, text: str) -> Value:

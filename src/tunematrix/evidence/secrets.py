@@ -58,16 +58,6 @@ def secrets_in(environ: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(secrets.items(), key=lambda item: len(item[0]), reverse=True))
 
 
-def secret_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables whose names say that they are secret, those of long values first."""
-    named = {
-        name: value
-        for name, value in snapshot(environ).items()
-        if _is_secret(name) and len(value.strip()) >= _SHORTEST_SECRET
-    }
-    return dict(sorted(named.items(), key=lambda item: len(item[1]), reverse=True))
-
-
 def _is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name.upper()) is not None
 

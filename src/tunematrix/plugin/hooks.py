@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.fail(text, pytrace=False)
             item.stash[LACKING] = text
             pytest.skip(text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
+    """Mask a warning, such as a cell's in the foreground, before anything shows it."""
+    said = str(warning_message.message)
+    told = masked(said, secrets_in(os.environ))
+    if told != said:
+        vars(warning_message)["message"] = told
 
 
 @pytest.hookimpl(wrapper=True)
