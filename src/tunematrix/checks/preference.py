@@ -25,9 +25,9 @@ left of it. Of fewer pairs, chance has a larger share."""
 EVEN_PAIRS = 64
 EVEN_BASE = "toyworld://base"
 """The one base that has learned to prefer nothing: others do, by chance or by what they learned."""
-FIRST_LOSS_TOLERANCE, FIRST_LOSS_OVER_QUANTIZED_DORA = 1e-6, 2e-3
+FIRST_LOSS_TOLERANCE, FIRST_LOSS_OF_DORA_OVER_NF4 = 1e-6, 2e-3
 """Relative. Measured 3e-9 in each precision: a policy that is its own reference rounds alike. DoRA
-divides by the norm of weights that bitsandbytes rounds once more after loading: 3.9e-4."""
+divides by the norm of weights, and bitsandbytes rounds the scales of nf4 once more: 3.9e-4."""
 LOSS_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-3}
 """Relative. Measured up to 1.3e-6, 1.7e-3 (1e-4 where only adapters are bfloat16), 6e-8."""
 REFERENCE_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.3, "float16": 1e-2}
@@ -60,8 +60,11 @@ def dpo_first_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
         f"the first step logged {logged:.6g} instead of {math.log(2):.6g}; likely a reference that "
         "isn't what training began with, or a loss over another divisor"
     )
-    rounds = claim.config.method.name == "dora" and claim.config.quantizer.theory is not None
-    allowed = FIRST_LOSS_OVER_QUANTIZED_DORA if rounds else FIRST_LOSS_TOLERANCE
+    theory = claim.config.quantizer.theory
+    rounding = None if theory is None else theory.rounding
+    is_nf4 = rounding is not None and rounding.code == "nf4"
+    rounds = is_nf4 and claim.config.method.name == "dora"
+    allowed = FIRST_LOSS_OF_DORA_OVER_NF4 if rounds else FIRST_LOSS_TOLERANCE
     return judge_by(AtMost(allowed), error, message)
 
 

@@ -112,10 +112,11 @@ def attention_kernel(evidence: Evidence, claim: Claim) -> Judgement | None:
 def switches(evidence: Evidence, claim: Claim) -> Judgement:
     """Settings of the whole process stay as the backend set them.
 
-    Reads these settings after each step, and when training is over: threads, default dtype and
-    device, determinism, precision of products, attention kernels, autocast, whether gradients
-    are taken, the seed of PyTorch's generator, what becomes of warnings and of NumPy's errors,
-    and the variables of the environment that libraries compute by. Fails when one has changed.
+    Reads these settings after each of the first four steps and then after each fourth one, and when
+    training is over: threads, default dtype and device, determinism, precision of products,
+    attention kernels, autocast, whether gradients are taken, the seed of PyTorch's generator, what
+    becomes of warnings and of NumPy's errors, and the variables of the environment that libraries
+    compute by. Fails when one has changed.
     """
     seen = evidence.one(Switches)
     if seen is None or not seen.steps or not seen.begun:

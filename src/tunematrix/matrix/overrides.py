@@ -47,7 +47,7 @@ def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[P
         others = (
             _of_processes(key, value, chosen),
             _beyond_the_end(key, value, spec, groups),
-            _best_of_nothing(key, value, spec),
+            _best_of_nothing(key, value, spec, groups),
         )
         texts = chain(of_options, *others)
         # Options of one axis mostly refuse an override in nearly the same words.
@@ -72,20 +72,25 @@ def _beyond_the_end(key: str, value: Given, spec: Spec, groups: Groups) -> Itera
     """Yield why something that is due at a step never happens: training has ended by then."""
     if key not in DUE or type(value) is not int:
         return
-    train = groups.plain.get("train")
-    default = train.get("max_steps") if isinstance(train, dict) else None
-    last = spec.overrides.get("train.max_steps", default)
+    last = _setting("max_steps", spec, groups)
     if type(last) is int and value > last:
         yield f"{value} is beyond train.max_steps ({last}), so it would never happen; lower it"
 
 
-def _best_of_nothing(key: str, value: Given, spec: Spec) -> Iterator[str]:
+def _setting(name: str, spec: Spec, groups: Groups) -> object:
+    """Return what a spec, or else the project, sets of the `train` section."""
+    train = groups.plain.get("train")
+    default = train.get(name) if isinstance(train, dict) else None
+    return spec.overrides.get(f"train.{name}", default)
+
+
+def _best_of_nothing(key: str, value: Given, spec: Spec, groups: Groups) -> Iterator[str]:
     """Yield why there is no best checkpoint."""
     if key != "train.load_best" or value is not True:
         return
-    if not spec.overrides.get("train.eval_steps"):
+    if not _setting("eval_steps", spec, groups):
         yield "needs evaluations to choose by; set train.eval_steps"
-    if spec.overrides.get("train.interrupt_at"):
+    if _setting("interrupt_at", spec, groups):
         yield "can't be had with train.interrupt_at, whose second stretch has its own checkpoints"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -119,6 +119,43 @@ def test_planted_fault_fails_its_check(preferring: Run, fault: str) -> None:
     verdict = planted.verdicts()[min(failed)]
     assert str(verdict.bound) == bound
     assert cause in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("method", "theory", "fails"),
+    [
+        ("dora", {"rounding": {"code": "nf4", "bits": 4, "group_size": 64}}, False),
+        ("lora", {"rounding": {"code": "nf4", "bits": 4, "group_size": 64}}, True),
+        ("dora", {"rounding": {"code": "absmax", "bits": 8}}, True),
+        ("dora", {"rounding": None}, True),
+    ],
+)
+def test_where_a_first_loss_may_be_off(
+    preferring: Run, method: str, theory: dict[str, Any], fails: bool
+) -> None:
+    """By what bitsandbytes rounds once more, of which DoRA alone takes norms; nowhere else."""
+    cell = preferring.configured(method={"name": method}, quantizer={"theory": theory})
+    off = cell.edited(LoggedStep, 0, loss=0.6934)
+    assert ("dpo_first_loss" in off.failed()) is fails
+    assert "dpo_first_loss" in cell.edited(LoggedStep, 0, loss=0.7).failed()
+
+
+@pytest.mark.parametrize(
+    ("path", "pairs", "fails"),
+    [
+        ("toyworld://base", 64, True),
+        ("toyworld://base", 8, False),
+        ("toyworld://phi3", 64, False),
+    ],
+)
+def test_where_a_preference_has_to_begin_even(
+    preferring: Run, path: str, pairs: int, fails: bool
+) -> None:
+    """Of the base that has learned to prefer nothing, as far as so many pairs tell it."""
+    base = preferring.configured(model={"path": path})
+    began = base.edited(Preference, 0, rate=0.58, pairs=pairs)
+    assert ("preference" in began.failed()) is fails
+    assert "preference" in base.edited(Preference, 0, rate=math.nan).failed()
 
 
 def test_every_check_has_a_planted_fault() -> None:

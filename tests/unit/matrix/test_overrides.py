@@ -66,6 +66,7 @@ def test_right_overrides(shipped: Groups, load: Load, key: str, value: str) -> N
         ("train.loss_on: complietion", "complietion is not one of its values; did you mean comple"),
         ("train.eval_steps: 100", "100 is beyond train.max_steps (40), so it would never happen"),
         ("train.interrupt_at: 41", "41 is beyond train.max_steps (40), so it would never happen"),
+        ("train.load_best: true", "needs evaluations to choose by; set train.eval_steps"),
         ("launcher.processes: 2", "has no effect under single, which starts no others; use ddp o"),
         ("train.padding: left", "left is not one of its values; it can be pad, eos"),
         ("train.checkpointing: true", "expected 'non-reentrant' or 'library', got true; write one"),

@@ -236,6 +236,14 @@ def test_an_optimizer_of_another_copy(watch: Watch) -> None:
     assert seen.one(records.SeenStep).with_gradient == 0
 
 
+def test_an_optimizer_of_another_copy_beneath_a_wrapper(watch: Watch) -> None:
+    """The same, though its passes can't be made again: the optimizer lacks what the model has."""
+    model, old = Words(), Words()
+    loop = Loop(nn.DataParallel(model), SGD(old.parameters(), lr=0.1))
+    coverage = watch(loop).one(records.SeenCoverage)
+    assert (coverage.missing, coverage.foreign, coverage.replaced) == (5, 5, 5)
+
+
 def test_a_graph_that_is_cut(watch: Watch) -> None:
     """What comes before a detach gets no gradient, though it was called before what does."""
 

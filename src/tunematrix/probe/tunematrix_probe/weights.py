@@ -28,6 +28,10 @@ class Beginning:
     frozen: set[str] = field(default_factory=set)
 
 
+COPIES = "DeepSpeed"
+"""Whose optimizer may hold copies: under other wrappers, what it lacks doesn't train."""
+
+
 class Weights:
     """Compares weights with what they were, and gradients over processes."""
 
@@ -243,7 +247,7 @@ def _is_copied(model: Model) -> bool:
 
     DeepSpeed's ZeRO lays each process's part of all tensors end to end.
     """
-    return bool(model.unaudited) and not model.optimized
+    return COPIES in model.wrappers and not model.optimized
 
 
 def _stays(parameter: Any) -> bool:
