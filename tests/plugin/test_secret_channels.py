@@ -54,6 +54,8 @@ CORES = {
 VALUES = {name: shape.format(*[CORES[name]] * 2) for name, shape in SHAPES.items()}
 IN_URLS = ("HTTPS_PROXY", "PIP_INDEX_URL", "DATA_URL")
 """Those of whose value only a part is a credential."""
+LOCATION = f"https://me:{CORES['DATA_URL']}@data.example.org/x.yaml"
+"""With a password that no variable has."""
 TEXT = " | ".join(f"{name} is {value}" for name, value in VALUES.items())
 ENVIRONMENT = {**VALUES, "LEAKED": " ".join(VALUES)}
 
@@ -145,6 +147,7 @@ VERBS = (
     ("upgrade", VALUES["PIP_INDEX_URL"], *OWN),
     ("bisect", "raised[plain-plain]", "--good", "a=1", "--bad", "a=2", *OWN),
     ("check",),
+    ("doctor", *OWN),
     ("doctor", *OWN, "--json"),
     ("worker", TEXT),
     ("wheels", TEXT),
@@ -152,6 +155,11 @@ VERBS = (
     ("generate", f"model={TEXT}"),
     ("serve", f"x={TEXT}"),
     ("prove", TEXT),
+    ("schema", TEXT),
+    ("schema", f"--{TEXT}"),
+    (f"--{TEXT}",),
+    (TEXT,),
+    ("plan", *OWN, LOCATION),
 )
 """Verbs that show what was recorded, or are given all of them themselves."""
 FILES = (
@@ -221,6 +229,14 @@ def test_what_a_verb_says(
     assert found_in(text) == set()
     written = [ran[0].root / name for name in ("page.html", "exported.jsonl")]
     assert {name for one in written if one.exists() for name in found_in(_content(one))} == set()
+
+
+def test_a_url_in_the_place_of_a_spec(ran: tuple[Project, str]) -> None:
+    """What refuses it repeats it, as a path."""
+    run = ran[0].tunematrix("run", *OWN, LOCATION)
+    assert run.code == 4
+    assert "https:/me:…@data.example.org/x.yaml: can't be read" in run.text
+    assert found_in(run.text) == set()
 
 
 def test_a_run_in_the_foreground(ran: tuple[Project, str]) -> None:

@@ -6,6 +6,8 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +16,9 @@ from typer import rich_utils
 from typer.core import TyperCommand, TyperGroup
 
 from tunematrix.errors import ExitCode, Interrupted, TunematrixError
-from tunematrix.evidence.secrets import redacted
 from tunematrix.paths import pytest_file, pytest_settings
 from tunematrix.project import Project
-from tunematrix.report.saying import complain, encode_whatever_comes
+from tunematrix.report.saying import complain, encode_whatever_comes, safe
 
 
 class Verb(TyperCommand):
@@ -41,6 +42,26 @@ class Verbs(TyperGroup):
             option.metavar = ""
         return option
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the application's own options."""
+        with _safe_usage_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse a verb's options and run it."""
+        with _safe_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _safe_usage_errors() -> Iterator[None]:
+    """Make safe what is said of bad options: it repeats them, and Typer prints it itself."""
+    try:
+        yield
+    except USAGE_ERROR as error:
+        error.message = safe(error.message)
+        raise
+
 
 app = typer.Typer(
     cls=Verbs,
@@ -54,6 +75,8 @@ app = typer.Typer(
 PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a verb that hands unknown arguments to pytest."""
 
+# Typer has a copy of click's, or takes click's own; it names this subclass alone.
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 TYPERS_USAGE_ERROR = 2
 TYPERS_INTERRUPT = 130
 CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -123,8 +146,7 @@ def _run() -> str | int | None:
         complain(str(end))
         return end.exit_code
     except TunematrixError as error:
-        # It may quote a file that somebody else has written.
-        complain(f"error: {redacted(str(error))}")
+        complain(f"error: {error}")
         return error.exit_code
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from tunematrix.doctor.findings import (
     State,
     Virtualenv,
 )
+from tunematrix.evidence.secrets import masked, secrets_in
 
 GIGABYTE = 1e9
 YES, NO, LACKING, NEVER = "✓", "✗", "?", "·"
@@ -141,14 +143,19 @@ def _rows(title: str, rows: Iterable[FindingRow]) -> Table:
     for width in (None, None, 1):
         table.add_column(no_wrap=width is None, ratio=width, overflow="fold")
     for row in rows:
-        table.add_row(row.name, Text(row.symbol, COLOURS[row.symbol]), Text("\n".join(row.lines)))
+        table.add_row(row.name, Text(row.symbol, COLOURS[row.symbol]), Text(_shown(row.lines)))
     return table
+
+
+def _shown(lines: Sequence[str]) -> str:
+    """Return lines without secrets; once they are folded into a column, none would be found."""
+    return masked("\n".join(lines), secrets_in(os.environ))
 
 
 def _notes(rows: Iterable[FindingRow]) -> Table:
     table = Table.grid(padding=(0, 1))
     for row in rows:
-        lines = Text("\n".join([row.name, *row.lines]), COLOURS[row.symbol])
+        lines = Text(_shown([row.name, *row.lines]), COLOURS[row.symbol])
         table.add_row(Text(row.symbol, COLOURS[row.symbol]), lines)
     return table
 

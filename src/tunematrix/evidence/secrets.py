@@ -20,11 +20,12 @@ _SECRET_NAME = re.compile(
     r"|CONN(?:ECTION)?_?STR"
     r"|(?:^|_)(?:PASS|AUTH|PAT|SAS|DSN|JWT)(?:_(?!SOCK)|$)|_PWD$(?<!OLD_PWD)"
 )
-_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:([^/\s]+)@")
+# With one slash where somebody has taken it for a path.
+_PASSWORD_IN_URL = re.compile(r":/{1,2}[^/\s:@]*:([^/\s]+)@")
 # Hosts of Git and of packages take a token in the place of the user.
-_TOKEN_FOR_USER = re.compile(r"https?://([^/\s:@]{16,})(?::[^/\s]*)?@")
+_TOKEN_FOR_USER = re.compile(r"https?:/{1,2}([^/\s:@]{16,})(?::[^/\s]*)?@")
 _SIGNED_URL = re.compile(
-    r"://\S*?[?&](?:\w*(?:token|key|secret|password|signature)|auth|pass|sig)=([^\s&#]+)",
+    r":/{1,2}\S*?[?&](?:\w*(?:token|key|secret|password|signature)|auth|pass|sig)=([^\s&#]+)",
     re.IGNORECASE,
 )
 _IN_URL = (_PASSWORD_IN_URL, _TOKEN_FOR_USER, _SIGNED_URL)
@@ -36,6 +37,7 @@ _PART = re.compile(r"[A-Za-z0-9+/_.~-]{16,}={0,2}")
 # Of a shorter one, base64 has too few letters that don't depend on what stands around it.
 _SHORTEST_ENCODED = 12
 _PIECE = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def snapshot(environ: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +66,9 @@ def _is_secret(name: str) -> bool:
 
 def _whole_and_parts(value: str) -> list[str]:
     lines = [line.strip() for line in value.splitlines() if len(line) >= _SHORTEST_ENCODED]
-    return list(dict.fromkeys([value, *lines, *_PART.findall(value), *_in_urls(value)]))
+    # An option is cut off where an = follows, and so is base64 where nobody needs its end.
+    whole = [value, value.rstrip("=")]
+    return list(dict.fromkeys([*whole, *lines, *_PART.findall(value), *_in_urls(value)]))
 
 
 def _in_urls(text: str) -> list[str]:
@@ -106,11 +110,12 @@ def _forms(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], Mappi
 
 
 def _written(value: str) -> Iterator[str]:
-    """Yield a value as it is, and as Python, JSON, XML, URLs and headers have it."""
+    """Yield a value as it is, and as Python, JSON, Typer, XML, URLs and headers have it."""
     yield value
     for quoted in (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False)):
         yield quoted[1:-1]
         yield repr(quoted[1:-1])[1:-1]
+    yield _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
     yield from (html.escape(value), html.escape(value, quote=False))
     yield from (html.escape(value).replace("&#x27;", "&#39;"), " ".join(value.split()))
     content = value.encode("utf-8", "surrogateescape")

@@ -30,6 +30,7 @@ from tunematrix.plugin.recorder import record_of
 from tunematrix.plugin.suite import KEY, Suite
 from tunematrix.project import FOLDERS, SHIPPED, spec_name
 from tunematrix.report import junit, terminal
+from tunematrix.report.saying import safe
 from tunematrix.results.record import Outcome
 from tunematrix.workflow.cells import get_ready
 
@@ -107,8 +108,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
-    """Have the last word on the exit code."""
-    code = yield
+    """Have the last word on the exit code; a refusal repeats what it refuses, but no secrets."""
+    try:
+        code = yield
+    except pytest.UsageError as error:
+        raise pytest.UsageError(*map(safe, map(str, error.args))) from None
     return last_word(config, code)
 
 

@@ -13,14 +13,14 @@ from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
-from tunematrix.evidence.secrets import masked, secrets_in
+from tunematrix.evidence.secrets import masked, redacted, secrets_in
 from tunematrix.report.terminal import render
 from tunematrix.report.text import written_out
 
 
 def safe(text: str) -> str:
     """Return a text that may be shown: secrets are masked, control characters written out."""
-    return written_out(masked(text, secrets_in(os.environ)))
+    return written_out(redacted(masked(text, secrets_in(os.environ))))
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
