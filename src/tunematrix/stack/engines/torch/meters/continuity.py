@@ -41,37 +41,38 @@ class ContinuityMeter:
         self.step = self.links = 0
         self.broken: list[str] = []
         self._places: list[tuple[nn.Module, str]] = []
-        self.parameters = _bits(self._followed())
+        self.parameters = _bits(self._followed())[0]
         self.moments: list[torch.Tensor] | None = None
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Compare what a step finds with what the one before it left."""
         followed = self._followed()
-        self._compare(followed, f"before step {self.step}")
+        parameters, moments = _bits(followed, _moments(optimizer, followed))
+        self._compare(parameters, f"before step {self.step}")
         # What has been resumed may have found its moments on a disk, as they were.
-        if self.moments is not None and not _are_same(_moments(optimizer, followed), self.moments):
+        if self.moments is not None and not _are_same(moments, self.moments):
             self.broken.append(f"moments before step {self.step}")
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Remember what a step has left."""
         self.step += 1
         followed = self._followed()
-        self.parameters, self.moments = _bits(followed), _moments(optimizer, followed)
+        self.parameters, self.moments = _bits(followed, _moments(optimizer, followed))
         if self.left is not None:
             self.left.append(_digest(self.parameters))
 
     def event(self) -> Continuity:
         """Compare what the last step left with what there is now, and say what was seen."""
         if self.left is not None:
-            now = _digest(_bits(self._followed()))
+            now = _digest(_bits(self._followed())[0])
             same = tuple(step for step, one in enumerate(self.left, start=1) if one == now)
             return Continuity(self.links + 1, tuple(self.broken), same)
-        self._compare(self._followed(), f"after step {self.step - 1}")
+        self._compare(_bits(self._followed())[0], f"after step {self.step - 1}")
         return Continuity(self.links, tuple(self.broken))
 
-    def _compare(self, followed: Sequence[torch.Tensor], when: str) -> None:
+    def _compare(self, parameters: Sequence[torch.Tensor], when: str) -> None:
         self.links += 1
-        if not _are_same(_bits(followed), self.parameters):
+        if not _are_same(parameters, self.parameters):
             self.broken.append(f"parameters {when}")
 
     def _followed(self) -> list[nn.Parameter]:
@@ -99,20 +100,29 @@ def _places(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _moments(optimizer: Optimizer, followed: Sequence[nn.Parameter]) -> list[torch.Tensor]:
-    """Copy the bits of all that an optimizer remembers of some parameters."""
+    """Return all that an optimizer remembers of some parameters."""
     states = [optimizer.state.get(p, {}) for p in followed]
     found = [state[key] for state in states for key in sorted(state)]
-    return _bits([value for value in found if isinstance(value, torch.Tensor)])
+    return [value for value in found if isinstance(value, torch.Tensor)]
 
 
-def _bits(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Copy the bits of tensors: as one tensor of integers for all of a dtype and device."""
-    groups: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault((tensor.dtype, tensor.device), []).append(own(tensor))
-    with torch.no_grad():
-        copies = [end_to_end(group) for group in groups.values()]
-    return [copy.view(INTEGERS[copy.element_size()]) for copy in copies]
+def _bits(*kinds: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Copy the bits of tensors: of each kind, as a tensor of integers for a dtype and device."""
+    groups: dict[tuple[torch.dtype, torch.device], list[list[torch.Tensor]]] = {}
+    for number, tensors in enumerate(kinds):
+        for tensor in tensors:
+            group = groups.setdefault((tensor.dtype, tensor.device), [[] for _ in kinds])
+            group[number].append(own(tensor))
+    bits: list[list[torch.Tensor]] = [[] for _ in kinds]
+    for group in groups.values():
+        # All kinds at once: what takes time is finding the operator, and not copying.
+        with torch.no_grad():
+            copy = end_to_end([tensor for alike in group for tensor in alike])
+        ends = [sum(tensor.numel() for tensor in alike) for alike in group]
+        pieces = copy.view(INTEGERS[copy.element_size()]).split(ends)
+        for found, piece in zip(bits, pieces, strict=True):
+            found += [piece] if len(piece) else []
+    return bits
 
 
 def _digest(bits: Sequence[torch.Tensor]) -> str:

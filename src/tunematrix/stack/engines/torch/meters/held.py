@@ -21,6 +21,8 @@ from tunematrix.stack.quantizers.common import TorchQuantizer
 
 OWN = ("tunematrix.", "tunematrix_probe.")
 """Begin the names of modules whose objects are looked into."""
+PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+"""Types of what holds no tensor: a meter's lists have thousands, and each would be looked at."""
 PROBE = "tunematrix_probe.watching"
 """The module that has what `tunematrix watch` puts into this process, if it does."""
 
@@ -101,12 +103,16 @@ def tensors_in(roots: Sequence[object]) -> list[torch.Tensor]:
         if isinstance(one, torch.Tensor):
             found.append(one)
         elif isinstance(one, Mapping):
-            left += [*one.keys(), *one.values()]
+            left += _holders((*one.keys(), *one.values()))
         elif isinstance(one, list | tuple | set):
-            left += one
+            left += _holders(one)
         elif type(one).__module__.startswith(OWN):
-            left += vars(one).values() if hasattr(one, "__dict__") else ()
+            left += _holders(vars(one).values()) if hasattr(one, "__dict__") else ()
     return found
+
+
+def _holders(objects: Iterable[object]) -> list[object]:
+    return [one for one in objects if type(one) not in PLAIN]
 
 
 def _alive() -> dict[int, torch.UntypedStorage]:
