@@ -57,6 +57,7 @@ def test_the_verbs_say_the_same(wrong: Project, verb: Verb) -> None:
     assert (code, "No such command 'paln'" in text) == (4, True)
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -18,7 +18,7 @@ from tunematrix.paths import python_path
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 ITEM = "quiet[plain-plain]"
 RECORDS = ".tunematrix/versions/*/plain/results.jsonl"

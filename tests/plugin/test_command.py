@@ -116,6 +116,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     return project, project.pytest("-p", "xdist.plugin", "-n", "1")
 
 
+@pytest.mark.each_time(8)
 @pytest.mark.parametrize("way", WAYS)
 def test_each_sabotage_fails_by_the_checks_that_it_should(
     ran: tuple[Project, Run], way: str

@@ -87,7 +87,6 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     pyproject.write_text(f"{pyproject.read_text()}{TOY}".replace('["plain"]', '["cpu"]'))
     project.write("specs/raises.yaml", SPEC.format(way="raises", timeout=120))
     project.write("specs/hangs.yaml", SPEC.format(way="hangs", timeout=40))
-    project.write("specs/agrees.yaml", RELATION)
     shutil.copy(TRAINER, project.root / "train.py")
     return project, project.pytest()
 
@@ -95,7 +94,9 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
 @pytest.mark.nightly
 def test_processes_agree_whoever_starts_them(ran: tuple[Project, Run]) -> None:
     """One, one that is distributed, and two of torchrun's and of accelerate's."""
-    project, run = ran
+    project, _ = ran
+    project.write("specs/agrees.yaml", RELATION)
+    run = project.pytest("specs/agrees.yaml")
     assert project.outcomes["agrees[cpu]"] == "passed", run.text
 
 
@@ -133,6 +134,7 @@ def launched(new_project: NewProject) -> tuple[Project, Run]:
     return project, project.pytest()
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(("trainer", "launcher"), LAUNCHES)
 def test_processes_that_train_together_are_counted(
     launched: tuple[Project, Run], trainer: str, launcher: str

@@ -183,7 +183,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Ca
     return call_it
 
 
-@pytest.mark.each_time(7)
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("page", READINGS)
 def test_the_commands_of_a_page(page: str, call: Call, tmp_path: Path) -> None:
     """Each does what the page says, and prints what it shows."""

@@ -85,6 +85,7 @@ def naps(fleet: Fleet) -> Iterator[dict[str, Any]]:
     ended |= {"code": process.returncode, "text": out + err}
 
 
+@pytest.mark.nightly
 def test_a_worker_that_hangs(fleet: Fleet) -> None:
     """Its cells run on another one; once it answers again, it gets cells like any other."""
     hangs = fleet.worker("plain", "-n1", "--name=hangs")
@@ -117,6 +118,7 @@ def test_the_last_worker_leaves(fleet: Fleet) -> None:
     assert all("no worker was left for it, and none came" in one for one in reasons), reasons
 
 
+@pytest.mark.nightly
 def test_another_worker_comes_in_time(fleet: Fleet) -> None:
     """What waits for one is run by it."""
     leaves = fleet.worker("plain", "-n1", "--name=leaves")
@@ -144,6 +146,7 @@ def test_a_full_disk(fleet: Fleet) -> None:
     assert ended.code == 0, ended.text
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("hours", [-9, 9])
 def test_a_clock_that_is_off(fleet: Fleet, hours: int) -> None:
     """By hours: cells run, and take as long as they take."""

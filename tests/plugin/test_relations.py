@@ -250,6 +250,7 @@ def test_arms_run_once(new_project: NewProject, parallel: tuple[str, ...]) -> No
     assert tensors(project) == []
 
 
+@pytest.mark.nightly
 def test_seeds(project: Project, verb: Verb) -> None:
     """Each seed is a run of its own; the table that comes of twenty is what the next run reads."""
     relate(project, "a", says="compare: [gradients]")

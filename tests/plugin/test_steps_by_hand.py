@@ -33,6 +33,7 @@ def values(project: Path) -> tuple[str, ...]:
     return f"tmp_path={project}/out", "data=data"
 
 
+@pytest.mark.nightly
 def test_four_steps_one_after_the_other(project: Path, values: tuple[str, ...]) -> None:
     """Each takes what the one before has left, and says what it did."""
     base = "model.path=toyworld://base"

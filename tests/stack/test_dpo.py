@@ -196,7 +196,7 @@ def test_honest_training_passes(run_here: RunCell, cell: str) -> None:
     assert {batch.rows for batch in judged.evidence.all(MicroBatch)} <= {4, 16}
 
 
-@pytest.mark.each_time(6)
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("fault", PLANTED)
 def test_fault_is_named(run_here: RunCell, fault: str) -> None:
     """It trains to the end, and just the checks fail that it acts on."""

@@ -152,6 +152,7 @@ def _runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and is_alive(psutil.Process(pid))
 
 
+@pytest.mark.nightly
 def test_ranks_that_all_hang(forking: Executor, hanging: RunDir) -> None:
     """At the cell's own limit each says where it was, and none is left."""
     evidence = collect(hanging, forking.run(hanging, timeout=20))

@@ -152,6 +152,7 @@ def test_what_is_left(honest: Ran) -> None:
     assert "Uvicorn running" in (honest.folder / "serve.log").read_text()
 
 
+@pytest.mark.nightly
 def test_a_model_that_cannot_chat_and_stays(plain: Path, tmp_path: Path) -> None:
     """It is asked for completions alone, in bfloat16 as it was saved, and ends by Ctrl-C."""
     threading.Thread(target=_interrupt_once_served, args=(tmp_path / "out",), daemon=True).start()
@@ -208,6 +209,7 @@ def test_an_adapter_that_is_left_out(adapter: Path, tmp_path: Path) -> None:
     assert "a served folder without the adapter" in message
 
 
+@pytest.mark.nightly
 def test_another_chat_template(tmp_path: Path) -> None:
     """Completions are right, and chats aren't."""
     ran = run_in(tmp_path / "out", another_template())

@@ -98,7 +98,7 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.each_time(10)
+@pytest.mark.each_time(5)
 @pytest.mark.parametrize(
     ("fault", "settings", "check"), FAULTS, ids=[one[0].__name__ for one in FAULTS]
 )

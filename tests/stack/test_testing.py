@@ -50,6 +50,7 @@ def run_tests(tmp_path: Path) -> RunTests:
     return run
 
 
+@pytest.mark.nightly
 def test_the_page_shows_what_works(run_tests: RunTests) -> None:
     """Its example passes, and what needs a GPU is unavailable where there is none."""
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

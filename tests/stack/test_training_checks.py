@@ -156,6 +156,7 @@ def _count_the_prompt(batch: dict[str, torch.Tensor]) -> None:
     batch["labels"][:, 1] = batch["input_ids"][:, 1]  # nothing predicts the very first
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("spoil", "settings"),
     [

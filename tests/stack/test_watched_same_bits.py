@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from bitsandbytes.optim import AdamW8bit
 from peft import LoraConfig, get_peft_model
@@ -105,6 +106,7 @@ def test_an_optimizer_in_eight_bits_comes_out_the_same(tmp_path: Path) -> None:
     assert not [row for row in rows if row["kind"] == "SwitchedOff" and row["is_error"]]
 
 
+@pytest.mark.nightly
 def test_two_processes_come_out_the_same(tmp_path: Path) -> None:
     """Each has a file of its own; weights and gradients are the same in both, rows aren't."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -39,7 +39,7 @@ HONEST: list[tuple[str, str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.each_time(16)
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize(("model", "quantizer", "dtype", "settings"), HONEST)
 def test_an_honest_export_passes(
     adapter: Adapter,
@@ -95,7 +95,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.each_time(20)
+@pytest.mark.each_time(8)
 @pytest.mark.parametrize(("fault", "quantizer", "check"), FAULTS)
 def test_a_planted_fault_is_noticed(
     adapter: Adapter, finalize: Finalize, fault: str, quantizer: str, check: str

@@ -24,7 +24,7 @@ GENERATE = {
 }
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("quantizer", "adapter"),
     [

@@ -71,7 +71,7 @@ HONEST: dict[str, dict[str, Any]] = {
 EXACT = {"step_batch_equals_single", "step_cache_exact", "step_adapter_acts"}
 
 
-@pytest.mark.each_time(14)
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_variations_are_silent(world: World, name: str) -> None:
     """Whatever is asked, of whatever model."""

@@ -130,6 +130,7 @@ PLANTED: dict[str, tuple[Plant, str, set[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.each_time(8)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_fails_its_check(world: World, name: str) -> None:
     """The step ends as an honest one does, and the check that the fault is for fails."""

@@ -219,7 +219,7 @@ def test_a_whole_log(tmp_path: Path, name: str) -> None:
     assert not found.cut_off
 
 
-@pytest.mark.each_time(8)
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("name", READ)
 def test_a_log_cut_off_at_every_byte(tmp_path: Path, name: str) -> None:
     """What is whole is kept; a number that lost digits is no smaller number."""
@@ -239,7 +239,7 @@ def test_a_log_cut_off_at_every_byte(tmp_path: Path, name: str) -> None:
     assert most >= len(whole) - 1
 
 
-@pytest.mark.each_time(8)
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("name", READ)
 def test_a_log_whose_beginning_was_rotated_away(tmp_path: Path, name: str) -> None:
     """The same at the other end; lines without a number of their own are counted anew."""
@@ -267,7 +267,7 @@ def assert_part(step: LoggedStep, whole: LoggedStep, where: str) -> None:
         assert repr(value) in allowed, (where, name)
 
 
-@pytest.mark.each_time(8)
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("name", READ)
 def test_a_log_with_a_damaged_byte(tmp_path: Path, name: str) -> None:
     """The rest is read, or the one error is raised that becomes a message; no other."""

@@ -11,7 +11,7 @@ from tunematrix.errors import BadInput, NothingTested
 from tunematrix.inspection import examine
 
 
-@pytest.mark.each_time(13)
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize("tree", HONEST)
 def test_no_false_alarm(tree: str, tmp_path: Path) -> None:
     """Whatever Hydra and OmegaConf take is taken."""
@@ -21,7 +21,7 @@ def test_no_false_alarm(tree: str, tmp_path: Path) -> None:
         assert report.outcome == "passed", f"{report.file}: {report.problems} {report.unchecked}"
 
 
-@pytest.mark.each_time(14)
+@pytest.mark.each_time(7)
 @pytest.mark.parametrize("tree", FAULTY)
 def test_a_fault_is_found_at_its_place(tree: str, tmp_path: Path) -> None:
     """Each fault of a tree, at the line that has to be changed, and nothing else."""

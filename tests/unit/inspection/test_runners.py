@@ -52,7 +52,7 @@ def test_the_run_is_brief(project: Path) -> None:
     assert "model.device=cpu" in report.command
 
 
-@pytest.mark.each_time(7)
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_reported_with_its_place(project: Path, fault: str) -> None:
     """The first line names the file and the line to change, and why."""

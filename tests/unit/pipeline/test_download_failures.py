@@ -22,7 +22,7 @@ runpy.run_module("tunematrix", run_name="__main__")
 """
 
 
-@pytest.mark.each_time(5)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("repo", "variables", "code", "texts"),
     [

@@ -74,7 +74,7 @@ def shown_or_refused(file: Path) -> str:
     return ""
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("newest", [False, True], ids=["schema 1", "schema 2"])
 @pytest.mark.parametrize("seed", range(4))
 def test_mutations(tmp_path: Path, seed: int, newest: bool) -> None:

@@ -43,7 +43,7 @@ def _names_it(found: Bisection, name: str, release: int) -> bool:
     return name in names and next(sides) < release <= next(sides)
 
 
-@pytest.mark.each_time(12)
+@pytest.mark.each_time(6)
 @pytest.mark.parametrize("seed", range(24))
 def test_one_culprit(find: Find, seed: int) -> None:
     """Whichever release it is, it is found in ceil(log2 n) + 3 runs, ends and repeats included."""
