@@ -228,6 +228,35 @@ def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Judgement:
 
 
 @check(
+    name="computed_once",
+    group="training",
+    reads=(MicroBatch,),
+    unit="passes",
+    bug="a batch that is computed again for figures that nobody reads: a third more time",
+)
+def computed_once(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Each micro-batch goes through the model once.
+
+    Reads how often the model computes in training mode without a gradient being taken (PyTorch
+    only). Fails when it does. Not judged of recipes that prefer, whose reference takes such passes,
+    nor with smoothed labels: SFTTrainer then computes each batch again for its figures (TRL 1.16).
+    """
+    passes = evidence.all(MicroBatch)
+    if claim.config.recipe.prefers or claim.config.train.label_smoothing:
+        return None
+    if not passes:
+        return missing("a training pass")
+    if all(one.beside is None for one in passes):
+        return None  # MLX has no way to ask
+    beside = sum(one.beside or 0 for one in passes)
+    message = (
+        f"beside {len(passes)} passes of training there were {beside} in training mode without a "
+        "gradient; likely a batch that is computed twice, or an evaluation that drops out"
+    )
+    return judge_by(Exactly(0), beside, message)
+
+
+@check(
     name="activations",
     group="training",
     reads=(MicroBatch,),

@@ -110,6 +110,14 @@ def test_checkpointing_runs_layers_twice(run: Run) -> None:
     assert asked.recording(*twice).edited(MicroBatch, layer_calls=(3,)).failed()
 
 
+def test_passes_without_a_gradient(run: Run) -> None:
+    """A preference's reference takes them, and SFTTrainer where it smooths; MLX shows none."""
+    twice = run.recording(*_passes(run, beside=1))
+    assert twice.failed() == {"computed_once"}
+    assert "computed_once" not in twice.configured(train={"label_smoothing": 0.1}).verdicts()
+    assert "computed_once" not in run.recording(*_passes(run, beside=None)).verdicts()
+
+
 @pytest.mark.parametrize(
     ("fields", "passes"),
     [

@@ -80,7 +80,13 @@ ABSENT: dict[type[Event], set[str]] = {
     },
     LogitError: {"logit_error"},
     Trainable: {"trainable"},
-    MicroBatch: {"labels", "micro_batches", "gradient_checkpointing", "activations"},
+    MicroBatch: {
+        "labels",
+        "micro_batches",
+        "gradient_checkpointing",
+        "computed_once",
+        "activations",
+    },
     Compute: {
         "adapter_formula",
         "arrived",

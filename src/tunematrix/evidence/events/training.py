@@ -46,6 +46,8 @@ class MicroBatch:
         layer_calls: how often decoder layers ran, forward and recomputed; each count once.
         kept: inputs of those insides in memory when the forward pass has ended; stale: in memory
             when the next pass begins. None where the framework doesn't show it.
+        beside: passes in training mode, but without a gradient, between the one before it and
+            this; None where the framework doesn't show it.
     """
 
     step: int
@@ -60,6 +62,7 @@ class MicroBatch:
     wrong: dict[str, int] = field(default_factory=dict)
     cut: int = 0
     texts: tuple[int, int] | None = None
+    beside: int | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,12 @@ PLANTED: Table = {
         "1",
         "layers ran 1, 2 times per micro-batch, not 1; checkpointing was ignored",
     ),
+    "computed_once": (
+        lambda run: run.edited(MicroBatch, 3, beside=1),
+        1,
+        "0",
+        "beside 8 passes of training there were 1 in training mode without a gradient",
+    ),
     "activations": (
         lambda run: run.edited(MicroBatch, 0, stale=3),
         3,

@@ -46,6 +46,7 @@ class BatchMeter:
         rows: sequences so far; first_rows: a digest of each one of the first step.
         calls: how often each watched layer was called since the pass began.
         activations: what entered them, without keeping it.
+        beside: passes without a gradient since the last training pass, such as a reference's.
         busy: whether the meter itself is calling the model.
     """
 
@@ -58,12 +59,15 @@ class BatchMeter:
     first_rows: list[str] = field(default_factory=list)
     calls: dict[nn.Module, int] = field(default_factory=dict)
     activations: list[StorageWeakRef] = field(default_factory=list)
+    beside: int = 0
     busy: bool = False
 
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Look at the inputs of one training pass; a reference's pass takes no gradient."""
-        trains = model.training and torch.is_grad_enabled()
-        if self.busy or not trains:
+        """Look at the inputs of one training pass, and count those without a gradient."""
+        if self.busy or not model.training:
+            return
+        if not torch.is_grad_enabled():
+            self.beside += 1
             return
         given = dict(releases.inputs_of(model, args, kwargs))
         if given.get("labels") is None:
@@ -83,7 +87,9 @@ class BatchMeter:
             wrong=dict(found.wrong),
             cut=found.cut,
             texts=found.texts,
+            beside=self.beside,
         )
+        self.beside = 0
         if self.rows == len(inputs):
             self.write(Draws(torch.initial_seed()))
         if self.step == 0:
