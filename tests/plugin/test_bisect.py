@@ -166,7 +166,7 @@ def test_no_such_item(project: Project) -> None:
     run = project.tunematrix("bisect", "quite[plain-plain]", "--good=wobble==1.0", "-eplain")
     assert run.code == 4 and ITEM in run.text
     run = project.tunematrix("bisect", "x" * 5000, "--good=wobble==1.0", "-eplain")
-    assert (run.code, run.text) == (4, "error: what is named is too long for the name of a file\n")
+    assert (run.code, run.text) == (4, "error: a name that was given is too long for a file\n")
 
 
 def test_no_good_end(project: Project) -> None:

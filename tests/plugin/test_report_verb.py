@@ -149,7 +149,7 @@ def test_several_views_at_once(project: Project, verb: Verb) -> None:
         given = [first, options[first], second, options[second]]
         code, text = verb(project, "report", "-e", "plain", *given)
         assert code == 4
-        assert f"{first}" in text and f"{second}" in text and "one at a time" in text
+        assert f"{first}" in text and f"{second}" in text and "once for each" in text
     assert verb(project, "report", "-e", "plain", "--json", "--html", "a.html")[0] == 4
     assert not [name for name in ("a.html", "b", "c") if (project.root / name).exists()]
 

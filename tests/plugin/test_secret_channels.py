@@ -52,8 +52,6 @@ CORES = {
     name: f"Zq{number:02}kXvw{number * 7919 % 9973:04}Jh" for number, name in enumerate(SHAPES)
 }
 VALUES = {name: shape.format(*[CORES[name]] * 2) for name, shape in SHAPES.items()}
-IN_URLS = ("HTTPS_PROXY", "PIP_INDEX_URL", "DATA_URL")
-"""Those of whose value only a part is a credential."""
 LOCATION = f"https://me:{CORES['DATA_URL']}@data.example.org/x.yaml"
 """With a password that no variable has."""
 TEXT = " | ".join(f"{name} is {value}" for name, value in VALUES.items())

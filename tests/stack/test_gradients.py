@@ -96,10 +96,8 @@ FAULTS: dict[str, Plant] = {
     "noisy": _spoiling(_noisy),
     "another limit": _another_limit,
     "stale batch": _stale_batch,
-    "scaled": lambda: catalogue.scaled_by_one_percent(tiny_configuration("unused.recipe")),
-    "scaled from the second step on": lambda: catalogue.scaled_from_the_second_step(
-        tiny_configuration("unused.recipe")
-    ),
+    "scaled": lambda: catalogue.scaled_by_one_percent(ANY),
+    "scaled from the second step on": lambda: catalogue.scaled_from_the_second_step(ANY),
 }
 
 

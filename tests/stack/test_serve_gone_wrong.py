@@ -25,6 +25,7 @@ from tunematrix.evidence.events import Served, StepDone
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.steps import serve
 from tunematrix.stack.steps.serving import hosting
+from tunematrix.stack.steps.serving.host import ServeOrder
 from tunematrix.stack.steps.serving.local import answers
 from tunematrix.stack.steps.serving.questions import Question, tidied
 from tunematrix.stack.toyworld.models import BASE
@@ -36,7 +37,7 @@ def served_by(*words: str) -> Fault:
     """Start another program in the server's place; {port} in its words is the port."""
 
     def wrap(_: Any) -> Any:
-        def command(folder: Path, order: hosting.ServeOrder, device: str) -> tuple[str, ...]:
+        def command(folder: Path, order: ServeOrder, device: str) -> tuple[str, ...]:
             return tuple(word.format(port=order.port) for word in words)
 
         return command

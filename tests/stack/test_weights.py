@@ -12,7 +12,7 @@ import pytest
 from mlx import nn
 from mlx_lm.tuner.dora import DoRALinear
 
-from tunematrix.configuration.options import Rounding
+from tunematrix.configuration.theory import Rounding
 from tunematrix.evidence.events import AdapterFormula, BaseWeights, SavedSettings
 from tunematrix.faults import adapter_layers, checkpoints, memory, quantizers
 from tunematrix.faults.patching import replaced

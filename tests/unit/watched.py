@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunematrix.evidence.watched import WatchedProcess
 from tunematrix.probe.tunematrix_probe.records import (
@@ -29,6 +29,9 @@ from tunematrix.probe.tunematrix_probe.records import (
     SeenUpdate,
     SeenWeights,
 )
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Run
 
 STEPS = 5
 PASSES = 2
@@ -166,3 +169,23 @@ def fields(**values: Any) -> Change:
 
 SCALED = SeenScaler(1024.0, enabled=True, scaled_loss=True, unscaled=True)
 """A GradScaler that is used as it should be."""
+
+
+def since(step: int, **values: Any) -> Change:
+    """Return a change of some fields from a step on."""
+    return lambda one: replace(one, **values) if one.step >= step else one
+
+
+def of_pass(number: int, **values: Any) -> Change:
+    """Return a change of some fields of one micro-batch of each step."""
+    return lambda one: replace(one, **values) if one.pass_number == number else one
+
+
+def with_records(run: Run, kind: type[Any], change: Change, *, rank: int | None = None) -> Run:
+    """Change records of one process, or of all."""
+    return run.leaving(
+        watched=tuple(
+            changed(one, kind, change) if rank in (None, one.rank) else one
+            for one in run.evidence.watched
+        )
+    )

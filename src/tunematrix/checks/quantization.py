@@ -10,7 +10,7 @@ from tunematrix.checks.arithmetic import relative, severity, tolerance
 from tunematrix.checks.bound import AtMost, Between, Near
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing
-from tunematrix.configuration.options import Theory
+from tunematrix.configuration.theory import Theory
 from tunematrix.evidence.events import BaseWeights, LogitError, Storage
 from tunematrix.evidence.evidence import Evidence
 

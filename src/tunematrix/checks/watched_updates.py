@@ -26,7 +26,7 @@ OFTEN = 0.5
     name="watched_update",
     group="watch",
     unit="of the largest update",
-    bug="an own AdamW with a wrong bias correction, weight decay that is applied twice",
+    bug="a hand-written AdamW with a wrong bias correction, weight decay that is applied twice",
 )
 def watched_update(evidence: Evidence, claim: Claim) -> Judgement | None:
     """An optimizer changes parameters by its formula.

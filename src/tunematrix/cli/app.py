@@ -26,10 +26,7 @@ class Verb(TyperCommand):
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return `--help`."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
+        return _untyped(super().get_help_option(ctx))
 
 
 class Verbs(TyperGroup):
@@ -37,10 +34,14 @@ class Verbs(TyperGroup):
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return `--help`."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
+        return _untyped(super().get_help_option(ctx))
+
+
+def _untyped(option: Any) -> Any:
+    """Return an option that shows no type; None where there is none."""
+    if option is not None:
+        option.metavar = ""
+    return option
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the application's own options."""
@@ -97,7 +98,7 @@ StrategyOption = Annotated[
     typer.Option(
         "--strategy",
         metavar="STRATEGY",
-        help="pairs, triples or product, in the place of what specs say; pairs@7 with a seed.",
+        help="pairs, triples or product, instead of what specs say; pairs@7 with a seed.",
     ),
 ]
 AxisOption = Annotated[
@@ -151,7 +152,7 @@ def _run() -> str | int | None:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        complain("error: what is named is too long for the name of a file")
+        complain("error: a name that was given is too long for a file")
         return ExitCode.BAD_INPUT
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # Typer and Rich make a failure of it

@@ -26,7 +26,7 @@ from tunematrix.cli.app import (
     place,
 )
 from tunematrix.cli.recorded import in_files, newest, own_configs
-from tunematrix.errors import BadInput, StepFailed, did_you_mean
+from tunematrix.errors import BadInput, StepFailed, counted, did_you_mean
 from tunematrix.paths import shown
 from tunematrix.project import Project, read_project
 from tunematrix.report.bands import changed_bands
@@ -93,11 +93,14 @@ def record(
         added = new.without(kept)
         if added.cells:
             path = write_baseline(merged(old, added), folder)
-            say(f"{_cells(len(added.cells))} recorded in {shown(path)}")
+            say(f"{counted(len(added.cells), 'cell')} recorded in {shown(path)}")
             _tell_blind(added)
         if kept:
-            text = f"{_cells(len(kept))} had bands already, which stay: tunematrix baseline diff"
-            say(f"{text} compares them, and update replaces those that it is given")
+            text = f"{counted(len(kept), 'cell')} had bands already, which stay"
+            advice = (
+                "tunematrix baseline diff compares them, and update replaces those that it is given"
+            )
+            say(f"{text}: {advice}")
 
 
 @verbs.command(cls=Verb)
@@ -145,7 +148,7 @@ def update(
     wish = BandWish(_kind(margin, coverage), project.environment.name, frozenset(cells))
     for new in measure(records, wish):
         path = write_baseline(merged(_known(folder, new), new), folder)
-        say(f"{_cells(len(new.cells))} replaced in {shown(path)}")
+        say(f"{counted(len(new.cells), 'cell')} replaced in {shown(path)}")
         _tell_blind(new)
 
 
@@ -186,7 +189,7 @@ def _run(project: Project, seeds: int, arguments: Sequence[str]) -> None:
 def _tell_blind(new: Baseline) -> None:
     found = [f"{cell} {metric}" for cell, metric in blind(new)]
     if found:
-        text = f"would not notice a doubling, since it varies too much: {listed(found)}"
+        text = f"a doubling of these would go unnoticed, since they vary too much: {listed(found)}"
         say(f"{text}; train longer, or record more runs")
 
 
@@ -194,7 +197,3 @@ def _refuse_absent(cells: Collection[str], known: Collection[str]) -> None:
     for cell in cells:
         if cell not in known:
             raise BadInput(f"these runs have no cell {cell}; {did_you_mean(cell, known)}")
-
-
-def _cells(count: int) -> str:
-    return f"{count} cell{'' if count == 1 else 's'}"

@@ -55,7 +55,7 @@ def check(
         paths or _configured(),
         instantiate=instantiate,
         forward=forward,
-        progress=InspectionProgress(_show),
+        progress=InspectionProgress(complain),
         step_seconds=timeout,
     )
     if as_json:
@@ -70,7 +70,3 @@ def _configured() -> list[Path]:
     """Return the folders that the project configures, or this one."""
     root = project_root(Path.cwd())
     return [root / name for name in pytest_settings(root).get("tunematrix_check", ())] or [Path()]
-
-
-def _show(line: str) -> None:
-    complain(line)

@@ -34,28 +34,32 @@ CertificatesOption = Annotated[
 def certificates(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="Where to; default: .tunematrix/fleet-certificates."),
+        typer.Argument(
+            metavar="FOLDER", help="Where they go; default: .tunematrix/fleet-certificates."
+        ),
     ] = None,
 ) -> None:
-    """Make the certificates of a fleet, once, by which its machines know each other.
+    """Make the certificates by which the machines of a fleet know each other.
 
-    Copy the folder to each machine by a safe way, such as scp: whoever has
-    it can run code on all of them.
+    Once is enough. Copy the folder to each machine in a safe way, such as
+    scp: whoever has it can run code on all of them.
 
     Example: tunematrix certificates
     """
     made = make_certificates(folder or default_folder(project_root(Path.cwd())))
     say(f"made {shown(made.authority)} and {shown(made.member)}, good for {DAYS} days")
-    say("copy both to each machine of the fleet by a safe way: whoever has them is a member")
+    say("copy both to each machine of the fleet in a safe way: whoever has them is a member")
 
 
 @app.command(cls=Verb)
 def scheduler(
     host: Annotated[
         str,
-        typer.Option(metavar="HOST", help="Address that it listens at; default: all of them."),
+        typer.Option(metavar="HOST", help="Address to listen at; default: all of this machine's."),
     ] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT")] = PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen at.")
+    ] = PORT,
     folder: CertificatesOption = None,
     open_here: Annotated[
         bool,
@@ -86,18 +90,18 @@ def scheduler(
 @app.command(cls=Verb)
 def worker(
     address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="Of the scheduler: 192.168.1.5:8786.")
+        str, typer.Argument(metavar="ADDRESS", help="The scheduler's, such as 192.168.1.5:8786.")
     ],
     environment: EnvironmentOption = None,
     folder: CertificatesOption = None,
     places: Annotated[
         int | None,
         typer.Option(
-            "-n", min=1, metavar="N", help="Cells at once; default: what there is room for."
+            "-n", min=1, metavar="N", help="Cells at once; default: as many as there is room for."
         ),
     ] = None,
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="What records call it; default: made up.")
+        str, typer.Option(metavar="NAME", help="Its name in records; default: one that is made up.")
     ] = "",
 ) -> None:
     """Offer this machine and this virtualenv to a fleet, until Ctrl-C.

@@ -58,8 +58,8 @@ def history(
 ) -> None:
     """List all runs, how a cell has fared, or what differs between two runs.
 
-    What this project has recorded is taken in each time. Records of other machines stay once they
-    have been added.
+    What this project has recorded is taken in each time. Records of other
+    machines stay once they have been added.
 
     Example: tunematrix history 'lora[cpu-lora-hqq-int4]'
     """

@@ -47,7 +47,7 @@ def doctor(
     root = project_root(Path.cwd())
     groups, environments = read_configs(root, pytest_settings(root))
     wanted = find_environment(environment, environments) if environment else None
-    context = open_context(root, groups, _show_progress)
+    context = open_context(root, groups, complain)
     selection = parse_selection(axis or (), context.groups)
     found = examine(context, environments, wanted, selection, timeout)
     if as_json:
@@ -55,8 +55,3 @@ def doctor(
     else:
         show(diagnosis.tables(found))
     sys.exit(ExitCode.FAILED if found.problems else ExitCode.PASSED)
-
-
-def _show_progress(line: str) -> None:
-    """Show progress as it comes: a trial may take minutes."""
-    complain(line)

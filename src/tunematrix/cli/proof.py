@@ -39,14 +39,14 @@ from tunematrix.proof.releases.trials import (
     write,
 )
 from tunematrix.proof.soak.variations import VARIED, write_variations
-from tunematrix.report.saying import say, say_json, show
+from tunematrix.report.saying import complain, say, say_json, show
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
 from tunematrix.versions.trials import PATIENCE
 
 PANEL = "Measure the suite itself"
-SEEDS = 20
 """Title under which `--help` lists these verbs."""
+SEEDS = 20
 
 
 @app.command(
@@ -96,7 +96,12 @@ def faults(
     command = [sys.executable, "-m", "pytest", *arguments]
     if not as_json:
         os.execv(sys.executable, command)
-    before = _age(folder / SCORE)
+    sys.exit(_run_and_say(command, folder / SCORE))
+
+
+def _run_and_say(command: Sequence[str], score: Path) -> int:
+    """Run a command, print the score that it leaves, and return its exit code."""
+    before = _age(score)
     # Killed with this process, it would go on; interrupted with it, it has a score to write.
     process = subprocess.Popen(command, stdout=sys.stderr, preexec_fn=die_with_parent)
     try:
@@ -107,9 +112,9 @@ def faults(
     finally:
         process.kill()
         process.wait()  # or it would have no exit code, and ours would be 0
-    if (after := _age(folder / SCORE)) and after != before:
-        say((folder / SCORE).read_text(encoding="utf-8"), end="")
-    sys.exit(process.returncode)
+    if (after := _age(score)) and after != before:
+        say(score.read_text(encoding="utf-8"), end="")
+    return process.returncode
 
 
 def _age(file: Path) -> int | None:
@@ -143,9 +148,8 @@ def regressions(
     project = read_project(Path.cwd(), environment)
     found = read_regressions(project.groups, project.environment, rows or ())
     made(state(project.root))
-    say = partial(print, file=sys.stderr, flush=True)
     keep = partial(write, root=project.root)
-    runner = ReleaseRunner(project.root, project.environment.name, (place(project),), say)
+    runner = ReleaseRunner(project.root, project.environment.name, (place(project),), complain)
     findings = try_out(found, runner, keep)
     if as_json:
         say_json(to_json(findings))
@@ -163,12 +167,12 @@ def regressions(
 def soak(
     context: typer.Context,
     seeds: Annotated[
-        str, typer.Argument(metavar="SEEDS", help="Number of seeds, before all others.")
+        str, typer.Argument(metavar="SEEDS", help="Number of seeds; before all other arguments.")
     ] = str(SEEDS),
     vary: Annotated[
         int,
         typer.Option(
-            "--vary", min=0, metavar="N", help="In place of that, N cells of honest settings."
+            "--vary", min=0, metavar="N", help="Instead, run N cells with settings drawn at random."
         ),
     ] = 0,
     environment: EnvironmentOption = None,
@@ -176,7 +180,7 @@ def soak(
     """Train every cell under many seeds; no outcome may depend on the seed.
 
     With --vary, cells with models, methods and settings drawn at random
-    (always the same); nothing is wrong with them, so none may fail.
+    (always the same), each once: nothing is wrong with them, so none may fail.
 
     Shows how near each check came to its bound in the worst run. The same
     is in .tunematrix/soak.json. Other arguments go to pytest: -k, -n 2.

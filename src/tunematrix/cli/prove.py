@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -19,6 +17,7 @@ from tunematrix.environments.yours import Ready, prepare, yours
 from tunematrix.errors import BadInput
 from tunematrix.paths import state
 from tunematrix.project import Project, read_project
+from tunematrix.report.saying import complain
 
 
 @app.command(
@@ -30,7 +29,9 @@ def prove(
     context: typer.Context,
     python: Annotated[
         str,
-        typer.Option(metavar="PATH", help="Python with your versions; of a lock: to install for."),
+        typer.Option(
+            metavar="PATH", help="Python that has your versions; with --lock: to install for."
+        ),
     ] = "",
     lock: Annotated[
         str,
@@ -46,15 +47,15 @@ def prove(
     ] = None,
     wheels: Annotated[
         str,
-        typer.Option(metavar="FOLDER", help="What yours lack, from `tunematrix wheels`: offline."),
+        typer.Option(metavar="FOLDER", help="Folder from `tunematrix wheels`: needs no network."),
     ] = "",
     environment: EnvironmentOption = None,
 ) -> None:
     """Run the suite over the versions that you have, and change none.
 
-    What the suite needs besides is put into a folder apart. Records are in
-    .tunematrix/cpu-yours/, or of the backend that -e names. Other arguments
-    go to pytest: -m smoke, -k hqq, spec files.
+    What the suite needs beside them goes into a folder of its own. Records
+    are in .tunematrix/cpu-yours/, or cuda-yours/ with -e cuda, and so on.
+    Other arguments go to pytest: -m smoke, -k hqq, spec files.
 
     Example: tunematrix prove --python ~/train/.venv/bin/python -m smoke
     Example: tunematrix prove --lock uv.lock -e cuda
@@ -107,10 +108,9 @@ def prepare_row(
     if wheels and row.lock:
         raise BadInput("--wheels goes with --python: a lock is installed from package indexes")
     folder = (state(project.root) / row.name).resolve()
-    say = partial(print, file=sys.stderr, flush=True)
     carried = Path(wheels).resolve() if wheels else None
     order = replace(yours(row, folder), wheels=carried, parts=tuple(parts))
-    return prepare(order, say, lambda text: say(f"warning: {text}"))
+    return prepare(order, complain, lambda text: complain(f"warning: {text}"))
 
 
 def become(ready: Ready, command: list[str]) -> NoReturn:

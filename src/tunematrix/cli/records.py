@@ -38,7 +38,7 @@ def report(
             "--environment",
             "-e",
             metavar="NAME",
-            help="Environment whose newest run is shown; default: cpu. Can be repeated.",
+            help="Environment whose newest run is shown. Can be repeated.",
         ),
     ] = None,
     whole: Annotated[
@@ -71,7 +71,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write a page about them into FILE: the matrix, each cell and its past.",
+            help="Write a page into FILE: the matrix, each cell and its past.",
         ),
     ] = None,
     save: Annotated[
@@ -81,7 +81,9 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Show the newest run again, of cpu or the environments named, or the records in FILE.
+    """Show the newest run again, or the records in FILE.
+
+    Without -e, it is that of cpu, or of the project's only environment.
 
     Example: tunematrix report -e cpu --all
     """
@@ -176,7 +178,7 @@ def _only_one(**asked_for: object) -> None:
         BadInput: there are several, of which all but one would go missing.
     """
     if len(given := [f"--{name}" for name, value in asked_for.items() if value is not None]) > 1:
-        message = f"{' and '.join(given)} are views, one at a time; run report once for each"
+        message = f"{' and '.join(given)} can't be had at once; run report once for each"
         raise BadInput(message)
 
 

@@ -31,7 +31,7 @@ DeviceOption: TypeAlias = Annotated[
 ]
 DryRunOption: TypeAlias = Annotated[
     bool,
-    typer.Option("--dry-run", metavar="", help="Read and check everything; train and write none."),
+    typer.Option("--dry-run", metavar="", help="Only read and check everything; write nothing."),
 ]
 VerboseOption: TypeAlias = Annotated[
     bool, typer.Option("--verbose", metavar="", help="Also show what the libraries print.")

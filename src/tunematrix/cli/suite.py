@@ -25,7 +25,7 @@ from tunematrix.cli.app import (
     app,
     place,
 )
-from tunematrix.command.debugging import debug_specs
+from tunematrix.command.debugging import DebugSpecs, debug_specs
 from tunematrix.command.specs import completed
 from tunematrix.command.trainers import read_trainers
 from tunematrix.configuration import OPTION_MODELS
@@ -68,7 +68,9 @@ def plan(
     strategy: StrategyOption = "",
     missing: Annotated[
         bool,
-        typer.Option("--missing", metavar="", help="Pairs of options that never meet in a cell."),
+        typer.Option(
+            "--missing", metavar="", help="Show pairs of options that never meet in a cell."
+        ),
     ] = False,
     debug_mode: DebugModeOption = False,
     as_json: JsonOption = False,
@@ -95,21 +97,16 @@ def plan(
         raise NothingTested(message)
     if missing:
         pairs = missing_pairs(found, project.groups)
-        lines = missing_lines(pairs)
         if as_json:
             say_json(missing_as_json(pairs))
         else:
-            say("\n".join(lines))
-        return
-    if as_json:
+            say("\n".join(missing_lines(pairs)))
+    elif as_json:
         say_json(found.to_json())
     else:
         say(_as_text(found))
-    if light and not as_json:
-        configs = {spec.test_id for spec in light.configs}
-        count = sum(cell.spec.test_id in configs for cell in found.cells)
-        others = len(found.cells) - count
-        say(f"{counted(others, 'environment')} + {counted(count, 'config')} = {len(found.cells)}")
+        if light:
+            say(_sum_of(found, light))
 
 
 @app.command(
@@ -136,7 +133,7 @@ def run(
         typer.Option(
             "--fleet",
             metavar="ADDRESS",
-            help="Run on the workers of the scheduler there; -e may name several: cpu,cuda.",
+            help="Run on the workers of this scheduler; -e may name several: cpu,cuda.",
         ),
     ] = "",
     debug: Annotated[
@@ -218,6 +215,14 @@ def _as_text(found: Plan) -> str:
     total = f"{counted(len(found.cells), 'cell')}, {counted(len(found.exclusions), 'exclusion')}"
     total += f", {counted(len(found.relations), 'relation')}" if found.relations else ""
     return "\n".join([*lines, "", f"{total} in {found.environment.name}"])
+
+
+def _sum_of(found: Plan, light: DebugSpecs) -> str:
+    """Return what the cells of debug mode are, as a sum."""
+    configs = {spec.test_id for spec in light.configs}
+    count = sum(cell.spec.test_id in configs for cell in found.cells)
+    others = len(found.cells) - count
+    return f"{counted(others, 'environment')} + {counted(count, 'config')} = {len(found.cells)}"
 
 
 def _ad_hoc(overrides: list[str], project: Project) -> Path:

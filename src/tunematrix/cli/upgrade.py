@@ -81,7 +81,7 @@ def upgrade(
     new = upgraded_set([read_wish(one) for one in packages], below, project.root)
     name = project.environment.name
     if not new.over(below.packages):
-        _say(f"{new.asked}: {name} has them already, so nothing changes")
+        complain(f"{new.asked}: {name} has them already, so nothing changes")
         return
     comparison = _try(project, below, new, others)
     if markdown is not None:
@@ -91,7 +91,7 @@ def upgrade(
     elif markdown != STANDARD_OUTPUT:
         show(comparison_text(comparison, name))
     if comparison.of("broken") and not _is_within(project):
-        _say(f"which release it is: {bisect_command(comparison, name)}")
+        complain(f"which release it is: {bisect_command(comparison, name)}")
     if write is not None:
         _write_pins(write, comparison, new, _own(project))
     sys.exit(comparison.exit_code)
@@ -105,7 +105,7 @@ def _try(
 
     points = chosen_points(project, [place(project), *_chosen(project, others)])
     made(state(project.root))
-    bench = Bench(project, below, (place(project),), _say)
+    bench = Bench(project, below, (place(project),), complain)
     faults = released_faults(project.groups, project.environment)
     return try_upgrade(new, points, bench, faults)
 
@@ -115,16 +115,12 @@ def _write_pins(
 ) -> None:
     """Write the new versions of a user's own packages, and of those that come with them."""
     if not comparison.is_safe:
-        _say(f"{shown(file)} wasn't written, since the upgrade isn't safe")
+        complain(f"{shown(file)} wasn't written, since the upgrade isn't safe")
         return
     added = {one.name for one in comparison.versions if one.before == ABSENT}
     write_whole(file, pins_text(new, {*own, *added}).encode())
     if file != STANDARD_OUTPUT:
-        _say(f"the new versions are in {shown(file)}")
-
-
-def _say(text: str) -> None:
-    complain(text)
+        complain(f"the new versions are in {shown(file)}")
 
 
 def _begin_within(project: Project, python: str, lock: str, arguments: Sequence[str]) -> NoReturn:

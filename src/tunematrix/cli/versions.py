@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,7 @@ from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
 from tunematrix.project import read_project
 from tunematrix.proof.releases.released import links_of
-from tunematrix.report.saying import say_json
+from tunematrix.report.saying import complain, say_json
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End
@@ -31,7 +29,7 @@ from tunematrix.versions.view import as_text, command, to_json
 @app.command(cls=Verb)
 def bisect(
     item: Annotated[
-        str, typer.Argument(metavar="ITEM", help="Cell or relation, as plan lists it; FILE::ID.")
+        str, typer.Argument(metavar="ITEM", help="Cell or relation, as plan lists it, or FILE::ID.")
     ],
     good: Annotated[
         str, typer.Option(metavar="SET", help="Where it works; default: where it last passed.")
@@ -63,22 +61,29 @@ def bisect(
     if others:
         text = f"{item} holds {len(others) + 1} cells and relations, and one is bisected"
         raise BadInput(f"{text}; name one of them, such as {point.node}")
-    say = partial(print, file=sys.stderr, flush=True)
     below = beneath(project.environment)
-    bench = Bench(project, below, (place(project),), say)
-    ends = []
-    for option, text in (("--good", good or _last_good(point, bench)), ("--bad", bad)):
-        text = text or project.environment.name
-        asked = read_asked(text, project.environment.name)
-        say(f"{option[2:]} end: {text}")
-        ends.append(End(asked, resolved(asked, below, text)))
-    found = find(ends[0], ends[1], SetJudge(bench, point, check, repeat), bench.index)
+    bench = Bench(project, below, (place(project),), complain)
+    ends = _end("good", good or _last_good(point, bench), bench), _end("bad", bad, bench)
+    found = find(*ends, SetJudge(bench, point, check, repeat), bench.index)
     commands = [command(packages, bench, point.node) for packages in (found.good, found.bad)]
     links = _links(found, bench)
     if as_json:
         say_json(to_json(found, point.id, commands, links))
     else:
-        say(as_text(found, point.id, commands, links))
+        complain(as_text(found, point.id, commands, links))
+
+
+def _end(name: str, text: str, bench: Bench) -> End:
+    """Return an end as it is asked for; with an empty text, the environment as it is.
+
+    Raises:
+        BadInput: no set is called so, or it can't be had.
+    """
+    environment = bench.project.environment.name
+    text = text or environment
+    asked = read_asked(text, environment)
+    bench.say(f"{name} end: {text}")
+    return End(asked, resolved(asked, bench.below, text))
 
 
 def _last_good(point: Point, bench: Bench) -> str:

@@ -37,7 +37,7 @@ def watch(
     timeout: Annotated[
         int | None,
         typer.Option(
-            metavar="SECONDS", min=1, help="End the command after so long; default: never."
+            metavar="SECONDS", min=1, help="End the command after this time; default: never."
         ),
     ] = None,
     device: Annotated[
@@ -48,7 +48,9 @@ def watch(
     ] = "",
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail, not only warn, where the probe itself falls over."),
+        typer.Option(
+            "--strict", metavar="", help="Fail, not only warn, where the probe itself breaks."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 from tunematrix.paths import made
 
 MARK = "yours"
-"""What the version of a stand-in ends with, as in 2.13.0+cpu.yours; no index has such a one."""
+"""What the version of a stand-in ends with, as in 2.13.0+cpu.yours; no index has one."""
 
 
 def write(have: Mapping[str, str], folder: Path) -> tuple[Path, list[str]]:

@@ -104,53 +104,8 @@ def make_certificates(folder: Path, now: datetime | None = None) -> Certificates
 def _signed(now: datetime) -> tuple[bytes, bytes]:
     """Return an authority's certificate, and a member's with its private key, as PEM."""
     try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import NameOID
+        from tunematrix.fleet.signing import signed
     except ImportError:
         text = "certificates are made with cryptography, which isn't installed"
         raise BadInput(f'{text}: python -m pip install "tunematrix[fleet]"') from None
-
-    def certificate(
-        subject: str,
-        key: ec.EllipticCurvePrivateKey,
-        signer: ec.EllipticCurvePrivateKey,
-        *,
-        is_authority: bool,
-    ) -> bytes:
-        names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n)]) for n in (subject, issuer)]
-        builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1])
-        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(now - _CLOCKS)
-        builder = builder.not_valid_after(now + timedelta(days=DAYS))
-        limits = x509.BasicConstraints(ca=is_authority, path_length=0 if is_authority else None)
-        builder = builder.add_extension(limits, critical=True)
-        signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-        builder = builder.add_extension(signed_by, critical=False)
-        known_by = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        builder = builder.add_extension(known_by, critical=False)
-        usage = x509.KeyUsage(
-            digital_signature=not is_authority,
-            key_cert_sign=is_authority,
-            crl_sign=is_authority,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        builder = builder.add_extension(usage, critical=True)
-        signed = builder.sign(signer, hashes.SHA256())
-        return bytes(signed.public_bytes(serialization.Encoding.PEM))
-
-    issuer = "tunematrix fleet"
-    root, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    private = own.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    member = certificate("tunematrix fleet member", own, root, is_authority=False)
-    return certificate(issuer, root, root, is_authority=True), member + private
+    return signed(now - _CLOCKS, now + timedelta(days=DAYS))

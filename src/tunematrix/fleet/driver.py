@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tunematrix.configuration.releases import Installed
 from tunematrix.environments.table import Environment
 from tunematrix.errors import MachineProblem, TunematrixError
 from tunematrix.fleet.address import Address
+from tunematrix.fleet.backlog import Backlog
 from tunematrix.fleet.certificates import Certificates
 from tunematrix.fleet.offer import Identity, resource
 from tunematrix.fleet.roster import Roster
@@ -66,8 +66,7 @@ class Fleet(Carrier):
         self._connection: Connection | None = None
         self._desk = Desk()
         self._tickets: dict[str, Ticket] = {}
-        self._waiting: Mapping[str, deque[Ticket]] = {p.name: deque() for p in self.roster.parts}
-        self._sent: dict[str, Ticket] = {}
+        self._backlog = Backlog(part.name for part in self.roster.parts)
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._pump = threading.Thread(target=self._pumped, name="fleet", daemon=True)
         self._ended = threading.Event()
@@ -189,7 +188,7 @@ class Fleet(Carrier):
             elif self._hopeless:
                 self._desk.settle(ticket, self._hopeless)
             else:
-                self._waiting[ticket.environment].append(ticket)
+                self._backlog.append(ticket)
 
     def _top_up(self) -> None:
         """Hand the scheduler as many cells as workers have places, and a few that follow."""
@@ -202,21 +201,11 @@ class Fleet(Carrier):
             return
         if self.roster.is_old():
             self._look()
-        beyond = Counter(ticket.environment for ticket in self._sent.values())
         tasks, tickets = [], []
-        for name, waiting in self._waiting.items():
-            places = self.roster.places(name)
-            # More would be counted as killing a worker that dies before it has begun them.
-            room = places + max(1, places // 4) - beyond[name]
-            for _ in range(min(room, len(waiting))):
-                if waiting[0].heard.is_behind:
-                    break  # memory is for few results
-                ticket = waiting.popleft()
-                ticket.tries += 1
-                self._sent[ticket.key] = ticket
-                tickets.append(ticket)
-                text, needs = ticket.errand.to_text(), resource(name, self._identity)
-                tasks.append(FleetTask(ticket.key, text, needs))
+        for ticket in self._backlog.send(self.roster.places):
+            tickets.append(ticket)
+            needs = resource(ticket.environment, self._identity)
+            tasks.append(FleetTask(ticket.key, ticket.errand.to_text(), needs))
         if not tasks:
             return
         try:
@@ -233,13 +222,13 @@ class Fleet(Carrier):
     def _take(self, key: str, answer: bytes | Unrunnable | Gone) -> None:
         from tunematrix.fleet.client import Gone, Unrunnable
 
-        ticket = self._sent.get(key)
+        ticket = self._backlog.sent(key)
         if ticket is None:
             return  # of a scheduler that has gone
         if isinstance(answer, Gone):
             self._lose()
             return
-        del self._sent[key]
+        self._backlog.come_back(key)
         if isinstance(answer, Unrunnable):
             self._desk.settle(ticket, answer.reason)
             if answer.lacks_worker:
@@ -247,11 +236,10 @@ class Fleet(Carrier):
         elif answer:
             self._desk.settle(ticket, answer)
         elif ticket.tries < _TRIES:
-            self._waiting[ticket.environment].appendleft(ticket)
+            self._backlog.put_back(ticket)
         else:
-            self._desk.settle(
-                ticket, f"its workers let go of it {_TRIES} times, though it was wanted"
-            )
+            text = f"workers took it {_TRIES} times, and gave it back without a result"
+            self._desk.settle(ticket, f"{text}; see what they say on their terminals")
 
     def _lose(self) -> None:
         """Find the scheduler again, and send what was under way; or give all of it up."""
@@ -260,9 +248,7 @@ class Fleet(Carrier):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        lost, self._sent = list(self._sent.values()), {}
-        for ticket in reversed(lost):
-            self._waiting[ticket.environment].appendleft(ticket)
+        self._backlog.recall()
         self._say(f"the scheduler at {self.address} has gone; waiting for it")
         deadline = time.monotonic() + self._patience
         while not self._ended.is_set():
@@ -281,32 +267,22 @@ class Fleet(Carrier):
     def _give_up(self, reason: str) -> None:
         self._say(reason)
         self._hopeless = reason
-        for ticket in self._sent.values():
+        for ticket in self._backlog.drop_all():
             self._desk.settle(ticket, reason)
-        self._sent.clear()
-        for waiting in self._waiting.values():
-            for ticket in waiting:
-                self._desk.settle(ticket, reason)
-            waiting.clear()
 
     def _abandon(self, environment: str, reason: str) -> None:
         """Give up what waits for an environment that has had no worker for so long."""
         self._look()
         if self.roster.places(environment):
             return
-        for ticket in self._waiting[environment]:
+        for ticket in self._backlog.drop(environment):
             self._desk.settle(ticket, reason)
-        self._waiting[environment].clear()
 
     def _cancel(self) -> None:
-        if self._connection is not None and self._sent:
+        if self._connection is not None and self._backlog.is_out:
             self._connection.cancel()
-        waiting = [ticket for some in self._waiting.values() for ticket in some]
-        for ticket in (*self._sent.values(), *waiting):
+        for ticket in self._backlog.drop_all():
             self._desk.settle(ticket, KeyboardInterrupt())
-        self._sent.clear()
-        for some in self._waiting.values():
-            some.clear()
 
     def _connect(self) -> None:
         from tunematrix.fleet.client import Connection

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from tunematrix.environments.locks import normalized
 from tunematrix.errors import BadInput, MachineProblem
 from tunematrix.paths import PACKAGE, is_cache, tool_table
 from tunematrix.project import SHIPPED, Project
@@ -105,7 +105,7 @@ class Offer:
 
     def version(self, name: str) -> str | None:
         """Return the version of a distribution there; None where it isn't installed."""
-        return self.versions.get(plain_name(name))
+        return self.versions.get(normalized(name))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -138,14 +138,9 @@ def _adapter() -> TypeAdapter[Offer]:
     return TypeAdapter(Offer)
 
 
-def plain_name(name: str) -> str:
-    """Return the name of a distribution as all tools compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def installed_here() -> dict[str, str]:
     """Return the versions of all distributions in this virtualenv."""
-    return {plain_name(one.name): one.version for one in distributions() if one.name}
+    return {normalized(one.name): one.version for one in distributions() if one.name}
 
 
 def resource(environment: str, identity: Identity) -> str:

@@ -40,7 +40,7 @@ def settle_settings() -> None:
             "distributed.worker.preload": [],
             "distributed.client.preload": [],
             "distributed.comm.timeouts.tcp": "30s",
-            # Fifty looks a second at the own loop, and a hundred at what each thread does, are for
+            # Fifty looks a second at its own loop, and a hundred at what each thread does, are for
             # those who develop Dask.
             "distributed.admin.tick.interval": "1s",
             "distributed.admin.tick.limit": "60s",

@@ -26,7 +26,7 @@ class Hears(Protocol):
         """Take note that a cell has been handed to the scheduler."""
 
     def arrived(self, cell: str) -> None:
-        """Take note that `carry` has not to wait any more for a cell's record."""
+        """Take note that `carry` need not wait any more for a cell's record."""
 
     @property
     def is_behind(self) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunematrix.baselines.kept import read_baselines
@@ -22,14 +21,15 @@ from tunematrix.project import Project
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
 from tunematrix.run.executor import Executor
-from tunematrix.run.local.executors import Choice, LocalExecutor
+from tunematrix.run.local.executors import Choice
 from tunematrix.workflow.cells import known_failures, run_cell
 from tunematrix.workflow.context import RunContext
+from tunematrix.workflow.here import executor_here
+from tunematrix.workflow.holding import hold, remove_unless_held
 from tunematrix.workflow.records import record_of, unjudged
 
 WORKERS = "workers"
 """Where workers keep what they are at, below the folder of all that runs leave."""
-BAD = ("failed", "error")
 
 Wanted = Callable[[], bool]
 """Whether somebody still waits for a result; asked about ten times a second."""
@@ -55,10 +55,7 @@ class Workplace:
         self.folder = state(project.root) / WORKERS / name
         self._isolation: Choice = isolation
         self._say = say
-        backends = [project.groups.backend(one) for one in project.environment.backends]
-        preload = tuple(dict.fromkeys(module for one in backends for module in one.preload))
-        canaries = [one.canary for one in backends if one.canary]
-        self.executor: Executor = LocalExecutor(isolation, preload, canaries, say=say)
+        self.executor: Executor = executor_here(project.environment, project.groups, isolation, say)
         self._contexts: dict[Terms, RunContext] = {}
         self._busy: dict[Terms, int] = {}
         self._lock = threading.Lock()
@@ -81,8 +78,8 @@ class Workplace:
                 if not wanted():
                     raise Unwanted
                 record = self._record(errand, context)
-                bad = record.outcome in BAD or errand.wants_evidence or errand.terms.keep_output
-                there = bad and run_dir.path.is_dir()
+                needed = record.is_bad or errand.wants_evidence or errand.terms.keep_output
+                there = needed and run_dir.path.is_dir()
                 return self._packed(record, run_dir if there else None)
             except KeyboardInterrupt:
                 raise Unwanted from None
@@ -216,17 +213,5 @@ def claimed(folder: Path) -> int:
     made(folder)
     for other in folder.parent.iterdir():
         if other != folder:
-            _remove_unless_held(other)
-    held = os.open(folder, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    return held
-
-
-def _remove_unless_held(folder: Path) -> None:
-    with suppress(OSError):  # gone meanwhile, or held
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(held)
+            remove_unless_held(other)
+    return hold(folder, shared=False)

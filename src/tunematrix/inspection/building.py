@@ -130,18 +130,13 @@ class Builder:
     ) -> tuple[Route, str, str]:
         settings = self.examiner.discovery.settings
         data = _at(values, tuple(settings.data.split("."))) if settings.data else None
-        sample = None if settings.input is None else settings.input.model_dump(mode="json")
-        if sample is not None:
-            shape = [
-                _at(values, tuple(n.split("."))) if isinstance(n, str) else n
-                for n in sample["shape"]
-            ]
+        sample = None
+        if settings.input is not None:
+            sample = settings.input.model_dump(mode="json")
+            shape = [_size(one, values) for one in sample["shape"]]
             if not all(isinstance(size, int) and size > 0 for size in shape):
-                return (
-                    route,
-                    f"the input's shape {sample['shape']} comes to {shape}; name whole numbers",
-                    "",
-                )
+                text = f"the input's shape {sample['shape']} comes to {shape}; name whole numbers"
+                return route, text, ""
             sample["shape"] = shape
 
         def built(part: object) -> Any:
@@ -160,11 +155,8 @@ class Builder:
         except BaseException as error:  # noqa: BLE001 - the model's own code
             at = place_of(error, self.examiner.discovery.project)
             what = " ".join(str(error).split())
-            return (
-                (*route, TARGET),
-                f"the forward pass failed at {at} with {type(error).__name__}: {what}",
-                "",
-            )
+            text = f"the forward pass failed at {at} with {type(error).__name__}: {what}"
+            return (*route, TARGET), text, ""
         problem, note = outcome
         return (*route, TARGET), problem, note
 
@@ -189,3 +181,8 @@ def _at(values: Any, route: Route) -> Any:
         else:
             values = values.get(part) if isinstance(values, Mapping) else None
     return values
+
+
+def _size(given: object, values: Any) -> object:
+    """Return one of an input's sizes: as it is given, or what a dotted name leads to."""
+    return _at(values, tuple(given.split("."))) if isinstance(given, str) else given

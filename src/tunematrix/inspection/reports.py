@@ -11,15 +11,13 @@ from tunematrix.paths import shown
 from tunematrix.spec.problems import Problem, dotted
 
 Kind = Literal["config", "option", "included", "plain", "other"]
-Outcome = Literal["passed", "failed", "unchecked"]
+"""What a file is.
 
-KINDS: Mapping[Kind, str] = {
-    "config": "complete by itself: composed as it is",
-    "option": "an option of a group: composed into a config",
-    "included": "part of another file, and composed with that",
-    "plain": "YAML without Hydra: read, and its interpolations resolved",
-    "other": "YAML of another tool: read, nothing more",
-}
+config: complete by itself, and composed as it is. option: one of a group, composed into a config.
+included: part of another file, and composed with that. plain: YAML without Hydra, whose
+interpolations are resolved. other: YAML of another tool, which is only read.
+"""
+Outcome = Literal["passed", "failed", "unchecked"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class ConfigReport:
     """What was found out about one config.
 
     Attributes:
-        file: the config. kind: what it is, a key of `KINDS`.
+        file: the config. kind: what it is.
         composed: how it was composed, such as `train, model=wide`; empty for its name alone.
         problems: what is wrong, each with its file and line.
         notes: what it still needs from whoever uses it; nothing wrong by itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, Strict, ValidationError
 
@@ -174,8 +174,3 @@ def toml_line(file: Path, route: Route) -> int:
 
 def _parts(dotted: str) -> list[str]:
     return [part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", dotted)]
-
-
-def as_data(settings: Section) -> dict[str, Any]:
-    """Return settings as what JSON can hold, for the process that examines."""
-    return settings.model_dump(mode="json")

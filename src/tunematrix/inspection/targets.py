@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,14 +183,7 @@ def fit(found: Any, node: TargetNode) -> Iterator[WrongArgument | Lacking]:
         n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
     unknown = [] if takes_any else [name for name in names if name not in known]
-    for name in unknown:
-        close = nearest(str(name), known)
-        advice = (
-            f"did you mean {' or '.join(close)}?"
-            if close
-            else f"it takes {', '.join(known) or 'none'}"
-        )
-        yield WrongArgument((name,), f"{node.target} takes no argument {name}; {advice}")
+    yield from (_unknown(str(name), known, node.target) for name in unknown)
     given = {str(name): None for name in names if name not in unknown}
     positional = positional if isinstance(positional, list) else []
     try:
@@ -214,4 +207,9 @@ def fit(found: Any, node: TargetNode) -> Iterator[WrongArgument | Lacking]:
         yield Lacking(lacking)
 
 
-Located = Callable[[str], tuple[Any, str]]
+def _unknown(name: str, known: Sequence[str], target: str) -> WrongArgument:
+    """Say that an argument isn't among those that a target takes."""
+    close = nearest(name, known)
+    takes = f"it takes {', '.join(known) or 'none'}"
+    advice = f"did you mean {' or '.join(close)}?" if close else takes
+    return WrongArgument((name,), f"{target} takes no argument {name}; {advice}")

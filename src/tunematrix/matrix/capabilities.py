@@ -16,7 +16,7 @@ from tunematrix.configuration.releases import LimitOfReleases
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.releases import FILE, version_here
-from tunematrix.spec.model import holds
+from tunematrix.spec.known_failure import holds
 from tunematrix.spec.problems import Problem, Route
 from tunematrix.spec.yaml_tree import Tree
 

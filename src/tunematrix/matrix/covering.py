@@ -58,7 +58,7 @@ class Covering:
         rows: (axes,) places of options, in the order of the axes; sorted.
         total: how many pairs or triples of options there are.
         possible: how many combinations the whole product has, unsupported ones among them.
-        lost: those of them that no row has.
+        lost: the pairs or triples that stand in no row.
     """
 
     rows: tuple[tuple[int, ...], ...]

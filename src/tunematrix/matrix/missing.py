@@ -12,7 +12,7 @@ from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.choices import open_keys
 from tunematrix.matrix.groups import Groups, Option
 from tunematrix.matrix.plan import Plan
-from tunematrix.spec.model import holds
+from tunematrix.spec.known_failure import holds
 
 Pair = tuple[str, str]
 """An option of each of two axes."""

@@ -63,7 +63,8 @@ def _of_processes(key: str, value: Given, chosen: Choices) -> Iterator[str]:
         declared = option.declared
         assert isinstance(declared, LauncherOption)
         if value < 2 and declared.is_group:
-            yield f"{value} process is no group, and {option.name} would have nothing to do; give 2"
+            text = f"{value} process is no group, and {option.name} would have nothing to do"
+            yield f"{text}; give 2 or more"
         if value > 1 and declared.starts_one:
             yield f"has no effect under {option.name}, which starts no others; use ddp or fsdp"
 

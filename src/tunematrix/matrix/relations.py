@@ -20,7 +20,8 @@ from tunematrix.matrix.cells import (
 )
 from tunematrix.matrix.combining import Combined
 from tunematrix.matrix.groups import Groups
-from tunematrix.spec.model import KnownFailure, Source, Spec
+from tunematrix.spec.known_failure import KnownFailure
+from tunematrix.spec.model import Source, Spec
 from tunematrix.spec.problems import Problem
 from tunematrix.spec.relation import Planted, Relation
 

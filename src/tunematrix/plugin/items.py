@@ -12,6 +12,7 @@ import pytest
 
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.relations import Related
+from tunematrix.plugin.again import command_again
 from tunematrix.plugin.suite import KEY
 from tunematrix.report import terminal
 from tunematrix.report.text import one_line
@@ -100,10 +101,8 @@ class SpecItem(pytest.Item):
         """Take it the whole way; raise unless its outcome is a good one."""
         suite = self.config.stash[KEY]
         self.record = record = self.carried.result() if self.carried else self.make_record()
-        missed = record.outcome == "unavailable" and suite.is_required(record)
-        if missed or record.outcome in ("failed", "error"):
-            marker = next((name for name in ("probe", "planted") if name in self.keywords), "")
-            again = suite.again(record, marker)
+        if suite.is_failure(record):
+            again = command_again(suite, record, self.keywords)
             raise CellFailed(terminal.failure(record, again), record.reason)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

@@ -86,7 +86,7 @@ class Ledger:
         """Return what the run may end with, and why not with `code`; empty where it may."""
         if code != ExitCode.PASSED or not self._is_in_charge:
             return int(code), ""
-        if bad := [record for record in self.recorded if self._is_bad(record)]:
+        if bad := [record for record in self.recorded if self.suite.is_failure(record)]:
             return ExitCode.FAILED, f"not all is well: {_names(one.cell_id for one in bad)}"
         if not self.tested and not self.others_ran:
             return ExitCode.NOTHING_TESTED, self._why_nothing()
@@ -115,10 +115,6 @@ class Ledger:
         arguments = self.suite.arguments
         named = arguments.environment is not None or _names_environment(self.suite.config)
         return named or bool(arguments.spec_paths) or self._needs_backend
-
-    def _is_bad(self, record: Record) -> bool:
-        missed = record.outcome == "unavailable" and self.suite.is_required(record)
-        return missed or record.outcome in ("failed", "error")
 
 
 def check_collected(session: pytest.Session) -> None:

@@ -24,7 +24,7 @@ def forget_older(suite: Suite) -> None:
 
 
 def register_parts(suite: Suite) -> None:
-    """Register them, and name the JUnit file before pytest's own plugin looks for it."""
+    """Register those plugins, and name the JUnit file before pytest's own looks for it."""
     config = suite.config
     register(config, Recorder(suite, config.stash[LEDGER]), "tunematrix-recorder")
     config.pluginmanager.register(AtOnce(config), "tunematrix-at-once")

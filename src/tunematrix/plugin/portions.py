@@ -30,7 +30,7 @@ def switch(config: pytest.Config, *, asked: bool) -> bool:
         asked: whether -m names the marker.
 
     Raises:
-        pytest.UsageError: it is set to something else.
+        pytest.UsageError: the variable is neither 0 nor 1.
     """
     value = os.environ.get(INTEGRATION, "")
     if value not in ("", "0", "1"):

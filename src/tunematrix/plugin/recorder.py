@@ -13,6 +13,7 @@ from _pytest.junitxml import xml_key
 from tunematrix.baselines.holding import band_of
 from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
 from tunematrix.paths import shown, state
+from tunematrix.plugin.again import command_again
 from tunematrix.plugin.ledger import TOLD, Ledger
 from tunematrix.plugin.suite import Suite
 from tunematrix.report import ending, junit, terminal
@@ -84,12 +85,9 @@ class Recorder:
         if record is not None:
             short = self._append(record)
             self.ledger.settle(report.nodeid)
-            if report.failed or record.outcome in ("failed", "error"):
+            if report.failed or record.is_bad:
                 self.failed.append(short)
-                marker = next(
-                    (name for name in ("probe", "planted") if name in report.keywords), ""
-                )
-                self.again[short.cell_id] = self.suite.again(short, marker)
+                self.again[short.cell_id] = command_again(self.suite, short, report.keywords)
             self.awaited.subtract(record.arms)
             cells = record.arms or (record.cell_id,)
             self._clear(name for name in cells if self.awaited[name] <= 0)
@@ -222,7 +220,7 @@ class Recorder:
         again = self.again
 
         def repeat(record: Record) -> str:
-            return again.get(record.cell_id) or self.suite.again(record, "")
+            return again.get(record.cell_id) or command_again(self.suite, record)
 
         try:
             bands = partial(band_of, baselines=context.baselines)
@@ -249,7 +247,7 @@ class Recorder:
         if self.problem:
             return short
         self.records.append(short)
-        if record.outcome in ("failed", "error"):
+        if record.is_bad:
             self._kept.update(record.arms or (record.cell_id,))
         try:
             self.suite.store.append(record)

@@ -1,12 +1,9 @@
-"""One pytest run's view of the house: its options → specs, plan, context and store."""
+"""The options of one pytest run → its specs, its plan, its context and its store."""
 
 from __future__ import annotations
 
-import os
 import queue
 import secrets
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -36,8 +33,7 @@ from tunematrix.matrix.seeds import under_seeds
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import made
 from tunematrix.plugin.arguments import Arguments
-from tunematrix.project import FOLDERS, SHIPPED, Project, read_project
-from tunematrix.report.again import run_again
+from tunematrix.project import FOLDERS, Project, read_project
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record, backend_of
 from tunematrix.results.store import Store
@@ -48,7 +44,7 @@ from tunematrix.workflow.context import RunContext
 
 
 class Suite:
-    """One pytest run's view of the house, made from its options when first needed."""
+    """What one pytest run consists of, made from its options when first needed."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -214,10 +210,11 @@ class Suite:
         context = self.context
         return any(context.groups.backend(name).gpu for name in context.environment.backends)
 
-    def is_required(self, record: Record) -> bool:
-        """Whether what is unavailable in its environment fails the run."""
+    def is_failure(self, record: Record) -> bool:
+        """Whether a record fails the run, also by being unavailable where that is required."""
         names = {record.environment, self.context.environment.name}
-        return not names.isdisjoint(self.config.getoption("tunematrix_require"))
+        is_required = not names.isdisjoint(self.config.getoption("tunematrix_require"))
+        return record.is_bad or (record.outcome == "unavailable" and is_required)
 
     @property
     def store(self) -> Store:
@@ -268,43 +265,6 @@ class Suite:
         """Show what other threads had to say."""
         while not self._said.empty():
             self.say(self._said.get())
-
-    def again(self, record: Record, marker: str) -> str:
-        """Return the one command that repeats an item, in the folder that pytest was started in.
-
-        `marker` is what -m has to name for it to be there at all.
-        """
-        option = self.config.option
-        session = os.environ.get("NOX_CURRENT_SESSION", "")
-        way: str = option.tunematrix_isolation
-        options = [] if way == "auto" else [f"--isolation={way}"]
-        # A session of Nox requires what it always does.
-        if option.tunematrix_fleet:
-            options += [f"--fleet={option.tunematrix_fleet}"]
-        if option.tunematrix_certificates:
-            options += [f"--certificates={option.tunematrix_certificates}"]
-        options += ["--strict-baseline"] if self.context.baselines.strict else []
-        options += [] if session else [f"--require={name}" for name in option.tunematrix_require]
-        spec = record.spec
-        if not spec.startswith(f"{SHIPPED}/"):
-            spec = os.path.relpath(self.root / spec, self.config.invocation_params.dir)
-        return run_again(
-            record,
-            session=session,
-            program=_program(),
-            spec=spec,
-            marker=marker,
-            options=options,
-        )
-
-
-def _program() -> tuple[str, ...]:
-    """Return how tunematrix is called here: by its name, if that leads to this virtualenv's."""
-    named = shutil.which("tunematrix")
-    own = Path(sys.executable).parent
-    if named is not None and Path(named).parent == own:
-        return ("tunematrix",)
-    return (sys.executable, "-m", "tunematrix")
 
 
 KEY = pytest.StashKey[Suite]()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group
 from rich.text import Text
 
 from tunematrix.environments.table import JOINT
-from tunematrix.report.rows import SYMBOLS, counts, reasons, runs
+from tunematrix.report.rows import SYMBOLS, Run, counts, reasons, runs
 from tunematrix.report.terminal import COLOURS, ON_REQUEST, in_figures, when, why_not
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
@@ -45,15 +45,7 @@ def ending(
     names = dict.fromkeys(one_line(run.environment) for run in every)
     # A relation between environments is of both.
     command = f"tunematrix report -e {','.join(one for one in names if JOINT not in one)}"
-    last = []
-    for name in names:
-        mine = [run for run in every if run.environment == name]
-        of = f" of {name}" if len(names) > 1 else ""
-        cells = [record for run in mine for record in run.cells]
-        if cells:
-            last.append(Text.assemble(f"cells{of}: ", in_figures(counts(cells))))
-        if relations := [record for run in mine for record in run.relations]:
-            last.append(Text.assemble(f"relations{of}: ", in_figures(counts(relations))))
+    last = [line for name in names for line in _counted(name, every, alone=len(names) == 1)]
     if left_out:
         last.append(Text(nightly(left_out), "dim"))
     last.append(Text(when(every[0]), "dim"))
@@ -75,6 +67,16 @@ def _with_all(records: Sequence[Record]) -> str:
     if any(record.outcome in ON_REQUEST for record in records):
         return "; with --all, why cells are unsupported or known to fail"
     return "; with --all, each relation" if any(record.arms for record in records) else ""
+
+
+def _counted(name: str, every: Sequence[Run], *, alone: bool) -> Iterator[Text]:
+    """Yield how many cells and relations of an environment ended how."""
+    mine = [run for run in every if run.environment == name]
+    of = "" if alone else f" of {name}"
+    if cells := [record for run in mine for record in run.cells]:
+        yield Text.assemble(f"cells{of}: ", in_figures(counts(cells)))
+    if relations := [record for run in mine for record in run.relations]:
+        yield Text.assemble(f"relations{of}: ", in_figures(counts(relations)))
 
 
 def nightly(left_out: int) -> str:

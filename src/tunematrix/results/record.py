@@ -127,6 +127,11 @@ class Record:
         return _adapter().validate_python(data)
 
     @property
+    def is_bad(self) -> bool:
+        """Whether it fails its run, whatever is required there."""
+        return self.outcome in ("failed", "error")
+
+    @property
     def failed_checks(self) -> tuple[Verdict, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if check.outcome == "failed")

@@ -15,12 +15,9 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Strict,
     model_serializer,
-    model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from tunematrix.configuration.releases import Distribution, Specifier
-from tunematrix.configuration.section import NonEmpty, OneOrMore, Section, unique
+from tunematrix.configuration.section import NonEmpty, Section, unique
 from tunematrix.configuration.steps import PipelineSteps
 from tunematrix.configuration.trainer import Inference
 from tunematrix.configuration.watch import Watching
@@ -38,91 +35,18 @@ from tunematrix.spec.bounds import (
     TransferBound,
     seen,
 )
+from tunematrix.spec.known_failure import KnownFailure
 from tunematrix.spec.matrix import Matrix
 from tunematrix.spec.problems import Problem, Route, place
-from tunematrix.spec.relation import Relation, is_relations
-from tunematrix.spec.values import Files, Link, Marker, Plain, PlainOrList
+from tunematrix.spec.relation import Relation
+from tunematrix.spec.values import Files, Marker, Plain, PlainOrList
 from tunematrix.spec.yaml_tree import nearest_line
-
-
-def holds(
-    when: Mapping[str, str | tuple[str, ...]], axes: Mapping[str, str | tuple[str, ...]]
-) -> bool:
-    """Return whether options are among those that `when` names, on all axes.
-
-    Args:
-        when: axis to the option or options that will do.
-        axes: axis to option; of a relation to several, one of which is enough.
-    """
-    return all(
-        not {*_as_names(wanted)}.isdisjoint(_as_names(axes.get(axis, ())))
-        for axis, wanted in when.items()
-    )
-
-
-def _as_names(option: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (option,) if isinstance(option, str) else option
-
 
 LONGEST = 30 * 24 * 3600
 """Seconds after which nobody waits for a cell any more."""
-ROOTS = frozenset({"object", "BaseException", "Exception"})
-"""What every exception is."""
-
-
-class KnownFailure(Section):
-    """Cells that are known to fail. If one stops failing that way, it counts as failed."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["raises"]}, {"required": ["check"]}]}
-    )
-
-    when: Mapping[str, OneOrMore] = Field(
-        min_length=1,
-        description="For each axis, the option or options it applies to; a cell must match on all "
-        "axes named.",
-    )
-    raises: NonEmpty | None = Field(
-        None, description="The exception that the cell ends with, or one of its base classes."
-    )
-    check: NonEmpty | None = Field(None, description="Name of the check that fails.")
-    reason: NonEmpty = Field(description="Why it fails; shown in the report.")
-    link: Link = Field(description="Page where the bug is tracked.")
-    releases: Mapping[Distribution, Specifier] = Field(
-        {},
-        description="Distribution to the range of its releases that have the bug; with others, the "
-        "cell has to pass. Default: all.",
-    )
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what isn't said: a spec without ranges keeps the digest that it always had."""
-        return {key: value for key, value in write(self).items() if key != "releases" or value}
-
-    @model_validator(mode="after")
-    def _expects_one_thing(self) -> Self:
-        if (self.raises is None) == (self.check is None):
-            text = "expects {count}; give exactly one of raises and check"
-            count = "neither an exception nor a check" if self.raises is None else "two things"
-            raise PydanticCustomError("not_one", text, {"count": count})
-        if self.raises is not None and self.raises.removeprefix("builtins.") in ROOTS:
-            text = "raises: {name} would excuse whatever goes wrong; name the exception itself"
-            raise PydanticCustomError("any_exception", text, {"name": self.raises})
-        return self
-
-    @property
-    def is_of_relation(self) -> bool:
-        """Whether it is the relation that fails, and not its arms."""
-        return is_relations(self.check or "")
-
-    def matches(self, axes: Mapping[str, str]) -> bool:
-        """Return whether a cell with these options (axis to option) is meant."""
-        return holds(self.when, axes)
-
-
 COMMAND = "command"
-PIPELINE = "pipeline"
 """The recipe of a spec that names none, but a project and its configuration."""
+PIPELINE = "pipeline"
 
 
 @dataclass(frozen=True)

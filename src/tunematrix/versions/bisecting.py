@@ -186,7 +186,7 @@ class Bisecting:
             names = ", ".join(one.name for one in groups)
             self.judge.bench.say(f"{len(groups)} packages differ there: {names}")
         needed = groups[len(groups) - known :]
-        # What moves with those that are needed hasn't to be left out.
+        # What moves with those that are needed needn't be left out.
         rest = [one for one in groups[: len(groups) - known] if not _is_part(one, needed)]
 
         def is_enough(some: Sequence[MovingGroup]) -> bool:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tunematrix.errors import counted
 from tunematrix.report.past import ABSENT, Moved, Ratio
-from tunematrix.report.rows import BAD, SYMBOLS, in_words
+from tunematrix.report.rows import SYMBOLS, in_words
 from tunematrix.report.terminal import check_line
 from tunematrix.report.text import one_line
 from tunematrix.results.record import Record
@@ -142,9 +142,7 @@ def count_line(comparison: UpgradeComparison) -> str:
     counts = Counter(one.turn for one in comparison.turns)
     told = [f"{SIGNS[turn][0]} {counts[turn]} {SIGNS[turn][2]}" for turn in SIGNS if counts[turn]]
     # Or nobody would look for what fails under any versions.
-    failing = sum(
-        one.after is not None and one.after.outcome in BAD for one in comparison.of("same")
-    )
+    failing = sum(one.after is not None and one.after.is_bad for one in comparison.of("same"))
     told += [f"({failing} of them failing)"] if failing else []
     return "   ".join(told) or "none"
 

@@ -8,7 +8,6 @@ of two, and n sets take at most ceil(log2(n - 1)) questions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +15,7 @@ from typing import Protocol
 from tunematrix.versions.apart import SetStep
 from tunematrix.versions.between import Candidate
 from tunematrix.versions.resolving import NoSuchSet
-from tunematrix.versions.search import Side
+from tunematrix.versions.search import Side, questions
 from tunematrix.versions.sets import PackageSet
 
 
@@ -192,11 +191,6 @@ class SetLine:
         far.lost = []
         first, last = self.places.index(near) + 1, self.places.index(far)
         self.places[first:last] = inner  # sets that were there between are like one of the two
-
-
-def questions(steps: int) -> int:
-    """Return how many questions find the one of so many steps that makes the difference."""
-    return math.ceil(math.log2(steps)) if steps > 1 else 0
 
 
 def _share(misses: int) -> float:

@@ -128,7 +128,7 @@ def _install(pins: Pins, folder: Path) -> None:
             raise MachineProblem(f"{shown(folder.parent)}: {NO_SPACE}:\n  {reason}")
         raise (IndexUnreachable if is_unreachable(reason) else NotInstalled)(reason)
     if problem := damage(pins, folder):
-        text = f"the installer ended well, and {problem}"
+        text = f"the installer reports success, but {problem}"
         raise NotInstalled(f"{text}; its cache may be damaged: uv cache clean, then try again")
 
 

@@ -66,9 +66,9 @@ def narrow(
     return Bracket(near, far, tuple(sorted(i for i in untestable if near < i < far)))
 
 
-def probes(count: int) -> int:
-    """Return how many questions find a change among candidates, both ends among them."""
-    return math.ceil(math.log2(count - 1)) if count > 2 else 0
+def questions(steps: int) -> int:
+    """Return how many questions find the one of so many steps that makes the difference."""
+    return math.ceil(math.log2(steps)) if steps > 1 else 0
 
 
 def _most(places: Sequence[int], totals: Sequence[int]) -> int:
@@ -77,7 +77,7 @@ def _most(places: Sequence[int], totals: Sequence[int]) -> int:
     Those that the smaller steps between two neighbours take are counted in.
     """
     if len(places) == 2:
-        return probes(totals[places[1]] - totals[places[0]] + 1)
+        return questions(totals[places[1]] - totals[places[0]])
     middle = min(range(1, len(places) - 1), key=lambda i: _uneven(places, i, totals))
     return 1 + max(_most(places[: middle + 1], totals), _most(places[middle:], totals))
 

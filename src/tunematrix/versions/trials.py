@@ -152,7 +152,7 @@ class Bench:
             raise BadInput(f"{packages.asked}: {text}; run this again")
         if absent and room.is_full(place, ""):
             raise MachineProblem(f"{shown(place)}: {room.NO_SPACE}")
-        problem = f"pytest ended with {code}: {last_line(place)}" if absent else ""
+        problem = f"pytest ended with exit code {code}: {last_line(place)}" if absent else ""
         return Trial(packages, known.records, problem, root=self.project.root, ran=True)
 
     @contextmanager

@@ -19,7 +19,7 @@ from tunematrix.matrix.releases import version_here
 from tunematrix.paths import unwritable
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record
-from tunematrix.spec.model import holds
+from tunematrix.spec.known_failure import holds
 from tunematrix.spec.relation import is_relations
 from tunematrix.workflow import steps
 from tunematrix.workflow.context import RunContext

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -36,7 +35,9 @@ from tunematrix.paths import shown, state
 from tunematrix.results.code_state import code_state
 from tunematrix.results.record import Record
 from tunematrix.run.executor import Executor, Poll
-from tunematrix.run.local.executors import Choice, LocalExecutor
+from tunematrix.run.local.executors import Choice
+from tunematrix.workflow.here import executor_here
+from tunematrix.workflow.holding import hold, remove_unless_held
 
 PREPARE_SECONDS = 900.0
 _FRAMEWORK = "torch"  # whose hooks the probe uses
@@ -118,10 +119,7 @@ class RunContext:
             return self.here
         with self._opening:
             if self._here is None:
-                backends = [self.groups.backend(name) for name in self.environment.backends]
-                preload = tuple(dict.fromkeys(module for one in backends for module in one.preload))
-                canaries = [one.canary for one in backends if one.canary]
-                self._here = LocalExecutor(self.isolation, preload, canaries, say=self.say)
+                self._here = executor_here(self.environment, self.groups, self.isolation, self.say)
             return self._here
 
     def executor_of(self, cell: Cell) -> Executor:
@@ -239,8 +237,8 @@ class RunContext:
             if self._claim is None:
                 _ = self.code  # as it is before anything runs
                 self.run_folder.mkdir(parents=True, exist_ok=True)
-                self._claim = os.open(self.run_folder, os.O_RDONLY)
-                fcntl.flock(self._claim, fcntl.LOCK_SH)  # several processes may share a run
+                # Several processes may share a run.
+                self._claim = hold(self.run_folder, shared=True)
 
     def close(self, *, prune: bool) -> None:
         """End what was started; with `prune`, remove older runs that have ended, newest kept.
@@ -261,7 +259,7 @@ class RunContext:
             self.run_folder.rmdir()
         runs = sorted((self.folder / "runs").glob("*"), key=lambda path: path.name)
         for old in runs[:-RUNS_KEPT]:
-            _remove_unless_in_use(old)
+            remove_unless_held(old)
 
     def _call(self, function: str, name: str, more: Mapping[str, object]) -> MachineProblem | None:
         """Call a preparation where cells run; return what went wrong."""
@@ -296,13 +294,3 @@ def _problem(evidence: Evidence, name: str, run_dir: RunDir) -> MachineProblem |
         last = "".join(evidence.stderr.splitlines()[-1:])
         how = end.problem or last or f"it ended with {end.signal or end.code}"
     return MachineProblem(f"preparing {name} failed{logs}: {how}")
-
-
-def _remove_unless_in_use(folder: Path) -> None:
-    with suppress(OSError):  # gone meanwhile, or no folder
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tunematrix.checks.quantization import plain_bits, theoretical_bits
-from tunematrix.configuration.options import Theory
+from tunematrix.configuration.theory import Theory
 from tunematrix.evidence.events import BaseWeights, LogitError, Storage
 from tunematrix.paths import shipped_configs
 

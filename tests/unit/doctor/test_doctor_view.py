@@ -28,7 +28,6 @@ WORKS = BackendFinding(
     refused={"float16": "RuntimeError: no"},
     seconds=0.7,
 )
-TOO_OLD = BackendFinding("cuda", "", "broken", reason="too old", fix="update it", seconds=1)
 AGREES = QuantizerFinding("hqq-int4", "cuda", "agrees", bits_per_weight=4.9999, seconds=0.71)
 LACKING = QuantizerFinding("bnb-nf4", "cuda", "unavailable", "needs bnb", fix="pip install bnb")
 

@@ -15,6 +15,13 @@ from tunematrix.evidence.events.adapter import (
     LayerFormula,
     LayerScale,
 )
+from tunematrix.evidence.events.batches import (
+    Coverage,
+    EvaluationPasses,
+    MicroBatch,
+    StepLoss,
+    Throughput,
+)
 from tunematrix.evidence.events.command import (
     Command,
     Completion,
@@ -90,16 +97,11 @@ from tunematrix.evidence.events.training import (
     Changed,
     Compute,
     Continuity,
-    Coverage,
     Draws,
-    EvaluationPasses,
     LoggedEvaluation,
     LoggedStep,
-    MicroBatch,
     OptimizerStep,
     Rank,
-    StepLoss,
-    Throughput,
     Trainable,
     TrainedDtypes,
 )
@@ -180,7 +182,6 @@ Event = (
     | StepStarted
     | StepScored
     | StepTogether
-    | StepScored
     | StepTrained
     | StepWarning
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tunematrix.errors import BadInput, did_you_mean
@@ -129,29 +129,42 @@ def find_log(
         if wanted not in readers:
             raise BadInput(f"no log reader is called {wanted}; {did_you_mean(wanted, readers)}")
         readers = {wanted: readers[wanted]}
-    logs: list[tuple[int, TrainerLog]] = []
-    failed: list[LookedAt] = []
-    malformed: list[BadInput] = []
+    found = _look_through(places, since, readers)
+    if not found.logs and found.malformed:
+        raise found.malformed[0]
+    if not found.logs:
+        raise LogNotFound(places, found.others, readers)
+    best, *others = sorted(found.logs, key=lambda entry: _rank(*entry), reverse=True)
+    return replace(best[1], others=tuple(log.path for _, log in others))
+
+
+@dataclass(frozen=True)
+class _FoundLogs:
+    """What files are: logs with the order of their places, malformed logs, and all the others."""
+
+    logs: list[tuple[int, TrainerLog]] = field(default_factory=list)
+    malformed: list[BadInput] = field(default_factory=list)
+    others: list[LookedAt] = field(default_factory=list)
+
+
+def _look_through(
+    places: Sequence[Path], since: float, readers: Mapping[str, LogReader]
+) -> _FoundLogs:
+    found = _FoundLogs()
     for order, path in _files(places):
         problem = _unfit(path, since)
         try:
             log = None if problem else _recognise(path, readers)
         except BadInput as error:
-            malformed.append(error)
+            found.malformed.append(error)
             continue
         except OSError as error:
             log, problem = None, str(error)
         if log:
-            logs.append((order, log))
+            found.logs.append((order, log))
         else:
-            failed.append(LookedAt(path, _size(path), problem))
-    if not logs and malformed:
-        raise malformed[0]
-    if not logs:
-        raise LogNotFound(places, failed, readers)
-    logs.sort(key=lambda entry: _rank(*entry), reverse=True)
-    best = logs[0][1]
-    return replace(best, others=tuple(log.path for _, log in logs[1:]))
+            found.others.append(LookedAt(path, _size(path), problem))
+    return found
 
 
 def read_log(path: Path, readers: Mapping[str, LogReader] = SHIPPED) -> TrainerLog:

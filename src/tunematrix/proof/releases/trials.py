@@ -99,7 +99,7 @@ class ReleaseRunner:
         code = pytest_run(self.root, options, overlay, place, points)
         records = Store(place / self.environment / "results.jsonl").read()
         by_id = {record.cell_id: record for record in records}
-        problem = "" if code in RAN else f"pytest ended with {code}: {last_line(place)}"
+        problem = "" if code in RAN else f"pytest ended with exit code {code}: {last_line(place)}"
         seen = {one.id: self._seen(one, by_id, pins, problem) for one in points}
         seconds = {name: record.durations.get("total", 0.0) for name, record in by_id.items()}
         return ReleaseOutcomes(seen, seconds)

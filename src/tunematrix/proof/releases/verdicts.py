@@ -9,7 +9,7 @@ from typing import Literal
 from tunematrix.checks.verdict import Verdict
 from tunematrix.configuration.releases import FaultOfReleases, covers
 from tunematrix.proof.releases.table import Symptom
-from tunematrix.spec.model import holds
+from tunematrix.spec.known_failure import holds
 
 Observed = Literal["detected", "missed", "false alarm", "broken", "unavailable"]
 

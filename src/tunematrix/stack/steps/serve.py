@@ -15,7 +15,8 @@ from tunematrix.errors import MachineProblem, WrongSetting
 from tunematrix.stack.steps import answering, opening
 from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.serving import ports
-from tunematrix.stack.steps.serving.hosting import Host, ServeOrder, serve_by
+from tunematrix.stack.steps.serving.host import Host, ServeOrder
+from tunematrix.stack.steps.serving.hosting import serve_by
 from tunematrix.stack.steps.serving.local import answers
 from tunematrix.stack.steps.serving.questions import LocalAnswer
 

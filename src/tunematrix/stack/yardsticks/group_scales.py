@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tunematrix.configuration.options import Rounding
+from tunematrix.configuration.theory import Rounding
 from tunematrix.stack.yardsticks import rounding as formats
 from tunematrix.stack.yardsticks.rounding import Floats
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tunematrix.configuration.options import Rounding
+from tunematrix.configuration.theory import Rounding
 
 Floats = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tunematrix.configuration.options import Rounding
+from tunematrix.configuration.theory import Rounding
 from tunematrix.evidence.events import AdapterShare
 from tunematrix.stack.yardsticks import rounding as formats
 

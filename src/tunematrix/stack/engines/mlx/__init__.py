@@ -4,7 +4,8 @@ What configurations name is the same in every engine's package: `Engine`, `metho
 `methods.Full`, `unquantized.Unquantized`.
 """
 
-from tunematrix.stack.engines.mlx.engine import MlxEngine, load_original
+from tunematrix.stack.engines.mlx.engine import MlxEngine
+from tunematrix.stack.engines.mlx.models import load_original
 
 Engine = MlxEngine
 

@@ -1,4 +1,4 @@
-"""The engine of MLX: a configuration goes in; models are loaded, trained, saved and scored."""
+"""The engine of MLX: its models are trained under all meters, saved, and loaded again."""
 
 from __future__ import annotations
 
@@ -12,49 +12,43 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from hydra.utils import instantiate
 from mlx import nn
 from mlx.optimizers import Optimizer
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 from mlx_lm import utils as mlx_lm_utils
 from mlx_lm.tuner import trainer
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import load_adapters, remove_lora_layers
 
-from tunematrix.configuration import Configuration, adapters
+from tunematrix.configuration import adapters
 from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import (
     AdapterShare,
     AdapterUse,
-    BaseWeights,
-    Device,
     Event,
     Held,
     Memory,
-    Storage,
     Throughput,
     Trainable,
 )
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
 from tunematrix.stack.backends.common import allocator_peak
-from tunematrix.stack.backends.mlx import Mlx
-from tunematrix.stack.engines.common import AdapterLogits, Base, Floats, Sampling, open_checkpoint
+from tunematrix.stack.engines.common import AdapterLogits, Base
 from tunematrix.stack.engines.examples import Data, Example
-from tunematrix.stack.engines.mlx import generating, methods, optimizers, scoring, switches
-from tunematrix.stack.engines.mlx.loading import MlxQuantizer, describe, load
+from tunematrix.stack.engines.mlx import methods, optimizers, switches
+from tunematrix.stack.engines.mlx.loading import load
 from tunematrix.stack.engines.mlx.meters import (
     formula,
     merged,
     parameters,
     scale,
-    tracing,
     trained,
-    weights,
 )
 from tunematrix.stack.engines.mlx.meters.always_on import MlxMeters
 from tunematrix.stack.engines.mlx.meters.batches import MlxLabelAudit, known_rows
 from tunematrix.stack.engines.mlx.meters.tracing import CallMeter
+from tunematrix.stack.engines.mlx.models import MlxModels
 from tunematrix.stack.engines.mlx.training import MlxTraining
 from tunematrix.stack.mlx_releases import load_trusted
 from tunematrix.stack.yardsticks import starts
@@ -64,36 +58,15 @@ from tunematrix.stack.yardsticks.shares import Stored
 from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
-def load_original(folder: Path, backend: Mlx) -> nn.Module:
-    """Load a checkpoint as it is, in float32; MLX has one device, and needs none named."""
-    # Building layers draws weights for them, which are thrown away: others must not notice.
-    high, low = (int(half) for half in np.array(mx.random.state[0]))
-    original = load(folder, mx.float32)[0]
-    mx.random.seed(high << 32 | low)
-    return original
-
-
-class MlxEngine:
-    """One cell's configuration, made real; the methods are those of `common.Engine`.
+class MlxEngine(MlxModels):
+    """One cell's models, trained and saved; the methods are those of `common.Engine`.
 
     Attributes:
-        backend, quantizer, method: what the configuration names.
-        checkpoint: the base model's folder; tokenizer: that folder's.
-        dtype: of everything that stays unquantized, and so of the arithmetic.
         switches: those of the whole process, as the backend left them.
         beside: bytes that were in memory then.
     """
 
     adapter_format: Format = "mlx-lm"
-
-    def __init__(self, config: Configuration) -> None:
-        self.config = config
-        self.backend: Mlx = instantiate(config.backend.implementation, _convert_="all")
-        self.quantizer: MlxQuantizer = instantiate(config.quantizer.implementation, _convert_="all")
-        self.method: methods.MlxMethod = instantiate(config.method.implementation, _convert_="all")
-        self.checkpoint, self.tokenizer = open_checkpoint(config)
-        in_full = config.method.trains_base
-        self.dtype: mx.Dtype = getattr(mx, "float32" if in_full else config.precision.weights)
 
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures."""
@@ -102,46 +75,6 @@ class MlxEngine:
         self.switches = SwitchMeter(switches.read)
         self.beside = parameters.active_bytes()
         return determinants
-
-    def original(self) -> nn.Module:
-        """Load the checkpoint as it is, in float32."""
-        return load_original(self.checkpoint, self.backend)
-
-    def describe(self, model: nn.Module) -> Base:
-        """Read a `Base` off an original."""
-        return describe(model)
-
-    def load(self, base: Base) -> nn.Module:
-        """Load the checkpoint as the configured quantizer stores it."""
-        return load(self.checkpoint, self.dtype, self.quantizer)[0]
-
-    def storage(self, model: nn.Module, base: Base) -> Storage:
-        """Count the bytes of a freshly loaded model."""
-        return parameters.storage(model, base)
-
-    def weights(self, model: nn.Module, base: Base) -> BaseWeights:
-        """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
-        theory = self.config.quantizer.theory
-        rounding = None if theory is None else theory.rounding
-        return weights.measure(model, base, self.checkpoint, rounding)
-
-    def locate(self, model: nn.Module, examples: Sequence[Example]) -> Device:
-        """Say where a forward pass over `examples` computes, and so where parameters are."""
-        layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.QuantizedLinear)]
-        meter = CallMeter(layers, self.backend.place, live=True)
-        with tracing.watch(meter):
-            scoring.logits(model, examples)
-        return meter.device_event(model)
-
-    def logits(
-        self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
-    ) -> Floats:
-        """Return logits at real positions, (tokens, vocabulary), in evaluation mode."""
-        return scoring.logits(model, examples)
-
-    def loss(self, model: nn.Module, examples: Sequence[Example]) -> tuple[float, int]:
-        """Return (mean nats per counted token, counted tokens) in evaluation mode."""
-        return scoring.loss(model, examples)
 
     def attach(self, model: nn.Module, base: Base) -> nn.Module:
         """Make a loaded model trainable by the configured method."""
@@ -215,10 +148,6 @@ class MlxEngine:
         """Write what was trained into `folder`."""
         methods.save(model, self.method, folder)
 
-    def dtypes(self, model: nn.Module) -> Mapping[str, mx.Dtype]:
-        """Return the dtype of each parameter, by name."""
-        return {name: parameter.dtype for name, parameter in tree_flatten(model.parameters())}
-
     def restore(
         self, base: Base, folder: Path, dtypes: Mapping[str, mx.Dtype] = MappingProxyType({})
     ) -> nn.Module:
@@ -271,10 +200,6 @@ class MlxEngine:
             found["merged"] = lambda: self.merge(base, folder, target)
         return found
 
-    def dequantized(self, base: Base) -> nn.Module:
-        """Load a plain model with the weights that the quantizer's stand for."""
-        return mlx_lm_utils.dequantize_model(self.load(base))
-
     def allocator_peak(self, base: Base, data: Data, output: Path) -> Memory:
         """Train a fresh model for a few steps and return the allocator's peak meanwhile."""
         gc.collect()
@@ -290,26 +215,6 @@ class MlxEngine:
         return Memory(
             "allocator_peak", allocator_peak(self.backend, run), self.backend.allocator_method
         )
-
-    def generate(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], sampling: Sampling
-    ) -> list[list[int]]:
-        """Continue prompts one after the other, as mlx-lm does; return the new tokens of each."""
-        end = self.tokenizer.eos_token_id
-        return [
-            generating.generate(model, prompt, own, end)
-            for prompt, own in zip(prompts, sampling.of_each(len(prompts)), strict=True)
-        ]
-
-    def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
-        """Return the gradient of the mean nats for each parameter of an original, by its name."""
-        return scoring.gradients(model, examples)
-
-    def descend(
-        self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
-    ) -> tuple[float, ...]:
-        """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
-        return scoring.descend(model, batches, rate)
 
     def _training(self, settings: TrainSettings, data: Data, output: Path) -> MlxTraining:
         packing = self.config.data.packing

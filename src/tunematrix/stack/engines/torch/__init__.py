@@ -4,7 +4,8 @@ What configurations name is the same in every engine's package: `Engine`, `metho
 `methods.Full`, `unquantized.Unquantized`.
 """
 
-from tunematrix.stack.engines.torch.engine import TorchEngine, load_original
+from tunematrix.stack.engines.torch.engine import TorchEngine
+from tunematrix.stack.engines.torch.models import load_original
 
 Engine = TorchEngine
 

@@ -1,4 +1,4 @@
-"""The engine of PyTorch: a configuration goes in; models are loaded, trained, saved and scored."""
+"""The engine of PyTorch: its models are trained under all meters, saved, and loaded again."""
 
 from __future__ import annotations
 
@@ -13,55 +13,42 @@ from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
-from datasets import disable_progress_bars as disable_datasets_bars
-from hydra.utils import instantiate
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils.logging import disable_progress_bar as disable_transformers_bars
 
-from tunematrix.configuration import Configuration, adapters
+from tunematrix.configuration import adapters
 from tunematrix.evidence.events import (
     AdapterShare,
     AdapterUse,
-    BaseWeights,
-    Device,
     Event,
     Held,
     Memory,
-    Storage,
     Throughput,
     Trainable,
 )
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.adapters import Format
-from tunematrix.stack.backends.common import TorchBackend, allocator_peak
-from tunematrix.stack.engines.common import AdapterLogits, Base, Floats, Sampling, open_checkpoint
+from tunematrix.stack.backends.common import allocator_peak
+from tunematrix.stack.engines.common import AdapterLogits, Base
 from tunematrix.stack.engines.examples import Data, Example
 from tunematrix.stack.engines.torch import (
-    generating,
     loaders,
     loops,
     ranks,
-    scoring,
     switches,
     using,
 )
 from tunematrix.stack.engines.torch.meters import (
-    compute,
     formula,
     held,
     merged,
     parameters,
     scale,
-    storage,
-    weights,
 )
 from tunematrix.stack.engines.torch.meters.always_on import TorchMeters
 from tunematrix.stack.engines.torch.methods import TorchLora, starting
-from tunematrix.stack.engines.torch.methods.common import TorchMethod, describe
-from tunematrix.stack.engines.torch.padding import TorchBatch, pad
+from tunematrix.stack.engines.torch.models import TorchModels
 from tunematrix.stack.engines.torch.training import TorchTraining
-from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 from tunematrix.stack.yardsticks import starts
 from tunematrix.stack.yardsticks.audit import MEMORY_STEPS
 from tunematrix.stack.yardsticks.independence import AdapterStart
@@ -69,42 +56,15 @@ from tunematrix.stack.yardsticks.shares import Stored
 from tunematrix.stack.yardsticks.switches import SwitchMeter
 
 
-def load_original(folder: Path, backend: TorchBackend) -> PreTrainedModel:
-    """Load a checkpoint as it is, in float32, onto a backend's device."""
-    placement = Placement(backend.device, torch.float32, torch.float32, cache=folder)
-    return from_pretrained(folder, placement).to(backend.device)
-
-
-class TorchEngine:
-    """One cell's configuration, made real; the methods are those of `common.Engine`.
+class TorchEngine(TorchModels):
+    """One cell's models, trained and saved; the methods are those of `common.Engine`.
 
     Attributes:
-        backend, quantizer, method: what the configuration names.
-        checkpoint: the base model's folder; tokenizer: that folder's.
-        placement: where and in which dtypes models are loaded.
         switches: those of the whole process, as the backend left them.
         beside: what was in memory then.
     """
 
     adapter_format: Format = "peft"
-
-    def __init__(self, config: Configuration) -> None:
-        disable_datasets_bars()
-        disable_transformers_bars()
-        self.config = config
-        self.backend: TorchBackend = instantiate(config.backend.implementation, _convert_="all")
-        quantizer = config.quantizer.implementation
-        self.quantizer: TorchQuantizer = instantiate(quantizer, _convert_="all")
-        self.method: TorchMethod = instantiate(config.method.implementation, _convert_="all")
-        self.checkpoint, self.tokenizer = open_checkpoint(config)
-        # Trained weights stay in full precision and autocast lowers the arithmetic.
-        in_full = config.method.trains_base
-        self.placement = Placement(
-            device=self.backend.device,
-            weights=getattr(torch, "float32" if in_full else config.precision.weights),
-            compute=getattr(torch, config.precision.compute),
-            cache=Path(config.cache_dir),
-        )
 
     def begin(self) -> dict[str, Any]:
         """Seed everything and claim the device; return what now determines the figures."""
@@ -112,47 +72,6 @@ class TorchEngine:
         determinants = self.backend.begin(train.seed, train.threads)
         self.switches, self.beside = SwitchMeter(switches.read), held.HeldMeter()
         return determinants
-
-    def original(self) -> PreTrainedModel:
-        """Load the checkpoint as it is, in float32."""
-        return load_original(self.checkpoint, self.backend)
-
-    def describe(self, model: PreTrainedModel) -> Base:
-        """Read a `Base` off an original."""
-        return describe(model)
-
-    def load(self, base: Base) -> PreTrainedModel:
-        """Load the checkpoint as the configured quantizer stores it."""
-        return self.quantizer.load(self.checkpoint, base.linears, self.placement)
-
-    def storage(self, model: nn.Module, base: Base) -> Storage:
-        """Count the bytes of a freshly loaded model."""
-        return storage.measure(model, base, self.quantizer)
-
-    def weights(self, model: PreTrainedModel, base: Base) -> BaseWeights:
-        """Hold a freshly loaded base, layer by layer, against the tensors in its checkpoint."""
-        theory = self.config.quantizer.theory
-        rounding = None if theory is None else theory.rounding
-        layers = weights.Layers(self.quantizer, self.placement.weights, rounding)
-        return weights.measure(model, base, weights.Originals(self.checkpoint), layers)
-
-    def locate(self, model: nn.Module, examples: Sequence[Example]) -> Device:
-        """Say where parameters are, and where a forward pass over `examples` computes."""
-        with compute.places(model) as activations:
-            self.logits(model, examples)
-        return compute.device_event(model, activations)
-
-    def logits(
-        self, model: nn.Module, examples: Sequence[Example], *, gradient: bool = False
-    ) -> Floats:
-        """Return logits at real positions, (tokens, vocabulary), in evaluation mode."""
-        batch = self._padded(examples)
-        found: Floats = scoring.logits(model, batch, gradient=gradient).cpu().numpy()
-        return found.copy()  # which keeps no tensor alive
-
-    def loss(self, model: nn.Module, examples: Sequence[Example]) -> tuple[float, int]:
-        """Return (mean nats per counted token, counted tokens) in evaluation mode."""
-        return scoring.loss(model, examples, self.tokenizer, self.backend.device)
 
     def attach(self, model: PreTrainedModel, base: Base) -> nn.Module:
         """Attach the method, with the conventions that its quantizer's users rely on."""
@@ -236,10 +155,6 @@ class TorchEngine:
         """Write what was trained into `folder`."""
         self.method.save(model, folder)
 
-    def dtypes(self, model: nn.Module) -> Mapping[str, torch.dtype]:
-        """Return the dtype of each parameter, by name."""
-        return {name: parameter.dtype for name, parameter in model.named_parameters()}
-
     def restore(
         self, base: Base, folder: Path, dtypes: Mapping[str, torch.dtype] = MappingProxyType({})
     ) -> nn.Module:
@@ -288,13 +203,6 @@ class TorchEngine:
         """Return each way in which users load what `save` wrote."""
         return self._saved(base, folder).ways(target)
 
-    def dequantized(self, base: Base) -> PreTrainedModel:
-        """Load a plain model with the weights that the quantizer's stand for."""
-        return loaders.dequantized(self.load(base), self._plain(), base.linears, self.quantizer)
-
-    def _plain(self) -> PreTrainedModel:
-        return from_pretrained(self.checkpoint, self.placement).to(self.backend.device)
-
     def _saved(self, base: Base, folder: Path) -> loaders.Saved:
         return loaders.Saved(
             folder,
@@ -322,29 +230,6 @@ class TorchEngine:
         run_loop = loops.of(self.config, self.method)(attached, training, lambda _: None)
         peak = allocator_peak(self.backend, run_loop)
         return Memory("allocator_peak", peak, self.backend.allocator_method)
-
-    def generate(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
-    ) -> list[list[int]]:
-        """Continue prompts; return each one's new tokens, the end token included if it came."""
-        theory = self.config.quantizer.theory
-        # Where what enters a layer is rounded, all texts of a pass have their say in it.
-        alone = theory is not None and theory.activation_bits is not None
-        decoder = generating.Decoder(self.tokenizer, self.backend.device, alone)
-        return decoder.generate(model, prompts, sampling)
-
-    def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
-        """Return the gradient of the mean nats for each parameter of an original, by its name."""
-        return scoring.gradients(model, self._padded(examples))
-
-    def descend(
-        self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
-    ) -> tuple[float, ...]:
-        """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
-        return scoring.descend(model, map(self._padded, batches), rate)
-
-    def _padded(self, examples: Sequence[Example]) -> TorchBatch:
-        return pad(examples, self.tokenizer, self.backend.device)
 
     def training(self, data: Data, output: Path) -> TorchTraining:
         """Say what all loops need to know."""

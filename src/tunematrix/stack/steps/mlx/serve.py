@@ -21,7 +21,8 @@ from tunematrix.stack.steps.job import StepJob
 from tunematrix.stack.steps.mlx.answering import judge
 from tunematrix.stack.steps.mlx.opening import READS, reading
 from tunematrix.stack.steps.serving import ports
-from tunematrix.stack.steps.serving.hosting import Host, ServeOrder, serve_by
+from tunematrix.stack.steps.serving.host import Host, ServeOrder
+from tunematrix.stack.steps.serving.hosting import serve_by
 from tunematrix.stack.steps.serving.questions import (
     LocalAnswer,
     Question,

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
-
 from tunematrix.configuration.answers import ServeStep
 from tunematrix.configuration.trainer import Inference
 from tunematrix.errors import Obstacle, Unavailable, WrongSetting
 from tunematrix.evidence import events
-from tunematrix.stack.adapters import Format
 from tunematrix.stack.steps import judging, sources
 from tunematrix.stack.steps.job import Line, StepJob
 from tunematrix.stack.steps.serving import ports
-from tunematrix.stack.steps.serving.questions import LocalAnswer, Question, ids_of
+from tunematrix.stack.steps.serving.host import Host, ServeOrder
+from tunematrix.stack.steps.serving.ordering import read_order
+from tunematrix.stack.steps.serving.questions import LocalAnswer
 from tunematrix.stack.steps.serving.server import Server, started
 
 if TYPE_CHECKING:
@@ -32,51 +31,6 @@ LOG = "serve.log"
 _READY = "seconds that the server has to get ready"
 _ANSWERS = "questions answered by the server"
 _TICK = 0.2
-
-
-@dataclass(frozen=True)
-class ServeOrder:
-    """What is served, and what it is asked.
-
-    Attributes:
-        source: the model that the step was given; tokenizer: its.
-        questions: each prompt to be completed, then each as a chat, if the tokenizer can chat.
-        dtype: that it is served in. port: of the loopback device.
-    """
-
-    source: sources.ModelSource
-    tokenizer: PreTrainedTokenizerBase
-    questions: tuple[Question, ...]
-    dtype: str
-    port: int
-
-
-@dataclass(frozen=True)
-class Host:
-    """What a library does for the step.
-
-    Attributes:
-        needs: modules that its server and our client need; install: command that brings them.
-        read: format of the adapters that it reads.
-        merges: whether its server takes whole models alone, so that an adapter is merged first.
-        refuse: raises WrongSetting where the server can't take an order's folder.
-        answers: answers the questions of an order in this process.
-        prepare: returns the folder that is served, once it is there.
-        command: the words that start a server of a folder.
-        model: the name that the server knows that folder by.
-        judge: loads a reference model.
-    """
-
-    needs: tuple[str, ...]
-    install: str
-    read: Format
-    merges: bool
-    refuse: Callable[[sources.ModelSource, StepJob], None]
-    answers: Callable[[ServeOrder, int, StepJob], Sequence[LocalAnswer]]
-    prepare: Callable[[ServeOrder, StepJob], Path]
-    command: Callable[[Path, ServeOrder, str], tuple[str, ...]]
-    model: Callable[[Path], str]
-    judge: judging.LoadJudge
 
 
 def serve_by(host: Host, settings: ServeStep, job: StepJob) -> None:
@@ -93,7 +47,7 @@ def serve_by(host: Host, settings: ServeStep, job: StepJob) -> None:
     line = Line()
     with job.said(line):
         require(host.needs, host.install)
-        order = _order(host, settings, job)
+        order = read_order(host, settings, job)
         reference = _reference(settings, order, job)
         source, at = order.source, f"http://{ports.HOST}:{order.port}/v1"
         merges = "merges the adapter, " if source.adapter and host.merges else ""
@@ -178,53 +132,6 @@ def require(modules: Sequence[str], install: str) -> None:
         what = ", ".join(lacking)
         found = f"serving needs {what}, which this environment lacks"
         raise Unavailable(Obstacle(f"the modules {what}", found, f"install it with: {install}"))
-
-
-def _order(host: Host, settings: ServeStep, job: StepJob) -> ServeOrder:
-    port = ports.chosen(settings.port)
-    source = sources.find(settings.model.path, job.config, host.read)
-    host.refuse(source, job)
-    try:
-        tokenizer = sources.tokenizer_of(source)
-        base = AutoConfig.from_pretrained(
-            source.base, local_files_only=True, trust_remote_code=False
-        )
-    except sources.UNREADABLE as error:
-        raise sources.unreadable(settings.model.path, error) from None
-    questions = [Question("completion", prompt) for prompt in settings.prompts]
-    if tokenizer.chat_template is None:
-        job.warn("its tokenizer has no chat template, so it isn't asked as a chat")
-    else:
-        questions += [Question("chat", prompt) for prompt in settings.prompts]
-    for question in questions:
-        _check_length(question, len(ids_of(tokenizer, question)), base, settings.max_tokens)
-    if (wanted := settings.inference) is not None:
-        prompt = Question("completion", wanted.prompt)
-        _check_length(prompt, len(ids_of(tokenizer, prompt)), base, wanted.max_tokens)
-    return ServeOrder(
-        source, tokenizer, tuple(questions), _dtype(source, base, merged=host.merges), port
-    )
-
-
-def _dtype(source: sources.ModelSource, base: PretrainedConfig, *, merged: bool) -> str:
-    """Return the type of the weights that are served; what is merged is saved in float32."""
-    own = None if merged and source.adapter else getattr(base, "dtype", None)
-    return "float32" if own is None else str(own).removeprefix("torch.")
-
-
-def _check_length(question: Question, tokens: int, base: PretrainedConfig, max_tokens: int) -> None:
-    shown = f"{question.prompt[:60]!r}"
-    if not tokens:
-        raise WrongSetting(("prompts",), f"{shown} comes to no token; give a prompt with words")
-    longest = getattr(base, "max_position_embeddings", None)
-    if longest is None or tokens + max_tokens <= longest:
-        return
-    asked = f"{shown} has {tokens} tokens as a {question.kind}"
-    if tokens >= longest:
-        text = f"{asked}, and the model has positions for {longest}; shorten it"
-        raise WrongSetting(("prompts",), text)
-    text = f"{asked}, and with {max_tokens} more it is beyond the model's {longest}"
-    raise WrongSetting(("max_tokens",), f"{text}; at most {longest - tokens} are left")
 
 
 def _served(

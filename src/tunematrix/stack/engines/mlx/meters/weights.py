@@ -10,7 +10,7 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from tunematrix.configuration.options import Rounding
+from tunematrix.configuration.theory import Rounding
 from tunematrix.evidence.events import (
     BaseWeights,
     GroupScales,

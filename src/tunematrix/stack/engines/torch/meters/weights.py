@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunematrix.configuration.options import Rounding
+from tunematrix.configuration.theory import Rounding
 from tunematrix.evidence.events import (
     BaseWeights,
     GroupScales,
