@@ -39,7 +39,7 @@ from tunematrix.proof.releases.trials import (
     write,
 )
 from tunematrix.proof.soak.variations import VARIED, write_variations
-from tunematrix.report.saying import say, say_json, show
+from tunematrix.report.saying import complain, say, say_json, show
 from tunematrix.run.local.process_tree import die_with_parent
 from tunematrix.spec.loader import load_specs
 from tunematrix.versions.trials import PATIENCE
@@ -143,9 +143,8 @@ def regressions(
     project = read_project(Path.cwd(), environment)
     found = read_regressions(project.groups, project.environment, rows or ())
     made(state(project.root))
-    say = partial(print, file=sys.stderr, flush=True)
     keep = partial(write, root=project.root)
-    runner = ReleaseRunner(project.root, project.environment.name, (place(project),), say)
+    runner = ReleaseRunner(project.root, project.environment.name, (place(project),), complain)
     findings = try_out(found, runner, keep)
     if as_json:
         say_json(to_json(findings))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -19,6 +17,7 @@ from tunematrix.environments.yours import Ready, prepare, yours
 from tunematrix.errors import BadInput
 from tunematrix.paths import state
 from tunematrix.project import Project, read_project
+from tunematrix.report.saying import complain
 
 
 @app.command(
@@ -107,10 +106,9 @@ def prepare_row(
     if wheels and row.lock:
         raise BadInput("--wheels goes with --python: a lock is installed from package indexes")
     folder = (state(project.root) / row.name).resolve()
-    say = partial(print, file=sys.stderr, flush=True)
     carried = Path(wheels).resolve() if wheels else None
     order = replace(yours(row, folder), wheels=carried, parts=tuple(parts))
-    return prepare(order, say, lambda text: say(f"warning: {text}"))
+    return prepare(order, complain, lambda text: complain(f"warning: {text}"))
 
 
 def become(ready: Ready, command: list[str]) -> NoReturn:

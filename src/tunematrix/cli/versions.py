@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,7 @@ from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
 from tunematrix.project import read_project
 from tunematrix.proof.releases.released import links_of
-from tunematrix.report.saying import say_json
+from tunematrix.report.saying import complain, say_json
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End
@@ -63,14 +61,13 @@ def bisect(
     if others:
         text = f"{item} holds {len(others) + 1} cells and relations, and one is bisected"
         raise BadInput(f"{text}; name one of them, such as {point.node}")
-    say = partial(print, file=sys.stderr, flush=True)
     below = beneath(project.environment)
-    bench = Bench(project, below, (place(project),), say)
+    bench = Bench(project, below, (place(project),), complain)
     ends = []
     for option, text in (("--good", good or _last_good(point, bench)), ("--bad", bad)):
         text = text or project.environment.name
         asked = read_asked(text, project.environment.name)
-        say(f"{option[2:]} end: {text}")
+        complain(f"{option[2:]} end: {text}")
         ends.append(End(asked, resolved(asked, below, text)))
     found = find(ends[0], ends[1], SetJudge(bench, point, check, repeat), bench.index)
     commands = [command(packages, bench, point.node) for packages in (found.good, found.bad)]
@@ -78,7 +75,7 @@ def bisect(
     if as_json:
         say_json(to_json(found, point.id, commands, links))
     else:
-        say(as_text(found, point.id, commands, links))
+        complain(as_text(found, point.id, commands, links))
 
 
 def _last_good(point: Point, bench: Bench) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from tunematrix.environments.wheels import LIMIT_MB, Collection, Target, collect
 from tunematrix.errors import BadInput, counted, did_you_mean
 from tunematrix.paths import shown
 from tunematrix.project import read_project
+from tunematrix.report.saying import complain
 
 _MB = 1_000_000
 _LARGEST = 4
@@ -49,7 +49,6 @@ def wheels(
     Example: tunematrix wheels wheels --have have.txt --python-version 3.12
     Example: tunematrix wheels wheels --have have.txt -e cuda --extra torchao
     """
-    say = partial(print, file=sys.stderr, flush=True)
     row = read_project(Path.cwd(), environment).environment
     engines = [one for one in ("torch", "mlx") if one in row.extras]
     for name in extra or ():
@@ -57,14 +56,15 @@ def wheels(
             raise BadInput(f"--extra {name}: not of {row.name}; {did_you_mean(name, row.extras)}")
     target = Target(python, platform, read_have(have))
     extras = tuple(dict.fromkeys([*engines, *(extra or ())]))
-    files = collect(Collection(folder, target, extras, Origin()), say)
+    files = collect(Collection(folder, target, extras, Origin()), complain)
     size = sum(file.stat().st_size for file in files) / _MB
-    say(f"{counted(len(files), 'wheel')}, {size:.1f} MB in all, in {shown(folder)}")
-    say("Largest: " + ", ".join(f"{f.name.split('-')[0]} {_mb(f)}" for f in files[:_LARGEST]))
-    say(f"Carry the folder over, and run: python{python} {folder.name}/{SCRIPT} -e {row.name}")
+    complain(f"{counted(len(files), 'wheel')}, {size:.1f} MB in all, in {shown(folder)}")
+    complain("Largest: " + ", ".join(f"{f.name.split('-')[0]} {_mb(f)}" for f in files[:_LARGEST]))
+    complain(f"Carry the folder over, and run: python{python} {folder.name}/{SCRIPT} -e {row.name}")
     if size > LIMIT_MB:
         text = f"warning: it is larger than {LIMIT_MB} MB, which may be too large to be carried"
-        say(f"{text}; leave an --extra out, or install the largest there and list it in {have}")
+        advice = f"leave an --extra out, or install the largest there and list it in {have}"
+        complain(f"{text}; {advice}")
 
 
 def _mb(file: Path) -> str:

@@ -32,15 +32,16 @@ OTHERS = {
 
 
 def printing(tree: ast.AST) -> Iterator[int]:
-    """Yield the lines that print, by a function or to a standard stream."""
+    """Yield the lines that print, by a function or to a standard stream, or hand `print` on."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == "print":
+            yield node.lineno
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         streams = ("sys.stdout.", "sys.stderr.", "sys.__stdout__.", "sys.__stderr__.")
         writes = called.startswith(streams) and called.rpartition(".")[2].startswith("write")
         echoes = called in (
-            "print",
             "typer.echo",
             "typer.secho",
             "click.echo",
@@ -66,7 +67,13 @@ def test_nothing_prints_around_it() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["print('x')", "console.print(x)", "sys.stderr.write('x')", "sys.stdout.buffer.write(b'')"],
+    [
+        "print('x')",
+        "console.print(x)",
+        "sys.stderr.write('x')",
+        "sys.stdout.buffer.write(b'')",
+        "f(print)",
+    ],
 )
 def test_the_search_finds_it(code: str) -> None:
     """Each way of printing, or it would find nothing."""
