@@ -40,6 +40,9 @@ BACKEND = "virtualenv" if INHERITS else "uv|virtualenv"
 WORKER = "--worker"
 """Among the caller's arguments, asks for a worker of a fleet in the place of a run."""
 
+_SKIPS = "--no-error-on-m"
+"""How the option of Nox begins that skips sessions without their Python; it may be cut short."""
+
 VERSIONS = {"locked": "", "lowest": "; oldest supported versions", "latest": "; newest versions"}
 
 
@@ -56,6 +59,8 @@ def environments() -> Mapping[str, Environment]:
         sys.exit(str(problem))
     os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")  # another Python: another virtualenv
     nox.options.error_on_missing_interpreters = True  # `nox -P 3.13` would skip, and end with 0
+    if any(word.startswith(_SKIPS) for word in sys.argv[1:]):
+        sys.exit(f"{_SKIPS}…: a session without its Python would end with 0; leave this out")
     machine = this_machine(row.host for row in rows.values())
     for row in rows.values():
         if row.is_yours:

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from tunematrix.errors import BadInput, MachineProblem
 
 STATE = "TUNEMATRIX_STATE"
 """Variable with the folder that a run keeps everything in."""
+_TOML_SINCE = 9
+"""The release of pytest that has a TOML file of its own."""
+_HEADER = "[tool.pytest.ini_options]"
 # Files that belong to other tools as well, with pytest's section in each.
 _SECTIONS = {"tox.ini": "pytest", "setup.cfg": "tool:pytest"}
 # What Python, its tools and the driver itself keep beside code.
@@ -101,8 +105,15 @@ def pyproject(root: Path) -> dict[str, Any]:
         BadInput: it can't be read.
     """
     file = root / "pyproject.toml"
-    if not file.is_file():
-        return {}
+    return toml(file) if file.is_file() else {}
+
+
+def toml(file: Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises:
+        BadInput: it can't be read.
+    """
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # an integer may be too long, too
@@ -135,9 +146,10 @@ def tool_table(root: Path, name: str) -> dict[str, Any]:
 def pytest_file(root: Path) -> Path | None:
     """Return the one file of a project that pytest reads its settings in; None where there is none.
 
-    The order is pytest's: a table in pyproject.toml hides the sections of tox.ini and setup.cfg.
+    The order is pytest's: a file of its own hides all others, even if there is nothing in it, and a
+    table in pyproject.toml the sections of tox.ini and setup.cfg.
     """
-    for name in ("pytest.ini", ".pytest.ini"):
+    for name in _own_files():
         if (root / name).is_file():
             return root / name
     if tool_table(root, "pytest"):
@@ -148,17 +160,24 @@ def pytest_file(root: Path) -> Path | None:
     return None
 
 
+def _own_files() -> tuple[str, ...]:
+    """Return the names of files that are pytest's alone; older releases have no TOML of theirs."""
+    names = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini")
+    return names if int(version("pytest").partition(".")[0]) >= _TOML_SINCE else names[2:]
+
+
 def pytest_settings(root: Path) -> dict[str, list[str]]:
     """Return what a project tells pytest, which checks it; of an ini file, the lines of each."""
     file = pytest_file(root)
     if file is None:
         return {}
-    if file.name == "pyproject.toml":
-        table = tool_table(root, "pytest")
-        settings = table.get("ini_options", table)
+    if file.suffix == ".toml":
+        is_own = file.name != "pyproject.toml"
+        table = toml(file).get("pytest", {}) if is_own else tool_table(root, "pytest")
+        settings = table if is_own else table.get("ini_options", table)
         if not isinstance(settings, dict):
-            place = line_in(file, "ini_options")
-            raise BadInput(f"{place}: ini_options is no table; write [tool.pytest.ini_options]")
+            key, header = ("pytest", "[pytest]") if is_own else ("ini_options", _HEADER)
+            raise BadInput(f"{line_in(file, key)}: {key} is no table; write {header}")
         return {key: _folders(file, key, value) for key, value in settings.items()}
     parsed, section = _ini(file), _SECTIONS.get(file.name, "pytest")
     entries = parsed.items(section) if parsed.has_section(section) else ()

@@ -43,6 +43,23 @@ def test_no_space_for_records(good: Project) -> None:
     assert good.junit() == {cell: "passed"}
 
 
+def test_records_into_a_pipe(good: Project) -> None:
+    """Nobody reads it, and nobody waits for it."""
+    good.write(".tunematrix/plain/about.txt", "")
+    os.mkfifo(good.root / ".tunematrix/plain/results.jsonl")
+    run = good.pytest()
+    assert run.code == 6
+    assert "can't record " in run.text
+
+
+def test_a_cell_by_hand_on_a_disk_that_is_read_only(good: Project) -> None:
+    """Its spec can't be written, and that is said."""
+    good.write(".tunematrix", "")
+    run = good.tunematrix("run", "-e", "plain", "recipe=succeed", "quantizer=plain")
+    assert run.code == 6
+    assert "error: can't write to .tunematrix/adhoc: Not a directory" in run.text
+
+
 def test_space_that_runs_out(good: Project) -> None:
     """The records before it stay as they were."""
     before = '{"older": "record"}\n' * 1000

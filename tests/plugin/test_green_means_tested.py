@@ -31,7 +31,8 @@ class Way:
     Attributes:
         code: the exit code; says: part of what is shown; arguments, variables: of the run.
         conftest: the project's own; cells: its specs, named for their recipes.
-        spec: a line of the first spec; outcomes: what is recorded.
+        plugin: what PYTEST_PLUGINS names. spec: a line of the first spec.
+        outcomes: what is recorded.
     """
 
     code: int
@@ -40,6 +41,7 @@ class Way:
     conftest: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     cells: tuple[str, ...] = ("succeed",)
+    plugin: str = ""
     spec: str = ""
     outcomes: tuple[str, ...] = ()
 
@@ -80,6 +82,10 @@ WAYS = {
     "a help by variable": Way(5, "nothing was tested", variables={"PYTEST_ADDOPTS": "--help"}),
     "markers by variable": Way(5, "nothing was tested", variables={"PYTEST_ADDOPTS": "--markers"}),
     "fixtures by variable": Way(5, KEPT, variables={"PYTEST_ADDOPTS": "--fixtures"}),
+    "a part that has no cell": Way(4, "only 1 file is there", ("--shard=2/2",)),
+    "what is required is nothing": Way(
+        4, "plian: is no environment or backend; did you mean plain?", ("--require=plian",)
+    ),
     # Marks.
     "the spec's marker skip": Way(
         4, "succeed.yaml:4: markers[0]: skip would", spec="markers: [skip]"
@@ -173,12 +179,41 @@ WAYS = {
     "leaves in a hook": Way(
         1, "os._exit(0) ended the run", conftest="def pytest_runtest_setup():\n    os._exit(0)\n"
     ),
+    "becomes another program": Way(
+        1,
+        "os.execv ended the run",
+        conftest="def pytest_runtest_setup():\n    os.execvp('true', ['true'])\n",
+    ),
+    "ends Python at the end": Way(
+        4,
+        "a plug-in ended Python (SystemExit: 0) before",
+        conftest="def pytest_unconfigure():\n    sys.exit(0)\n",
+        outcomes=("passed",),
+    ),
     "leaves as it is imported": Way(1, "os._exit(0) ended the run", conftest="os._exit(0)\n"),
     "ends Python as it is imported": Way(
         4, "ends Python (SystemExit: 0)", conftest="sys.exit(0)\n"
     ),
     "ends Python in a hook": Way(
         1, conftest="def pytest_runtest_setup():\n    sys.exit(0)\n", outcomes=("error",)
+    ),
+    "pretends to be a worker of xdist": Way(
+        1,
+        "not all is well",
+        conftest=f"{HOOK}def pytest_configure(config):\n    config.workerinput = {{}}\n\n\n"
+        f"{MARK}skip)\n",
+        cells=BOTH,
+        outcomes=MISSED,
+    ),
+    # What a plug-in can do before anybody's conftest.py.
+    "leaves as PYTEST_PLUGINS has it imported": Way(
+        1, "os._exit(0) ended the run", plugin="os._exit(0)\n"
+    ),
+    "ends Python as PYTEST_PLUGINS has it imported": Way(
+        4, "a plug-in ended Python (SystemExit: 0)", plugin="sys.exit(0)\n"
+    ),
+    "takes the run, named in PYTEST_PLUGINS": Way(
+        5, "nothing was tested", plugin="def pytest_cmdline_main():\n    return 0\n"
     ),
     # What a recipe can do where it shares the process.
     "a recipe leaves": Way(1, "os._exit(0) ended the run", cells=("leave_early",)),
@@ -218,7 +253,13 @@ def made(way: Way, new_project: NewProject) -> Project:
         project.spec(cell, cell, way.spec)
     if way.conftest:
         project.write("conftest.py", SETUP + way.conftest)
+    if way.plugin:
+        project.write("early.py", SETUP + way.plugin)
     return project
+
+
+def _named(way: Way) -> dict[str, str]:
+    return {"PYTEST_PLUGINS": "early"} if way.plugin else {}
 
 
 Ended = tuple[int, str, tuple[str, ...]]
@@ -230,7 +271,7 @@ def ended(new_project: NewProject) -> dict[str, Ended]:
     projects = {name: made(way, new_project) for name, way in WAYS.items()}
     options = ("--environment=plain", "--isolation=foreground")
     runs = [
-        [str(projects[name].root), [*options, *way.arguments], way.variables]
+        [str(projects[name].root), [*options, *way.arguments], {**way.variables, **_named(way)}]
         for name, way in WAYS.items()
     ]
     variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "100"}
@@ -310,3 +351,32 @@ def test_tests_of_ones_own_side_by_side(project: Project) -> None:
     run = project.pytest("-p", "xdist", "-n2", "test_own.py")
     assert run.code == 0, run.text
     assert "1 passed" in run.text
+
+
+def test_a_pytest_of_ones_own(project: Project) -> None:
+    """Python would run it in the place of pytest, and it may do anything."""
+    project.spec("bad", "refuse")
+    project.write("pytest.py", "import sys\n\nsys.exit(0)\n")
+    run = project.tunematrix("run", "-e", "plain")
+    assert (run.code, run.text.count("pytest.py: Python would run this in the place")) == (4, 1)
+
+
+def test_records_that_were_there_before(project: Project) -> None:
+    """Are of other runs, however good."""
+    project.spec("own", "succeed")
+    assert project.pytest().code == 0
+    project.spec("own", "refuse")
+    assert project.pytest("-k", "nothing").code == 5
+    assert project.pytest().code == 1
+    assert [record["outcome"] for record in project.records] == ["passed", "failed"]
+
+
+@pytest.mark.parametrize("flag", ["-O", "-OO"])
+def test_without_assertions(project: Project, flag: str) -> None:
+    """Nor, with -OO, docstrings: none of the checks is one."""
+    project.spec("bad", "refuse")
+    project.spec("good", "succeed")
+    command = [sys.executable, flag, "-m", "pytest", "--environment=plain"]
+    run = project.run([*command, "--isolation=foreground"])
+    assert (run.code, "INTERNALERROR" in run.text) == (1, False), run.text
+    assert project.outcomes == {"bad[plain-plain]": "failed", "good[plain-plain]": "passed"}

@@ -206,7 +206,12 @@ def test_ends_of_lines(folder: Folder) -> None:
 @pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("name", "section"),
-    [("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")],
+    [
+        ("pytest.ini", "pytest"),
+        ("pytest.toml", "pytest"),
+        ("tox.ini", "pytest"),
+        ("setup.cfg", "tool:pytest"),
+    ],
 )
 def test_pytest_has_another_file(folder: Folder, name: str, section: str) -> None:
     """No table comes into pyproject.toml that would hide it; its lines are shown, and work."""

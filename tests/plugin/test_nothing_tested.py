@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,51 @@ def test_only_what_is_unsupported_is_selected(project: Project) -> None:
     assert run.code == 5
     why = "so they say <https://example.org/1>; -m probe tries it"
     assert f"good[plain-refused] is unsupported: {why}\n" in run.text
+
+
+def test_nothing_of_a_spec_can_run(project: Project) -> None:
+    """Where others can, it is on record why it doesn't, instead of nothing at all."""
+    refusal = '{reason: "so they say", link: "https://example.org/1"}'
+    project.option("quantizer", "refused", f"capabilities: {{recipe: {{succeed: {refusal}}}}}\n")
+    project.spec("good", "succeed")
+    project.spec("none", "succeed", quantizers="[refused]")
+    run = project.pytest()
+    assert run.code == 0
+    assert "1 unsupported" in run.text
+    assert project.outcomes == {"good[plain-plain]": "passed", "none[plain-refused]": "unsupported"}
+    assert project.pytest("-k", "good").code == 0
+    assert len(project.records) == 3  # what is left out by name has no say
+
+
+def test_a_spec_that_is_called_otherwise(project: Project) -> None:
+    """It would be passed over, and the rest be green."""
+    project.spec("good", "succeed")
+    project.spec("bad", "refuse")
+    (project.root / "specs/bad.yaml").rename(project.root / "specs/bad.YAML")
+    run = project.pytest()
+    assert run.code == 4
+    assert "specs/bad.YAML: would be passed over; call it bad.yaml" in run.text
+
+
+@pytest.mark.parametrize("name", [b"odd-\xff", b"odd-\x1b[2J", b"odd-\n"])
+def test_a_spec_whose_name_cannot_be_shown(project: Project, name: bytes) -> None:
+    """pytest would write it to the terminal as it is."""
+    text = "test_id: odd\nrecipe: succeed\nmatrix: {quantizer: [plain]}\n"
+    project.write(f"specs/{os.fsdecode(name)}.yaml", text)
+    run = project.pytest()
+    assert run.code == 4, run.text
+    assert "has characters in its name that can't be shown; rename it" in run.text
+    assert "\x1b" not in run.text
+
+
+def test_specs_behind_a_link(project: Project) -> None:
+    """To a folder: it isn't followed, which might lead anywhere, and that is said."""
+    project.spec("good", "succeed")
+    project.write("away/bad.yaml", "test_id: bad\nrecipe: refuse\nmatrix: {quantizer: [plain]}\n")
+    (project.root / "specs/away").symlink_to("../away")
+    run = project.pytest()
+    assert run.code == 4
+    assert "specs/away: links to a folder with specs, which isn't followed; name" in run.text
 
 
 def test_a_folder_without_specs(project: Project) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def judged(new_project: NewProject) -> tuple[Project, Run]:
     """A run of relations that hold and that don't, with a table for one of them."""
     project = new_project()
-    project.option("data", "half", "form: text\nloss_on: completion\n")
+    project.option("data", "half", "form: prompt-completion\nloss_on: completion\n")
     project.option("quantizer", "lacking", "requires: [no_such_library]\n")
     relate(project, "holds", more="overrides: {train.learning_rate: 0.5}\n")
     relate(project, "fails", OFF)

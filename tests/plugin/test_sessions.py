@@ -191,6 +191,13 @@ def test_a_python_that_is_not_there(checkout: Checkout) -> None:
     assert "3.99" in ended.stdout
 
 
+def test_a_python_that_may_be_missing(checkout: Checkout) -> None:
+    """Nox would skip the session, and end with 0."""
+    ended = checkout.nox("-P", "3.99", "-s", "cpu", "--no-error-on-missing-interpreters")
+    assert ended.returncode == 1
+    assert "a session without its Python would end with 0; leave this out" in ended.stdout
+
+
 EARLY = """
 import os
 

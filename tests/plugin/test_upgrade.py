@@ -169,7 +169,7 @@ def test_versions_of_the_users_own(project: Project, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["wobble==1.0"], 0, "plain has them already, so nothing changes"),
+        (["wobble==1.0"], 5, "plain has them already, so nothing changes"),
         (["wobble=1"], 4, "wobble=1: is no package"),
         (["wobble[all]"], 4, "wobble[all]: takes no address, marker or extra"),
         (["specs/none.yaml"], 4, "specs/none.yaml: is no package"),

@@ -215,7 +215,6 @@ def test_saved_is_the_adapter_alone(run_here: RunCell, tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "dropout": ({"method.implementation.dropout": 0.1}, "turns dropout off"),
-    "counting": ({"train.loss_on": "all"}, "train.loss_on=all is not for DPO"),
     "evaluations": ({"train.eval_steps": 2}, "train.eval_steps=2 is not for DPO"),
     "evaluation": ({"train.eval_steps": 2}, "train.eval_steps=2 is not for DPO"),
     "padding": ({"train.padding": "eos"}, "train.padding=eos is not for DPO"),

@@ -130,6 +130,12 @@ def test_patterns_reach_their_layers_alone(run_small: RunSmall) -> None:
     assert (found["down_proj"], found["v_proj"], found["q_proj"]) == (4.0, 4.0, 2.0)
 
 
+def test_a_pattern_of_no_layer(run_small: RunSmall) -> None:
+    """It would do nothing, and nothing would be wrong with any layer."""
+    with pytest.raises(ValueError, match=r"alpha_pattern\.w_proj: no layer that is adapted is cal"):
+        run_small(method__implementation__alpha_pattern__w_proj=32)
+
+
 def test_embeddings_and_head_of_a_tied_model(run_small: RunSmall) -> None:
     """Trained apart they are no longer tied, and the merged model's settings say so rightly."""
     modules = ["model.embed_tokens", "lm_head"]

@@ -1,6 +1,7 @@
 """Mutated input of every kind: a located message, or a test that is one; never a traceback.
 
-`TUNEMATRIX_FUZZ=1000` tries that many of each kind, instead of a few.
+A few of each kind are tried for every change, a thousand nightly (`TUNEMATRIX_FUZZ` names another
+number).
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ from tunematrix.paths import pytest_settings, shipped_configs
 from tunematrix.results.store import Store
 from tunematrix.spec.loader import load_specs
 
-EACH = int(os.environ.get("TUNEMATRIX_FUZZ", "40"))
+FEW, MANY = 40, int(os.environ.get("TUNEMATRIX_FUZZ", "1000"))
 
 
-def draws(kind: str) -> Iterator[Random]:
+@pytest.fixture(params=[FEW, pytest.param(MANY, marks=pytest.mark.nightly)])
+def tries(request: pytest.FixtureRequest) -> int:
+    """How many of a kind are tried."""
+    return int(request.param)
+
+
+def draws(kind: str, tries: int) -> Iterator[Random]:
     """Yield as many sources of chance as there are to be tries; the same in every run."""
-    return (Random(f"{kind} {number}") for number in range(EACH))
+    return (Random(f"{kind} {number}") for number in range(tries))
 
 
 SPEC = """\
@@ -100,10 +107,10 @@ def groups() -> Groups:
     return read_groups((shipped_configs(),))
 
 
-def test_specs(tmp_path: Path, groups: Groups) -> None:
+def test_specs(tmp_path: Path, tries: int, groups: Groups) -> None:
     """Refused with its file, or planned to something that has to be met."""
     environments = read_environments(tmp_path, [])
-    for chance in draws("spec"):
+    for chance in draws("spec", tries):
         file = put(tmp_path / "spec.yaml", text := mutated(chance, SPEC))
 
         def read(file: Path = file) -> None:
@@ -127,9 +134,9 @@ OPTIONS = sorted(
 )
 
 
-def test_options(tmp_path: Path) -> None:
+def test_options(tmp_path: Path, tries: int) -> None:
     """A config group of the user's is read like a shipped one; a key that nobody knows is none."""
-    for number, chance in enumerate(draws("option")):
+    for number, chance in enumerate(draws("option", tries)):
         file = chance.choice(OPTIONS)
         axis, text = file.parent.name, file.read_text(encoding="utf-8")
         conf = tmp_path / str(number)
@@ -160,9 +167,9 @@ command = ["python", "train.py", "{config}"]
 """
 
 
-def test_tables(tmp_path: Path) -> None:
+def test_tables(tmp_path: Path, tries: int) -> None:
     """What is said of the project's own tables names the file."""
-    for chance in draws("table"):
+    for chance in draws("table", tries):
         file = put(tmp_path / "pyproject.toml", text := mutated(chance, PYPROJECT))
 
         def read() -> None:
@@ -184,11 +191,11 @@ def record() -> str:
         return min((line for _, line in zip(range(20), file, strict=False)), key=len)
 
 
-def test_records(tmp_path: Path, record: str) -> None:
+def test_records(tmp_path: Path, tries: int, record: str) -> None:
     """A line is a record that can be shown, or it is named."""
     fields = json.loads(record)
     line = json.dumps({name: fields[name] for name in fields if name != "losses"})
-    for chance in draws("record"):
+    for chance in draws("record", tries):
         file = put(tmp_path / "records.jsonl", text := mutated(chance, line) + "\n")
         if said := refused(Store(file).read):
             assert "records.jsonl" in said, text
@@ -209,10 +216,10 @@ ARGUMENTS = (
 )
 
 
-def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_lines(tmp_path: Path, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any verb with anything behind it ends with a documented code."""
     monkeypatch.chdir(tmp_path)
-    for chance in draws("command line"):
+    for chance in draws("command line", tries):
         some = chance.choices(ARGUMENTS, k=chance.randint(0, 4))
         arguments = [*chance.choice(VERBS).split(), *some]
         error = CliRunner().invoke(app, arguments).exception

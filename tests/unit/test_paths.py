@@ -10,6 +10,7 @@ from tunematrix.errors import BadInput
 from tunematrix.paths import (
     files_below,
     project_root,
+    pytest_file,
     pytest_settings,
     shipped_configs,
     shown,
@@ -93,6 +94,23 @@ def test_tables_that_are_none(tmp_path: Path, text: str) -> None:
     """Wherever on the way to our own."""
     (tmp_path / "pyproject.toml").write_text(f"{text}\n")
     with pytest.raises(BadInput, match="is no table; write "):
+        pytest_settings(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytest.toml", ".pytest.toml"])
+def test_a_file_of_pytests_own(tmp_path: Path, name: str) -> None:
+    """It hides what pyproject.toml says, as it does for pytest, even if nothing is in it."""
+    hidden = "[tool.pytest.ini_options]\ntunematrix_specs = ['a']\n"
+    (tmp_path / "pyproject.toml").write_text(hidden)
+    (tmp_path / name).touch()
+    assert pytest_file(tmp_path) == tmp_path / name and pytest_settings(tmp_path) == {}
+    (tmp_path / name).write_text("[pytest]\ntunematrix_specs = ['b']\n")
+    assert pytest_settings(tmp_path) == {"tunematrix_specs": ["b"]}
+    (tmp_path / name).write_text("[pytest]\ntunematrix_specs = 1\n")
+    with pytest.raises(BadInput, match=f"{name}:2: tunematrix_specs: expected a list of folders"):
+        pytest_settings(tmp_path)
+    (tmp_path / name).write_text("pytest = 1\n")
+    with pytest.raises(BadInput, match="pytest is no table; write "):
         pytest_settings(tmp_path)
 
 

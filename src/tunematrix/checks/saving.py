@@ -71,6 +71,11 @@ def reloaded(evidence: Evidence, claim: Claim) -> Judgement:
         "something else"
     )
     has_trained = 0 < seen.changed_by_training < math.inf
+    if not has_trained:
+        message = (
+            f"training changed the logits by {seen.changed_by_training:.3g}, so that saving and "
+            "loading had nothing to lose"
+        )
     return judge_by(AtMost(most), seen.max_difference, message, provided=has_trained)
 
 

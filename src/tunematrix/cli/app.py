@@ -15,8 +15,8 @@ import typer
 from typer import rich_utils
 from typer.core import TyperCommand, TyperGroup
 
-from tunematrix.errors import ExitCode, Interrupted, TunematrixError
-from tunematrix.paths import pytest_file, pytest_settings
+from tunematrix.errors import BadInput, ExitCode, Interrupted, TunematrixError
+from tunematrix.paths import pytest_file, shown
 from tunematrix.project import Project
 from tunematrix.report.saying import complain, encode_whatever_comes, safe
 
@@ -36,13 +36,6 @@ class Verbs(TyperGroup):
         """Return `--help`."""
         return _untyped(super().get_help_option(ctx))
 
-
-def _untyped(option: Any) -> Any:
-    """Return an option that shows no type; None where there is none."""
-    if option is not None:
-        option.metavar = ""
-    return option
-
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the application's own options."""
         with _safe_usage_errors():
@@ -52,6 +45,13 @@ def _untyped(option: Any) -> Any:
         """Parse a verb's options and run it."""
         with _safe_usage_errors():
             return super().invoke(ctx)
+
+
+def _untyped(option: Any) -> Any:
+    """Return an option that shows no type; None where there is none."""
+    if option is not None:
+        option.metavar = ""
+    return option
 
 
 @contextmanager
@@ -177,7 +177,16 @@ def _unwritten(error: OSError) -> int:
 
 
 def place(project: Project) -> str:
-    """Return the option that names the project; pytest would guess it from where the specs lie."""
-    if pytest_settings(project.root):
-        return f"--config-file={pytest_file(project.root)}"
+    """Return the option that names the project; pytest would guess it from where the specs lie.
+
+    Raises:
+        BadInput: Python would take something of the project's for pytest.
+    """
+    for folder in (Path.cwd(), project.root):
+        for name in ("pytest.py", "pytest/__init__.py"):
+            if (folder / name).exists():
+                text = "Python would run this in the place of pytest; call it something else"
+                raise BadInput(f"{shown(folder / name)}: {text}")
+    if (file := pytest_file(project.root)) is not None:
+        return f"--config-file={file}"
     return f"--rootdir={project.root}"

@@ -38,7 +38,7 @@ from tunematrix.matrix.missing import missing_pairs
 from tunematrix.matrix.plan import Plan, network
 from tunematrix.matrix.plan import plan as make_plan
 from tunematrix.matrix.select import parse_selection
-from tunematrix.paths import adhoc_specs
+from tunematrix.paths import adhoc_specs, made, unwritable
 from tunematrix.project import Project, read_project, spec_place
 from tunematrix.report.meetings import covering_lines, missing_as_json, missing_lines
 from tunematrix.report.saying import say, say_json
@@ -245,11 +245,14 @@ def _ad_hoc(overrides: list[str], project: Project) -> Path:
     }
     _refuse_pairs(spec, {key: value for key, _, value in pairs}, project)
     path = adhoc_specs(project.root) / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A value has to be there as it was given, a credential as well: the cell is run with it.
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    made(path.parent)
+    try:
+        # A value has to be there as it was given, a credential as well: the cell is run with it.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path.parent, error) from None
     return path
 
 

@@ -14,7 +14,7 @@ import typer
 from tunematrix.cli.app import PASSES_ON, EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.cli.prove import become, prepare_row, row_of
 from tunematrix.environments import inherited
-from tunematrix.errors import BadInput
+from tunematrix.errors import BadInput, NothingTested
 from tunematrix.paths import made, shown, state
 from tunematrix.project import Project, read_project, spec_place
 from tunematrix.proof.releases.released import released_faults
@@ -63,8 +63,8 @@ def upgrade(
 
     Runs the smoke cells with the versions as they are and as they would
     become. Without a PACKAGE, all that is tested becomes the newest that
-    fits. Exit code 0: safe; 1: something breaks. After the packages, other
-    arguments go to pytest: -m "smoke or relation", -k hqq, spec files.
+    fits. Exit code 0: safe; 1: something breaks; 5: nothing is newer. After the
+    packages, other arguments go to pytest: -m "smoke or relation", -k hqq, spec files.
 
     Example: tunematrix upgrade
     Example: tunematrix upgrade transformers==5.23.0 peft -k lora
@@ -81,8 +81,7 @@ def upgrade(
     new = upgraded_set([read_wish(one) for one in packages], below, project.root)
     name = project.environment.name
     if not new.over(below.packages):
-        complain(f"{new.asked}: {name} has them already, so nothing changes")
-        return
+        raise NothingTested(f"{new.asked}: {name} has them already, so nothing changes")
     comparison = _try(project, below, new, others)
     if markdown is not None:
         write_whole(markdown, comparison_page(comparison, name).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -20,6 +20,17 @@ def factor(settings: Mapping[str, Any], layer: str) -> float:
     return alpha / (math.sqrt(own) if settings.get("use_rslora") else own)
 
 
+def idle_patterns(settings: Mapping[str, Any], layers: Iterable[str]) -> tuple[str, ...]:
+    """Return the patterns of ranks and alphas that none of some layers has the name of."""
+    names = list(layers)
+    return tuple(
+        f"{kind}.{pattern}"
+        for kind in ("rank_pattern", "alpha_pattern")
+        for pattern in settings.get(kind) or {}
+        if not any(_is_meant(pattern, layer) for layer in names)
+    )
+
+
 def has_company(settings: Mapping[str, Any]) -> bool:
     """Whether a second adapter takes part from the start, so that it isn't the base that starts."""
     return settings.get("beside") in ("frozen", "trained")
@@ -28,4 +39,8 @@ def has_company(settings: Mapping[str, Any]) -> bool:
 def _of_layer(settings: Mapping[str, Any], patterns: str, layer: str, default: Any) -> Any:
     """Return the value of the first pattern that is a layer's name, or the end of it."""
     found = settings.get(patterns) or {}
-    return next((v for p, v in found.items() if re.fullmatch(rf"(?:.*\.)?(?:{p})", layer)), default)
+    return next((value for one, value in found.items() if _is_meant(one, layer)), default)
+
+
+def _is_meant(pattern: str, layer: str) -> bool:
+    return re.fullmatch(rf"(?:.*\.)?(?:{pattern})", layer) is not None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
 
 from tunematrix.configuration.declarations import Declarations
 from tunematrix.configuration.section import Names, NonEmpty, Section
@@ -16,6 +17,16 @@ Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 Counted: TypeAlias = Literal["all", "completion", "assistant"]
 """Which tokens of a row count in the loss."""
 Form: TypeAlias = Literal["text", "unequal", "chat", "prompt-completion", "chat-completion"]
+
+
+COUNTED: Mapping[Form, Counted] = {
+    "text": "all",
+    "unequal": "all",
+    "chat": "assistant",
+    "prompt-completion": "completion",
+    "chat-completion": "completion",
+}
+"""What the loss counts of each form, in every engine."""
 
 
 class ModelOption(Declarations):
@@ -34,6 +45,14 @@ class DataOption(Declarations):
         description="Tokens that count in the loss: all, the completion's or the assistant's."
     )
     packing: bool = Field(False, description="Whether several texts are packed into one row.")
+
+    @model_validator(mode="after")
+    def _counts_what_its_form_has(self) -> Self:
+        """Trainers decide by the columns: nothing else would count, whatever is asked for."""
+        if self.loss_on != (counted := COUNTED[self.form]):
+            text = f"of the form {self.form}, {counted} counts; write {counted}, or another form"
+            raise PydanticCustomError("loss_on", text, {"route": ("loss_on",)})
+        return self
 
 
 class LearningRates(Section):

@@ -51,12 +51,14 @@ def parse_address(text: str) -> Address:
         BadInput: it is none; or tcp, which has no certificates, leads to another machine.
     """
     scheme, found, rest = text.rpartition("://")
+    # There is no user and no password; whoever writes one shall not read it in a log.
+    told = re.sub(r"[^/]*@", "…@", text)
     if found and scheme not in ("tls", "tcp"):
-        raise BadInput(f"{text}: a scheduler speaks tls, and not {scheme}; {_EXAMPLE}")
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+)(?::(\d{1,5}))?/?", rest)
+        raise BadInput(f"{told}: a scheduler speaks tls, and not {scheme}; {_EXAMPLE}")
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/@\[\]\s]+)(?::(\d{1,5}))?/?", rest)
     port = PORT if match is None or match[2] is None else int(match[2])
     if match is None or not 0 < port < 2**16:
-        raise BadInput(f"{text}: is no address of a scheduler; {_EXAMPLE}")
+        raise BadInput(f"{told}: is no address of a scheduler; {_EXAMPLE}")
     host = match[1].strip("[]")
     if scheme == "tcp":
         refuse_open(host)

@@ -10,7 +10,7 @@ from typing import Final
 
 from tunematrix.configuration import OPTION_MODELS
 from tunematrix.configuration.keys import adapter
-from tunematrix.configuration.options import LauncherOption
+from tunematrix.configuration.options import DataOption, LauncherOption
 from tunematrix.errors import did_you_mean
 from tunematrix.matrix.choices import Choices
 from tunematrix.matrix.groups import OPEN, Groups, Option
@@ -48,6 +48,7 @@ def override_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iterator[P
             _of_processes(key, value, chosen),
             _beyond_the_end(key, value, spec, groups),
             _best_of_nothing(key, value, spec, groups),
+            _counted_otherwise(key, value, chosen),
         )
         texts = chain(of_options, *others)
         # Options of one axis mostly refuse an override in nearly the same words.
@@ -93,6 +94,16 @@ def _best_of_nothing(key: str, value: Given, spec: Spec, groups: Groups) -> Iter
         yield "needs evaluations to choose by; set train.eval_steps"
     if _setting("interrupt_at", spec, groups):
         yield "can't be had with train.interrupt_at, whose second stretch has its own checkpoints"
+
+
+def _counted_otherwise(key: str, value: Given, chosen: Choices) -> Iterator[str]:
+    """Yield why other tokens wouldn't count: trainers go by the data's columns."""
+    for option in _options("data", chosen) if key == "train.loss_on" else ():
+        if option is not None:
+            declared = option.declared
+            assert isinstance(declared, DataOption)
+            if value != declared.loss_on:
+                yield f"of {option.name}, {declared.loss_on} counts; choose other data instead"
 
 
 def changes(spec: Spec, groups: Groups, options: Mapping[str, Option]) -> dict[str, Given]:

@@ -122,6 +122,13 @@ class Arguments:
         """The markers that -m names; to each, whether it is asked for."""
         return named_markers(self.config.getoption("markexpr"))
 
+    @property
+    def chooses_cells(self) -> bool:
+        """Whether the command line chooses among the cells of the specs that it reaches."""
+        option = self.config.option
+        words = (option.keyword, option.markexpr, option.deselect, option.tunematrix_shard)
+        return any(words) or any("::" in text for text in self.config.args)
+
     def asks_for(self, marker: str) -> bool:
         """Whether -m asks for a marker, of items that aren't there otherwise."""
         return self.markers.get(marker, False)

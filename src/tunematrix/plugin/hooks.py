@@ -14,19 +14,14 @@ import pytest
 from tunematrix.errors import BadInput, TunematrixError, did_you_mean
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.plugin import inspected
+from tunematrix.plugin.begun import begin, watch_the_exit
 from tunematrix.plugin.items import NIGHTLY, CellItem, RelationItem, SpecFile, with_arms
-from tunematrix.plugin.ledger import (
-    LEDGER,
-    Ledger,
-    check_collected,
-    last_word,
-    register,
-    watch_the_exit,
-)
+from tunematrix.plugin.ledger import LEDGER, Ledger, check_collected, last_word, register
 from tunematrix.plugin.options import add_options
 from tunematrix.plugin.parts import forget_older, register_parts
 from tunematrix.plugin.portions import part_of, switch, without_integration
 from tunematrix.plugin.recorder import record_of
+from tunematrix.plugin.required import refuse_unrequirable
 from tunematrix.plugin.suite import KEY, Suite
 from tunematrix.project import FOLDERS, SHIPPED, spec_name
 from tunematrix.report import junit, terminal
@@ -58,9 +53,12 @@ MARKERS = {
 }
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add tunematrix's options and ini keys."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add tunematrix's options and ini keys, before plug-ins of the project are imported."""
     add_options(parser)
+    config = pluginmanager.get_plugin("pytestconfig")
+    assert config is not None
+    begin(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker, what in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {what}")
     inspected.begin(config)
+    refuse_unrequirable(suite)
     if not arguments.spec_paths:
         return
     records = not suite.on_worker and not config.getoption("collectonly")
@@ -97,7 +96,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Watch the exit before anybody's conftest.py is there, where cells may be run."""
     named = early_config.known_args_namespace.tunematrix_environment
-    if named is not None or early_config.getini(FOLDERS[0]):
+    folders = [name for key in FOLDERS for name in early_config.getini(key)]
+    if any("\0" in name for name in folders):
+        raise pytest.UsageError("a folder of specs or configs has a null character in its name")
+    if named is not None or folders:
         watch_the_exit(early_config)
     try:
         yield

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from tunematrix.environments.running import ENDING, LISTING
 from tunematrix.errors import ExitCode, counted
 from tunematrix.paths import shown
+from tunematrix.plugin.begun import is_worker, names_environment
 from tunematrix.plugin.items import SpecItem
 from tunematrix.plugin.suite import KEY, Suite
 from tunematrix.report.saying import complain
@@ -113,7 +114,7 @@ class Ledger:
     @property
     def _is_in_charge(self) -> bool:
         arguments = self.suite.arguments
-        named = arguments.environment is not None or _names_environment(self.suite.config)
+        named = arguments.environment is not None or names_environment(self.suite.config)
         return named or bool(arguments.spec_paths) or self._needs_backend
 
 
@@ -146,41 +147,20 @@ def last_word(config: pytest.Config, code: int) -> int:
     A listing that the command line asks for is no run. One that a setting or a variable makes of a
     run is.
     """
-    is_worker = hasattr(config, "workerinput")
+    begun_by_xdist = is_worker(config)
     listed = LISTING.intersection(config.invocation_params.args)
-    if not is_worker and not listed:
+    if not begun_by_xdist and not listed:
         if (ledger := config.stash.get(LEDGER, None)) is not None:
             code, why = ledger.judged(code)
-        elif code == ExitCode.PASSED and _names_environment(config):
+        elif code == ExitCode.PASSED and names_environment(config):
             code, why = ExitCode.NOTHING_TESTED, NOTHING
         else:
             why = ""
         if why and why not in config.stash.get(TOLD, ""):
             complain(one_line(why))
-    if not is_worker and (file := os.environ.get(ENDING)):
+    if not begun_by_xdist and (file := os.environ.get(ENDING)):
         Path(file).write_text(f"{int(code)}\n", encoding="utf-8")
     return code
-
-
-def watch_the_exit(config: pytest.Config) -> None:
-    """Let nobody end this process with 0 before its end: `os._exit` passes over everything."""
-    leave, here = os._exit, os.getpid()
-
-    def guarded(status: int) -> NoReturn:
-        if os.getpid() == here:
-            if capture := config.pluginmanager.get_plugin("capturemanager"):
-                capture.suspend_global_capture(in_=True)
-            why = f"os._exit({status}) ended the run too early: it proves nothing"
-            complain(why)
-            status = status or ExitCode.FAILED
-        leave(status)
-
-    vars(os)["_exit"] = guarded
-
-
-def _names_environment(config: pytest.Config) -> bool:
-    """Whether the command line names one, also where pytest read no further than to a --help."""
-    return any(text.startswith("--environment") for text in config.invocation_params.args)
 
 
 def _names(names: Iterable[str]) -> str:

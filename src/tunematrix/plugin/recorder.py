@@ -14,6 +14,7 @@ from tunematrix.baselines.holding import band_of
 from tunematrix.errors import BadInput, ExitCode, MachineProblem, TunematrixError
 from tunematrix.paths import shown, state
 from tunematrix.plugin.again import command_again
+from tunematrix.plugin.items import NIGHTLY
 from tunematrix.plugin.ledger import TOLD, Ledger
 from tunematrix.plugin.suite import Suite
 from tunematrix.report import ending, junit, terminal
@@ -131,11 +132,15 @@ class Recorder:
 
     def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         ran = {record.spec for record in self.records}
-        shown = ran and not self.suite.arguments.asks_for("probe")
-        for exclusion in self.suite.plan.exclusions if shown else ():
-            record = excluded(exclusion, self.suite.context)
-            # What -k and -m left out altogether has no say in this run.
-            if record.spec in ran:
+        arguments, plan = self.suite.arguments, self.suite.plan
+        shown = ran and not arguments.asks_for("probe")
+        with_cells = {cell.spec.test_id for cell in plan.cells}
+        for exclusion in plan.exclusions if shown else ():
+            record, spec = excluded(exclusion, self.suite.context), exclusion.cell.spec
+            # What -k and -m left out altogether has no say in this run. A spec of which nothing can
+            # run has, or it would be passed over without a word.
+            is_whole = spec.test_id not in with_cells and NIGHTLY not in spec.markers
+            if record.spec in ran or (is_whole and not arguments.chooses_cells):
                 self._append(record)
         self._describe()
         self._clear(name for record in self.records for name in record.arms or (record.cell_id,))

@@ -33,6 +33,7 @@ from tunematrix.matrix.seeds import under_seeds
 from tunematrix.matrix.select import parse_selection
 from tunematrix.paths import made
 from tunematrix.plugin.arguments import Arguments
+from tunematrix.plugin.begun import is_worker
 from tunematrix.project import FOLDERS, Project, read_project
 from tunematrix.results.outcome import Expected
 from tunematrix.results.record import Record, backend_of
@@ -50,11 +51,10 @@ class Suite:
         self.config = config
         self.arguments = Arguments(config)
         self.root = config.rootpath
-        workerinput = getattr(config, "workerinput", None)
-        self.on_worker = workerinput is not None
+        self.on_worker = is_worker(config)
         self.run_id: str = (
-            workerinput["tunematrix_run_id"]
-            if workerinput is not None
+            vars(config)["workerinput"]["tunematrix_run_id"]
+            if self.on_worker
             else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         )
         # Whether real trainers may run.

@@ -61,9 +61,9 @@ class Store:
                 os.fsync(file.fileno())
         except OSError as error:
             message = (
-                f"can't record {record.cell_id} in {self.path}: {error.strerror}; the records "
-                "before it are safe. Free some space (old runs lie beside it in runs/) and run "
-                "again"
+                f"can't record {record.cell_id} in {self.path}: {error.strerror or error}; the "
+                "records before it are safe. Free some space (old runs lie beside it in runs/) and "
+                "run again"
             )
             raise MachineProblem(message) from error
 
@@ -126,7 +126,9 @@ class Store:
         return {cell: tuple(reversed(records)) for cell, records in found.items() if records}
 
     def _last_lines(self) -> list[bytes]:
-        """Return the whole lines among the last megabytes."""
+        """Return the whole lines among the last megabytes; none of a device, or a pipe."""
+        if self._is_device:
+            return []
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -146,7 +148,7 @@ class Store:
         Raises:
             BadInput: the file can't be read, or is a device or a pipe, which may have no end.
         """
-        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+        if self._is_device:
             raise BadInput(f"{self.path}: is no regular file; give a file of records")
         try:
             with self.path.open("rb") as file:
@@ -157,6 +159,11 @@ class Store:
             return
         except OSError as error:
             raise self._unreadable(error) from error
+
+    @property
+    def _is_device(self) -> bool:
+        """Whether it may have no end, or nobody who writes it."""
+        return self.path.exists() and not (self.path.is_file() or self.path.is_dir())
 
     def _unreadable(self, error: OSError) -> BadInput:
         return BadInput(f"{self.path}: can't be read: {error.strerror}; give a file of records")

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunematrix.environments.table import ROUTE, shipped_rows
 from tunematrix.errors import BadInput, did_you_mean
-from tunematrix.paths import pyproject, pytest_file, pytest_settings
+from tunematrix.paths import pyproject, pytest_file, pytest_settings, toml
 from tunematrix.scaffold.changes import FileChange, appended, below_header, holds, read
 
 SESSIONS = ("from tunematrix.nox import environments", "", "environments()")
@@ -140,6 +140,9 @@ def _ini_file(file: Path, root: Path, specs: str) -> FileChange:
     if "tunematrix_specs" in pytest_settings(root):
         return FileChange(file, "kept", "names specs already")
     lines = ("tunematrix_specs =", "    shipped", f"    {specs}")
+    if file.suffix == ".toml":
+        headed = "pytest" in toml(file)
+        lines = (*(() if headed else ("[pytest]",)), f'tunematrix_specs = ["shipped", "{specs}"]')
     return FileChange(file, "kept", "has pytest's settings; add these lines to them", by_hand=lines)
 
 

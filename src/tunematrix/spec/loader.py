@@ -27,17 +27,28 @@ _COMMAND_ONLY = (
     "watch",
 )
 
+_SUFFIXES = (".yaml", ".yml")
+
 
 def find_specs(folder: Path) -> tuple[Path, ...]:
     """Return every YAML file below a folder, in the order of their names.
 
     Raises:
-        BadInput: there is no such folder.
+        BadInput: there is no such folder, or specs in it would be passed over: their file is called
+            otherwise, or they are behind a link.
         NothingTested: it holds no spec.
     """
     if not folder.is_dir():
         raise BadInput(f"{shown(folder)}: there is no such folder; check the path of the specs")
-    found = sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml"))
+    files = sorted(folder.rglob("*"))
+    found = _specs_among(files)
+    for path in files:
+        if path.is_symlink() and path.is_dir() and _specs_among(path.rglob("*")):
+            text = "links to a folder with specs, which isn't followed; name that folder itself"
+            raise BadInput(f"{shown(path)}: {text}")
+    if odd := [path for path in files if path.suffix.lower() in _SUFFIXES and path not in found]:
+        text = f"would be passed over; call it {odd[0].stem}{odd[0].suffix.lower()}"
+        raise BadInput(f"{shown(odd[0])}: {text}")
     if not found:
         raise NothingTested(
             f"{shown(folder)}: holds no spec, so nothing would be tested; "
@@ -56,6 +67,10 @@ def load_specs(paths: Iterable[Path]) -> tuple[Spec, ...]:
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise NothingTested("no spec was given, so nothing would be tested; name one")
+    for file in files:
+        if not file.name.isprintable():  # pytest writes it to the terminal as it is
+            name = ascii(file.name)[1:-1]
+            raise BadInput(f"{name}: has characters in its name that can't be shown; rename it")
     trees = [read_tree(file) for file in dict.fromkeys(files)]
     specs = [_validated(tree) for tree in trees]
     problems = [problem for tree in trees for problem in _raw_problems(tree)]
@@ -70,8 +85,12 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
+def _specs_among(files: Iterable[Path]) -> list[Path]:
+    return [path for path in files if path.suffix in _SUFFIXES]
+
+
 def _files(path: Path) -> tuple[Path, ...]:
-    is_folder = path.is_dir() and path.suffix not in (".yaml", ".yml")
+    is_folder = path.is_dir() and path.suffix not in _SUFFIXES
     return find_specs(path) if is_folder else (path,)
 
 

@@ -133,6 +133,7 @@ def test_reload_of_a_model_that_training_did_not_change(run: Run, changed: float
     """Saving a base as it was loads again perfectly, and proves nothing."""
     same = run.edited(Reload, max_difference=0.0, changed_by_training=changed)
     assert same.failed() == {"reload"}
+    assert "saving and loading had nothing to lose" in same.verdicts()["reload"].message
     assert same.asked(reload={"max_difference": 0.5}).failed() == {"reload"}
 
 

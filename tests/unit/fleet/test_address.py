@@ -68,6 +68,16 @@ def over_tls(certificates: Certificates, says: bytes = DASK) -> Answer:
     return answer
 
 
+@pytest.mark.parametrize(
+    "text", ["me:s3cret@h:1", "s3cret@h:1", "tls://me:s3cret@h", "x://s3cret@h"]
+)
+def test_a_password_is_not_repeated(text: str) -> None:
+    """Schedulers know none, and a log would keep it."""
+    with pytest.raises(BadInput, match="…@h") as caught:
+        parse_address(text)
+    assert "s3cret" not in str(caught.value)
+
+
 def refused(port: int, certificates: Certificates | None, scheme: str = "tls") -> str:
     """What is said of what answers at a port."""
     with pytest.raises(BadInput) as told:

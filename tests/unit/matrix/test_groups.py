@@ -314,6 +314,13 @@ def test_a_wrong_key_in_a_section_of_the_cell(
     assert right in problem
 
 
+def test_data_that_counts_otherwise_than_its_form(shipped: Groups, make_root: MakeRoot) -> None:
+    """Trainers go by the columns, so that nothing would have come of it."""
+    text = "name: mine\nform: prompt-completion\nloss_on: all\n"
+    (problem,) = refused([*shipped.roots, make_root({"data/mine.yaml": text})])
+    assert "data/mine.yaml:3: loss_on: of the form prompt-completion, completion counts" in problem
+
+
 def test_a_key_that_is_given_twice(make_root: MakeRoot) -> None:
     """Neither of its values is taken."""
     text = "name: loud\nlines: 8\nlines: 16\n"

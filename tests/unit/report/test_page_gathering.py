@@ -61,6 +61,13 @@ def test_the_newest_run_is_shown_and_earlier_ones_are_remembered() -> None:
         assert thread.past["a[x]"][0].moment == "2026-11-01 08:00"
 
 
+def test_a_last_record_that_knows_nothing_of_its_machine() -> None:
+    """It counts, and its run is shown all the same."""
+    late = made(outcome="error", versions={})
+    (thread,) = gather([lines(made(), late)]).threads
+    assert [record.outcome for record in thread.newest.records] == ["error"]
+
+
 def test_environments_and_machines_are_told_apart() -> None:
     """Each has a newest run; what never ran knows its machine by half, and stays with its run."""
     other = {"hardware": "AMD EPYC", "gpu": "H100"}

@@ -32,7 +32,7 @@ OTHERS = {
 
 
 def printing(tree: ast.AST) -> Iterator[int]:
-    """Yield the lines that print, by a function or to a standard stream."""
+    """Yield the lines that print, by a function or to a standard stream, or hand `print` on."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id == "print":
             yield node.lineno  # also where it is handed on: partial(print, file=sys.stderr)
@@ -73,6 +73,7 @@ def test_nothing_prints_around_it() -> None:
         "console.print(x)",
         "sys.stderr.write('x')",
         "sys.stdout.buffer.write(b'')",
+        "f(print)",
     ],
 )
 def test_the_search_finds_it(code: str) -> None:

@@ -75,6 +75,14 @@ def test_ranks_and_factors_by_layer(settings: dict[str, object], rank: int, fact
     assert adapters.factor(whole, LAYER) == factor
 
 
+def test_patterns_that_are_no_layers() -> None:
+    """Nobody would notice that they do nothing."""
+    settings = {"rank_pattern": {"proj": 4, "down_proj": 2}, "alpha_pattern": {"w_proj": 8}}
+    found = adapters.idle_patterns(settings, [LAYER])
+    assert found == ("rank_pattern.proj", "alpha_pattern.w_proj")
+    assert adapters.idle_patterns({"rank_pattern": None}, [LAYER]) == ()
+
+
 def test_a_second_adapter_that_takes_part() -> None:
     """One at rest doesn't."""
     taking = ("none", "resting", "frozen", "trained", None)

@@ -103,14 +103,12 @@ def gather(sources: Sequence[Lines]) -> Gathered:
         if name in newest:
             run.points.clear()  # it is nobody's past
     memory = Shortening(metrics=_is_compared, checks=frozenset(["gap_closed"]))
-    records = (
-        memory.short(replace(record, checks=record.checks if name in newest else ()))
-        for name, record in _records(sources, found, newest | before)
-    )
-    whole = {
-        (run.environment, run.id, host_of(run.machine) if run.versions else ""): run
-        for run in runs(records)
-    }
+    parts: dict[Name, list[Record]] = {}
+    for name, record in _records(sources, found, newest | before):
+        short = memory.short(replace(record, checks=record.checks if name in newest else ()))
+        parts.setdefault(name, []).append(short)
+    # By the run's name: a cell's last record, which counts, may know its machine by half.
+    whole = {name: run for name, part in parts.items() for run in runs(part)}
     shown = (_thread(names, found, whole, sources) for names in kept)
     return Gathered(tuple(shown), tuple(names[-1] for names in left_out))
 

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from torch import nn
 from transformers import PreTrainedModel
 
+from tunematrix.configuration.adapters import idle_patterns
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.methods import several
 
@@ -83,8 +84,11 @@ class TorchLora:
         """Attach by explicit names: "all-linear" matches nothing on an hqq model.
 
         Raises:
-            ValueError: biases are to train that aren't in float32.
+            ValueError: biases are to train that aren't in float32; or a pattern is no layer's.
         """
+        if idle := idle_patterns(self.settings, self._adapted(base)):
+            message = f"{', '.join(idle)}: no layer that is adapted is called so, nor ends so"
+            raise ValueError(message)
         if self.bias != "none" and any(p.dtype != torch.float32 for p in model.parameters()):
             message = (
                 f"bias={self.bias} can't be had: over a base that isn't in float32, its biases "
