@@ -109,3 +109,14 @@ def test_a_pyproject_that_cannot_be_read(project: Project, verb: Verb) -> None:
     code, text = verb(project, "run")
     assert (code, text.count("\n")) == (4, 1)
     assert text.startswith("error: pyproject.toml: can't be read: ")
+
+
+def test_a_folder_that_no_system_has(project: Project) -> None:
+    """Its name has a null character; `plan` says where, and pytest that it is so."""
+    project.spec("good", "succeed")
+    settings = project.root / "pyproject.toml"
+    text = settings.read_text(encoding="utf-8").replace('["specs"]', '["specs\\u0000"]', 1)
+    settings.write_text(text, encoding="utf-8")
+    run = project.pytest("specs")
+    assert (run.code, "INTERNALERROR" in run.text) == (4, False), run.text
+    assert "a folder of specs or configs has a null character in its name" in run.text

@@ -54,7 +54,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     project.spec("confuse", "confuse")
     project.option("recipe", "untargeted", "implementation: {_target_: no_such_module.run}\n")
     project.spec("untargeted", "untargeted")
-    return project, project.pytest("--require=another")
+    return project, project.pytest("--require=mlx")
 
 
 def test_every_cell_has_one_record(ran: tuple[Project, Run]) -> None:

@@ -125,8 +125,9 @@ def test_exclusions_of_arms(project: Project) -> None:
     project.write("specs/a.yaml", f"test_id: a\nrecipe: keep\n{text}")
     project.spec("good", "succeed")
     assert project.pytest("specs").code == 0
+    assert project.outcomes == {"good[plain-plain]": "passed", "a[plain]": "unsupported"}
     run = project.pytest("-m", "probe")
     assert run.code == 1
-    (probe,) = [one for one in project.records if one["cell_id"] == "a[plain]"]
+    _, probe = [one for one in project.records if one["cell_id"] == "a[plain]"]
     assert (probe["outcome"], probe["axes"]["quantizer"]) == ("failed", "refused")
     assert "expected to fail (ValueError) and passed" in probe["reason"]

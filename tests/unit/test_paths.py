@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tunematrix
 from tunematrix.errors import BadInput
 from tunematrix.paths import (
     files_below,
@@ -95,6 +98,20 @@ def test_tables_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(f"{text}\n")
     with pytest.raises(BadInput, match="is no table; write "):
         pytest_settings(tmp_path)
+
+
+def test_pytests_settings_where_there_is_no_pytest(tmp_path: Path) -> None:
+    """As beside Nox, which reads them to know which environments there are."""
+    (tmp_path / "pytest.toml").touch()
+    source = Path(tunematrix.__file__).parents[1]
+    program = (
+        f"import sys; sys.path.insert(0, {str(source)!r})\n"
+        "from pathlib import Path; from tunematrix.paths import pytest_file\n"
+        f"print(pytest_file(Path({str(tmp_path)!r})))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "pytest.toml"), done.stderr
 
 
 @pytest.mark.parametrize("name", ["pytest.toml", ".pytest.toml"])
