@@ -109,6 +109,7 @@ def test_what_is_refused(drifting: Project, verb: Verb) -> None:
     assert not (drifting.root / FILE).exists()
 
 
+@pytest.mark.nightly
 def test_a_flaky_cell(drifting: Project, verb: Verb) -> None:
     """It flips with nothing changed, and is named; with its code changed, it isn't."""
     commit(drifting)

@@ -142,7 +142,7 @@ def test_another_that_differs_has_not_moved_with_it(project: Project) -> None:
     assert ([one["name"] for one in found["culprits"]], found["carried"]) == (["wobble"], [])
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(1)
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(
     ("good", "bad", "code", "text"),

@@ -42,6 +42,7 @@ LOWER = ["specs/deep/lower.yaml::lower[plain]"]
 REFUSED = ["specs/bad.yaml::bad[plain-refused]"]
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -53,6 +53,7 @@ def ran(new_project: NewProject) -> tuple[Project, Run]:
     return project, project.pytest("-p", "xdist.plugin", "-n", "1")
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rank_that_fails_is_named_with_its_last_lines(ran: tuple[Project, Run], way: str) -> None:
     """Whether it raised, was killed, or kept the others waiting."""

@@ -244,6 +244,7 @@ def test_wrong_names(hospital: Project) -> None:
     assert (run.code, "no pair of backend and quantizer" in run.text) == (5, True), run.text
 
 
+@pytest.mark.nightly
 def test_in_any_folder(tmp_path: Path, project: Project) -> None:
     """Without a project, the environments that come with tunematrix are there."""
     run = project.run(

@@ -101,6 +101,7 @@ def test_a_file_in_the_way_of_a_folder(
     assert "INTERNALERROR" not in run.text
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("view", [[], ["--markdown", "-"]])
 def test_no_space_for_what_is_shown(project: Project, view: list[str], unbuffered: str) -> None:

@@ -85,6 +85,7 @@ def test_one_config_and_one_runner_by_their_ids(inspected: Project) -> None:
     assert "2 passed" in run.text
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_a_script_that_fails_is_reported(inspected: Project, workers: str) -> None:
     """With the exception, its place, the call, and where the logs are; by xdist's workers, too."""

@@ -75,6 +75,7 @@ def test_the_switch(
     assert ("b[plain-plain]" in cells) is others
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("arguments", "value", "real"),
     [

@@ -21,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project
 
-KILLS = int(os.environ.get("TUNEMATRIX_KILLS", "6"))
+KILLS = int(os.environ.get("TUNEMATRIX_KILLS", "4"))
 CELLS = 5
 LATE = "too late"
 """What is said of a kill that nothing was left for."""

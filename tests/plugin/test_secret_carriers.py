@@ -62,6 +62,7 @@ def test_a_fleet(fleet: Fleet, knows: dict[str, str]) -> None:
     assert left_in(project.root / ".tunematrix/workers") == {}
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     "command",
     [

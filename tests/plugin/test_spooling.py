@@ -74,6 +74,7 @@ def written(project: Project, *options: str) -> str:
     return re.sub(r"0x[0-9a-f]+", "", text)
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("more", [[], ["-o", "junit_family=xunit1"], ["--maxfail=3"]])
 def test_it_is_the_same_file(project: Project, more: list[str]) -> None:
     """With all that can become of a test, and with what was broken before any ran."""

@@ -71,7 +71,7 @@ WRONG = {
 }
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_input(project: Path, name: str) -> None:
     """The message names the entry, and the exit code is the documented one."""

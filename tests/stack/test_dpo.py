@@ -184,6 +184,7 @@ PLANTED: dict[str, tuple[str, Plant, set[str]]] = {
 }
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("cell", [CELL, "dpo[cpu-bnb-nf4-prompt-completion]", ACCUMULATED, FULL])
 def test_honest_training_passes(run_here: RunCell, cell: str) -> None:
     """One adapter, one over 4 bits, micro-batches, and every parameter with checkpointing."""

@@ -30,6 +30,7 @@ def differing(one: Small, other: Small) -> set[str]:
     }
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("data", ["text", "chat", "packed"])
 def test_evaluating_changes_nothing_that_draws_nothing(run_small: RunSmall, data: str) -> None:
     """Without dropout, training goes on to the bit as it would have, over several epochs."""

@@ -65,14 +65,14 @@ SABOTAGES = {
 HONEST = {str((axes, settings)): (axes, settings) for axes, settings, _ in SABOTAGES.values()}
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("cell", HONEST)
 def test_honest_cells_pass(cell: str, run_cell: RunCell) -> None:
     """What is sabotaged below is good without the sabotage."""
     assert run_cell(*HONEST[cell]).failed == set()
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("fault", SABOTAGES)
 def test_sabotage_is_named(fault: str, run_cell: RunCell) -> None:
     """The cell ends as well as an honest one, and the right check fails."""

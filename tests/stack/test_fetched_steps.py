@@ -100,7 +100,7 @@ def test_two_models_have_a_name_each(carry_here: Carry, tmp_path: Path) -> None:
         run(carry_here, models, sft={"model": {"path": "{download}"}, **SFT})
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("fault", "repo", "revision", "says"),
     [
@@ -136,7 +136,7 @@ def test_a_folder_that_holds_the_old_commit(carry_here: Carry) -> None:
     assert not run(carry_here, kept).failed
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("repo", "revision"),
     [
@@ -154,6 +154,7 @@ def test_honest_downloads_pass(carry_here: Carry, repo: str, revision: str) -> N
     assert not run(carry_here, [model(repo, "tiny", revision)]).failed
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("revision", ["older", OLDER])
 def test_a_second_time_and_without_a_network(carry_here: Carry, hub: Hub, revision: str) -> None:
     """What is there is checked, by the hub's word or by the receipt's alone."""

@@ -68,7 +68,7 @@ def test_honest_text_passes(run_here: RunCell) -> None:
     )
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("fault", PLANTED)
 def test_fault_in_generation_is_named(run_here: RunCell, fault: str) -> None:
     """It ends as an honest run does, and the check that it is for fails."""

@@ -101,6 +101,7 @@ FAULTS: dict[str, Plant] = {
 }
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("name", FAULTS)
 def test_gradients_of_something_else(run_small: RunSmall, name: str) -> None:
     """AdamW and clipping hide most of it from losses and norms; the recomputed gradient doesn't."""

@@ -106,7 +106,7 @@ def weights(way: str, folder: Path) -> bytes:
     return (folder / WEIGHTS.get(way, WEIGHTS["lora"])).read_bytes()
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_a_random_moment(
     uninterrupted: tuple[str, bytes, float], number: int, tmp_path: Path

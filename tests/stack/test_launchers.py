@@ -59,7 +59,7 @@ def run_cell(carry_apart: Carry) -> RunCell:
     return run
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("launcher", "method"),
     # The suite has cells of the other pairs.
@@ -84,6 +84,7 @@ def test_more_processes_take_smaller_shares(run_cell: RunCell) -> None:
     assert {rank.processes for rank in ran.evidence.all(Rank)} == {4}
 
 
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("launcher", "fault", "said"),
     [
@@ -163,6 +164,7 @@ def test_ranks_that_all_hang(forking: Executor, hanging: RunDir) -> None:
     assert not any(_runs(pid) for pid in _sleepers(hanging, 2, 0))
 
 
+@pytest.mark.nightly
 def test_ranks_follow_a_killed_driver(hanging: RunDir) -> None:
     """After kill -9 of the driver none of them runs on."""
     code = (

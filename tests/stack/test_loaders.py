@@ -31,6 +31,7 @@ def apart(one: Array, other: Array) -> float:
     return float(np.linalg.norm(one - other) / np.linalg.norm(other))
 
 
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize(
     ("method", "stages"),
     [
@@ -68,7 +69,7 @@ def test_mlx_loads_what_it_saved(run_small: RunSmall, method: str) -> None:
     assert apart(logits.get("merged", logits["reloaded"]), logits["trained"]) < ROUNDING
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 def test_over_quantizers(run_small: RunSmall, quantizer: str) -> None:
     """Loading adds nothing; merging rounds once more, by no more than quantizing did."""

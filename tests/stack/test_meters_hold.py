@@ -109,6 +109,7 @@ TORCH: Mapping[str, tuple[Plant, str]] = {
 }
 
 
+@pytest.mark.each_time(4)
 @pytest.mark.parametrize("name", TORCH)
 def test_pytorch(name: str, run_small: RunSmall) -> None:
     """The cell reaches its end, and the check whose matter it is fails."""

@@ -183,7 +183,7 @@ FAULTS: Mapping[str, tuple[Callable[[pytest.MonkeyPatch], None], dict[str, objec
 }
 
 
-@pytest.mark.each_time(5)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named(name: str, run_small: RunSmall, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sabotaged cell runs to its end, and fails in what the fault touches alone."""

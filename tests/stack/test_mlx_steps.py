@@ -139,7 +139,7 @@ def test_a_loss_that_is_expected(carry_here: Carry) -> None:
     assert found.failed == {"step_loss"}
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("fault", "check"),
     [
@@ -264,6 +264,7 @@ def test_a_server_answers_as_the_model_does(carry_here: Carry) -> None:
     assert {one.asked for one in found.evidence.all(ServedAnswer)} == {"completion", "chat"}
 
 
+@pytest.mark.nightly
 @pytest.mark.each_time(1)
 @pytest.mark.parametrize("fault", ["serves_without_its_adapter", "serves_another_template"])
 def test_a_server_that_serves_something_else(carry_here: Carry, fault: str) -> None:

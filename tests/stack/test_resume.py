@@ -50,7 +50,7 @@ CELLS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-@pytest.mark.each_time(4)
+@pytest.mark.each_time(2)
 @pytest.mark.parametrize("cell", CELLS)
 def test_resumed_is_uninterrupted(run_small: RunSmall, cell: str) -> None:
     """Parameters and gradients at each step, and all states at the end, are bitwise equal."""

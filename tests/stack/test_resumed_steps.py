@@ -40,7 +40,7 @@ def tear(folder: Path) -> None:
     (folder / "checkpoint-4" / "trainer_state.json").unlink()
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("sft", {}), ("sft", {"method": "full"}), ("dpo", {}), ("dpo", {"adapter": "merge"})],

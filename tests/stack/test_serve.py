@@ -200,6 +200,7 @@ def another_template() -> Fault:
     return replaced(opening, "save_merged", wrap)
 
 
+@pytest.mark.nightly
 def test_an_adapter_that_is_left_out(adapter: Path, tmp_path: Path) -> None:
     """The server answers well, and as the base."""
     ran = run_in(tmp_path / "out", adapter_ignored(), model={"path": str(adapter)})

@@ -45,7 +45,7 @@ HONEST: list[dict[str, object]] = [
 ]
 
 
-@pytest.mark.each_time(6)
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize("settings", HONEST, ids=str)
 def test_honest_cells(run_small: RunSmall, settings: dict[str, object]) -> None:
     """Each meter has seen something, and nothing is red."""

@@ -123,7 +123,7 @@ def test_a_preference_is_learned_from_the_adapter_on(carry_here: Carry, adapter:
     assert {of_start, "step_changed", "step_saved", "step_preference"} <= found.verdicts.keys()
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     "quantizer", ["bnb-nf4", "bnb-int8", "quanto-int8", "torchao-int8", "hqq-int4"]
 )
@@ -146,7 +146,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("fault", "adapter"), FAULTS)
 def test_a_planted_fault_is_noticed(carry_here: Carry, fault: str, adapter: str) -> None:
     """By the check that stands for it."""

@@ -60,14 +60,19 @@ def test_the_page_shows_what_works(run_tests: RunTests) -> None:
 
 
 def test_a_missing_backend_is_no_success(run_tests: RunTests) -> None:
-    """Alone it leaves nothing tested, required it fails; both times the reason is told."""
+    """Alone it leaves nothing tested, and the reason is told."""
     name = next(name for name in GPUS if lacking(name))
-    text = ON_A_GPU.format(name=name)
-    ended = run_tests(text)
+    ended = run_tests(ON_A_GPU.format(name=name))
     assert ended.returncode == ExitCode.NOTHING_TESTED
     reason = f"test_on_a_gpu: backend {name} is unavailable: "
     assert f"UNAVAILABLE test_own.py::{reason}" in ended.stdout
-    required = run_tests(text, f"--require={name}")
+
+
+@pytest.mark.nightly
+def test_a_missing_backend_that_is_required(run_tests: RunTests) -> None:
+    """It fails, and the reason is told."""
+    name = next(name for name in GPUS if lacking(name))
+    required = run_tests(ON_A_GPU.format(name=name), f"--require={name}")
     assert required.returncode == ExitCode.FAILED
     assert f"backend {name} is unavailable: " in required.stdout
 

@@ -43,7 +43,7 @@ def test_each_edit_stands_once_and_names_are_unique(tmp_path: Path) -> None:
         compile(script.read_text(encoding="utf-8"), str(script), "exec")
 
 
-@pytest.mark.each_time(2)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", late(RUNS))
 def test_what_is_planted_is_named_and_honest_runs_pass(name: str, where: Where) -> None:
     """The right check fails or warns; nothing fails where nothing is wrong."""

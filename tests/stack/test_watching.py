@@ -143,7 +143,7 @@ LATE = {"no optimizer", "no probe"}
 """Those that import PyTorch, and take longer."""
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=[pytest.mark.nightly] * (kind in LATE)) for kind in NOTHING],

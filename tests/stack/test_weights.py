@@ -51,6 +51,7 @@ def test_honest_bases_and_adapters(run_small: RunSmall, settings: dict[str, obje
     assert len(seen.others) >= 5
 
 
+@pytest.mark.each_time(3)
 @pytest.mark.parametrize(
     ("fault", "settings", "check"),
     [

@@ -99,6 +99,7 @@ def test_transformers_loads_them_alone(folders: dict[str, Path]) -> None:
     assert noticed == "noticed"
 
 
+@pytest.mark.nightly
 @pytest.mark.each_time(1)
 @pytest.mark.parametrize("name", ["bnb-nf4", "torchao-int8"])
 def test_a_quantized_export_is_served(

@@ -150,6 +150,7 @@ def test_a_fresh_interpreter_that_ends_early(
     assert said in raised.message
 
 
+@pytest.mark.nightly
 def test_a_fresh_interpreter_that_hangs(
     executor: Executor, make_fresh: Callable[[str], RunDir], survivors: Callable[..., list[int]]
 ) -> None:
