@@ -40,7 +40,10 @@ BACKEND = "virtualenv" if INHERITS else "uv|virtualenv"
 WORKER = "--worker"
 """Among the caller's arguments, asks for a worker of a fleet in the place of a run."""
 
+# Each as far as Nox takes it for the whole option.
 _SKIPS = "--no-error-on-m"
+_OTHER = ("-P", "--force-p", "--extra-p")
+"""Options by which a session of ours asks for another Python; a project's own may miss theirs."""
 """How the option of Nox begins that skips sessions without their Python; it may be cut short."""
 
 VERSIONS = {"locked": "", "lowest": "; oldest supported versions", "latest": "; newest versions"}
@@ -59,8 +62,10 @@ def environments() -> Mapping[str, Environment]:
         sys.exit(str(problem))
     os.environ.setdefault("NOX_ENABLE_STALENESS_CHECK", "1")  # another Python: another virtualenv
     nox.options.error_on_missing_interpreters = True  # `nox -P 3.13` would skip, and end with 0
-    if any(word.startswith(_SKIPS) for word in sys.argv[1:]):
-        sys.exit(f"{_SKIPS}…: a session without its Python would end with 0; leave this out")
+    skips, others = (any(one.startswith(of) for one in sys.argv[1:]) for of in (_SKIPS, _OTHER))
+    if skips and others:
+        text = "a session without its Python would end with 0; leave this out"
+        sys.exit(f"--no-error-on-missing-interpreters: {text}")
     machine = this_machine(row.host for row in rows.values())
     for row in rows.values():
         if row.is_yours:

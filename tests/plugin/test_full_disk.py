@@ -53,7 +53,7 @@ def test_records_into_a_pipe(good: Project) -> None:
 
 
 def test_a_cell_by_hand_on_a_disk_that_is_read_only(good: Project) -> None:
-    """Its spec can't be written, and that is said."""
+    """Its spec can't be written, and that is said: a file is where its folder should be."""
     good.write(".tunematrix", "")
     run = good.tunematrix("run", "-e", "plain", "recipe=succeed", "quantizer=plain")
     assert run.code == 6

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.plugin.fleets import OTHER
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
@@ -86,6 +87,24 @@ def test_everything_is_unavailable(lacking: Project) -> None:
     assert {record["reason"] for record in lacking.records} == {REASON}
 
 
+def test_a_backend_is_required_of_ones_own_tests(project: Project) -> None:
+    """Where there are several environments and none is named: they are run in no one of them."""
+    settings = project.root / "pyproject.toml"
+    settings.write_text(settings.read_text(encoding="utf-8") + OTHER, encoding="utf-8")
+    project.write("conf/backend/other.yaml", "name: other\ndevice: cpu\n")
+    project.write("test_own.py", "def test_own():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "--require=plain", "test_own.py"]
+    run = project.run(command)
+    assert run.code == 0, run.text
+
+
+def test_a_path_in_the_place_of_text(project: Project) -> None:
+    """pytest.main() takes both."""
+    project.write("test_own.py", "def test_own():\n    pass\n")
+    program = "import pathlib, pytest; raise SystemExit(pytest.main([pathlib.Path('test_own.py')]))"
+    assert project.run([sys.executable, "-c", program]).code == 0
+
+
 def test_what_is_required_fails_where_it_is_unavailable(lacking: Project) -> None:
     """In the required environment it is a failure like any other, beside what passes."""
     lacking.spec("good", "succeed")
@@ -147,14 +166,17 @@ def test_a_spec_that_is_called_otherwise(project: Project) -> None:
     assert "specs/bad.YAML: would be passed over; call it bad.yaml" in run.text
 
 
-@pytest.mark.parametrize("name", [b"odd-\xff", b"odd-\x1b[2J", b"odd-\n"])
+@pytest.mark.parametrize("name", [b"odd-\xff", b"odd-\x1b[2J", b"odd-\n", b"odd-\x1b[2J/name"])
 def test_a_spec_whose_name_cannot_be_shown(project: Project, name: bytes) -> None:
     """pytest would write it to the terminal as it is."""
     text = "test_id: odd\nrecipe: succeed\nmatrix: {quantizer: [plain]}\n"
-    project.write(f"specs/{os.fsdecode(name)}.yaml", text)
+    try:
+        project.write(f"specs/{os.fsdecode(name)}.yaml", text)
+    except OSError as error:
+        pytest.skip(f"this disk takes no such name: {error}")
     run = project.pytest()
     assert run.code == 4, run.text
-    assert "has characters in its name that can't be shown; rename it" in run.text
+    assert "has characters in its name that don't show; rename it" in run.text
     assert "\x1b" not in run.text
 
 
@@ -166,6 +188,8 @@ def test_specs_behind_a_link(project: Project) -> None:
     run = project.pytest()
     assert run.code == 4
     assert "specs/away: links to a folder with specs, which isn't followed; name" in run.text
+    project.write("away/bad.yaml", "train: [a.txt]\nval: [b.txt]\n")
+    assert project.pytest().code == 0
 
 
 def test_a_folder_without_specs(project: Project) -> None:

@@ -237,6 +237,16 @@ def test_a_url_in_the_place_of_a_spec(ran: tuple[Project, str]) -> None:
     assert found_in(run.text) == set()
 
 
+def test_an_option_that_pytest_does_not_know(ran: tuple[Project, str]) -> None:
+    """It is refused before there is a run, and repeated."""
+    option = f"--no-such-option={VALUES['WANDB_API_KEY']}"
+    command = [sys.executable, "-m", "tunematrix", "run", *OWN, option]
+    run = ran[0].run(command, **ENVIRONMENT)
+    assert run.code == 4
+    assert "unrecognized arguments: --no-such-option=<WANDB_API_KEY>" in run.text
+    assert found_in(run.text) == set()
+
+
 def test_a_run_in_the_foreground(ran: tuple[Project, str]) -> None:
     """Where pytest itself shows what a cell prints, raises and warns of."""
     own = ("--isolation=foreground", "specs/printed.yaml", "specs/raised.yaml")

@@ -196,6 +196,8 @@ def test_a_python_that_may_be_missing(checkout: Checkout) -> None:
     ended = checkout.nox("-P", "3.99", "-s", "cpu", "--no-error-on-missing-interpreters")
     assert ended.returncode == 1
     assert "a session without its Python would end with 0; leave this out" in ended.stdout
+    listed = checkout.nox("-l", "--no-error-on-missing-interpreters")
+    assert listed.returncode == 0, "a session of the project's own may miss its Python"
 
 
 EARLY = """

@@ -48,7 +48,7 @@ class DataOption(Declarations):
 
     @model_validator(mode="after")
     def _counts_what_its_form_has(self) -> Self:
-        """Trainers decide by the columns: nothing else would count, whatever is asked for."""
+        """Trainers decide by the columns, and labels are judged by what counts in such a form."""
         if self.loss_on != (counted := COUNTED[self.form]):
             text = f"of the form {self.form}, {counted} counts; write {counted}, or another form"
             raise PydanticCustomError("loss_on", text, {"route": ("loss_on",)})

@@ -52,7 +52,7 @@ def parse_address(text: str) -> Address:
     """
     scheme, found, rest = text.rpartition("://")
     # There is no user and no password; whoever writes one shall not read it in a log.
-    told = re.sub(r"[^/]*@", "…@", text)
+    told = f"{scheme}{found}…@{rest.rpartition('@')[2]}" if "@" in rest else text
     if found and scheme not in ("tls", "tcp"):
         raise BadInput(f"{told}: a scheduler speaks tls, and not {scheme}; {_EXAMPLE}")
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/@\[\]\s]+)(?::(\d{1,5}))?/?", rest)

@@ -126,7 +126,8 @@ class Arguments:
     def chooses_cells(self) -> bool:
         """Whether the command line chooses among the cells of the specs that it reaches."""
         option = self.config.option
-        words = (option.keyword, option.markexpr, option.deselect, option.tunematrix_shard)
+        words = [option.keyword, option.markexpr, option.deselect, option.tunematrix_shard]
+        words.append(option.tunematrix_axis)
         return any(words) or any("::" in text for text in self.config.args)
 
     def asks_for(self, marker: str) -> bool:

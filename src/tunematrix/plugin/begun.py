@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tunematrix.errors import ExitCode
-from tunematrix.report.saying import complain
+from tunematrix.report.saying import complain, safe
 
 
 def begin(config: pytest.Config) -> None:
@@ -21,7 +21,7 @@ def begin(config: pytest.Config) -> None:
     config.stash[_BEGUN_BY_XDIST] = "PYTEST_XDIST_WORKER" in os.environ
     if names_environment(config):
         watch_the_exit(config)
-        config.add_cleanup(_refuse_a_quiet_end)
+        config.add_cleanup(_see_to_the_end)
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -31,7 +31,7 @@ def is_worker(config: pytest.Config) -> bool:
 
 def names_environment(config: pytest.Config) -> bool:
     """Whether the command line names one, also where pytest read no further than to a --help."""
-    return any(text.startswith("--environment") for text in config.invocation_params.args)
+    return any(str(one).startswith("--environment") for one in config.invocation_params.args)
 
 
 def watch_the_exit(config: pytest.Config) -> None:
@@ -68,13 +68,17 @@ def watch_the_exit(config: pytest.Config) -> None:
     vars(os).update({name: kept(name, getattr(os, name)) for name in ("execv", "execve")})
 
 
-def _refuse_a_quiet_end() -> None:
+def _see_to_the_end() -> None:
     """Refuse `sys.exit()` of a plug-in that is imported, or in a hook that pytest doesn't guard.
+
+    What pytest refuses as it reads the command line, it repeats: a credential, too.
 
     Raises:
         pytest.UsageError: it was called, with a code that would be taken for success.
     """
     end = sys.exc_info()[1]
+    if isinstance(end, pytest.UsageError):
+        end.args = tuple(safe(str(one)) for one in end.args)
     if isinstance(end, SystemExit) and not end.code:
         message = f"a plug-in ended Python (SystemExit: {end.code}) before the run had ended"
         raise pytest.UsageError(f"{message}: it proves nothing")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ _COMMAND_ONLY = (
 )
 
 _SUFFIXES = (".yaml", ".yml")
+_SPEC = re.compile(rb"^test_id\s*:", re.MULTILINE)
+_LOOKED_AT = 2000
+"""Files behind a link."""
+_BEGINNING = 4096
+"""Bytes of one of them."""
 
 
 def find_specs(folder: Path) -> tuple[Path, ...]:
@@ -43,7 +50,7 @@ def find_specs(folder: Path) -> tuple[Path, ...]:
     files = sorted(folder.rglob("*"))
     found = _specs_among(files)
     for path in files:
-        if path.is_symlink() and path.is_dir() and _specs_among(path.rglob("*")):
+        if path.is_symlink() and path.is_dir() and _holds_a_spec(path):
             text = "links to a folder with specs, which isn't followed; name that folder itself"
             raise BadInput(f"{shown(path)}: {text}")
     if odd := [path for path in files if path.suffix.lower() in _SUFFIXES and path not in found]:
@@ -68,9 +75,9 @@ def load_specs(paths: Iterable[Path]) -> tuple[Spec, ...]:
     if not files:
         raise NothingTested("no spec was given, so nothing would be tested; name one")
     for file in files:
-        if not file.name.isprintable():  # pytest writes it to the terminal as it is
-            name = ascii(file.name)[1:-1]
-            raise BadInput(f"{name}: has characters in its name that can't be shown; rename it")
+        if not (name := shown(file)).isprintable():  # pytest writes it to the terminal as it is
+            name = ascii(name)[1:-1]
+            raise BadInput(f"{name}: has characters in its name that don't show; rename it")
     trees = [read_tree(file) for file in dict.fromkeys(files)]
     specs = [_validated(tree) for tree in trees]
     problems = [problem for tree in trees for problem in _raw_problems(tree)]
@@ -87,6 +94,20 @@ def json_schema() -> dict[str, Any]:
 
 def _specs_among(files: Iterable[Path]) -> list[Path]:
     return [path for path in files if path.suffix in _SUFFIXES]
+
+
+def _holds_a_spec(folder: Path) -> bool:
+    """Whether a spec is somewhere below; of a large folder, such as one of data, only some is."""
+    some = islice(folder.rglob("*"), _LOOKED_AT)
+    return any(_SPEC.search(_beginning(path)) for path in some if path.suffix in _SUFFIXES)
+
+
+def _beginning(file: Path) -> bytes:
+    try:
+        with file.open("rb") as content:
+            return content.read(_BEGINNING)
+    except OSError:
+        return b""
 
 
 def _files(path: Path) -> tuple[Path, ...]:

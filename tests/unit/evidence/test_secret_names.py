@@ -86,6 +86,15 @@ def test_a_log_without_secrets_stays_untouched(tmp_path: Path) -> None:
 
 def test_what_is_redacted_whoever_wrote_it() -> None:
     """A password in a URL and a token of the Hub go; a port and an address stay."""
-    text = "trl @ https://user:s3cretP4ss@host:8080/x and hf_abcdefgh, http://127.0.0.1:9/@x"
+    token = f"hf_{'aB3' * 11}d"
+    text = f"trl @ https://user:s3cretP4ss@host:8080/x and {token}, http://127.0.0.1:9/@x"
     told = redacted(text)
     assert told == "trl @ https://user:…@host:8080/x and hf_…, http://127.0.0.1:9/@x"
+
+
+@pytest.mark.parametrize(
+    "name", ["hf_trainer_sft[cpu]", "specs/hf_finetune.yaml", "self_hf_transfer"]
+)
+def test_names_that_look_like_tokens(name: str) -> None:
+    """Whoever reads one has to type it again."""
+    assert redacted(name) == name

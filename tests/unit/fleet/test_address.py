@@ -69,7 +69,8 @@ def over_tls(certificates: Certificates, says: bytes = DASK) -> Answer:
 
 
 @pytest.mark.parametrize(
-    "text", ["me:s3cret@h:1", "s3cret@h:1", "tls://me:s3cret@h", "x://s3cret@h"]
+    "text",
+    ["me:s3cret@h:1", "s3cret@h:1", "tls://me:s3cret@h", "x://s3cret@h", "tls://me:s3cret/p@h"],
 )
 def test_a_password_is_not_repeated(text: str) -> None:
     """Schedulers know none, and a log would keep it."""

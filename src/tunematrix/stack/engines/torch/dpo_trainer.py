@@ -23,7 +23,6 @@ from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 REFERENCE = "ref"
 """The adapter that DPOTrainer adds to a PEFT model: a copy of the one that is trained."""
 ONLY = {
-    "loss_on": "completion",
     "eval_steps": 0,
     "load_best": False,
     "padding": "pad",
