@@ -134,7 +134,7 @@ def launched(new_project: NewProject) -> tuple[Project, Run]:
     return project, project.pytest()
 
 
-@pytest.mark.each_time(3)
+@pytest.mark.each_time(1)
 @pytest.mark.parametrize(("trainer", "launcher"), LAUNCHES)
 def test_processes_that_train_together_are_counted(
     launched: tuple[Project, Run], trainer: str, launcher: str

@@ -148,6 +148,7 @@ def test_a_hub_that_is_disturbed_once(place: Place, repo: str) -> None:
         assert ranges == [""] and "the hub answered 503; asking again in 1 s" in said.text
 
 
+@pytest.mark.nightly
 def test_a_download_that_was_given_up(place: Place) -> None:
     """The next run goes on after the bytes that had come."""
     place.write("faulty/falling-silent-once", timeout=3)

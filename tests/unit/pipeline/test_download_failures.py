@@ -205,6 +205,7 @@ def test_offline_and_not_there(place: Place) -> None:
     assert not place.hub.requests
 
 
+@pytest.mark.nightly
 def test_offline_and_changed(place: Place) -> None:
     """What was changed since isn't what was downloaded."""
     place.write("good/tiny", "[config.json]")

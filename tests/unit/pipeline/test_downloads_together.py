@@ -70,6 +70,7 @@ def test_the_second_waits_for_the_first(place: Place) -> None:
     assert (place.out / "model.safetensors").read_bytes() == WEIGHTS
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("wanted", ["main", "older"])
 def test_two_revisions_one_after_the_other(place: Place, wanted: str) -> None:
     """What the second wants lies there in the end, whole, and the receipt says the same."""
