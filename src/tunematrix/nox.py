@@ -44,7 +44,6 @@ WORKER = "--worker"
 _SKIPS = "--no-error-on-m"
 _OTHER = ("-P", "--force-p", "--extra-p")
 """Options by which a session of ours asks for another Python; a project's own may miss theirs."""
-"""How the option of Nox begins that skips sessions without their Python; it may be cut short."""
 
 VERSIONS = {"locked": "", "lowest": "; oldest supported versions", "latest": "; newest versions"}
 

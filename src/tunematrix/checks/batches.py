@@ -238,11 +238,12 @@ def computed_once(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Each micro-batch goes through the model once.
 
     Reads how often the model computes in training mode without a gradient being taken (PyTorch
-    only). Fails when it does. Not judged of recipes that prefer, whose reference takes such passes,
-    nor with smoothed labels: SFTTrainer then computes each batch again for its figures (TRL 1.16).
+    only). Fails when it does; with smoothed labels, when it does more than once for a batch, since
+    TRL 1.16 computes each again for its figures. Not judged of recipes that prefer, whose reference
+    takes such passes.
     """
     passes = evidence.all(MicroBatch)
-    if claim.config.recipe.prefers or claim.config.train.label_smoothing:
+    if claim.config.recipe.prefers:
         return None
     if not passes:
         return missing("a training pass")
@@ -253,7 +254,8 @@ def computed_once(evidence: Evidence, claim: Claim) -> Judgement | None:
         f"beside {len(passes)} passes of training there were {beside} in training mode without a "
         "gradient; likely a batch that is computed twice, or an evaluation that drops out"
     )
-    return judge_by(Exactly(0), beside, message)
+    smoothed = claim.config.train.label_smoothing > 0
+    return judge_by(AtMost(len(passes)) if smoothed else Exactly(0), beside, message)
 
 
 @check(

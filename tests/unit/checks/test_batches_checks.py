@@ -111,10 +111,13 @@ def test_checkpointing_runs_layers_twice(run: Run) -> None:
 
 
 def test_passes_without_a_gradient(run: Run) -> None:
-    """A preference's reference takes them, and SFTTrainer where it smooths; MLX shows none."""
+    """SFTTrainer takes one for each batch where it smooths labels; MLX shows none."""
     twice = run.recording(*_passes(run, beside=1))
     assert twice.failed() == {"computed_once"}
-    assert "computed_once" not in twice.configured(train={"label_smoothing": 0.1}).verdicts()
+    smoothed = {"label_smoothing": 0.1}
+    assert "computed_once" not in twice.configured(train=smoothed).failed()
+    thrice = run.recording(*_passes(run, beside=2)).configured(train=smoothed)
+    assert "computed_once" in thrice.failed()
     assert "computed_once" not in run.recording(*_passes(run, beside=None)).verdicts()
 
 
