@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import sys
 
 import pytest
 
 EACH_TIME = "each_time"
 """A marker: how many of a test's variants run each time; the others are nightly."""
+
+SEED = int(os.environ.get("TUNEMATRIX_SEED", "0"))
+"""That each test begins with, so that one that fails can be run again."""
 
 # A shell's background jobs ignore Ctrl-C, and so would all that is started here to receive it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,3 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for index, item in enumerate(alike):
             if index not in kept:
                 item.add_marker("nightly")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin each test with the same random state, whatever ran before it."""
+    random.seed(SEED)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(SEED % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(SEED)

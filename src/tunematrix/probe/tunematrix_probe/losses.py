@@ -7,7 +7,6 @@ computed the loss, and wherever the labels were.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,34 +14,13 @@ import torch
 from .batches import IGNORED, mask_of, named_inputs
 from .records import SeenLoss
 from .repeating import Pass
+from .slopes import FITS, Rows, at_once, rows_of
 from .state import ProcessState
 
 POSITIONS = 4096
 """That are looked at of a pass."""
-AT_ONCE = (1 << 18, 1 << 20)
-"""Elements of logits that are put into float32 at once, of small and of large ones: about ten times
-so many numbers are in memory meanwhile."""
-FITS = 0.03
-"""Share of a position's gradient that may be something else, where it counts as a cross-entropy's:
-gradients in bfloat16 are rounded by up to 0.4 % each."""
 CERTAIN = 0.999
 """Probability of a label above which its gradient may be too small to be seen."""
-
-
-@dataclass
-class Rows:
-    """Positions that were looked at, one after the other.
-
-    Attributes:
-        place: of each in (rows, columns), flat; counted: which have a gradient, (positions,).
-        target, weight, misfit, nats, certain: of each counted one.
-    """
-
-    counted: torch.Tensor
-    target: torch.Tensor
-    weight: torch.Tensor
-    misfit: torch.Tensor
-    nats: torch.Tensor
 
 
 class Losses:
@@ -134,7 +112,7 @@ def _seen(
         # Whole rows, so that what follows a position is there as well.
         rows = max(1, POSITIONS // ids.shape[1])
         places = places[: rows * ids.shape[1]]
-    found, smoothing = _rows(logits, gradient, places)
+    found, smoothing = rows_of(logits, gradient, places)
     here = places[found.counted]
     later = _following(ids, here)
     labels, mask = inputs.get("labels"), mask_of(one.model, ids, inputs)
@@ -191,74 +169,9 @@ def _missing(labels: torch.Tensor, places: torch.Tensor, found: Rows, logits: An
         return 0
     scores = logits.reshape(-1, logits.shape[-1])
     missing = 0
-    step = _at_once(logits)
+    step = at_once(logits)
     for begin in range(0, len(left), step):
         part = scores[left[begin : begin + step]].float()
         chosen = part.gather(1, target[begin : begin + step, None])[:, 0]
         missing += int(((chosen - part.logsumexp(1)).exp() < CERTAIN).sum())
     return missing
-
-
-def _rows(logits: torch.Tensor, gradient: torch.Tensor, places: torch.Tensor) -> tuple[Rows, float]:
-    """Take the gradient of each position apart; return that, and the smoothing that fits best."""
-    scores = logits.reshape(-1, logits.shape[-1])
-    slopes = gradient.reshape(-1, logits.shape[-1])
-    step = _at_once(logits)
-    parts = [_part(scores, slopes, places[i : i + step]) for i in range(0, len(places), step)]
-    columns = [torch.cat(column) for column in zip(*parts)]
-    counted, target, weight, misfit, nats, smoothed, second, second_weight = columns
-    smoothing = 0.0
-    if len(misfit) and _most(second) and not _most(misfit):
-        smoothing = float(smoothed.median())
-        misfit, weight = second, second_weight
-    return Rows(counted, target, weight, misfit, nats), smoothing
-
-
-def _at_once(logits: torch.Tensor) -> int:
-    """Return how many positions are looked at together."""
-    least, most = AT_ONCE
-    return max(1, min(most, max(least, logits.numel() // 16)) // logits.shape[-1])
-
-
-def _most(misfit: torch.Tensor) -> bool:
-    return float((misfit < FITS).double().mean()) > 0.5
-
-
-def _part(scores: torch.Tensor, slopes: torch.Tensor, places: torch.Tensor) -> tuple[Any, ...]:
-    g = slopes[places].float()
-    counted = g.abs().sum(dim=1) > 0
-    g, z = g[counted], scores[places[counted]].float()
-    size = g.abs().amax(dim=1)
-    g = g / size[:, None]
-    nats_of = z.logsumexp(dim=1)
-    p = (z - nats_of[:, None]).exp_()
-    target = g.abs().argmax(dim=1)
-    fit = _fit(g, p, target)
-    # With smoothing, a token that is likely and wrong may have the largest slope.
-    odd = torch.minimum(fit[1], fit[3]) >= FITS
-    if bool(odd.any()):
-        target[odd] = g[odd].argmin(dim=1)
-        for column, better in zip(fit, _fit(g[odd], p[odd], target[odd])):
-            column[odd] = better
-    weight, misfit, smoothed, second, second_weight = fit
-    nats = nats_of - z.gather(1, target[:, None])[:, 0]
-    return counted, target, weight * size, misfit, nats, smoothed, second, second_weight * size
-
-
-def _fit(g: torch.Tensor, p: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Fit weight * (p - one-hot), and the same with smoothing, to slopes, (positions, vocabulary).
-
-    Returns:
-        Weight, misfit, smoothing, misfit with smoothing and weight with smoothing, (positions,).
-    """
-    one = torch.zeros_like(p).scatter_(1, target[:, None], 1.0)
-    u, v = p - one, one - 1.0 / p.shape[1]
-    uu, gu, gg = (u * u).sum(1), (g * u).sum(1), (g * g).sum(1)
-    weight = gu / uu.clamp(min=1e-30)
-    misfit = ((g - weight[:, None] * u).square().sum(1) / gg.clamp(min=1e-38)).sqrt()
-    # With smoothing s there is a second part, weight * s times (one-hot - 1/vocabulary).
-    vv, uv, gv = (v * v).sum(1), (u * v).sum(1), (g * v).sum(1)
-    determinant = (uu * vv - uv * uv).clamp(min=1e-30)
-    a, b = (gu * vv - gv * uv) / determinant, (gv * uu - gu * uv) / determinant
-    rest = (g - a[:, None] * u - b[:, None] * v).square().sum(1)
-    return weight, misfit, b / a, (rest / gg.clamp(min=1e-38)).sqrt(), a
