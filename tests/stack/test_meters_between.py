@@ -16,7 +16,7 @@ from tunematrix.configuration.options import OptimizerOption
 from tunematrix.evidence.events import OptimizerStep
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch import scoring
-from tunematrix.stack.engines.torch.meters import compute, continuity, optimizer
+from tunematrix.stack.engines.torch.meters import compute, continuity, copies, optimizer
 from tunematrix.stack.engines.torch.meters.gradients import Comparison
 from tunematrix.stack.engines.torch.training import OPTIMIZERS
 from tunematrix.stack.yardsticks.audit import Formula
@@ -117,8 +117,9 @@ def test_bits_and_not_values_are_compared(
     first = model[0]
     with torch.no_grad():
         first[0] = torch.nan
-    meter = continuity.ContinuityMeter(model)
-    with continuity.watch(meter):
+    copied = copies.StepCopies(model)
+    meter = continuity.ContinuityMeter(copied)
+    with copies.watch(copied), continuity.watch(meter):
         trainer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.5)
         for _ in range(2):
             for parameter in model:

@@ -108,12 +108,12 @@ class KnownRows:
         self.saw(row)
         if row is None:
             return ("cut" if self._is_part(key) else "foreign"), False
-        marks = counted[1:].tobytes()
-        if not counted[1:].any() and marks not in self.marks[key]:
+        as_known = counted[1:].tobytes() in self.marks[key]
+        if not as_known and not counted[1:].any():
             return "masked", False
         if (counted & (labels != ids)).any():
             return "shifted", False
-        return (None if marks in self.marks[key] else "others"), key in self.shortened
+        return (None if as_known else "others"), key in self.shortened
 
     def _is_part(self, key: bytes) -> bool:
         """Whether a row of the data begins, or ends, with these ids."""

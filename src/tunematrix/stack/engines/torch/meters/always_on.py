@@ -43,6 +43,7 @@ from tunematrix.stack.engines.torch.meters import (
     batches,
     compute,
     continuity,
+    copies,
     coverage,
     dropout,
     dtypes,
@@ -164,7 +165,10 @@ class TorchMeters:
         """Yield what looks at adapters and at what the optimizer does."""
         model, formula = self.trained, Formula.of(self.config)
         dropped = dropout.DropoutMeter(linears, is_ours=self._is_ours)
-        unbroken = continuity.ContinuityMeter(model, goes_back=self.config.train.load_best)
+        copied = copies.StepCopies(model)
+        unbroken = continuity.ContinuityMeter(copied, goes_back=self.config.train.load_best)
+        # Before all that compares them.
+        yield Meter("copies", (), lambda: copies.watch(copied))
         yield Meter(
             "dropout",
             (AdapterDropout,),
@@ -189,18 +193,18 @@ class TorchMeters:
             lambda: [unbroken.event()],
         )
         if ranks.count() == 1 and not self.config.launcher.shards:
-            yield from self._meters_of_each_step(dropped, unbroken)
+            yield from self._meters_of_each_step(copied, dropped, unbroken)
 
-    def _meters_of_each_step(self, *others: object) -> Iterator[Meter]:
+    def _meters_of_each_step(self, copied: copies.StepCopies, *others: object) -> Iterator[Meter]:
         """Yield what needs whole parameters and all gradients; `others` have tensors as well."""
-        coming = arrivals.ArrivalMeter(self.trained, self._is_ours)
+        coming = arrivals.ArrivalMeter(self.trained, copied, self._is_ours)
         yield Meter(
             "arrivals",
             (Arrivals,),
             lambda: arrivals.watch(coming),
             lambda: [coming.event()],
         )
-        own = (self, coming, *others, *self.beside)
+        own = (self, copied, coming, *others, *self.beside)
         during = held.DuringMeter(self.held, self.config.train.max_steps - 1, own)
         # The last to look, when the others have let go of the step.
         yield Meter("held", (Held,), lambda: held.watch(during), lambda: during.seen)

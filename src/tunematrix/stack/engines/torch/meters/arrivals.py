@@ -19,6 +19,7 @@ from torch.optim.optimizer import Optimizer
 
 from tunematrix.evidence.events import Arrivals
 from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.engines.torch.meters.copies import StepCopies
 from tunematrix.stack.engines.torch.meters.gradients import SMALL, followed
 from tunematrix.stack.engines.torch.meters.hooks import around_steps, removing
 from tunematrix.stack.engines.torch.shards import end_to_end
@@ -29,6 +30,7 @@ class ArrivalMeter:
 
     Args:
         model: whose parameters are followed; of a large one, some.
+        copies: are taken before this meter looks.
         is_ours: whether the pass that is under way is another meter's.
 
     Attributes:
@@ -36,13 +38,13 @@ class ArrivalMeter:
         idle: tensors that a step with a gradient left as they were, and the step.
     """
 
-    def __init__(self, model: nn.Module, is_ours: Callable[[], bool]) -> None:
-        self.is_ours = is_ours
+    def __init__(self, model: nn.Module, copies: StepCopies, is_ours: Callable[[], bool]) -> None:
+        self.copies, self.is_ours = copies, is_ours
         self.followed = [parameter for _, parameter in followed(model)]
         # By ids, since a tensor's own hash takes as long as looking at it.
         self.names = {id(parameter): name for name, parameter in followed(model)}
         self.sums: dict[int, torch.Tensor] = {}
-        self.before_step: tuple[list[nn.Parameter], Floats] | None = None
+        self.moving: list[nn.Parameter] = []
         self.steps, self.worst = 0, (0.0, "")
         self.idle: list[str] = []
 
@@ -67,22 +69,21 @@ class ArrivalMeter:
         either = [p for p in self.followed if id(p) in got or id(p) in self.sums]
         if not either:
             return
-        arrived, places = _known_of(either, got), _places(either)
-        self._compare(either, _errors(arrived, _known_of(either, self.sums), places))
+        arrived, due = _known_of(either, got, self.sums)
+        places = _places(either)
+        self._compare(either, _errors(arrived, due, places))
         pulled = _pulled(either, _largest(arrived, places))
-        if moving := [p for p in pulled if rates.get(id(p), 0) > 0]:
-            self.before_step = moving, _end_to_end(moving)
+        self.moving = [p for p in pulled if rates.get(id(p), 0) > 0]
 
     def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Note what has not moved, and begin anew."""
-        if self.before_step is not None:
-            moving, old = self.before_step
-            moved = np.logical_or.reduceat(_end_to_end(moving) != old, _places(moving))
-            still = [p for p, some in zip(moving, moved, strict=True) if not some]
-            self.idle += [f"{self.names[id(p)]} in step {self.steps}" for p in still]
+        if self.moving:
+            still = self.copies.still()
+            names = [self.names[id(p)] for p in self.moving if id(p) in still]
+            self.idle += [f"{name} in step {self.steps}" for name in names]
         self.steps += 1
         self.sums.clear()
-        self.before_step = None
+        self.moving = []
 
     def event(self) -> Arrivals:
         """Say what was seen."""
@@ -106,21 +107,22 @@ def watch(meter: ArrivalMeter) -> Iterator[None]:
         yield
 
 
-def _known_of(parameters: Sequence[nn.Parameter], known: Mapping[int, torch.Tensor]) -> Floats:
-    """Return what is known of all parameters by their ids, and zeros where nothing is."""
-    found = (known.get(id(p)) for p in parameters)
-    both = zip(parameters, found, strict=True)
-    return _end_to_end([torch.zeros_like(p) if one is None else one for p, one in both])
+def _known_of(
+    parameters: Sequence[nn.Parameter], *several: Mapping[int, torch.Tensor]
+) -> list[Floats]:
+    """Return what each mapping knows of all parameters by their ids, and zeros where nothing is.
 
-
-def _end_to_end(tensors: Sequence[torch.Tensor]) -> Floats:
-    """Copy tensors, one after the other.
-
-    Of small ones, NumPy takes a fraction of the time that PyTorch takes to find its operators.
+    In float32 and end to end: of small ones, NumPy takes a fraction of the time that PyTorch takes
+    to find its operators.
     """
+    found = [
+        torch.zeros_like(p) if (one := known.get(id(p))) is None else one
+        for known in several
+        for p in parameters
+    ]
     with torch.no_grad():
-        flat: Floats = end_to_end([one.float() for one in tensors]).cpu().numpy()
-    return flat
+        flat = end_to_end([one if one.dtype == torch.float32 else one.float() for one in found])
+    return np.split(flat.cpu().numpy(), len(several))
 
 
 def _places(parameters: Sequence[nn.Parameter]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -40,21 +40,29 @@ class TorchLabelAudit:
         alone = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
         positions = alone if given is None or not self.packed else _array(given)
         found = Found(texts=self.known.lengths() if self.packed else None)
-        for row in zip(ids, labels, real, positions, strict=True):
-            found.add(*self._row(*row))
+        # Of all rows at once: of short ones, each operator takes longer than what it does.
+        counted = labels != IGNORED
+        outside = (counted & ~real).any(axis=1)
+        rows = zip(ids, labels, counted, positions, _kept(real), strict=True)
+        for row, padding_counts in zip(rows, outside, strict=True):
+            found.add(*self._row(*row, padding_counts=bool(padding_counts)))
         return found
 
     def _row(
-        self, ids: Ints, labels: Ints, real: Flags, positions: Ints
+        self,
+        ids: Ints,
+        labels: Ints,
+        counted: Flags,
+        positions: Ints,
+        kept: slice | Flags,
+        *,
+        padding_counts: bool,
     ) -> tuple[Misread | None, bool]:
-        counted = labels != IGNORED
-        padding_counts = bool((counted & ~real).any())
-        kept = _kept(real)
-        ids, labels, positions, counted = ids[kept], labels[kept], positions[kept], counted[kept]
-        starts = np.flatnonzero(positions == 0).tolist() if self.packed else [0]
+        ids, labels, counted = ids[kept], labels[kept], counted[kept]
+        starts = np.flatnonzero(positions[kept] == 0).tolist() if self.packed else [0]
         pieces = [slice(*ends) for ends in pairwise([*starts, len(ids)])]
         judged = [self.known.judge(ids[one], labels[one], counted[one]) for one in pieces]
-        if counted[starts[1:]].any():
+        if len(starts) > 1 and counted[starts[1:]].any():
             return "first", False
         if padding_counts:
             return "others", False
@@ -62,11 +70,15 @@ class TorchLabelAudit:
         return (wrong[0] if wrong else None), any(cut for _, cut in judged)
 
 
-def _kept(real: Flags) -> slice | Flags:
-    """Return where a row is real: as one piece, which takes no copy, if it is one."""
-    places = np.flatnonzero(real)
-    first, last = (places[0], places[-1] + 1) if len(places) else (0, 0)
-    return slice(first, last) if last - first == len(places) else real
+def _kept(real: Flags) -> Iterator[slice | Flags]:
+    """Yield where each row is real: as one piece, which takes no copy, if it is one."""
+    if not real.shape[1]:
+        yield from (slice(0) for _ in real)
+        return
+    first, total = real.argmax(axis=1), real.sum(axis=1)
+    last = real.shape[1] - real[:, ::-1].argmax(axis=1)
+    for row, begin, end, count in zip(real, first.tolist(), last.tolist(), total, strict=True):
+        yield slice(begin, begin + count) if count in (0, end - begin) else row
 
 
 def _array(tensor: torch.Tensor) -> Ints:
