@@ -53,7 +53,7 @@ def honest_process(
         0, "LlamaForCausalLM", (), 30, 4, 10_000, 200, {"float32": 10_000}, {"float32": 200},
         {"cpu": 10_000}, (), adapters=2, dropouts=2,
     )  # fmt: skip
-    optimizer = SeenOptimizer(0, "torch.optim.AdamW", "adamw", (SeenGroup(4, 200, 1e-3, 0.0),), 2)
+    optimizer = SeenOptimizer(0, "torch.optim.AdamW", "adamw", (SeenGroup(4, 200, 1e-3, 0.0),))
     records: list[object] = [began, model, optimizer]
     for step in range(steps):
         records += _passes(step, rank or 0, together)

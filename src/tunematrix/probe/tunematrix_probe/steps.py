@@ -126,7 +126,7 @@ class Steps:
         if self.state.backward:
             self.state.off.switch("gradient", "an optimizer steps inside of the backward pass")
         if one.step == 0:
-            self.state.writer.write(_described(one, self.state.counts.passes))
+            self.state.writer.write(_described(one))
         for want in self.first:
             self.state.safely("weights", want)
         if one.audit:
@@ -228,7 +228,7 @@ class Steps:
         self._read(True)
 
 
-def _described(one: OptimizerState, passes: int) -> SeenOptimizer:
+def _described(one: OptimizerState) -> SeenOptimizer:
     optimizer = one.optimizer
     groups = tuple(
         SeenGroup(
@@ -240,7 +240,7 @@ def _described(one: OptimizerState, passes: int) -> SeenOptimizer:
         for g in optimizer.param_groups
     )
     name = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
-    return SeenOptimizer(one.number, name, rule_of(optimizer), groups, passes)
+    return SeenOptimizer(one.number, name, rule_of(optimizer), groups)
 
 
 @torch.no_grad()

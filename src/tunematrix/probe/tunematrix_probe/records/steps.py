@@ -22,14 +22,12 @@ class SeenOptimizer:
     Attributes:
         name: of its class, with its module; rule: whose formula it must follow: adamw, adam, sgd;
             empty where that isn't known.
-        after_passes: backward passes that had been seen before its first step.
     """
 
     optimizer: int
     name: str
     rule: str
     groups: tuple[SeenGroup, ...]
-    after_passes: int
 
 
 @dataclass(frozen=True)
