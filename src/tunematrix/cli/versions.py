@@ -12,7 +12,7 @@ from tunematrix.cli.app import EnvironmentOption, JsonOption, Verb, app, place
 from tunematrix.errors import BadInput
 from tunematrix.project import read_project
 from tunematrix.proof.releases.released import links_of
-from tunematrix.report.saying import complain, say_json
+from tunematrix.report.saying import complain, say, say_json
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End
@@ -70,7 +70,7 @@ def bisect(
     if as_json:
         say_json(to_json(found, point.id, commands, links))
     else:
-        complain(as_text(found, point.id, commands, links))
+        say(as_text(found, point.id, commands, links))
 
 
 def _end(name: str, text: str, bench: Bench) -> End:
