@@ -121,7 +121,7 @@ def bits_of(*several: Sequence[torch.Tensor]) -> list[Bits]:
         pieces = copy.view(INTEGERS[copy.element_size()]).split([sum(sizes[one]) for one in parts])
         for some, part, bits in zip(found, parts, pieces, strict=True):
             if len(bits):
-                some.append(Alike(kind, bits, numbers[part], sizes[part]))
+                some.append(Alike(kind, bits, list(numbers[part]), sizes[part]))
     return [tuple(some) for some in found]
 
 
