@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.stack.watch.honest import HONEST, Honest
-from tests.stack.watch.planted import PLANTED, Planted
+from tests.stack.watch.planted import PLANTED
+from tests.stack.watch.planting import Planted
 from tests.stack.watch.trial import Where, alone, is_right, left_by, made_world, script_of
 from tests.stack.watch.trial import verdict as verdict_on
 from tests.stack.watch.trial import watch as watched

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.stack.watch.planted import BUILT, INNER, OWN_ADAM, STEP, Edit
+from tests.stack.watch.planted_plain import BUILT, INNER, OWN_ADAM, STEP
+from tests.stack.watch.planting import Edit
 
 
 @dataclass(frozen=True)

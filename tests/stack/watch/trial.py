@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.watch.honest import HONEST, Honest
-from tests.stack.watch.planted import PLANTED, Planted
+from tests.stack.watch.planted import PLANTED
+from tests.stack.watch.planting import Planted
 
 LOOPS = Path(__file__).parent / "loops"
 PREFIX = "watched_"
