@@ -82,7 +82,7 @@ def found(project: Project) -> tuple[dict[str, Any], Run]:
         project.wait_for(lambda: len([*project.root.glob(RECORDS)]) > 1)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 2 and "recorded" in said
+    assert process.returncode == 2 and "recorded" in said, said
     run = _bisect(project, "wobble==1.0", "wobble==1.7", "--json")
     assert run.code == 0, run.text
     return _found(run), run

@@ -135,8 +135,8 @@ def _rows_swapped() -> AbstractContextManager[None]:
     """Swap what is trained on, and what it's audited by: only the outcome can tell."""
 
     def wrap(original: Any) -> Any:
-        def pairs(dialect: Any, count: int, seed: int, split: Any = "train") -> Any:
-            found = original(dialect, count, seed, split)
+        def pairs(form: Any, dialect: Any, count: int, seed: int, split: Any = "train") -> Any:
+            found = original(form, dialect, count, seed, split)
             if split == "held-out":
                 return found
             return [{**p, "chosen": p["rejected"], "rejected": p["chosen"]} for p in found]

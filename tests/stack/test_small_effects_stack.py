@@ -71,7 +71,7 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     (company.only_the_first_merged, BESIDE, "merged_share"),
     (company.second_adapter_of_another_scale, BESIDE, "adapter_scale"),
     (merging.four_bits_get_99_percent, {"quantizer": "bnb-nf4", **MERGED}, "merged_sum"),
-    (merging.every_merge_adds_more, {"quantizer": "hqq-int4", **MERGED}, "merged_sum"),
+    (merging.every_merge_adds_more, {"quantizer": "bnb-int8", **MERGED}, "merged_sum"),
     (merging.one_layer_gets_98_percent, {"quantizer": "torchao-int8", **MERGED}, "merged_sum"),
     (data.packed_into_less_room, PACKED, "micro_batches"),
     (checkpoints.another_dtype_in_the_settings, {"method": "full"}, "saved_settings"),

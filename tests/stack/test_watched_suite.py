@@ -48,9 +48,13 @@ def run_watched(tmp_path: Path, forking: Executor) -> RunCell:
                 "recipe": recipe,
                 "timeout": 90,
                 # Four steps teach no preference; the bound has to be there.
-                **({"preference": {"min": 0.0, "max": 1.0}} if recipe == "dpo" else {}),
+                **({"preference": {"min": 0.1}} if recipe == "dpo" else {}),
                 "matrix": {axis: [option] for axis, option in axes.items()},
-                "overrides": {"train.max_steps": 4, "meters.held_out_rows": 8},
+                "overrides": {
+                    "train.max_steps": 4,
+                    "train.max_length": 192,
+                    "meters.held_out_rows": 8,
+                },
             }
         )
         (cell,), _ = expand(spec, groups, ["cpu"])
