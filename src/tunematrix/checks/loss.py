@@ -166,15 +166,16 @@ def step_losses(evidence: Evidence, claim: Claim) -> Judgement | None:
     unit="relative",
     bug=(
         "dropout that is left on, losses averaged over another count, evaluation on the "
-        "training data"
+        "training data, or in fewer bits than training"
     ),
 )
 def evaluation_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Each evaluation's loss is the cross-entropy of the held-out rows, in evaluation mode.
 
-    Reads the rows of the evaluations, the model's mode, and the cross-entropy of the rows, as a
-    mean over batches by rows or by tokens. Fails when it isn't the logged loss, when a row
-    isn't held out, has other labels or was left out, or when the model was in training mode.
+    Reads the rows of the evaluations, the model's mode, and the cross-entropy of the rows in the
+    arithmetic of the training passes (PyTorch), as a mean over batches by rows or by tokens. Fails
+    when it isn't the logged loss, when a row isn't held out, has other labels or was left out, or
+    when the model was in training mode.
     """
     logged = evidence.all(LoggedEvaluation)
     if not logged and not claim.config.train.eval_steps:

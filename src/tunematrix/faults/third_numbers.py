@@ -52,6 +52,7 @@ def activations_kept_in_bfloat16(original: Any, *args: Any, **kwargs: Any) -> An
     replaces=(SFTTrainer, "prediction_step"),
     seen_by=("same-evaluation[*]", "best-loaded[*-full]"),
     subtle=True,
+    fitted=True,
 )
 def evaluated_in_bfloat16(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> Any:
     """Evaluate in bfloat16 what is trained in float32.

@@ -30,6 +30,7 @@ def alphas_by_layer_not_saved(original: Any, settings: Any) -> dict[str, Any]:
     "checkpoint",
     replaces=(GenerationConfig, "save_pretrained"),
     seen_by=("full[*-full-none]", "merge[*-lora]"),
+    fitted=True,
 )
 def sampling_saved_with_the_model(original: Any, settings: Any, *args: Any, **kwargs: Any) -> Any:
     """Save with a model that texts are to be drawn at a temperature of 0.7.
@@ -83,7 +84,8 @@ def first_step_after_resuming_at_the_full_rate(
     """
     original(optimizer, state)
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"]
+        # A launcher loads its own copy before there is a schedule.
+        group["lr"] = group.get("initial_lr", group["lr"])
 
 
 @fault("resume", replaces=(Trainer, "_load_from_checkpoint"), seen_by=RESUMED, subtle=True)
