@@ -36,6 +36,7 @@ def divided_by_the_micro_batches_as_well(
     replaces=(Trainer, "_get_num_items_in_batch"),
     seen_by=ACCUMULATED,
     subtle=True,
+    fitted=True,
 )
 def tokens_rounded_to_a_multiple(
     original: Any, trainer: Any, *args: Any, config: Configuration
