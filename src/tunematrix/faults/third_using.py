@@ -35,7 +35,7 @@ def only_the_first_process_clips(
     return original(accelerator, parameters, limit, norm_type)
 
 
-@fault("distribution", replaces=(Trainer, "get_batch_samples"), seen_by=SHARED)
+@fault("distribution", replaces=(Trainer, "get_batch_samples"), seen_by=SHARED, fitted=True)
 def second_process_repeats_a_batch(
     original: Any, trainer: Any, *args: Any, call: int, **kwargs: Any
 ) -> Any:
