@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 from torch.nn.utils import clip_grad
 from transformers import modeling_utils
@@ -158,18 +157,6 @@ def keys_learn_from_one_of_their_queries(config: Configuration) -> Iterator[None
         replaced(sdpa_attention, "use_gqa_in_sdpa", never),
     ):
         yield
-
-
-@fault(
-    "gradients",
-    replaces=(Accelerator, "unscale_gradients"),
-    seen_by=("fp16[*-lora-fp16]", "full-precision[*-full-fp16]"),
-)
-def clipped_before_they_are_unscaled(_original: Any, *args: Any, **kwargs: Any) -> None:
-    """Clip gradients as float16's loss scale has left them, and unscale what remains.
-
-    Stands for the order of allenai/allennlp#5413: Adam hides how short they are.
-    """
 
 
 @fault(

@@ -108,13 +108,6 @@ def two_texts_exchange_their_pasts(original: Any, layer: Any, *args: Any, **kwar
 
 
 @fault("alignment", replaces=(DPOTrainer, "__init__"), seen_by=PREFERRED, subtle=True)
-def longer_answers_count_less(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
-    """Weigh what is longer than the other completion of its pair by 98 % (`ld_alpha`)."""
-    original(trainer, *args, **kwargs)
-    trainer.ld_alpha = 0.98
-
-
-@fault("alignment", replaces=(DPOTrainer, "__init__"), seen_by=PREFERRED, subtle=True)
 def chosen_texts_imitated_as_well(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
     """Add a hundredth of the chosen completions' own loss to that of the preference.
 
