@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import Trainer
+from trl import SFTTrainer
 
 from tunematrix.evidence.events import LoggedEvaluation
 
@@ -64,6 +65,26 @@ def test_evaluating_draws_other_dropout(
 
     monkeypatch.setattr(Trainer, "evaluate", apart)
     assert differing(plain, run_small(**SETTINGS, **DROPOUT, **EVALUATED)) == set()
+
+
+@pytest.mark.each_time(1)
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"precision": "fp16"}])
+def test_an_evaluation_in_the_arithmetic_of_training(
+    run_small: RunSmall, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    """Its loss is as true as those of training, and one that is rounded elsewhere isn't."""
+    assert run_small(**SETTINGS, **EVALUATED, **settings).failed == set()
+    predict: Callable[..., Any] = SFTTrainer.prediction_step
+    other = torch.float16 if settings.get("precision") == "bf16" else torch.bfloat16
+
+    def elsewhere(self: SFTTrainer, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cpu", other):
+            return predict(self, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "prediction_step", elsewhere)
+    # A trainer in half precision asks for its own dtype within, whatever is on around it.
+    wrong = set() if settings else {"evaluation_loss"}
+    assert run_small(**SETTINGS, **EVALUATED, **settings).failed == wrong
 
 
 @pytest.mark.parametrize(("method", "backend"), [("custom-lora", "cpu"), ("lora", "mlx")])

@@ -183,7 +183,10 @@ def _steps() -> list[Event]:
     for step, (loss, norm) in enumerate(((5.0, 3.0), (4.0, 2.0), (3.0, 0.8), (2.0, 0.5))):
         audited = 2 if step < 2 else 0
         events += [
-            MicroBatch(step, 2, 10, 18, audited, audited, (1,), 1, 0, beside=0) for _ in range(2)
+            MicroBatch(
+                step, 2, 10, 18, audited, audited, (1,), 1, 0, beside=0, counted=17, nats=nats
+            )
+            for nats in (17 * loss + 0.5, 17 * loss - 0.5)
         ]
         if step < 2:
             events.append(StepLoss(step, loss, 34))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Set
 
 from tunematrix.checks.arithmetic import logged_error, relative, severity, tolerance
 from tunematrix.checks.bound import AtLeast, AtMost, Exactly, between
@@ -15,6 +16,7 @@ from tunematrix.evidence.events import (
     EvaluationPasses,
     LoggedEvaluation,
     LoggedStep,
+    MicroBatch,
     StepLoss,
 )
 from tunematrix.evidence.evidence import Evidence
@@ -129,15 +131,20 @@ def first_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
     reads=(
         LoggedStep,
         StepLoss,
+        MicroBatch,
     ),
     unit="relative",
-    bug=("losses that lag behind, are averaged over other steps, or drift from the trained loss"),
+    bug=(
+        "losses that lag behind, are averaged over other steps or over a rounded number of tokens, "
+        "or drift from the trained loss"
+    ),
 )
 def step_losses(evidence: Evidence, claim: Claim) -> Judgement | None:
     """The losses of later steps are the cross-entropy of their batches, too.
 
     Reads the logged losses of the later steps that `gradient` reads, and the cross-entropy of
-    their batches. Fails when they differ by more than rounding.
+    their batches; of all other steps the sum that the passes themselves gave, over the tokens that
+    count (one process, and TRL's own head). Fails when they differ by more than rounding.
     """
     if claim.config.train.logging_steps != 1 or claim.config.train.max_steps == 1:
         return None
@@ -145,7 +152,11 @@ def step_losses(evidence: Evidence, claim: Claim) -> Judgement | None:
     later = [one for one in _computed(evidence).values() if one.step]
     if not later or any(one.step + 1 not in logged for one in later):
         return missing("losses of later steps, logged and recomputed")
-    errors = [(logged_error(logged[one.step + 1], one.loss), one) for one in later]
+    others = _passed(evidence, claim, {0, *(one.step for one in later)})
+    # `finite_loss` judges those that aren't.
+    finite = {step for step, loss in logged.items() if math.isfinite(loss)}
+    known = [*later, *(one for one in others if one.step + 1 in finite)]
+    errors = [(logged_error(logged[one.step + 1], one.loss), one) for one in known]
     error, worst = max(errors, key=lambda row: severity(row[0]))
     bound = AtMost(tolerance(LOSS_TOLERANCE, (claim.config.precision.compute,)))
     message = (
@@ -166,15 +177,16 @@ def step_losses(evidence: Evidence, claim: Claim) -> Judgement | None:
     unit="relative",
     bug=(
         "dropout that is left on, losses averaged over another count, evaluation on the "
-        "training data"
+        "training data, or in fewer bits than training"
     ),
 )
 def evaluation_loss(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Each evaluation's loss is the cross-entropy of the held-out rows, in evaluation mode.
 
-    Reads the rows of the evaluations, the model's mode, and the cross-entropy of the rows, as a
-    mean over batches by rows or by tokens. Fails when it isn't the logged loss, when a row
-    isn't held out, has other labels or was left out, or when the model was in training mode.
+    Reads the rows of the evaluations, the model's mode, and the cross-entropy of the rows in the
+    arithmetic of the training passes (PyTorch), as a mean over batches by rows or by tokens. Fails
+    when it isn't the logged loss, when a row isn't held out, has other labels or was left out, or
+    when the model was in training mode.
     """
     logged = evidence.all(LoggedEvaluation)
     if not logged and not claim.config.train.eval_steps:
@@ -231,6 +243,22 @@ def gap_closed(evidence: Evidence, claim: Claim) -> Judgement | None:
         "learning rate"
     )
     return judge_by(between(bounds.min, bounds.max), share, message)
+
+
+def _passed(evidence: Evidence, claim: Claim, known: Set[int]) -> Iterator[StepLoss]:
+    """Yield the mean over each other step's tokens, where each of its passes gave its sum."""
+    train = claim.config.train
+    if claim.config.launcher.processes > 1 or train.label_smoothing:
+        return
+    steps: dict[int, list[MicroBatch]] = {}
+    for one in evidence.all(MicroBatch):
+        steps.setdefault(one.step, []).append(one)
+    for step in steps.keys() - known:
+        passes = steps[step]
+        sums = [one.nats for one in passes if one.nats is not None]
+        tokens = sum(one.counted for one in passes)
+        if len(sums) == len(passes) == train.accumulation and tokens:
+            yield StepLoss(step, sum(sums) / tokens, tokens)
 
 
 def _computed(evidence: Evidence) -> dict[int, StepLoss]:

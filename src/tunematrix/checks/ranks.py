@@ -18,7 +18,8 @@ from tunematrix.evidence.evidence import Evidence
     reads=(Rank,),
     unit="disagreements",
     bug=(
-        "processes that each train alone, samplers that aren't distributed, gradients that "
+        "processes that each train alone, samplers that aren't distributed, or repeat the rows of "
+        "one process, gradients that "
         "aren't averaged ([trl#7245](https://github.com/huggingface/trl/issues/7245), "
         "[sd-scripts#924](https://github.com/kohya-ss/sd-scripts/issues/924))"
     ),
@@ -27,8 +28,9 @@ def ranks(evidence: Evidence, claim: Claim) -> Judgement | None:
     """All processes of the launcher share the rows, and end with the same parameters.
 
     Reads the group, the rows, the final parameters and the kept share of them that each process
-    reports. Fails when a process took no part, trained in another group or on another's rows,
-    ended with other parameters, or kept more or less of them than its launcher declares.
+    reports. Fails when a process took no part, trained in another group or on another's rows, on
+    rows of its own too often or in another order than the seed's, ended with other parameters, or
+    kept more or less of them than its launcher declares.
     """
     launcher = claim.config.launcher
     if not launcher.collectives:
@@ -72,6 +74,12 @@ def _shares(reports: Sequence[Rank]) -> Iterator[str]:
             yield (
                 f"ranks {one.rank} and {other.rank} trained on {len(same)} of the same rows in "
                 "the first step; likely a sampler that isn't distributed"
+            )
+    for one in reports:
+        if one.uneven or one.strayed:
+            yield (
+                f"rank {one.rank} trained on {one.uneven} rows too often, and on "
+                f"{one.strayed or 0} where the seed has others; likely a loader that begins anew"
             )
 
 

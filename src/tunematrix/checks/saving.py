@@ -234,8 +234,8 @@ def adapter_uses(evidence: Evidence, claim: Claim) -> Judgement | None:
     reads=(SavedSettings,),
     unit="settings",
     bug=(
-        "models that don't stop, rotary bases that are read differently, chat templates that "
-        "aren't saved"
+        "models that don't stop, or draw as somebody tried it once; rotary bases that are read "
+        "differently, chat templates that aren't saved"
     ),
 )
 def saved_settings(evidence: Evidence, claim: Claim) -> Judgement:
@@ -243,9 +243,10 @@ def saved_settings(evidence: Evidence, claim: Claim) -> Judgement:
 
     Reads `config.json` and `generation_config.json` beside a saved or merged model, and those
     of its base; also the tokenizer that was saved, loaded anew, and the one of the training.
-    Fails when a setting changed or is missing (except versions and caches), when the dtype in it
-    isn't that of the weights beside it (except packed ones, and mlx-lm's), or when the
-    tokenizer's special tokens, template or tokens of a text differ.
+    Fails when a setting changed or is missing (except versions and caches), when one says how
+    texts are drawn and the base's says nothing of it, when the dtype in it isn't that of the
+    weights beside it (except packed ones, and mlx-lm's), or when the tokenizer's special tokens,
+    template or tokens of a text differ.
     """
     seen = evidence.all(SavedSettings)
     if not seen:

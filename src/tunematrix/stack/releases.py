@@ -149,6 +149,15 @@ def inputs_of(
     return {**given, "labels": given["input_ids"].masked_fill(~counts, IGNORED)}
 
 
+def nats_of(output: Any) -> float | None:
+    """Return the sum over the tokens that a training pass counted; None where it doesn't say.
+
+    The head that TRL fuses with its loss gives each token its log-probability, or 0.
+    """
+    found: torch.Tensor | None = getattr(output, "log_probs", None)
+    return None if found is None else -float(found.detach().double().sum())
+
+
 def _counted(told: Mapping[str, Any], given: Mapping[str, Any]) -> torch.Tensor | None:
     """Return which positions of a batch count; None where nobody has told."""
     marks: torch.Tensor | None = told.get(_COUNTED)

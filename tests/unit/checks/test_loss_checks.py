@@ -12,6 +12,7 @@ from tunematrix.evidence.events import (
     Event,
     LoggedEvaluation,
     LoggedStep,
+    MicroBatch,
     StepLoss,
 )
 from tunematrix.evidence.figures import gap_closed
@@ -65,6 +66,23 @@ def test_losses_of_later_steps_at_their_tolerance(run: Run, dtype: str, share: f
     outside = half.edited(LoggedStep, 1, loss=4.0 * (1 - 1.01 * share))
     assert "step_losses" not in inside.failed()
     assert "step_losses" in outside.failed()
+
+
+def test_losses_of_steps_that_were_not_recomputed(run: Run) -> None:
+    """What their passes gave, over the tokens that count, is held to the same tolerance."""
+    off = run.edited(LoggedStep, 2, loss=3.0 * (1 + 1.1 * 2e-5))
+    assert "step_losses" not in run.edited(LoggedStep, 2, loss=3.0 * (1 + 0.9 * 2e-5)).failed()
+    assert off.verdicts()["step_losses"].measured == pytest.approx(2.2e-5, rel=1e-3)
+    assert "step_losses" in off.failed()
+    assert "step_losses" in run.edited(MicroBatch, 5, counted=18).failed()
+    for figure in (math.nan, math.inf):
+        assert "step_losses" in run.edited(MicroBatch, 5, nats=figure).failed()
+    for changed in (
+        run.edited(MicroBatch, 5, nats=None),
+        run.configured(launcher={"processes": 2}),
+        run.configured(train={"label_smoothing": 0.1}),
+    ):
+        assert "step_losses" not in changed.edited(LoggedStep, 2, loss=3.3).failed()
 
 
 def test_losses_of_later_steps_need_their_lines(run: Run) -> None:

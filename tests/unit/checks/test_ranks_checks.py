@@ -30,6 +30,8 @@ def test_two_processes_that_agree(ranks: Run) -> None:
         ({"rows": 8}, "their rows are 16, 8, no equal shares"),
         ({"processes": 1}, "rank 1 was one of 1 processes, not of 2"),
         ({"collectives": "mpi"}, "rank 1 communicated over mpi, not gloo"),
+        ({"uneven": 4}, "rank 1 trained on 4 rows too often, and on 0 where the seed has others"),
+        ({"strayed": 2}, "rank 1 trained on 0 rows too often, and on 2 where the seed"),
         ({"held": 2048}, "they held 4096, 2048 of 4096 elements"),
     ],
 )

@@ -56,6 +56,34 @@ def test_a_file_that_was_not_saved(tmp_path: Path) -> None:
     assert compare(tmp_path / "base", tmp_path, TOKENIZER) is None
 
 
+@pytest.mark.parametrize(
+    ("base", "saved", "changed"),
+    [
+        ({}, {"temperature": None, "output_scores": True}, ()),
+        ({"temperature": 1.0}, {"temperature": 1.0}, ()),
+        ({}, {"top_k": 20}, ("generation_config.json: top_k not set → 20",)),
+        (
+            {"max_new_tokens": 9},
+            {"do_sample": True, "max_new_tokens": 8},
+            (
+                "generation_config.json: max_new_tokens 9 → 8",
+                "generation_config.json: do_sample not set → true",
+            ),
+        ),
+    ],
+)
+def test_how_texts_are_drawn(
+    tmp_path: Path, base: dict[str, Any], saved: dict[str, Any], changed: tuple[str, ...]
+) -> None:
+    """A base that leaves it to its user is saved as one that does."""
+    for name, settings in (("base", base), ("model", saved)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"top_k": 50}))
+        (tmp_path / name / "generation_config.json").write_text(json.dumps(settings))
+    found = compare(tmp_path / "base", tmp_path / "model", TOKENIZER)
+    assert found is not None and found.changed == changed
+
+
 def test_a_tokenizer_as_it_was(tmp_path: Path) -> None:
     """Whatever library saved it, and whether or not a model lies beside it."""
     TOKENIZER.save_pretrained(tmp_path)

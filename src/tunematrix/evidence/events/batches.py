@@ -23,6 +23,8 @@ class MicroBatch:
             when the next pass begins. None where the framework doesn't show it.
         beside: passes in training mode, but without a gradient, between the one before it and
             this; None where the framework doesn't show it.
+        counted: tokens that its loss counts. nats: their sum, as the pass itself gave them; None
+            where its output doesn't show it.
     """
 
     step: int
@@ -38,6 +40,8 @@ class MicroBatch:
     cut: int = 0
     texts: tuple[int, int] | None = None
     beside: int | None = None
+    counted: int = 0
+    nats: float | None = None
 
 
 @dataclass(frozen=True)

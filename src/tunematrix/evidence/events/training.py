@@ -203,6 +203,7 @@ class Rank:
         first_rows: a digest of each sequence of its first step.
         parameters: a digest of all trained parameters at the end, bit by bit.
         held: elements of the trained parameters that it kept while training; whole: of all.
+        uneven, strayed: of its own rows, as in `Coverage`.
     """
 
     rank: int
@@ -213,3 +214,5 @@ class Rank:
     parameters: str
     held: int
     whole: int
+    uneven: int = 0
+    strayed: int | None = None

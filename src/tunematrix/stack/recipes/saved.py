@@ -16,7 +16,8 @@ from tunematrix.stack.engines import rules
 from tunematrix.stack.recipes.heads import dtype_of_most, has_own_head
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-FILES = ("config.json", "generation_config.json")
+DRAWN_BY = "generation_config.json"
+FILES = ("config.json", DRAWN_BY)
 TOKENIZER = "tokenizer_config.json"
 UNTIED = "tie_word_embeddings true → false"
 KEPT = (
@@ -32,6 +33,13 @@ OWN = {
     "_name_or_path", "output_attentions", "output_hidden_states", "quantization_config",
 }  # fmt: skip
 """What a trainer or a library may say of itself: versions, dtypes, switches of its passes."""
+DRAWING = {
+    "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
+    "eta_cutoff", "penalty_alpha", "repetition_penalty", "no_repeat_ngram_size", "num_beams",
+    "length_penalty", "max_length", "max_new_tokens", "min_length", "min_new_tokens",
+    "bad_words_ids", "suppress_tokens", "forced_eos_token_id",
+}  # fmt: skip
+"""Settings by which a model writes another text; a base that names none leaves them to its user."""
 
 
 def compare(
@@ -157,6 +165,9 @@ def _changed(base: Path, saved: Path, tokens: Mapping[str, int | None]) -> Itera
         listed = isinstance(now, list) and was in now
         if was not in (now, None) and not aligned and not listed:
             yield f"{saved.name}: {key} {json.dumps(was)} → {json.dumps(now)}"
+    for key in sorted((after.keys() & DRAWING) - before.keys()):
+        if saved.name == DRAWN_BY and after[key] is not None:
+            yield f"{saved.name}: {key} not set → {json.dumps(after[key])}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class TorchEngine(TorchModels):
         kept = ranks.count_kept(trained)
         ranks.gather(trained, model)
         if ranks.are_many():
-            events.write(ranks.report(model, kept, meters.batches))
+            events.write(ranks.report(model, kept, meters.batches, meters.coverage))
         return self._examined(model, base, before, meters)
 
     def _examined(

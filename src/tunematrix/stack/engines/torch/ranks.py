@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tunematrix.evidence.events import Rank
 from tunematrix.stack.engines.torch.meters import parameters
 from tunematrix.stack.engines.torch.meters.batches import BatchMeter
+from tunematrix.stack.engines.torch.meters.coverage import CoverageMeter
 from tunematrix.stack.engines.torch.shards import own, whole
 from tunematrix.stack.releases import decoder_layers, sharding
 
@@ -74,8 +75,11 @@ def count_kept(model: nn.Module) -> int:
     return sum(own(p).numel() for p in model.parameters() if p.requires_grad)
 
 
-def report(model: nn.Module, kept: int, batches: BatchMeter) -> Rank:
+def report(
+    model: nn.Module, kept: int, batches: BatchMeter, coverage: CoverageMeter | None
+) -> Rank:
     """Say what this process did; `model` is whole again, and `kept` is what it held."""
+    rows = None if coverage is None else coverage.event(count())
     return Rank(
         rank=number(),
         processes=count(),
@@ -85,4 +89,6 @@ def report(model: nn.Module, kept: int, batches: BatchMeter) -> Rank:
         parameters=parameters.digest(model),
         held=kept,
         whole=count_kept(model),
+        uneven=0 if rows is None else rows.uneven,
+        strayed=None if rows is None else rows.strayed,
     )

@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from tunematrix.evidence.events import Draws, MicroBatch
 from tunematrix.stack import releases
+from tunematrix.stack.engines.examples import IGNORED
 from tunematrix.stack.engines.known_rows import Found
 from tunematrix.stack.engines.torch.meters.hooks import removing
 
@@ -88,6 +89,7 @@ class BatchMeter:
             cut=found.cut,
             texts=found.texts,
             beside=self.beside,
+            counted=int((given["labels"][:, 1:] != IGNORED).sum()),
         )
         self.beside = 0
         if self.rows == len(inputs):
@@ -106,9 +108,10 @@ class BatchMeter:
             self.activations.append(StorageWeakRef(args[0].untyped_storage()))
 
     def left(self, model: nn.Module, args: Any, output: Any) -> None:
-        """Count what a forward pass has kept for the backward pass."""
+        """Count what a forward pass has kept for the backward pass, and add up its loss."""
         if self.current is not None and self.current.kept is None and not self.busy:
-            self.current = replace(self.current, kept=self._alive())
+            nats = releases.nats_of(output)
+            self.current = replace(self.current, kept=self._alive(), nats=nats)
 
     def next_step(self) -> None:
         """Close the step that has ended; what follows belongs to the next."""

@@ -7,7 +7,7 @@ recomputed from the logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ class EvaluationMeter:
         known: makes what knows the held-out rows, once a pass asks; held_out: how many there are.
         smoothing: of the labels.
         sums: over the passes so far; `means` are mean nats per counted token, weighed by rows.
+        context: the autocast around the passes of training, in which evaluations belong as well.
         busy: whether the meter itself is calling the model.
     """
 
@@ -40,6 +41,7 @@ class EvaluationMeter:
         self.smoothing = smoothing
         self.known, self.held_out, self.device = known, held_out, device
         self.busy = False
+        self.context: torch.autocast | nullcontext[None] = nullcontext()
         self._clear()
 
     @cached_property
@@ -49,7 +51,10 @@ class EvaluationMeter:
 
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at one pass."""
-        if self.busy or torch.is_grad_enabled() or kwargs.get("labels") is None:
+        if self.busy or kwargs.get("labels") is None:
+            return
+        if torch.is_grad_enabled():
+            self.context = _around(self.device)
             return
         if self.smoothing and model.training:
             return  # SFTTrainer's second pass of a training step, for its figures alone
@@ -58,7 +63,8 @@ class EvaluationMeter:
         entering = {name: kwargs[name] for name in ENTERING if kwargs.get(name) is not None}
         self.busy, training = True, model.training
         model.eval()
-        logits = passing(model, **entering, use_cache=False).logits
+        with self.context:
+            logits = passing(model, **entering, use_cache=False).logits
         nats, tokens = cross_entropy(logits, kwargs["labels"], self.smoothing)
         model.train(training)
         self.busy = False
@@ -88,6 +94,12 @@ class EvaluationMeter:
 
     def _clear(self) -> None:
         self.sums = dict.fromkeys(SUMS, 0.0)
+
+
+def _around(device: str) -> torch.autocast:
+    """Return the autocast that is on now, or that none is, to be entered again."""
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return torch.autocast(device, dtype, enabled)
 
 
 @contextmanager
