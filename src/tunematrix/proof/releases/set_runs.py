@@ -67,7 +67,7 @@ def _run(sets: Sets, name: str, arguments: Sequence[str]) -> int:
     complain(f"{name}: {sets.named[name].about}")
     python = build(sets, name, folder / "set")
     environment = sets.named[name].environment
-    prove = [sys.executable, "-m", "tunematrix", "prove", f"-e={environment}"]
+    prove = [sys.executable, "-m", "tunematrix", "prove", f"--environment={environment}"]
     command = [*prove, f"--python={python}", *arguments]
     ended = subprocess.run(
         command, cwd=sets.root, env={**os.environ, STATE: str(folder)}, check=False
