@@ -8,17 +8,28 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from tests.unit.environments import packing
 
+from tunematrix.environments import uv
 from tunematrix.paths import project_root
 
 ROOT = project_root(Path(__file__).parent)
 HERE = Path(sysconfig.get_path("purelib"))
 NOXFILE = "from tunematrix.nox import environments\n\nenvironments()\n"
+PROJECT = """[project]
+name = "mine"
+version = "1"
+requires-python = ">=3.11"
+dependencies = ["torch", "corpus-of-mine"]
+[tool.uv]
+package = false
+"""
+LOCKED = f"{version('torch').partition('+')[0]}+locked"
 CELLS = ("-m", "smoke", "-k", "parity or full-none")
 
 
@@ -31,6 +42,34 @@ def theirs(folder: Path) -> Path:
     for found in [*HERE.glob("packaging*"), *HERE.glob("pluggy*")]:
         shutil.copytree(found, packages / found.name, ignore=bare)
     return folder / "bin" / "python"
+
+
+def locked(folder: Path) -> None:
+    """Make a project of somebody's: its locks, its virtualenv, and what its own tests left.
+
+    The torch that is locked finds the libraries of these tests, so that none has to be fetched.
+    """
+    packing.wheel(folder / "wheels", "corpus_of_mine", "1.0")
+    name = f"torch-{LOCKED}"
+    with zipfile.ZipFile(folder / "wheels" / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("more.pth", f"import site; site.addsitedir({str(HERE)!r})\n")
+        about = f"Metadata-Version: 2.1\nName: torch\nVersion: {LOCKED}\n"
+        wheel.writestr(f"{name}.dist-info/METADATA", about)
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{name}.dist-info/WHEEL", tags)
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    export = ("export", "--frozen", "--no-emit-project", "--emit-find-links")
+    for command in (
+        ("lock", "--no-index"),
+        ("sync", "--frozen", "--no-index", "--compile-bytecode"),
+        (*export, "--output-file=requirements.txt"),
+    ):
+        more = ("--find-links=wheels", "--quiet", f"--python={sys.executable}")
+        subprocess.run([uv.program(), *command, *more], cwd=folder, check=True)
+    left = folder / ".pytest_cache" / "v" / "cache"
+    left.mkdir(parents=True)
+    (left / "lastfailed").write_text('{"test_mine.py::test_a": true}', encoding="utf-8")
 
 
 def files(folder: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -103,3 +142,24 @@ def test_a_virtualenv_is_proven_and_stays(tmp_path: Path) -> None:
     plain = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     subprocess.run([python, "-c", "import pluggy"], env=plain, check=True)
     assert files(tmp_path / "venv") != before
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.skipif(not packing.has_uv(), reason="uv is not here; nox[uv] brings it")
+@pytest.mark.parametrize("kind", ["uv.lock", "requirements.txt"])
+def test_a_lock_is_proven_and_its_project_stays(tmp_path: Path, kind: str) -> None:
+    """Neither its virtualenv, nor its locks, nor what its own tests keep is touched."""
+    project = tmp_path / "project"
+    project.mkdir()
+    locked(project)
+    before, libraries = files(project), shared()
+
+    said = run(project, "tunematrix", "prove", "--lock", kind, *CELLS)
+    assert f"torch {LOCKED}" in said and "2 passed" in said
+    state = project / ".tunematrix"
+    assert (state / "cpu-yours" / "set" / "bin" / "python").exists()
+
+    now = files(project).items()
+    assert {name: one for name, one in now if not Path(name).is_relative_to(state)} == before
+    assert shared() == libraries

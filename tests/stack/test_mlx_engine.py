@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import pytest
+from mlx import nn
+from mlx_lm.tuner import trainer
 
 from tunematrix.evidence.events import Held, MicroBatch, OptimizerStep
 from tunematrix.stack.backends.common import Unusable
 from tunematrix.stack.engines import mlx as mlx_engine
-from tunematrix.stack.mlx_releases import load_trusted
+from tunematrix.stack.mlx_releases import load_trusted, no_evaluation
 
 if TYPE_CHECKING:
     from tests.stack.conftest import ComposeSmall, RunSmall
@@ -46,6 +50,23 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"own\.py"):
         load_trusted(tmp_path)
     assert not mark.exists()
+
+
+def old_train(model: object, train_dataset: object, val_dataset: object) -> None:
+    """Take arguments as mlx-lm's trainer did before 0.31."""
+
+
+def test_nothing_is_evaluated() -> None:
+    """Where a release always evaluates, it gets no rows, and its evaluation comes upon no batch."""
+    assert no_evaluation(trainer.train) == {}
+    rows = no_evaluation(old_train)["val_dataset"]
+
+    def batches(**settings: object) -> Iterator[object]:
+        yield pytest.fail(f"a batch was asked for: {settings}")
+
+    model = nn.Linear(1, 1)
+    found = trainer.evaluate(model, rows, 1, 0, loss=batches, iterate_batches=batches)
+    assert rows == [] and math.isnan(found)
 
 
 def test_memory_that_others_left_is_not_held(run_small: RunSmall) -> None:

@@ -69,13 +69,7 @@ def _install(lock: Path, python: Interpreter, program: Path, parts: Sequence[str
     advice = _advice(lock, python)
     target = ("--quiet", f"--python={program}")
     if lock.name == UV_LOCK:
-        # The project itself stays out: building it could write to its folder.
-        only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header", "--no-annotate")
-        exported = program.parents[1] / "exported.txt"
-        project = f"--project={lock.absolute().parent}"
-        command = ("export", *only, *parts, project, f"--python={program}")
-        exported.write_text(uv.ask(*command, advice=advice), encoding="utf-8")
-        uv.ask("pip", "sync", *target, exported, advice=advice)
+        _install_project(lock, program, parts, advice)
         return []
     if lock.suffix == ".toml":
         uv.ask("pip", "sync", *target, *parts, lock, advice=advice)
@@ -89,6 +83,23 @@ def _install(lock: Path, python: Interpreter, program: Path, parts: Sequence[str
     asked = set(_pinned(_lines(lock)))
     free = [f"{name} {version}" for name, version in there.items() if name not in asked]
     return [f"Not pinned in {shown(lock)}, so uv chose: {', '.join(free)}"] if free else []
+
+
+def _install_project(lock: Path, program: Path, parts: Sequence[str], advice: str) -> None:
+    """Install what the lock of a project of uv lists."""
+    # The project itself stays out: building it could write to its folder.
+    only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header")
+    export = ("export", *only, *parts, f"--project={lock.absolute().parent}", f"--python={program}")
+
+    def sync(name: str) -> None:
+        exported = program.parents[1] / name
+        uv.ask(*export, f"--output-file={exported}", advice=advice)
+        uv.ask("pip", "sync", "--quiet", f"--python={program}", exported, advice=advice)
+
+    try:
+        sync("exported.txt")  # from the indexes of this machine, which may be mirrors
+    except (BadInput, uv.IndexAway):
+        sync("pylock.toml")  # from the lock's own: one of them may be for a single package
 
 
 def _lines(lock: Path) -> Iterator[str]:

@@ -251,5 +251,7 @@ def _ready(order: Yours, seen: Interpreter) -> Ready:
     variables["PATH"] = os.pathsep.join(folders)
     variables["PYTHONPYCACHEPREFIX"] = str(order.folder / "pycache")
     variables["PYTHONNOUSERSITE"] = "1"  # packages of one's home are not of the set
-    options = ("-m", "pytest", *PYTEST, f"--environment={order.row.name}")
+    # Where pytest would keep its own, the project's tests may have theirs.
+    cache = f"--override-ini=cache_dir={order.folder / 'pytest-cache'}"
+    options = ("-m", "pytest", *PYTEST, cache, f"--environment={order.row.name}")
     return Ready(order.virtualenv / "bin" / "python", options, variables)

@@ -89,6 +89,27 @@ def test_kinds_of_locks(user: User, kind: str) -> None:
     assert {path: path.read_bytes() for path in project.iterdir()} == before
 
 
+def test_a_lock_with_an_index_for_one_package(user: User) -> None:
+    """As many have torch: no setting here names that index, nor may others come from it."""
+    project, more = user.folder / "project", user.folder / "more"
+    packing.wheel(more, "torch", "2.13.0+own")
+    packing.wheel(more, "gamma", "1.0", text="another = True\n")
+    project.mkdir()
+    flat = '[[tool.uv.index]]\nname = "{0}"\nurl = "{1}"\nformat = "flat"\n{2} = true\n'
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["torch", "gamma<2"]\n[tool.uv.sources]\ntorch = { index = "own" }\n'
+        f"{flat.format('own', more, 'explicit')}"
+        f"{flat.format('main', user.folder / 'wheels', 'default')}",
+        encoding="utf-8",
+    )
+    subprocess.run([uv.program(), "lock", "--quiet", f"--directory={project}"], check=True)
+    user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=project / "uv.lock"))
+    found = user.folder / "state" / "set" / "bin" / "python"
+    assert look_at(found).packages == {"torch": "2.13.0+own", "gamma": "1.0"}
+    subprocess.run([found, "-c", "import gamma; gamma.__version__"], check=True)
+
+
 def test_parts_of_a_lock(user: User) -> None:
     """Groups and extras come along where they are named; of requirements there are none."""
     user.wheel("torch", "2.13.0")

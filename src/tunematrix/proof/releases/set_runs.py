@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tunematrix.environments import uv
 from tunematrix.environments.interpreter import look_at
+from tunematrix.environments.table import YOURS
 from tunematrix.errors import BadInput, ExitCode, TunematrixError
 from tunematrix.paths import STATE, shown, state
 from tunematrix.proof.releases.sets import (
@@ -33,8 +34,6 @@ from tunematrix.results.store import Store
 PAGE = "docs/releases.md"
 PLACE = "release sets"
 """Names the table's place in the page."""
-ENVIRONMENT = "cpu-yours"
-"""What `tunematrix prove` calls its environment."""
 KEPT: Mapping[tuple[str, ...], Part] = {(): "all", ("-m", "smoke"): "smoke"}
 """Arguments of pytest whose outcomes are kept; what others leave out, nobody could tell."""
 
@@ -67,13 +66,15 @@ def _run(sets: Sets, name: str, arguments: Sequence[str]) -> int:
     folder = state(sets.root).resolve() / "release-sets" / name
     complain(f"{name}: {sets.named[name].about}")
     python = build(sets, name, folder / "set")
-    command = [sys.executable, "-m", "tunematrix", "prove", f"--python={python}", *arguments]
+    environment = sets.named[name].environment
+    prove = [sys.executable, "-m", "tunematrix", "prove", f"--environment={environment}"]
+    command = [*prove, f"--python={python}", *arguments]
     ended = subprocess.run(
         command, cwd=sets.root, env={**os.environ, STATE: str(folder)}, check=False
     )
     part = KEPT.get(tuple(arguments))
     if part and ended.returncode in (ExitCode.PASSED, ExitCode.FAILED):
-        records = Store(folder / ENVIRONMENT / "results.jsonl").newest()
+        records = Store(folder / f"{environment}-{YOURS}" / "results.jsonl").newest()
         keep(sets.root, name, outcomes_of(records, look_at(python).packages, part))
     return ended.returncode
 
@@ -93,7 +94,7 @@ def build(sets: Sets, name: str, virtualenv: Path) -> Path:
     uv.ask("venv", "--quiet", "--clear", wanted, virtualenv, advice=advice)
     # As constraints: PyTorch's builds for CPUs, where an index has them, bring no CUDA.
     install = ("pip", "install", "--quiet", f"--python={python}", "-c", sets.pins(name))
-    uv.ask(*install, *sets.requirements, advice=advice)
+    uv.ask(*install, *sets.required(name), advice=advice)
     stamp.write_text(pins, encoding="utf-8")
     return python
 

@@ -30,7 +30,10 @@ KEPT = "docs/verified/sets.json"
 """What the newest run over each set came to."""
 Part: TypeAlias = Literal["all", "smoke"]
 """A part of the suite whose outcomes are kept."""
-TOLD = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "torchao", "hqq")
+TOLD = (
+    *("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "torchao", "hqq"),
+    *("mlx", "mlx-lm"),
+)
 """Distributions whose releases the table names."""
 
 
@@ -39,12 +42,13 @@ class ReleaseSet(Section):
 
     about: NonEmpty = Field(description="What it is, in a few words.")
     python: Annotated[str, Field(pattern=r"^3\.[0-9]+$")] = Field(description="Such as 3.12.")
+    environment: NonEmpty = Field("cpu", description="Whose cells run over it.")
 
 
 class ReleaseSets(Section):
-    """All sets, and what each is a resolution of."""
+    """All sets, and for each of their environments what such a set is a resolution of."""
 
-    requirements: Names
+    requirements: Mapping[NonEmpty, Names]
     sets: Mapping[NonEmpty, ReleaseSet]
 
 
@@ -73,12 +77,12 @@ class Sets:
 
     Attributes:
         root: the checkout. named: each set by its name, in the order of the file.
-        requirements: what is installed, in the releases that a set pins.
+        requirements: of each environment, what is installed in the releases that a set pins.
     """
 
     root: Path
     named: Mapping[str, ReleaseSet]
-    requirements: Sequence[str]
+    requirements: Mapping[str, Sequence[str]]
 
     def chosen(self, names: Sequence[str]) -> Sequence[str]:
         """Return the names of the sets that are asked for; of all where none is.
@@ -90,6 +94,10 @@ class Sets:
             if name not in self.named:
                 raise BadInput(f"no set is called {name}; {did_you_mean(name, self.named)}")
         return names or list(self.named)
+
+    def required(self, name: str) -> Sequence[str]:
+        """Return what a set is a resolution of."""
+        return self.requirements[self.named[name].environment]
 
     def pins(self, name: str) -> Path:
         """Return the file that pins the releases of a set."""
@@ -111,7 +119,11 @@ def read_sets(root: Path) -> Sets:
     except (OSError, ValueError) as error:  # no file, or no TOML
         raise BadInput(f"{shown(file)}: {error}; correct it") from None
     sets = Sets(root, found.sets, found.requirements)
-    for name in sets.named:
+    for name, one in sets.named.items():
+        if one.environment not in found.requirements:
+            text = f"{name}: {one.environment} has no requirements"
+            advice = did_you_mean(one.environment, found.requirements)
+            raise BadInput(f"{shown(file)}: {text}; {advice}")
         if not sets.pins(name).is_file():
             raise BadInput(f"{shown(file)}: {name} has no pins; resolve them as its head says")
     return sets

@@ -23,13 +23,16 @@ from tunematrix.proof.releases.sets import (
 from tunematrix.results.record import Record
 
 ROOT = Path(__file__).parents[4]
-FILE = """requirements = ["torch", "trl"]
+FILE = """[requirements]
+cpu = ["torch", "trl"]
+mlx = ["mlx"]
 [sets.old]
 about = "as of | old"
 python = "3.11"
 [sets.new]
 about = "newest"
 python = "3.13"
+environment = "mlx"
 """
 RAN = SetOutcomes(
     date="2026-11-29",
@@ -60,7 +63,8 @@ def test_the_sets_of_this_checkout() -> None:
         lines = sets.pins(name).read_text(encoding="utf-8").splitlines()
         pinned = [Requirement(line) for line in lines]
         assert all(len(one.specifier) == 1 for one in pinned)
-        assert {*sets.requirements} <= {one.name for one in pinned}, name
+        wanted = {Requirement(line).name for line in sets.required(name)}
+        assert wanted <= {one.name for one in pinned}, name
     files = {file.stem for file in (ROOT / PINS).iterdir()}
     assert files == {*sets.named}
 
@@ -91,7 +95,8 @@ def test_chosen_sets(checkout: Path) -> None:
             r"sets\.old\.python: expected text that match",
         ),
         ('about = "newest"', 'abut = "newest"', r"sets\.new\.abut: is not a known key"),
-        ("requirements", "[requirements", r"sets\.toml: "),
+        ("[requirements", "[[requirements", r"sets\.toml: "),
+        ('= "mlx"', '= "mps"', r"sets\.toml: new: mps has no requirements; it can be cpu, mlx"),
         ("[sets.new]", "[sets.newer]", r"sets\.toml: newer has no pins; resolve them"),
     ],
 )

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from tunematrix.configuration.settings import TrainSettings
 from tunematrix.evidence.events import LoggedStep
 from tunematrix.stack.engines.examples import Data
-from tunematrix.stack.mlx_releases import always_evaluates
+from tunematrix.stack.mlx_releases import no_evaluation
 
 Feed = Callable[..., Iterator[tuple[mx.array, mx.array]]]
 """Takes the place of mlx-lm's `iterate_batches`."""
@@ -61,6 +61,7 @@ class MlxTraining:
             loss=trainer.default_loss,
             iterate_batches=feed,
             training_callback=MlxLogReader(write, self.settings.accumulation),
+            **no_evaluation(trainer.train),
         )
 
     def _refuse(self) -> None:
@@ -85,9 +86,6 @@ class MlxTraining:
                 f"train.label_smoothing={smoothing:g} can't be had: mlx-lm's loss is the plain "
                 "cross-entropy; set 0"
             )
-            raise ValueError(message)
-        if always_evaluates(trainer.train):
-            message = "mlx-lm's trainer always evaluates; since 0.31 it needn't, so update it"
             raise ValueError(message)
         if step := self.settings.interrupt_at:
             message = (
@@ -116,6 +114,7 @@ class MlxTraining:
         return trainer.TrainingArgs(
             batch_size=self.settings.batch_size,
             iters=iterations,
+            val_batches=0,
             steps_per_report=self.settings.logging_steps * accumulation,
             steps_per_save=iterations + 1,  # at the end alone
             max_seq_length=self.settings.max_length,
