@@ -56,3 +56,15 @@ def test_kill(hanging: Project) -> None:
         process.wait()
         assert hanging.still_running(seconds=30) == []
     assert hanging.outcomes == dict.fromkeys(DONE, "passed")
+
+
+def test_ctrl_c_before_it_has_begun(project: Project) -> None:
+    """While the command line's libraries are imported there is nothing to end, or to tell."""
+    slow = "import pathlib, time\npathlib.Path('imported').touch()\ntime.sleep(60)\n"
+    (project.root / "typer.py").write_text(slow, encoding="utf-8")
+    command = [sys.executable, "-m", "tunematrix", "plan"]
+    with project.started(command) as process:
+        project.wait_for((project.root / "imported").exists)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (2, ("", ""))
