@@ -61,6 +61,9 @@ class TrainSettings(Section):
     load_best: bool = Field(
         description="Whether training ends with the checkpoint whose evaluation has least loss."
     )
+    compile: Literal["none", "aot_eager"] = Field(
+        description="Backend of torch.compile for what trains; none: it isn't compiled."
+    )
     padding: Literal["pad", "eos"] = Field(
         description="Token that rows are padded with: the pad or the end token."
     )
@@ -71,6 +74,11 @@ class TrainSettings(Section):
         description="Initial adapters: the library's own, or drawn from the names of their layers."
     )
     threads: int = Field(ge=1, description="Threads of each process.")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether what trains is compiled, so that nobody can look into it as it runs."""
+        return self.compile != "none"
 
     @property
     def longest(self) -> int | None:

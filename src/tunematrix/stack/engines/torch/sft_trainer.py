@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from tunematrix.evidence.events import LoggedEvaluation, LoggedStep
 from tunematrix.stack import releases
-from tunematrix.stack.engines.torch import interruption
+from tunematrix.stack.engines.torch import compiling, interruption
 from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 NEXT_RATE = releases.logs_next_rate(SFTTrainer)
@@ -44,8 +44,10 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
     """Return what trains `model` in place; the data is tokenized and packed by then.
 
     Raises:
-        ValueError: training is to be interrupted where there is nothing to interrupt.
+        ValueError: training is to be interrupted where there is nothing to interrupt, or a model
+            compiled whose errors nobody could tell.
     """
+    compiling.refuse(model, training)
     step = interruption.step_of(training.settings)
     make = partial(_trainer, model, training, write)
     if step:
@@ -56,14 +58,15 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
 
 def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> SFTTrainer:
     rows = _dataset(training.rows)
-    trainer = SFTTrainer(
-        model=model,
-        args=_config(training),
-        train_dataset=rows.to_iterable_dataset() if training.settings.streaming else rows,
-        eval_dataset=_dataset(training.held_out) if training.settings.eval_steps else None,
-        callbacks=[TrainerLogReader(write)],
-        **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
-    )
+    with compiling.undone():
+        trainer = SFTTrainer(
+            model=model,
+            args=_config(training),
+            train_dataset=rows.to_iterable_dataset() if training.settings.streaming else rows,
+            eval_dataset=_dataset(training.held_out) if training.settings.eval_steps else None,
+            callbacks=[TrainerLogReader(write)],
+            **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
+        )
     releases.take_optimizer(trainer, training.optimizer_class())
     releases.tell_labels(trainer, model)
     trainer.remove_callback(PrinterCallback)
@@ -122,5 +125,6 @@ def arguments(training: TorchTraining) -> dict[str, Any]:
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        **compiling.arguments(settings),
         **training.device_settings,
     )

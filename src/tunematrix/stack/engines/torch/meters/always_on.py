@@ -15,6 +15,7 @@ from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     AdapterDropout,
     Arrivals,
+    Compiled,
     Compute,
     Continuity,
     Coverage,
@@ -41,6 +42,7 @@ from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     arrivals,
     batches,
+    compiling,
     compute,
     continuity,
     coverage,
@@ -138,6 +140,16 @@ class TorchMeters:
     def _meters(self, base: Base) -> Iterator[Meter]:
         model = self.trained
         linears, inside = list(adapted_linears(model, base)), one_of_each_block(model, base)
+        if self.config.train.is_compiled:
+            # Hooks inside would cut the model into pieces: what users compile is another one.
+            linears, inside = [], []
+            graphs = compiling.CompileMeter(is_ours=self._is_ours)
+            yield Meter(
+                "compiling",
+                (Compiled,),
+                lambda: compiling.watch(model, graphs),
+                lambda: [graphs.event()],
+            )
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         yield Meter(

@@ -62,6 +62,7 @@ class BatchMeter:
     beside: int = 0
     busy: bool = False
 
+    @torch.compiler.disable
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at the inputs of one training pass, and count those without a gradient."""
         if self.busy or not model.training:
@@ -105,6 +106,7 @@ class BatchMeter:
             self.calls[layer] += 1
             self.activations.append(StorageWeakRef(args[0].untyped_storage()))
 
+    @torch.compiler.disable
     def left(self, model: nn.Module, args: Any, output: Any) -> None:
         """Count what a forward pass has kept for the backward pass."""
         if self.current is not None and self.current.kept is None and not self.busy:
@@ -125,7 +127,9 @@ class BatchMeter:
             self.activations.clear()
             self.calls.update(dict.fromkeys(self.calls, 0))
 
-    def _alive(self) -> int:
+    def _alive(self) -> int | None:
+        if not self.calls:
+            return None  # nobody looks inside
         return sum(not one.expired() for one in self.activations)
 
 

@@ -131,6 +131,7 @@ def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, torch.UntypedStorage
         # A quantized tensor holds none itself: those inside do, which are among `tensors` too.
         if not is_traceable_wrapper_subclass(tensor) and tensor.layout == torch.strided:
             storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage
+            if storage.device.type != "meta":  # as that of torch.compile's stand-ins
+                storages[storage.data_ptr()] = storage
     storages.pop(0, None)  # on meta, and empty ones
     return storages
