@@ -171,11 +171,17 @@ class TorchEngine(TorchModels):
 
     def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
         """Measure how much of a saved adapter is in each layer of what it was merged into."""
-        found = [merged.of_linears(place, base.linears) for place in self._adapters(adapter)]
+        places = self._adapters(adapter)
+        found = [merged.of_linears(place, base.linears) for place in places]
+        embedded = [merged.of_embedding(place, base.embedding) for place in places]
         theory = self.config.quantizer.theory
         rounding = None if theory is None else theory.rounding
         how = Stored(rounding, self.config.precision.weights)
-        return merged.shares_beside(model, self.load(base), found, self.quantizer, how)
+        fresh, plainly = self.load(base), Stored(None, self.config.precision.weights)
+        return (
+            *merged.shares_beside(model, fresh, found, self.quantizer, how),
+            *merged.shares_beside(model, fresh, embedded, self.quantizer, plainly),
+        )
 
     def uses(
         self,
