@@ -95,12 +95,12 @@ class MlxLora:
         if self.by_layer:
             message = "rank_pattern and alpha_pattern can't be had: mlx-lm's adapters are all alike"
             raise ValueError(message)
-        if self.head or self.embeddings:
-            message = (
-                "head and embeddings can't be had: mlx-lm adapts layers of the decoder's blocks "
-                "alone"
-            )
-            raise ValueError(message)
+        for name, asked in (("head", self.head), ("embeddings", self.embeddings)):
+            if asked:
+                message = (
+                    f"{name}=true can't be had: mlx-lm adapts layers of the decoder's blocks alone"
+                )
+                raise ValueError(message)
         if self.modules_to_save:
             message = (
                 f"modules_to_save={self.modules_to_save} can't be trained: mlx-lm saves and loads "
