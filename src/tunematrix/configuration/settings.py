@@ -64,8 +64,9 @@ class TrainSettings(Section):
     compile: Literal["none", "aot_eager"] = Field(
         description="Backend of torch.compile for what trains; none: it isn't compiled."
     )
-    padding: Literal["pad", "eos"] = Field(
-        description="Token that rows are padded with: the pad or the end token."
+    padding: Literal["pad", "eos", "free"] = Field(
+        description="Token that rows are padded with: the pad or the end token; free: none, rows "
+        "stand one after the other in a single one, and positions tell them apart."
     )
     end_token: Literal["trainer", "row"] = Field(
         description="Where a text's end token comes from: the trainer, or the row of data itself."
@@ -79,6 +80,11 @@ class TrainSettings(Section):
     def is_compiled(self) -> bool:
         """Whether what trains is compiled, so that nobody can look into it as it runs."""
         return self.compile != "none"
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the rows of a batch stand one after the other in one."""
+        return self.padding == "free"
 
     @property
     def longest(self) -> int | None:

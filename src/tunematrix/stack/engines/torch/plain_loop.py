@@ -33,8 +33,8 @@ def prepare(
             model compiled that drops something.
     """
     compiling.refuse(model, training)
-    if training.data.packing:
-        message = "the plain loop pads its rows and can't pack them"
+    if training.data.packing or training.settings.is_flat:
+        message = "the plain loop pads its rows, and can't put them into one"
         raise ValueError(message)
     if every := training.settings.eval_steps:
         message = f"train.eval_steps={every} can't be had: the plain loop evaluates nothing"

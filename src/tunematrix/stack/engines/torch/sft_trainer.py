@@ -21,6 +21,10 @@ NEXT_RATE = releases.logs_next_rate(SFTTrainer)
 """Whether this release logs the next step's rate; read before anything can be patched."""
 
 
+FLAT: Mapping[str, Any] = {"padding_free": True, "max_length": None}
+"""What TRL is told for batches without padding, whose rows it cuts to no length."""
+
+
 class TrainerLogReader(TrainerCallback):
     """Passes on what Trainer logs."""
 
@@ -45,15 +49,34 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
 
     Raises:
         ValueError: training is to be interrupted where there is nothing to interrupt, or a model
-            compiled whose errors nobody could tell.
+            compiled whose errors nobody could tell, or rows without padding evaluated, cut or
+            packed.
     """
     compiling.refuse(model, training)
+    _refuse(training)
     step = interruption.step_of(training.settings)
     make = partial(_trainer, model, training, write)
     if step:
         return interruption.prepare(model, make, step, training.idle)
     train: Callable[[], object] = make().train
     return train
+
+
+def _refuse(training: TorchTraining) -> None:
+    if not training.settings.is_flat:
+        return
+    if training.data.packing:
+        message = "train.padding=free can't be had with packed rows, which have no padding anyhow"
+        raise ValueError(message)
+    if training.settings.too_long == "cut":
+        message = "train.too_long=cut can't be had with train.padding=free: TRL cuts nothing then"
+        raise ValueError(message)
+    if every := training.settings.eval_steps:
+        message = (
+            f"train.eval_steps={every} can't be had with train.padding=free: Trainer weighs the "
+            "batches of an evaluation by their rows, which are then one each"
+        )
+        raise ValueError(message)
 
 
 def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> SFTTrainer:
@@ -86,6 +109,7 @@ def _config(training: TorchTraining) -> SFTConfig:
         "eval_steps": every or None,
         **(_best(every) if training.settings.load_best else {}),
         "packing": training.data.packing,
+        **(FLAT if training.settings.is_flat else {}),
         "label_smoothing_factor": training.settings.label_smoothing,
         "assistant_only_loss": loss_on == "assistant",
         "completion_only_loss": loss_on == "completion" or None,

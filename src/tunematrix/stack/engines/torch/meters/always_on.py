@@ -124,7 +124,7 @@ class TorchMeters:
         self.coverage = coverage.CoverageMeter([e.ids[:longest] for e in data.examples], places)
         known = partial(KnownRows, rules=rules.of(tokenizer), longest=longest)
         rows = known(data.examples, data.texts, saw=self.coverage.saw)
-        audit = TorchLabelAudit(rows, packed)
+        audit = TorchLabelAudit(rows, packed, train.is_flat)
         self.batches = batches.BatchMeter(audit, self.gradients, self._write)
         self.evaluations = evaluations.EvaluationMeter(
             lambda: TorchLabelAudit(known(data.held_out, data.held_out_texts), packed),

@@ -75,14 +75,15 @@ class BatchMeter:
             return
         self.flush()
         inputs, mask = given["input_ids"], given.get("attention_mask")
-        self.rows += len(inputs)
         found = self.labels.look(given)
+        rows = found.flat or len(inputs)
+        self.rows += rows
         self.current = MicroBatch(
             step=self.step,
-            rows=inputs.shape[0],
-            columns=inputs.shape[1],
+            rows=rows,
+            columns=-(-inputs.numel() // rows),
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
-            audited=len(inputs),
+            audited=rows,
             faithful=found.faithful,
             layer_calls=(),
             wrong=dict(found.wrong),
@@ -91,7 +92,7 @@ class BatchMeter:
             beside=self.beside,
         )
         self.beside = 0
-        if self.rows == len(inputs):
+        if self.rows == rows:
             self.write(Draws(torch.initial_seed()))
         if self.step == 0:
             self.first_rows += _digests(inputs, mask)
