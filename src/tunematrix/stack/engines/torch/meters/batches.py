@@ -81,7 +81,7 @@ class BatchMeter:
         self.current = MicroBatch(
             step=self.step,
             rows=rows,
-            columns=-(-inputs.numel() // rows),
+            columns=-(-inputs.shape[1] // max(found.flat, 1)),
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
             audited=rows,
             faithful=found.faithful,

@@ -43,7 +43,7 @@ class TorchLabelAudit:
         together = self.packed or self.flat
         positions = alone if given is None or not together else _array(given)
         found = Found(texts=self.known.lengths() if self.packed else None)
-        if self.flat:
+        if self.flat and len(ids):
             self._look_one_by_one(found, ids[0], labels[0], positions[0])
             return found
         for row in zip(ids, labels, real, positions, strict=True):
