@@ -138,6 +138,7 @@ CONFIG: dict[str, Any] = {
         "weight_decay": 0.0,
         "checkpointing": "non-reentrant",
         "rows": 0,
+        "compile": "none",
         "padding": "pad",
         "end_token": "trainer",
         "adapter_start": "library",

@@ -209,12 +209,14 @@ def row_order(evidence: Evidence, claim: Claim) -> Judgement | None:
     unit="calls",
     bug="checkpointing that is ignored, or switched on by a library",
 )
-def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Judgement:
+def gradient_checkpointing(evidence: Evidence, claim: Claim) -> Judgement | None:
     """Layers run again in the backward pass if the configuration says so, and only then.
 
     Reads how often each decoder layer ran in each forward and backward pass. Fails when that
-    isn't twice with checkpointing, or once without.
+    isn't twice with checkpointing, or once without. Not judged of a compiled model.
     """
+    if claim.hides("layers"):
+        return None
     calls = {count for batch in evidence.all(MicroBatch) for count in batch.layer_calls}
     if not calls:
         return missing("a training pass")
@@ -276,7 +278,7 @@ def activations(evidence: Evidence, claim: Claim) -> Judgement | None:
     if not passes:
         return missing("a training pass")
     if all(b.stale is None for b in passes):
-        return None  # MLX has no way to ask
+        return None  # MLX has no way to ask, nor has what is compiled
     if any(b.kept is None or b.stale is None for b in passes):
         return missing("what a pass has kept")
     kept = sum(b.kept or 0 for b in passes) if claim.config.train.gradient_checkpointing else 0

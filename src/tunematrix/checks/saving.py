@@ -199,7 +199,8 @@ def merged_sum(evidence: Evidence, claim: Claim) -> Judgement | None:
     bug=(
         "adapters that can't be switched off, or don't come back "
         "([peft#1802](https://github.com/huggingface/peft/issues/1802)); names that a loader "
-        "doesn't know; sums of adapters with other weights than were asked for"
+        "doesn't know; sums of adapters with other weights than were asked for; merges of all "
+        "where one was named"
     ),
 )
 def adapter_uses(evidence: Evidence, claim: Claim) -> Judgement | None:
@@ -207,8 +208,9 @@ def adapter_uses(evidence: Evidence, claim: Claim) -> Judgement | None:
 
     Reads the logits of a saved adapter that was loaded and switched off, switched on, left at rest
     for another one, loaded under another name, and added up with a copy of itself (in MLX, taken
-    off). Fails when they differ from those of the trained model, or of the base, by more than
-    rounding.
+    off); over a plain base also merged in memory, switched off meanwhile and taken out again, and
+    of several active ones each alone, switched to and merged. Fails when they differ from those of
+    the trained model, of the base, or of one adapter by its formula, by more than rounding.
     """
     seen = evidence.one(AdapterUses)
     if not claim.config.meters.adapters:

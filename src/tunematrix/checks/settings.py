@@ -9,6 +9,7 @@ from tunematrix.checks.bound import AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, listed, missing
 from tunematrix.evidence.events import (
+    Compiled,
     Compute,
     Device,
     LoggedStep,
@@ -19,6 +20,8 @@ from tunematrix.evidence.events import (
 from tunematrix.evidence.evidence import Evidence
 
 RATE_TOLERANCE = 1e-6
+MOST_OUTSIDE = 0.5
+"""Measured over PEFT's adapters: none, and 11 of 45 for DoRA."""
 
 
 @check(
@@ -55,12 +58,14 @@ def device(evidence: Evidence, claim: Claim) -> Judgement:
         "mixed precision that reaches other layers"
     ),
 )
-def precision(evidence: Evidence, claim: Claim) -> Judgement:
+def precision(evidence: Evidence, claim: Claim) -> Judgement | None:
     """The base's layers multiply in the dtype that the precision names.
 
     Reads the dtypes of the matrix products inside the base's layers. Fails when one isn't the
-    precision's.
+    precision's. Not judged of a compiled model, whose layers aren't called one by one.
     """
+    if claim.hides("layers"):
+        return None
     seen = evidence.one(Compute)
     if seen is None:
         return missing("dtypes")
@@ -97,6 +102,39 @@ def attention_kernel(evidence: Evidence, claim: Claim) -> Judgement | None:
         "took a softmax, in more memory and time: kernels were switched off, or refused the inputs"
     )
     return judge_by(AtLeast(layers), kernels, message)
+
+
+@check(
+    name="compiled",
+    group="training",
+    reads=(Compiled,),
+    unit="of the products",
+    bug=(
+        "`torch_compile` that is ignored; a fallback that computes uncompiled without a word, "
+        "since shapes change or a library can't be followed"
+    ),
+)
+def compiled(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """A model that is to be compiled multiplies in compiled graphs, in every training pass.
+
+    Reads what each pass leaves for its backward pass to go through, beside a pass of the same model
+    that isn't compiled (PyTorch only). Fails when a pass has left no compiled graph, or more than
+    half of the matrix products lay outside: a graph may end where a library can't be followed, as
+    in PEFT's DoRA. Owed where `train.compile` asks for it; what happens inside of layers isn't seen
+    then, and checks of that aren't made.
+    """
+    if not claim.config.train.is_compiled:
+        return None
+    seen = evidence.one(Compiled)
+    if seen is None or not seen.passes or not seen.products:
+        return missing("a training pass, compiled and not")
+    share = seen.outside / seen.products
+    message = (
+        f"{seen.idle} of {seen.passes} passes left no compiled graph, and in one {seen.outside} of "
+        f"{seen.products} matrix products lay outside; train.compile was ignored, or what was "
+        "compiled fell back"
+    )
+    return judge_by(AtMost(MOST_OUTSIDE), share, message, provided=not seen.idle)
 
 
 @check(

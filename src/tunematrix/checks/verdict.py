@@ -102,8 +102,9 @@ class Claim:
     config: Configuration
 
     def hides(self, what: str) -> bool:
-        """Whether the backend says that nothing can show this of its trainer."""
-        return what in self.config.backend.hides
+        """Whether nothing can show this of the trainer: the backend says so, or it is compiled."""
+        compiled = what == "layers" and self.config.train.is_compiled
+        return compiled or what in self.config.backend.hides
 
 
 def judge_by(

@@ -61,8 +61,12 @@ class TrainSettings(Section):
     load_best: bool = Field(
         description="Whether training ends with the checkpoint whose evaluation has least loss."
     )
-    padding: Literal["pad", "eos"] = Field(
-        description="Token that rows are padded with: the pad or the end token."
+    compile: Literal["none", "aot_eager"] = Field(
+        description="Backend of torch.compile for what trains; none: it isn't compiled."
+    )
+    padding: Literal["pad", "eos", "free"] = Field(
+        description="Token that rows are padded with: the pad or the end token; free: none, rows "
+        "stand one after the other in a single one, and positions tell them apart."
     )
     end_token: Literal["trainer", "row"] = Field(
         description="Where a text's end token comes from: the trainer, or the row of data itself."
@@ -71,6 +75,16 @@ class TrainSettings(Section):
         description="Initial adapters: the library's own, or drawn from the names of their layers."
     )
     threads: int = Field(ge=1, description="Threads of each process.")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether what trains is compiled, so that nobody can look into it as it runs."""
+        return self.compile != "none"
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the rows of a batch stand one after the other in one."""
+        return self.padding == "free"
 
     @property
     def longest(self) -> int | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer, LoraModel
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import Linear, LoraLayer, LoraModel
 from peft.tuners.tuners_utils import BaseTuner
 
 from tunematrix.faults.catalogue import fault
@@ -84,3 +84,44 @@ def second_adapter_of_another_scale(
     original(layer, name, *args, **kwargs)
     if len(layer.scaling) > 1:
         layer.scaling[name] /= 2
+
+
+@fault("adapter", replaces=(BaseTuner, "merge_and_unload"), seen_by=BESIDE, fitted=True)
+def names_of_a_merge_ignored(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    """Merge all active adapters, whichever were named.
+
+    Stands for wrappers that don't hand the names on.
+    """
+    return original(model, *args, **{**kwargs, "adapter_names": None})
+
+
+@fault("adapter", replaces=(PeftModel, "set_adapter"), seen_by=BESIDE, fitted=True)
+def others_left_active(original: Any, model: Any, name: str, *args: Any, **kwargs: Any) -> None:
+    """Make an adapter active, and leave those active that were.
+
+    Stands for switches that add to a list where they should begin a new one.
+    """
+    before = model.active_adapters
+    original(model, name, *args, **kwargs)
+    model.base_model.set_adapter([*before, *([] if name in before else [name])])
+
+
+@fault("adapter", replaces=(Linear, "unmerge"), seen_by=MERGED, fitted=True)
+def merged_for_good(_original: Any, layer: Any) -> None:
+    """Leave what was merged in the weights where it is to be taken out.
+
+    Stands for a base that is no longer the base once an adapter was merged and taken out.
+    """
+    layer.merged_adapters.clear()
+
+
+@fault("adapter", replaces=(Linear, "unmerge"), seen_by=MERGED, fitted=True, subtle=True)
+def taken_out_at_another_scale(original: Any, layer: Any) -> None:
+    """Take 99 % of what was merged out again.
+
+    Stands for a scale that was changed in between.
+    """
+    kept = dict(layer.scaling)
+    layer.scaling = {name: 0.99 * one for name, one in kept.items()}
+    original(layer)
+    layer.scaling = kept

@@ -35,6 +35,8 @@ PEFT_BASE, MLX_BASE = "base_model_name_or_path", "model"
 """Entries that name the model below."""
 PREFIX = "base_model.model."
 PEFT_KINDS = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "m"}
+PEFT_EMBEDDING = {"lora_embedding_A": "a", "lora_embedding_B": "b"}
+"""Of embeddings, which mlx-lm doesn't adapt."""
 MLX_KINDS = {"lora_a": "a", "lora_b": "b", "m": "m"}
 FACTORS = ("lora_a", "lora_b")
 """Of each layer, in mlx-lm's words."""

@@ -8,11 +8,14 @@ import pytest
 
 from tunematrix.checks.settings import scheduled_rate
 from tunematrix.evidence.events import (
+    AdapterDropout,
     AdapterScale,
+    Compiled,
     Compute,
     Device,
     LayerScale,
     LoggedStep,
+    MicroBatch,
     OptimizerStep,
     Switches,
 )
@@ -214,3 +217,40 @@ def test_switches_that_nobody_read_again(run: Run) -> None:
 def test_models_that_no_kernel_attends_for(run: Run) -> None:
     """Nothing is owed then."""
     assert "attention_kernel" not in run.edited(Compute, attention=None).verdicts()
+
+
+@pytest.mark.parametrize(
+    ("seen", "measured"),
+    [
+        (Compiled(passes=8, idle=0, products=45, outside=0), 0.0),
+        (Compiled(passes=8, idle=0, products=45, outside=11), 11 / 45),
+        (Compiled(passes=8, idle=0, products=45, outside=23), 23 / 45),
+        (Compiled(passes=8, idle=8, products=45, outside=41), 41 / 45),
+        (Compiled(passes=8, idle=1, products=45, outside=0), 0.0),
+        (Compiled(passes=0, idle=0, products=45, outside=0), None),
+        (Compiled(passes=8, idle=0, products=None, outside=0), None),
+    ],
+)
+def test_what_ran_compiled(run: Run, seen: Compiled, measured: float | None) -> None:
+    """Every pass has to leave a graph with most of its products in it; DoRA's has not all."""
+    assert "compiled" not in run.recording(seen).verdicts()
+    verdict = run.configured(train={"compile": "aot_eager"}).recording(seen).verdicts()["compiled"]
+    assert verdict.measured == measured
+    passes = measured is not None and measured < 0.5 and not seen.idle
+    assert verdict.outcome == ("passed" if passes else "failed")
+
+
+def test_what_is_compiled_without_a_reading(run: Run) -> None:
+    """Nothing read is nothing good."""
+    assert "compiled" in run.configured(train={"compile": "aot_eager"}).failed()
+
+
+def test_nothing_is_said_of_layers_that_nobody_sees(run: Run) -> None:
+    """Where a model is compiled, checks of what happens inside of layers aren't made."""
+    inside = {"gradient_checkpointing", "precision", "adapter_dropout"}
+    nothing = run.without(AdapterDropout).edited(Compute, products=())
+    for place in range(len(nothing.evidence.all(MicroBatch))):
+        nothing = nothing.edited(MicroBatch, place, layer_calls=())
+    assert inside <= nothing.failed()
+    compiled = nothing.configured(train={"compile": "aot_eager"})
+    assert not inside & set(compiled.verdicts())

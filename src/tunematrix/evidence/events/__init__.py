@@ -95,6 +95,7 @@ from tunematrix.evidence.events.training import (
     Arrivals,
     AttentionKernels,
     Changed,
+    Compiled,
     Compute,
     Continuity,
     Draws,
@@ -130,6 +131,7 @@ Event = (
     | LoggedStep
     | LoggedEvaluation
     | Compute
+    | Compiled
     | Changed
     | Continuity
     | Coverage
@@ -201,6 +203,7 @@ __all__ = [
     "BrokenMeter",
     "Changed",
     "Command",
+    "Compiled",
     "Completion",
     "Compute",
     "Continuity",

@@ -11,7 +11,8 @@ class MicroBatch:
 
     Attributes:
         step: optimizer step it belongs to, from 0.
-        rows: sequences in it; columns: positions of each, padding included.
+        rows: sequences in it; columns: positions of each, padding included; on the mean, where they
+            stand one after the other.
         tokens: positions that are not padding.
         audited: rows that were held against the data; 0 when this batch was not sampled.
         faithful: audited rows that are rows of the data, counted exactly as the data form says.

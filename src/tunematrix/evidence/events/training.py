@@ -123,6 +123,22 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """How a model ran that was to be compiled, seen in what its passes left for the backward pass.
+
+    Attributes:
+        passes: in training; idle: those of them without any compiled graph.
+        products: matrix products of a pass that isn't compiled, as a meter makes it; None without.
+        outside: most products of one pass that lay outside of compiled graphs.
+    """
+
+    passes: int
+    idle: int
+    products: int | None
+    outside: int
+
+
+@dataclass(frozen=True)
 class Changed:
     """What training changed, tensor by tensor, bit by bit.
 

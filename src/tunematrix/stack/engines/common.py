@@ -46,11 +46,13 @@ class Base:
         linears: names of the decoder's linear layers, the output head left out.
         shapes: of those layers, (out, in).
         parameters: names of all its parameters.
+        embedding: name of what embeds its tokens; empty where the engine adapts none.
     """
 
     linears: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
     parameters: tuple[str, ...]
+    embedding: str
 
 
 @dataclass(frozen=True)

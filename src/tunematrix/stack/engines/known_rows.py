@@ -30,11 +30,13 @@ class Found:
         faithful: rows that are as they should be; cut: those of them that were cut, as allowed.
         wrong: what is wrong with the others, and how often.
         texts: tokens of the shortest and of the longest of the data, where rows are packed.
+        flat: rows that stood one after the other in a single one; 0 where each had its own.
     """
 
     faithful: int = 0
     cut: int = 0
     texts: tuple[int, int] | None = None
+    flat: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Misread | None, cut: bool) -> None:

@@ -100,6 +100,7 @@ def _take(place: Path, data: Data) -> Reference:
         linears=tuple(fields["linears"]),
         shapes=tuple((rows, columns) for rows, columns in fields["shapes"]),
         parameters=tuple(fields["parameters"]),
+        embedding=fields["embedding"],
     )
     (score,) = read_events(place / "score.jsonl")
     logits: Floats = np.load(place / "logits.npy", allow_pickle=False)

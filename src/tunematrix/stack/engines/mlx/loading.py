@@ -54,4 +54,5 @@ def describe(model: nn.Module) -> Base:
         linears=tuple(names),
         shapes=tuple((linears[name][0], linears[name][1]) for name in names),
         parameters=tuple(name for name, _ in tree_flatten(model.parameters())),
+        embedding="",
     )

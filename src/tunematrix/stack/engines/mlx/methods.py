@@ -46,7 +46,7 @@ class MlxLora:
         use_dora: train a magnitude as well (arXiv:2402.09353).
         modules_to_save: must be empty, as mlx-lm trains nothing beside its adapters.
         rank_pattern, alpha_pattern: must be empty, as mlx-lm's adapters are all alike.
-        head: must be false, as mlx-lm adapts the decoder's blocks alone.
+        head, embeddings: must be false, as mlx-lm adapts the decoder's blocks alone.
         adapter, beside: must be default and none, as mlx-lm's layers have one adapter.
         bias: must be none, as mlx-lm trains nothing beside its adapters.
     """
@@ -62,6 +62,7 @@ class MlxLora:
         rank_pattern: Mapping[str, int] | None = None,
         alpha_pattern: Mapping[str, float] | None = None,
         head: bool = False,
+        embeddings: bool = False,
         adapter: str = "default",
         beside: str = "none",
         bias: str = "none",
@@ -71,6 +72,7 @@ class MlxLora:
         self.use_dora = use_dora
         self.modules_to_save = list(modules_to_save)
         self.head = head
+        self.embeddings = embeddings
         self.only = (adapter, beside) == ("default", "none")
         self.bias = bias
         self.by_layer = bool(rank_pattern or alpha_pattern)
@@ -93,9 +95,12 @@ class MlxLora:
         if self.by_layer:
             message = "rank_pattern and alpha_pattern can't be had: mlx-lm's adapters are all alike"
             raise ValueError(message)
-        if self.head:
-            message = "head=true can't be had: mlx-lm adapts layers of the decoder's blocks alone"
-            raise ValueError(message)
+        for name, asked in (("head", self.head), ("embeddings", self.embeddings)):
+            if asked:
+                message = (
+                    f"{name}=true can't be had: mlx-lm adapts layers of the decoder's blocks alone"
+                )
+                raise ValueError(message)
         if self.modules_to_save:
             message = (
                 f"modules_to_save={self.modules_to_save} can't be trained: mlx-lm saves and loads "

@@ -52,6 +52,7 @@ class MlxTraining:
                 which mlx-lm's trainer hasn't got, or not without an effect on training.
         """
         self._refuse()
+        self._refuse_stretches()
         self.output.mkdir(parents=True, exist_ok=True)
         trainer.train(
             model=model,
@@ -78,6 +79,12 @@ class MlxTraining:
         if self.settings.load_best:
             message = "train.load_best can't be had: mlx-lm's trainer ends with its last weights"
             raise ValueError(message)
+        if self.settings.is_compiled:
+            message = (
+                f"train.compile={self.settings.compile} can't be had: it is torch.compile's, and "
+                "mlx-lm's trainer compiles each step by itself"
+            )
+            raise ValueError(message)
         if self.settings.streaming:
             message = "train.streaming can't be had: mlx-lm's trainer sorts all rows by length"
             raise ValueError(message)
@@ -87,6 +94,9 @@ class MlxTraining:
                 "cross-entropy; set 0"
             )
             raise ValueError(message)
+
+    def _refuse_stretches(self) -> None:
+        """Refuse what would part training into stretches."""
         if step := self.settings.interrupt_at:
             message = (
                 f"train.interrupt_at={step} can't be had: mlx-lm saves no optimizer state "

@@ -25,6 +25,7 @@ REFERENCE = "ref"
 ONLY = {
     "eval_steps": 0,
     "load_best": False,
+    "compile": "none",
     "padding": "pad",
     "too_long": "refuse",
     "streaming": False,

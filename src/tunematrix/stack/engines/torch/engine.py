@@ -171,11 +171,17 @@ class TorchEngine(TorchModels):
 
     def shares(self, model: nn.Module, base: Base, adapter: Path) -> tuple[AdapterShare, ...]:
         """Measure how much of a saved adapter is in each layer of what it was merged into."""
-        found = [merged.of_linears(place, base.linears) for place in self._adapters(adapter)]
+        places = self._adapters(adapter).values()
+        found = [merged.of_linears(place, base.linears) for place in places]
+        embedded = [merged.of_embedding(place, base.embedding) for place in places]
         theory = self.config.quantizer.theory
         rounding = None if theory is None else theory.rounding
         how = Stored(rounding, self.config.precision.weights)
-        return merged.shares_beside(model, self.load(base), found, self.quantizer, how)
+        fresh, plainly = self.load(base), Stored(None, self.config.precision.weights)
+        return (
+            *merged.shares_beside(model, fresh, found, self.quantizer, how),
+            *merged.shares_beside(model, fresh, embedded, self.quantizer, plainly),
+        )
 
     def uses(
         self,
@@ -191,13 +197,13 @@ class TorchEngine(TorchModels):
             fresh=lambda: self.load(base),
             logits=lambda model, gradient: self.logits(model, probe, gradient=gradient),
             due=due,
+            merges=self.quantizer.settings(self.placement) == {},
         )
-        return user.uses(self._adapters(adapter)[0])
+        return user.uses(self._adapters(adapter))
 
-    def _adapters(self, folder: Path) -> list[Path]:
+    def _adapters(self, folder: Path) -> dict[str, Path]:
         """Return where the active adapters are that `save` wrote, the trained one first."""
-        own = self.method.folders(folder) if isinstance(self.method, TorchLora) else {"": folder}
-        return list(own.values())
+        return self.method.folders(folder) if isinstance(self.method, TorchLora) else {"": folder}
 
     def ways(self, base: Base, folder: Path, target: Path) -> Mapping[str, Callable[[], nn.Module]]:
         """Return each way in which users load what `save` wrote."""

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
 from tunematrix.evidence.events import LoggedStep
-from tunematrix.stack.engines.torch import ranks
+from tunematrix.stack.engines.torch import compiling, ranks
 from tunematrix.stack.engines.torch.meters.optimizer import UNDECAYED
 from tunematrix.stack.engines.torch.padding import TorchBatch, pad
 from tunematrix.stack.engines.torch.scoring import nats
@@ -29,10 +29,12 @@ def prepare(
     other processes included.
 
     Raises:
-        ValueError: the data is to be packed or streamed, or training interrupted or evaluated.
+        ValueError: the data is to be packed or streamed, or training interrupted or evaluated, or a
+            model compiled that drops something.
     """
-    if training.data.packing:
-        message = "the plain loop pads its rows and can't pack them"
+    compiling.refuse(model, training)
+    if training.data.packing or training.settings.is_flat:
+        message = "the plain loop pads its rows, and can't put them into one"
         raise ValueError(message)
     if every := training.settings.eval_steps:
         message = f"train.eval_steps={every} can't be had: the plain loop evaluates nothing"
@@ -63,7 +65,7 @@ def _run(model: PreTrainedModel, training: TorchTraining, write: WriteLine) -> N
     )
     batches = _batches(training)
     model.train()
-    running = ranks.averaging(model)
+    running = compiling.compiled(ranks.averaging(model), settings)
     for step in range(1, steps + 1):
         group = [next(batches) for _ in range(settings.accumulation)]
         loss = _accumulate(running, group, training)

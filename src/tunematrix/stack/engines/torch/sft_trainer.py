@@ -14,11 +14,15 @@ from trl import SFTConfig, SFTTrainer
 
 from tunematrix.evidence.events import LoggedEvaluation, LoggedStep
 from tunematrix.stack import releases
-from tunematrix.stack.engines.torch import interruption
+from tunematrix.stack.engines.torch import compiling, interruption
 from tunematrix.stack.engines.torch.training import TorchTraining, WriteLine
 
 NEXT_RATE = releases.logs_next_rate(SFTTrainer)
 """Whether this release logs the next step's rate; read before anything can be patched."""
+
+
+FLAT: Mapping[str, Any] = {"padding_free": True, "max_length": None}
+"""What TRL is told for batches without padding, whose rows it cuts to no length."""
 
 
 class TrainerLogReader(TrainerCallback):
@@ -44,8 +48,12 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
     """Return what trains `model` in place; the data is tokenized and packed by then.
 
     Raises:
-        ValueError: training is to be interrupted where there is nothing to interrupt.
+        ValueError: training is to be interrupted where there is nothing to interrupt, or a model
+            compiled whose errors nobody could tell, or rows without padding evaluated, cut or
+            packed.
     """
+    compiling.refuse(model, training)
+    _refuse(training)
     step = interruption.step_of(training.settings)
     make = partial(_trainer, model, training, write)
     if step:
@@ -54,16 +62,34 @@ def prepare(model: nn.Module, training: TorchTraining, write: WriteLine) -> Call
     return train
 
 
+def _refuse(training: TorchTraining) -> None:
+    if not training.settings.is_flat:
+        return
+    if training.data.packing:
+        message = "train.padding=free can't be had with packed rows, which have no padding anyhow"
+        raise ValueError(message)
+    if training.settings.too_long == "cut":
+        message = "train.too_long=cut can't be had with train.padding=free: TRL cuts nothing then"
+        raise ValueError(message)
+    if every := training.settings.eval_steps:
+        message = (
+            f"train.eval_steps={every} can't be had with train.padding=free: Trainer weighs the "
+            "batches of an evaluation by their rows, which are then one each"
+        )
+        raise ValueError(message)
+
+
 def _trainer(model: nn.Module, training: TorchTraining, write: WriteLine) -> SFTTrainer:
     rows = _dataset(training.rows)
-    trainer = SFTTrainer(
-        model=model,
-        args=_config(training),
-        train_dataset=rows.to_iterable_dataset() if training.settings.streaming else rows,
-        eval_dataset=_dataset(training.held_out) if training.settings.eval_steps else None,
-        callbacks=[TrainerLogReader(write)],
-        **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
-    )
+    with compiling.undone():
+        trainer = SFTTrainer(
+            model=model,
+            args=_config(training),
+            train_dataset=rows.to_iterable_dataset() if training.settings.streaming else rows,
+            eval_dataset=_dataset(training.held_out) if training.settings.eval_steps else None,
+            callbacks=[TrainerLogReader(write)],
+            **releases.arguments_of(SFTTrainer, training.tokenizer, training.optimizer_class()),
+        )
     releases.take_optimizer(trainer, training.optimizer_class())
     releases.tell_labels(trainer, model)
     trainer.remove_callback(PrinterCallback)
@@ -83,6 +109,7 @@ def _config(training: TorchTraining) -> SFTConfig:
         "eval_steps": every or None,
         **(_best(every) if training.settings.load_best else {}),
         "packing": training.data.packing,
+        **(FLAT if training.settings.is_flat else {}),
         "label_smoothing_factor": training.settings.label_smoothing,
         "assistant_only_loss": loss_on == "assistant",
         "completion_only_loss": loss_on == "completion" or None,
@@ -122,5 +149,6 @@ def arguments(training: TorchTraining) -> dict[str, Any]:
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        **compiling.arguments(settings),
         **training.device_settings,
     )

@@ -15,6 +15,7 @@ from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import (
     AdapterDropout,
     Arrivals,
+    Compiled,
     Compute,
     Continuity,
     Coverage,
@@ -41,6 +42,7 @@ from tunematrix.stack.engines.torch import ranks
 from tunematrix.stack.engines.torch.meters import (
     arrivals,
     batches,
+    compiling,
     compute,
     continuity,
     copies,
@@ -123,7 +125,7 @@ class TorchMeters:
         self.coverage = coverage.CoverageMeter([e.ids[:longest] for e in data.examples], places)
         known = partial(KnownRows, rules=rules.of(tokenizer), longest=longest)
         rows = known(data.examples, data.texts, saw=self.coverage.saw)
-        audit = TorchLabelAudit(rows, packed)
+        audit = TorchLabelAudit(rows, packed, train.is_flat)
         self.batches = batches.BatchMeter(audit, self.gradients, self._write)
         self.evaluations = evaluations.EvaluationMeter(
             lambda: TorchLabelAudit(known(data.held_out, data.held_out_texts), packed),
@@ -139,6 +141,16 @@ class TorchMeters:
     def _meters(self, base: Base) -> Iterator[Meter]:
         model = self.trained
         linears, inside = list(adapted_linears(model, base)), one_of_each_block(model, base)
+        if self.config.train.is_compiled:
+            # Hooks inside would cut the model into pieces: what users compile is another one.
+            linears, inside = [], []
+            graphs = compiling.CompileMeter(is_ours=self._is_ours)
+            yield Meter(
+                "compiling",
+                (Compiled,),
+                lambda: compiling.watch(model, graphs),
+                lambda: [graphs.event()],
+            )
         # Beneath an adapter, only the base's own part of the layer says what the base computed in.
         bases = [getattr(layer, "base_layer", layer) for layer in linears]
         yield Meter(

@@ -63,6 +63,7 @@ class BatchMeter:
     beside: int = 0
     busy: bool = False
 
+    @torch.compiler.disable
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at the inputs of one training pass, and count those without a gradient."""
         if self.busy or not model.training:
@@ -75,14 +76,15 @@ class BatchMeter:
             return
         self.flush()
         inputs, mask = given["input_ids"], given.get("attention_mask")
-        self.rows += len(inputs)
         found = self.labels.look(given)
+        rows = found.flat or len(inputs)
+        self.rows += rows
         self.current = MicroBatch(
             step=self.step,
-            rows=inputs.shape[0],
-            columns=inputs.shape[1],
+            rows=rows,
+            columns=-(-inputs.shape[1] // max(found.flat, 1)),
             tokens=int(mask.sum()) if mask is not None else inputs.numel(),
-            audited=len(inputs),
+            audited=rows,
             faithful=found.faithful,
             layer_calls=(),
             wrong=dict(found.wrong),
@@ -92,7 +94,7 @@ class BatchMeter:
             counted=int((given["labels"][:, 1:] != IGNORED).sum()),
         )
         self.beside = 0
-        if self.rows == len(inputs):
+        if self.rows == rows:
             self.write(Draws(torch.initial_seed()))
         if self.step == 0:
             self.first_rows += _digests(inputs, mask)
@@ -107,6 +109,7 @@ class BatchMeter:
             self.calls[layer] += 1
             self.activations.append(StorageWeakRef(args[0].untyped_storage()))
 
+    @torch.compiler.disable
     def left(self, model: nn.Module, args: Any, output: Any) -> None:
         """Count what a forward pass has kept for the backward pass, and add up its loss."""
         if self.current is not None and self.current.kept is None and not self.busy:
@@ -128,7 +131,9 @@ class BatchMeter:
             self.activations.clear()
             self.calls.update(dict.fromkeys(self.calls, 0))
 
-    def _alive(self) -> int:
+    def _alive(self) -> int | None:
+        if not self.calls:
+            return None  # nobody looks inside
         return sum(not one.expired() for one in self.activations)
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from tunematrix.evidence.events import AttentionKernels, Compute, Device
-from tunematrix.stack.engines.torch.meters.hooks import Posts, removing
+from tunematrix.stack.engines.torch.meters.hooks import Posts, removing, tensors_of
 from tunematrix.stack.yardsticks.blame import passing
 
 LOOKS = 2
@@ -111,13 +111,17 @@ class ComputeMeter:
         if self.looks[id(layer)] == LOOKS:
             self.posts.leave(layer)
 
+    @torch.compiler.disable
     def began(self, model: nn.Module, args: Any) -> None:
         """Begin to look at attention in the model's first pass while training."""
         if self._attends(model):
             self.attention.__enter__()
 
+    @torch.compiler.disable
     def ended(self, model: nn.Module, args: Any, output: Any) -> None:
-        """End it."""
+        """End it; of layers that nobody looks into, the model's output says where they computed."""
+        if not self.layers and not self.is_ours():
+            self.devices |= {one.device.type for one in tensors_of(output)}
         if self._attends(model):
             self.attention.__exit__(None, None, None)
             self.attended = True
@@ -126,7 +130,8 @@ class ComputeMeter:
         return layer.training and self.looks[id(layer)] < LOOKS and not self.is_ours()
 
     def _attends(self, model: nn.Module) -> bool:
-        return model.training and not self.attended and not self.is_ours()
+        new = bool(self.layers) and not self.attended
+        return new and model.training and not self.is_ours()
 
     def events(self, model: nn.Module) -> tuple[Compute, Device]:
         """Say what was seen, beside the dtypes and devices of the parameters."""
@@ -135,7 +140,7 @@ class ComputeMeter:
         whole = attending(model)
         attention = (
             None
-            if whole is None
+            if whole is None or not self.layers
             else AttentionKernels(self.attention.kernels, _attention_layers(whole))
         )
         computed = Compute(products, tuple(sorted(trained)), attention)

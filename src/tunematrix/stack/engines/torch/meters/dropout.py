@@ -67,6 +67,7 @@ class DropoutMeter:
         self.products: list[tuple[float, float]] = []
         self.pairs: Counter[bool] = Counter()
 
+    @torch.compiler.disable
     def began(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         """Look at the layer whose turn it is in a pass of the model, and at those still new."""
         trains = model.training and torch.is_grad_enabled()

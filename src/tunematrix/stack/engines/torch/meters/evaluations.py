@@ -49,6 +49,7 @@ class EvaluationMeter:
         """What knows the held-out rows: most cells never evaluate on their way."""
         return self.known()
 
+    @torch.compiler.disable
     def enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at one pass."""
         if self.busy or kwargs.get("labels") is None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from tunematrix.evidence.events import AdapterFormula, LayerFormula
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.meters import embedding
 from tunematrix.stack.engines.torch.meters.weights import stored_weight
 from tunematrix.stack.engines.torch.scoring import evaluating
 from tunematrix.stack.quantizers.common import TorchQuantizer
@@ -47,14 +48,21 @@ def measure(
             )
             for name, layer in layers
         )
-    return AdapterFormula(measured)
+        embedded = tuple(
+            embedding.formula(name, layer, scale(name), draws)
+            for name, layer in embedding.adapted(model)
+        )
+    return AdapterFormula(measured + embedded)
 
 
 def start(model: nn.Module, base: Base) -> AdapterStart:
     """Measure the first factors of all adapters."""
-    return AdapterStart.of(
+    linears = (
         active_factors(layer)[0][0].detach().float().cpu().numpy()
         for _, layer in _adapted(model, base)
+    )
+    return AdapterStart.of(
+        [*linears, *(embedding.start(layer) for _, layer in embedding.adapted(model))]
     )
 
 

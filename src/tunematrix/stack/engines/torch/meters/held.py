@@ -129,8 +129,15 @@ def _storages(tensors: Iterable[torch.Tensor]) -> dict[int, torch.UntypedStorage
     storages = {}
     for tensor in tensors:
         # A quantized tensor holds none itself: those inside do, which are among `tensors` too.
-        if not is_traceable_wrapper_subclass(tensor) and tensor.layout == torch.strided:
-            storage = tensor.untyped_storage()
+        if _stands_for_another(tensor) or tensor.layout != torch.strided:
+            continue
+        storage = tensor.untyped_storage()
+        if storage.device.type != "meta":  # as that of what torch.compile traces with
             storages[storage.data_ptr()] = storage
     storages.pop(0, None)  # on meta, and empty ones
     return storages
+
+
+def _stands_for_another(tensor: torch.Tensor) -> bool:
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return wrapped or is_traceable_wrapper_subclass(tensor)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.optimizer import (
     Optimizer,
@@ -26,6 +27,11 @@ def removing(*handles: RemovableHandle) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def tensors_of(output: Any) -> list[torch.Tensor]:
+    """Return the tensors in what a model gives back; TRL's own has a loss, and no logits."""
+    return [one for one in vars(output).values() if isinstance(one, torch.Tensor)]
 
 
 class Posts:

@@ -20,10 +20,12 @@ class TorchLabelAudit:
     Attributes:
         known: the rows of the data.
         packed: whether a row of a batch holds several of them, one after the other.
+        flat: whether all rows of a batch stand so in one, and are still looked at one by one.
     """
 
     known: KnownRows
     packed: bool
+    flat: bool = False
 
     def look(self, inputs: Mapping[str, torch.Tensor]) -> Found:
         """Say which rows of a batch are rows of the data, whole, alone and rightly labelled.
@@ -38,8 +40,12 @@ class TorchLabelAudit:
         # Without positions nothing keeps a row's texts apart: it counts as one, which it isn't.
         given = inputs.get("position_ids")
         alone = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-        positions = alone if given is None or not self.packed else _array(given)
+        together = self.packed or self.flat
+        positions = alone if given is None or not together else _array(given)
         found = Found(texts=self.known.lengths() if self.packed else None)
+        if self.flat and len(ids):
+            self._look_one_by_one(found, ids[0], labels[0], positions[0])
+            return found
         # Of all rows at once: of short ones, each operator takes longer than what it does.
         counted = labels != IGNORED
         outside = (counted & ~real).any(axis=1)
@@ -47,6 +53,16 @@ class TorchLabelAudit:
         for row, padding_counts in zip(rows, outside, strict=True):
             found.add(*self._row(*row, padding_counts=bool(padding_counts)))
         return found
+
+    def _look_one_by_one(self, found: Found, ids: Ints, labels: Ints, positions: Ints) -> None:
+        starts = [0, *np.flatnonzero(positions[1:] == 0) + 1]
+        for start, end in pairwise([*starts, len(ids)]):
+            row = slice(start, end)
+            counted = labels[row] != IGNORED
+            wrong, cut = self.known.judge(ids[row], labels[row], counted)
+            # It would be predicted from the row before it.
+            found.add("first" if start and counted[0] else wrong, cut)
+        found.flat = len(starts)
 
     def _row(
         self,

@@ -112,6 +112,19 @@ def of_linears(adapter: Path, linears: Sequence[str]) -> dict[str, Factors]:
     return _factors(adapter, _tensors(adapter), _settings(config), linears)
 
 
+def of_embedding(adapter: Path, name: str) -> dict[str, Factors]:
+    """Read what such an adapter has for embeddings, if anything; they are (tokens, width)."""
+    config: dict[str, Any] = json.loads((adapter / adapters.CONFIG).read_text("utf-8"))
+    tensors, settings = _tensors(adapter), _settings(config)
+    kinds = {
+        kind: f"{adapters.PREFIX}{name}.{own}" for own, kind in adapters.PEFT_EMBEDDING.items()
+    }
+    if not {*kinds.values()} <= tensors.keys():
+        return {}
+    first, second = (tensors[kinds[kind]] for kind in "ab")
+    return {name: Factors(second.T, first.T, None, factor(settings, name))}
+
+
 def _tensors(adapter: Path) -> dict[str, torch.Tensor]:
     with safe_open(adapter / adapters.PEFT_TENSORS, "pt") as file:
         return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118

@@ -11,12 +11,14 @@ from torch import nn
 
 from tunematrix.evidence.events import AdapterScale, LayerScale
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.meters import embedding
 from tunematrix.stack.engines.torch.meters.formula import active_factors
 from tunematrix.stack.engines.torch.scoring import evaluating
 from tunematrix.stack.yardsticks.blame import accepted
 from tunematrix.stack.yardsticks.magnifying import magnification
 
 ROWS = 8
+SEED = 0
 
 
 def measure(model: nn.Module, base: Base, dtype: torch.dtype) -> AdapterScale:
@@ -28,13 +30,14 @@ def measure(model: nn.Module, base: Base, dtype: torch.dtype) -> AdapterScale:
     )
     # With dropout on, the factor would be another one for each input.
     with evaluating(model):
-        return AdapterScale(
-            tuple(
-                LayerScale(name, factor)
-                for name, layer in layers
-                for factor in _scales(layer, dtype)
-            )
-        )
+        linears = [(name, factor) for name, layer in layers for factor in _scales(layer, dtype)]
+        draws = torch.Generator().manual_seed(SEED)
+        embedded = [
+            (name, factor)
+            for name, layer in embedding.adapted(model)
+            for factor in embedding.scales(layer, draws)
+        ]
+        return AdapterScale(tuple(LayerScale(*one) for one in linears + embedded))
 
 
 def _scales(layer: nn.Module, dtype: torch.dtype) -> list[float]:

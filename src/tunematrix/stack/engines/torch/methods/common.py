@@ -67,7 +67,7 @@ def describe(model: PreTrainedModel) -> Base:
 
     Experts that share one three-dimensional parameter, and their router, aren't linear layers.
     """
-    head = model.get_output_embeddings()
+    head, embeds = model.get_output_embeddings(), model.get_input_embeddings()
     linears = {
         name: _shape(layer)
         for name, layer in model.named_modules()
@@ -77,6 +77,7 @@ def describe(model: PreTrainedModel) -> Base:
         linears=tuple(linears),
         shapes=tuple(linears.values()),
         parameters=tuple(name for name, _ in model.named_parameters()),
+        embedding=next(name for name, layer in model.named_modules() if layer is embeds),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from tunematrix.configuration.adapters import idle_patterns
 from tunematrix.stack.engines.common import Base
+from tunematrix.stack.engines.torch.meters import embedding
 from tunematrix.stack.engines.torch.methods import several
 
 PREFIX = "base_model.model."
@@ -36,6 +37,7 @@ class TorchLora:
             expression for all of it.
         modules_to_save: modules trained in full beside the adapters.
         head: adapt the output head as well; SFTTrainer refuses to, so the plain loop trains it.
+        embeddings: adapt the embeddings of tokens as well.
         adapter: name of what is trained.
         beside: a second adapter on every layer, drawn at random: none, resting (not active),
             frozen (active, but not trained) or trained with it.
@@ -54,6 +56,7 @@ class TorchLora:
         rank_pattern: Mapping[str, int] | None = None,
         alpha_pattern: Mapping[str, float] | None = None,
         head: bool = False,
+        embeddings: bool = False,
         adapter: str = "default",
         beside: several.Beside = "none",
         bias: Bias = "none",
@@ -63,6 +66,7 @@ class TorchLora:
         self.use_dora = use_dora
         self.modules_to_save = list(modules_to_save)
         self.head = head
+        self.embeddings = _checked(embeddings, dora=use_dora)
         self.adapter = adapter
         self.beside = several.checked(beside, dora=use_dora)
         self.loop: Literal["sft", "plain"] = "plain" if head else "sft"
@@ -86,7 +90,8 @@ class TorchLora:
         Raises:
             ValueError: biases are to train that aren't in float32; or a pattern is no layer's.
         """
-        if idle := idle_patterns(self.settings, self._adapted(base)):
+        names = (*self._adapted(base), *([base.embedding] if self.embeddings else []))
+        if idle := idle_patterns(self.settings, names):
             message = f"{', '.join(idle)}: no layer that is adapted is called so, nor ends so"
             raise ValueError(message)
         if self.bias != "none" and any(p.dtype != torch.float32 for p in model.parameters()):
@@ -98,11 +103,11 @@ class TorchLora:
             raise ValueError(message)
         if kbit:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoint)
-        leaves = sorted({name.rpartition(".")[2] for name in self._adapted(base)})
+        leaves = sorted({name.rpartition(".")[2] for name in names})
         config = LoraConfig(target_modules=leaves, task_type="CAUSAL_LM", **self.settings)
-        adapted = get_peft_model(model, config, adapter_name=self.adapter)
-        several.add(adapted, config, self.adapter, self.beside)
-        return adapted
+        attached = get_peft_model(model, config, adapter_name=self.adapter)
+        several.add(attached, config, self.adapter, self.beside)
+        return attached
 
     def must_train(self, base: Base) -> tuple[str, ...]:
         """Name A, B (and a magnitude) of each linear layer, and modules trained whole."""
@@ -112,7 +117,12 @@ class TorchLora:
         added = (
             f"{PREFIX}{module}.{kind}.{name}.weight" for module, kind in parts for name in trained
         )
-        return (*added, *self._biases(base))
+        return (*added, *self._embedding(base, trained), *self._biases(base))
+
+    def _embedding(self, base: Base, trained: Iterable[str]) -> Iterator[str]:
+        """Yield A and B of the embeddings, which PEFT keeps without a layer of their own."""
+        for kind, name in product(embedding.FACTORS if self.embeddings else (), trained):
+            yield f"{PREFIX}{base.embedding}.{kind}.{name}"
 
     def _biases(self, base: Base) -> Iterator[str]:
         """Yield the biases of the base that are trained, as they are named beneath adapters."""
@@ -144,3 +154,18 @@ class TorchLora:
             loaded.load_adapter(str(place), other)
             loaded.base_model.set_adapter([name, other])
         return loaded
+
+
+def _checked(embeddings: bool, *, dora: bool) -> bool:
+    """Return the setting.
+
+    Raises:
+        ValueError: nothing says what DoRA makes of embeddings.
+    """
+    if embeddings and dora:
+        message = (
+            "method.implementation.embeddings=true can't be had with DoRA: its paper speaks of "
+            "layers that multiply; take lora"
+        )
+        raise ValueError(message)
+    return embeddings

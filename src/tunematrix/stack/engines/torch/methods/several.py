@@ -13,6 +13,8 @@ NAME = "beside"
 SIZE = 0.02
 """Standard deviation of its second factor: small beside the base, too large to be overlooked."""
 SEED = 7
+ZERO = ("lora_B", "lora_embedding_A")
+"""Factors that start at zero: of embeddings, the first."""
 
 
 def checked(beside: Beside, *, dora: bool) -> Beside:
@@ -45,15 +47,15 @@ def add(adapted: PeftModel, config: LoraConfig, first: str, beside: Beside) -> N
         return
     adapted.base_model.set_adapter([first, NAME])
     for name, parameter in adapted.named_parameters():
-        if f".{NAME}." in name:
+        if f".{NAME}." in f"{name}.":
             parameter.requires_grad_(beside == "trained")
 
 
 def fill(adapted: PeftModel, adapter: str) -> None:
-    """Give an adapter's second factors, which start at zero, values of their own."""
+    """Give those of an adapter's factors that start at zero values of their own."""
     draws = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
-            if f"lora_B.{adapter}." in name:
+            if any(f"{kind}.{adapter}." in f"{name}." for kind in ZERO):
                 values = torch.randn(parameter.shape, generator=draws) * SIZE
                 parameter.copy_(values)

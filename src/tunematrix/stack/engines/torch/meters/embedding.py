@@ -1,0 +1,111 @@
+"""Adapted embeddings beside LoRA's formula: y = W[t] + s (B A)[:, t] for a token t.
+
+PEFT looks a token up in A, (rank, tokens), which starts at zero, and multiplies by B, (width,
+rank).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from tunematrix.evidence.events import LayerFormula
+from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.yardsticks.independence import independence
+
+TOKENS = 64
+FACTORS = ("lora_embedding_A", "lora_embedding_B")
+UNIFORM = 3
+"""A number spread evenly within ±1 has a third of the square of one with a deviation of 1."""
+
+
+def adapted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the embeddings that have an adapter, by their names."""
+    for name, layer in model.named_modules():
+        if getattr(layer, FACTORS[0], None):
+            yield name, layer
+
+
+def active_factors(layer: nn.Module) -> list[list[nn.Parameter]]:
+    """Return A and B of each active adapter, the trained one first."""
+    active: Sequence[str] = getattr(layer, "active_adapters", ())
+    return [[getattr(layer, kind)[name] for kind in FACTORS] for name in active]
+
+
+def start(layer: nn.Module) -> Floats:
+    """Return the factor that isn't zero before training, as a linear layer's would be drawn.
+
+    PEFT draws it, as Microsoft's LoRA does, with a standard deviation of 1.
+    """
+    second = active_factors(layer)[0][1]
+    drawn: Floats = second.detach().float().T.cpu().numpy()
+    return drawn / math.sqrt(UNIFORM * drawn.shape[1])
+
+
+def formula(name: str, layer: nn.Module, scale: float, draws: torch.Generator) -> LayerFormula:
+    """Hold an adapted embedding's output and gradients to the formula, for tokens drawn at random.
+
+    Nothing is handed back below it, so it has no base's gradient.
+    """
+    base = layer.get_submodule("base_layer")
+    adapters = active_factors(layer)
+    tokens = _tokens(base, draws)
+    out = layer(tokens)
+    above = torch.randn(out.shape, generator=draws).to(out.device, out.dtype)
+    trained = [p for factors in adapters for p in factors if p.requires_grad]
+    found = torch.autograd.grad(out, trained, above, allow_unused=True)
+    due = base(tokens) + _times(base, tokens) * scale * sum(
+        _product(factors, tokens) for factors in adapters
+    )
+    wanted = torch.autograd.grad(due, trained, above)
+    errors = [_relative(one, other) for one, other in zip(found, wanted, strict=True)]
+    second = adapters[0][1].detach().float().T.cpu().numpy()
+    # A tensor's largest keeps a nan, which max may lose.
+    worst = float(torch.tensor(errors).max())
+    return LayerFormula(name, _relative(out, due), worst, independence(second), len(second))
+
+
+def scales(layer: nn.Module, draws: torch.Generator) -> list[float]:
+    """Return the factor of each active adapter's product in what leaves an embedding."""
+    base = layer.get_submodule("base_layer")
+    tokens = _tokens(base, draws)
+    products = [
+        (_times(base, tokens) * _product(factors, tokens)).detach().double().flatten()
+        for factors in active_factors(layer)
+    ]
+    part = (layer(tokens) - base(tokens)).detach().double().flatten()
+    columns = torch.stack(products)
+    if not (bool(torch.isfinite(part).all()) and bool(columns.any(dim=1).all())):
+        return [math.nan] * len(products)  # of a product that is zero there is no factor
+    return torch.linalg.lstsq(columns.T, part.unsqueeze(1)).solution.flatten().tolist()
+
+
+def _tokens(base: nn.Module, draws: torch.Generator) -> torch.Tensor:
+    """Draw tokens but the one for padding, which takes no gradient."""
+    weight = base.get_parameter("weight")
+    drawn = torch.randint(len(weight), (TOKENS,), generator=draws)
+    padding = getattr(base, "padding_idx", None)
+    return drawn[drawn != (-1 if padding is None else padding)].to(weight.device)
+
+
+def _product(factors: Sequence[nn.Parameter], tokens: torch.Tensor) -> torch.Tensor:
+    first, second = factors
+    return first[:, tokens].T @ second.T
+
+
+def _times(base: nn.Module, tokens: torch.Tensor) -> float:
+    """Return by what embeddings multiply their weight, as some models' do."""
+    weight = base.get_parameter("weight")[tokens].detach().float()
+    out = base(tokens).detach().float()
+    return float((out * weight).sum() / weight.square().sum())
+
+
+def _relative(found: torch.Tensor | None, wanted: torch.Tensor) -> float:
+    if found is None:
+        return math.inf
+    one, other = found.detach().float(), wanted.detach().float()
+    error, size = float((one - other).norm()), float(other.norm())
+    return error / size if size else (0.0 if error == 0 else math.inf)
