@@ -59,7 +59,7 @@ def losses_of_processes_added_up(original: Any, *args: Any, **kwargs: Any) -> An
     return original(*args, **kwargs) * processes
 
 
-class _Rounding(LogitsProcessor):
+class _CoarseLogits(LogitsProcessor):
     """Rounds logits to bfloat16."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -90,7 +90,7 @@ def rarest_words_never_drawn(
 def chosen_by_rounded_logits(original: Any, *args: Any, **kwargs: Any) -> Any:
     """Round logits to bfloat16 before a word is chosen by them."""
     processors = original(*args, **kwargs)
-    processors.append(_Rounding())
+    processors.append(_CoarseLogits())
     return processors
 
 
