@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,10 @@ needs_uv = pytest.mark.skipif(not packing.has_uv(), reason="uv is not here; nox[
 @pytest.fixture
 def order(user: User) -> Yours:
     """What a user who has torch and gamma 1.0 could prove with uv."""
-    (bundled,) = Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")
+    # Distributions of Linux have it in a folder of their own.
+    elsewhere = sysconfig.get_config_var("WHEEL_PKG_DIR")
+    there = Path(elsewhere or Path(ensurepip.__file__).parent / "_bundled")
+    (bundled,) = there.glob("pip-*.whl")
     shutil.copy(bundled, user.folder / "wheels")
     found = user.order(user.python(("torch", "2.13.0+vendor.3"), ("gamma", "1.0")))
     (user.folder / "checkout/src/tunematrix/cli.py").write_text(CLI, encoding="utf-8")
