@@ -272,13 +272,15 @@ def activations(evidence: Evidence, claim: Claim) -> Judgement | None:
 
     Reads whether the inputs of the decoder's layers are still in memory after the forward pass,
     and when the next pass begins (PyTorch only). Fails when one is kept although checkpointing
-    computes it again, or outlives its pass.
+    computes it again, or outlives its pass. Not judged of a compiled model.
     """
+    if claim.hides("layers"):
+        return None
     passes = evidence.all(MicroBatch)
     if not passes:
         return missing("a training pass")
     if all(b.stale is None for b in passes):
-        return None  # MLX has no way to ask, nor has what is compiled
+        return None  # MLX has no way to ask
     if any(b.kept is None or b.stale is None for b in passes):
         return missing("what a pass has kept")
     kept = sum(b.kept or 0 for b in passes) if claim.config.train.gradient_checkpointing else 0

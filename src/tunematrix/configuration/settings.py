@@ -62,7 +62,10 @@ class TrainSettings(Section):
         description="Whether training ends with the checkpoint whose evaluation has least loss."
     )
     compile: Literal["none", "aot_eager"] = Field(
-        description="Backend of torch.compile for what trains; none: it isn't compiled."
+        description=(
+            "Backend of torch.compile for what trains; none: it isn't compiled. Its default, "
+            "inductor, takes minutes for a cell."
+        )
     )
     padding: Literal["pad", "eos", "free"] = Field(
         description="Token that rows are padded with: the pad or the end token; free: none, rows "

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from tunematrix.environments import locks, uv
+from tunematrix.environments import locks, sources, uv
 from tunematrix.environments.interpreter import Interpreter, look_at
 from tunematrix.errors import BadInput
 from tunematrix.paths import shown
@@ -98,8 +98,14 @@ def _install_project(lock: Path, program: Path, parts: Sequence[str], advice: st
 
     try:
         sync("exported.txt")  # from the indexes of this machine, which may be mirrors
-    except (BadInput, uv.IndexAway):
-        sync("pylock.toml")  # from the lock's own: one of them may be for a single package
+    except (BadInput, uv.IndexAway) as first:
+        # A pylock.toml names its own, and uv goes there whatever it is told of indexes.
+        if sources.without_index(sources.pip_settings()):
+            raise
+        try:
+            sync("pylock.toml")  # one of the lock's own may be for a single package
+        except (BadInput, uv.IndexAway) as second:
+            raise type(first)(f"{first}\n  from the lock's own indexes: {second}") from None
 
 
 def _lines(lock: Path) -> Iterator[str]:

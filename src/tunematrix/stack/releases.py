@@ -155,7 +155,7 @@ def nats_of(output: Any) -> float | None:
     The head that TRL fuses with its loss gives each token its log-probability, or 0.
     """
     found: torch.Tensor | None = getattr(output, "log_probs", None)
-    return None if found is None else -float(found.detach().double().sum())
+    return None if found is None else -float(found.detach().cpu().double().sum())
 
 
 def _counted(told: Mapping[str, Any], given: Mapping[str, Any]) -> torch.Tensor | None:

@@ -165,8 +165,10 @@ def _changed(base: Path, saved: Path, tokens: Mapping[str, int | None]) -> Itera
         listed = isinstance(now, list) and was in now
         if was not in (now, None) and not aligned and not listed:
             yield f"{saved.name}: {key} {json.dumps(was)} → {json.dumps(now)}"
+    # Before 5.0, transformers moves there what the model's own settings say of it.
+    moved = _read(base.with_name("config.json"))
     for key in sorted((after.keys() & DRAWING) - before.keys()):
-        if saved.name == DRAWN_BY and after[key] is not None:
+        if saved.name == DRAWN_BY and after[key] not in (None, moved.get(key)):
             yield f"{saved.name}: {key} not set → {json.dumps(after[key])}"
 
 

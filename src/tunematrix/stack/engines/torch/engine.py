@@ -132,7 +132,10 @@ class TorchEngine(TorchModels):
         kept = ranks.count_kept(trained)
         ranks.gather(trained, model)
         if ranks.are_many():
-            events.write(ranks.report(model, kept, meters.batches, meters.coverage))
+            together = self.config.train.batch_size * ranks.count()
+            # Of a pass that doesn't come out even, accelerate fills up the last batches.
+            coverage = None if len(data.examples) % together else meters.coverage
+            events.write(ranks.report(model, kept, meters.batches, coverage))
         return self._examined(model, base, before, meters)
 
     def _examined(
@@ -197,7 +200,9 @@ class TorchEngine(TorchModels):
             fresh=lambda: self.load(base),
             logits=lambda model, gradient: self.logits(model, probe, gradient=gradient),
             due=due,
-            merges=self.quantizer.settings(self.placement) == {},
+            merges=self.quantizer.settings(self.placement) == {}
+            and self.placement.weights == torch.float32,
+            embedding=base.embedding,
         )
         return user.uses(self._adapters(adapter))
 

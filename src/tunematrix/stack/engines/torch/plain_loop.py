@@ -30,7 +30,7 @@ def prepare(
 
     Raises:
         ValueError: the data is to be packed or streamed, or training interrupted or evaluated, or a
-            model compiled that drops something.
+            model compiled that drops something or computes in half precision.
     """
     compiling.refuse(model, training)
     if training.data.packing or training.settings.is_flat:

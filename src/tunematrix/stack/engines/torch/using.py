@@ -31,6 +31,7 @@ class AdapterUser:
         load: restores it onto a fresh base, as it was trained; fresh: loads that base alone.
         logits: of a model on the probe, with or without autograd; due: what they must be.
         merges: whether the base is stored so that merging loses nothing.
+        embedding: the name of the base's embedding of tokens.
     """
 
     load: Callable[[], nn.Module]
@@ -38,6 +39,7 @@ class AdapterUser:
     logits: Callable[[nn.Module, bool], Floats]
     due: AdapterLogits
     merges: bool
+    embedding: str
 
     def uses(self, folders: Mapping[str, Path]) -> Iterator[AdapterUse]:
         """Yield each use, and how far its logits are from what they must be; none without PEFT.
@@ -93,8 +95,7 @@ class AdapterUser:
         model = self.fresh()
         layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "weight")}
         found = merged.of_linears(folder, [*layers])
-        for name in layers:
-            found |= merged.of_embedding(folder, name)
+        found |= merged.of_embedding(folder, self.embedding)
         with torch.no_grad():
             for name, factors in found.items():
                 weight = layers[name].get_parameter("weight")

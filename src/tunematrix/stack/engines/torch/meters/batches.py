@@ -131,9 +131,7 @@ class BatchMeter:
             self.activations.clear()
             self.calls.update(dict.fromkeys(self.calls, 0))
 
-    def _alive(self) -> int | None:
-        if not self.calls:
-            return None  # nobody looks inside
+    def _alive(self) -> int:
         return sum(not one.expired() for one in self.activations)
 
 

@@ -14,7 +14,9 @@ from torch import nn
 
 from tunematrix.evidence.events import LayerFormula
 from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.engines.torch.meters.weights import enlarged
 from tunematrix.stack.yardsticks.independence import independence
+from tunematrix.stack.yardsticks.magnifying import magnification
 
 TOKENS = 64
 FACTORS = ("lora_embedding_A", "lora_embedding_B")
@@ -52,7 +54,7 @@ def formula(name: str, layer: nn.Module, scale: float, draws: torch.Generator) -
     """
     base = layer.get_submodule("base_layer")
     adapters = active_factors(layer)
-    tokens = _tokens(base, draws)
+    tokens = _tokens(layer, draws)
     out = layer(tokens)
     above = torch.randn(out.shape, generator=draws).to(out.device, out.dtype)
     trained = [p for factors in adapters for p in factors if p.requires_grad]
@@ -71,24 +73,38 @@ def formula(name: str, layer: nn.Module, scale: float, draws: torch.Generator) -
 def scales(layer: nn.Module, draws: torch.Generator) -> list[float]:
     """Return the factor of each active adapter's product in what leaves an embedding."""
     base = layer.get_submodule("base_layer")
-    tokens = _tokens(base, draws)
-    products = [
-        (_times(base, tokens) * _product(factors, tokens)).detach().double().flatten()
-        for factors in active_factors(layer)
-    ]
-    part = (layer(tokens) - base(tokens)).detach().double().flatten()
-    columns = torch.stack(products)
+    tokens = _tokens(layer, draws)
+    adapters = active_factors(layer)
+    plain, ratio = base(tokens).detach().cpu().double(), _times(base, tokens)
+    columns = torch.stack(
+        [(ratio * _product(one, tokens)).detach().cpu().double().flatten() for one in adapters]
+    )
+    # What a young adapter adds is lost in the rounding of a base in half precision.
+    times = magnification(float(plain.norm()), float(columns.norm()))
+    with enlarged([second.detach() for _, second in adapters], times):
+        whole = layer(tokens).detach().cpu().double()
+    part = (whole - plain).flatten() / times
     if not (bool(torch.isfinite(part).all()) and bool(columns.any(dim=1).all())):
-        return [math.nan] * len(products)  # of a product that is zero there is no factor
+        return [math.nan] * len(adapters)  # of a product that is zero there is no factor
     return torch.linalg.lstsq(columns.T, part.unsqueeze(1)).solution.flatten().tolist()
 
 
-def _tokens(base: nn.Module, draws: torch.Generator) -> torch.Tensor:
-    """Draw tokens but the one for padding, which takes no gradient."""
-    weight = base.get_parameter("weight")
-    drawn = torch.randint(len(weight), (TOKENS,), generator=draws)
-    padding = getattr(base, "padding_idx", None)
-    return drawn[drawn != (-1 if padding is None else padding)].to(weight.device)
+def _tokens(layer: nn.Module, draws: torch.Generator) -> torch.Tensor:
+    """Draw tokens that were trained, since of others the first factor is zero; else of all.
+
+    Not the one for padding, which takes no gradient.
+    """
+    base = layer.get_submodule("base_layer")
+    tokens = len(base.get_parameter("weight"))
+    moved = torch.zeros(tokens, dtype=torch.bool)
+    for first, _ in active_factors(layer):
+        moved |= first.detach().cpu().any(dim=0)
+    known = torch.arange(tokens)
+    if (padding := getattr(base, "padding_idx", None)) is not None:
+        moved[padding], known = False, known[known != padding]
+    known = moved.nonzero().flatten() if bool(moved.any()) else known
+    drawn = known[torch.randint(len(known), (TOKENS,), generator=draws)]
+    return drawn.to(base.get_parameter("weight").device)
 
 
 def _product(factors: Sequence[nn.Parameter], tokens: torch.Tensor) -> torch.Tensor:

@@ -43,8 +43,9 @@ class TorchLabelAudit:
         together = self.packed or self.flat
         positions = alone if given is None or not together else _array(given)
         found = Found(texts=self.known.lengths() if self.packed else None)
-        if self.flat and len(ids):
-            self._look_one_by_one(found, ids[0], labels[0], positions[0])
+        if self.flat:
+            for stretch in zip(ids, labels, positions, strict=True):
+                self._look_one_by_one(found, *stretch)
             return found
         # Of all rows at once: of short ones, each operator takes longer than what it does.
         counted = labels != IGNORED
@@ -62,7 +63,7 @@ class TorchLabelAudit:
             wrong, cut = self.known.judge(ids[row], labels[row], counted)
             # It would be predicted from the row before it.
             found.add("first" if start and counted[0] else wrong, cut)
-        found.flat = len(starts)
+        found.flat += len(starts)
 
     def _row(
         self,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +11,7 @@ from tunematrix.evidence.events import AdapterScale, LayerScale
 from tunematrix.stack.engines.common import Base
 from tunematrix.stack.engines.torch.meters import embedding
 from tunematrix.stack.engines.torch.meters.formula import active_factors
+from tunematrix.stack.engines.torch.meters.weights import enlarged
 from tunematrix.stack.engines.torch.scoring import evaluating
 from tunematrix.stack.yardsticks.blame import accepted
 from tunematrix.stack.yardsticks.magnifying import magnification
@@ -58,23 +57,10 @@ def _scales(layer: nn.Module, dtype: torch.dtype) -> list[float]:
     )
     # What a young adapter adds is lost in the rounding of a base in half precision.
     times = magnification(float(plain.norm()), float(products.norm()))
-    with _enlarged([second.detach() for _, second in adapters], times), torch.enable_grad():
+    with enlarged([second.detach() for _, second in adapters], times), torch.enable_grad():
         whole = layer(inputs).detach()
     part = (whole.double() - plain.double()).flatten() / times
     finite = bool(torch.isfinite(products).all()) and bool(torch.isfinite(part).all())
     if not (finite and bool(products.any(dim=1).all())):
         return [math.nan] * len(adapters)  # of a product that is zero there is no factor
     return torch.linalg.lstsq(products.T, part.unsqueeze(1)).solution.flatten().tolist()
-
-
-@contextmanager
-def _enlarged(factors: Sequence[torch.Tensor], times: float) -> Iterator[None]:
-    """Multiply tensors meanwhile by a power of two, which rounds nothing."""
-    kept = [factor.clone() for factor in factors]
-    for factor in factors:
-        factor.mul_(times)
-    try:
-        yield
-    finally:
-        for factor, before in zip(factors, kept, strict=True):
-            factor.copy_(before)

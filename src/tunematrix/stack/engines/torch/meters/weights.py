@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,16 @@ def _products(
 
 def _relative(difference: torch.Tensor, of: torch.Tensor) -> float:
     return rounding.relative(difference.cpu().numpy(), of.cpu().numpy())
+
+
+@contextmanager
+def enlarged(factors: Sequence[torch.Tensor], times: float) -> Iterator[None]:
+    """Multiply tensors meanwhile by a power of two, which rounds nothing."""
+    kept = [factor.clone() for factor in factors]
+    for factor in factors:
+        factor.mul_(times)
+    try:
+        yield
+    finally:
+        for factor, before in zip(factors, kept, strict=True):
+            factor.copy_(before)

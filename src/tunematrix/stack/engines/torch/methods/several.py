@@ -11,7 +11,7 @@ Beside = Literal["none", "resting", "frozen", "trained"]
 ACTIVE: tuple[Beside, ...] = ("frozen", "trained")
 NAME = "beside"
 SIZE = 0.02
-"""Standard deviation of its second factor: small beside the base, too large to be overlooked."""
+"""Standard deviation of its second factor: too large to be overlooked."""
 SEED = 7
 ZERO = ("lora_B", "lora_embedding_A")
 """Factors that start at zero: of embeddings, the first."""

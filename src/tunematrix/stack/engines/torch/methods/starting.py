@@ -14,11 +14,17 @@ def redraw(model: nn.Module, seed: int, method: str) -> None:
     """Overwrite every A and B of an attached model, and make DoRA's magnitudes match.
 
     Raises:
-        ValueError: the model has no adapter.
+        ValueError: the model has no adapter, or has one on its embeddings.
     """
     found = 0
     for name, parameter in model.named_parameters():
         layer, _, kind = canonical(name).rpartition(".")
+        if kind.startswith("lora_embedding"):
+            message = (
+                "train.adapter_start=drawn can't be had with method.implementation.embeddings: "
+                "PEFT would still draw theirs; set one of the two otherwise"
+            )
+            raise ValueError(message)
         if kind in (starts.FIRST, starts.SECOND):
             values = torch.from_numpy(starts.draw(seed, layer, kind, tuple(parameter.shape)))
             with torch.no_grad():
