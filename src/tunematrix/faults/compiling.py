@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import torch
@@ -16,8 +17,21 @@ COMPILED = ("same-compiled[*-lora]", "same-compiled[*-full]", "same-compiled[*-c
 Call = Callable[..., Any]
 
 
+def _of_models(replacement: Call) -> Call:
+    """Leave out what libraries compile of their own as they are imported."""
+
+    @wraps(replacement)
+    def compile_one(original: Call, model: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(model, nn.Module):
+            return replacement(original, model)
+        return original(model, *args, **kwargs)
+
+    return compile_one
+
+
 @fault("configuration", replaces=(torch, "compile"), seen_by=COMPILED, fitted=True)
-def never_compiled(_original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+@_of_models
+def never_compiled(_original: Call, model: nn.Module) -> Any:
     """Give the model back as it came.
 
     Stands for `torch_compile=True` that a wrapper swallows.
@@ -36,7 +50,8 @@ def fallen_back(config: Configuration) -> Iterator[None]:
 
 
 @fault("gradients", replaces=(torch, "compile"), seen_by=COMPILED, fitted=True)
-def weights_of_the_first_pass(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+@_of_models
+def weights_of_the_first_pass(original: Call, model: nn.Module) -> Any:
     """Compute by the weights that a graph was compiled with, whatever training makes of them.
 
     Stands for weights that a compiler takes for constants.
@@ -55,7 +70,8 @@ def weights_of_the_first_pass(original: Any, model: Any, *args: Any, **kwargs: A
 
 
 @fault("precision", replaces=(torch, "compile"), seen_by=COMPILED, fitted=True, subtle=True)
-def another_activation(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+@_of_models
+def another_activation(original: Call, model: nn.Module) -> Any:
     """Compute an activation that is 0.1 % steeper, in compiled graphs alone.
 
     Stands for operators that a compiler takes apart by a formula that is nearly theirs.
@@ -64,7 +80,8 @@ def another_activation(original: Any, model: Any, *args: Any, **kwargs: Any) -> 
 
 
 @fault("gradients", replaces=(torch, "compile"), seen_by=COMPILED, fitted=True)
-def gradient_cut_in_the_graph(original: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+@_of_models
+def gradient_cut_in_the_graph(original: Call, model: nn.Module) -> Any:
     """Let no gradient through the activations of compiled graphs.
 
     Stands for operators whose backward pass a compiler leaves out.

@@ -89,7 +89,7 @@ def test_kinds_of_locks(user: User, kind: str) -> None:
     assert {path: path.read_bytes() for path in project.iterdir()} == before
 
 
-def test_a_lock_with_an_index_for_one_package(user: User) -> None:
+def test_a_lock_with_an_index_for_one_package(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many have torch: no setting here names that index, nor may others come from it."""
     project, more = user.folder / "project", user.folder / "more"
     packing.wheel(more, "torch", "2.13.0+own")
@@ -104,7 +104,13 @@ def test_a_lock_with_an_index_for_one_package(user: User) -> None:
         encoding="utf-8",
     )
     subprocess.run([uv.program(), "lock", "--quiet", f"--directory={project}"], check=True)
-    user.prepare(user.order(packing.virtualenv(user.folder / "venv"), lock=project / "uv.lock"))
+    order = user.order(packing.virtualenv(user.folder / "venv"), lock=project / "uv.lock")
+    with pytest.raises(BadInput, match="torch was not found"):
+        user.prepare(order)  # no index may be asked here, and so not that one either
+    (user.folder / "empty").mkdir()
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", (user.folder / "empty").as_uri())
+    user.prepare(order)
     found = user.folder / "state" / "set" / "bin" / "python"
     assert look_at(found).packages == {"torch": "2.13.0+own", "gamma": "1.0"}
     subprocess.run([found, "-c", "import gamma; gamma.__version__"], check=True)
