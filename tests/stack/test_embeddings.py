@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
 
 from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import AdapterFormula, AdapterScale, Merged
 from tunematrix.faults import embeddings
 from tunematrix.faults.catalogue import Fault
+from tunematrix.stack.engines.torch.meters import embedding
 
 if TYPE_CHECKING:
     from tests.stack.conftest import RunSmall
@@ -71,6 +75,20 @@ def test_planted(
     with fault(config):
         ran = run_small(**OWN)
     assert check in ran.failed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("spread", [2e-5, 0.05])
+def test_few_tokens_that_moved_a_little(dtype: torch.dtype, spread: float) -> None:
+    """Of a large vocabulary the data has few, and what they have learned is finer than the base."""
+    base = nn.ModuleDict({"embed": nn.Embedding(5000, 32)}).to(dtype)
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["embed"]))
+    ((_, layer),) = embedding.adapted(model)
+    ((first, _),) = embedding.active_factors(layer)
+    with torch.no_grad():
+        first[:, [3, 1700, 4999]] = (torch.randn(4, 3) * spread).to(first.dtype)
+    (factor,) = embedding.scales(layer, torch.Generator().manual_seed(0))
+    assert factor == pytest.approx(2, rel=0.02)
 
 
 def test_dora_has_none(run_small: RunSmall) -> None:
