@@ -132,10 +132,7 @@ class TorchEngine(TorchModels):
         kept = ranks.count_kept(trained)
         ranks.gather(trained, model)
         if ranks.are_many():
-            together = self.config.train.batch_size * ranks.count()
-            # Of a pass that doesn't come out even, accelerate fills up the last batches.
-            coverage = None if len(data.examples) % together else meters.coverage
-            events.write(ranks.report(model, kept, meters.batches, coverage))
+            events.write(ranks.report(model, kept, meters.batches, meters.coverage))
         return self._examined(model, base, before, meters)
 
     def _examined(

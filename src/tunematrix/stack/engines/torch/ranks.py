@@ -78,10 +78,7 @@ def count_kept(model: nn.Module) -> int:
 def report(
     model: nn.Module, kept: int, batches: BatchMeter, coverage: CoverageMeter | None
 ) -> Rank:
-    """Say what this process did; `model` is whole again, and `kept` is what it held.
-
-    Of its rows, where `coverage` is there to say so.
-    """
+    """Say what this process did; `model` is whole again, and `kept` is what it held."""
     rows = None if coverage is None else coverage.event(count())
     return Rank(
         rank=number(),
