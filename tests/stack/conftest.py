@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tunematrix.environments.table import Environment
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.tensors import Array, Kind, Tensors, read_tensors
+from tunematrix.faults.catalogue import Fault
 from tunematrix.matrix.cells import Cell, expand
 from tunematrix.matrix.compose import compose
 from tunematrix.matrix.groups import Groups, read_groups
@@ -171,7 +173,8 @@ class Small(Judged):
 Composed = tuple[Spec, Configuration]
 ComposeSmall = Callable[..., Composed]
 RunSmall = Callable[..., Small]
-"""Both take a method, a backend, and settings with `__` for the dots."""
+RunPlanted = Callable[..., Small]
+"""All take a method, a backend, and settings with `__` for the dots; the last one a fault first."""
 
 
 @pytest.fixture
@@ -205,6 +208,18 @@ def run_small(config_roots: list[Path], tmp_path: Path) -> RunSmall:
         tensors = read_tensors(passage.run_dir.tensors)
         config = passage.claim.config
         return Small(passage.evidence, named, passage.run_dir.path, tensors, config)
+
+    return run
+
+
+@pytest.fixture
+def run_planted(run_small: RunSmall, compose_small: ComposeSmall) -> RunPlanted:
+    """Run a small cell under a fault."""
+
+    def run(fault: Fault, **settings: Any) -> Small:
+        _, config = compose_small(**settings)
+        with fault(config):
+            return run_small(**settings)
 
     return run
 

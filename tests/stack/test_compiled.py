@@ -10,11 +10,8 @@ from tunematrix.evidence.events import AdapterDropout, Arrivals, Compiled, Micro
 from tunematrix.faults import compiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.stack.conftest import RunPlanted, RunSmall
 
-    from tests.stack.conftest import RunSmall
-
-    from tunematrix.configuration import Configuration
     from tunematrix.faults.catalogue import Fault
 
 COMPILED: dict[str, object] = {"train__compile": "aot_eager", "train__rows": 4}
@@ -58,17 +55,13 @@ def test_honest_models(run_small: RunSmall, settings: dict[str, object]) -> None
     ],
 )
 def test_planted(
-    run_small: RunSmall,
-    compose_small: Callable[..., tuple[object, Configuration]],
+    run_planted: RunPlanted,
     fault: Fault,
     check: str,
 ) -> None:
     """What is compiled otherwise, or not at all, shows beside a pass that isn't compiled."""
     settings = COMPILED | {"method": "custom-lora"}
-    _, config = compose_small(**settings)
-    with fault(config):
-        ran = run_small(**settings)
-    assert check in ran.failed
+    assert check in run_planted(fault, **settings).failed
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,14 +9,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import AdapterFormula, AdapterScale, Merged
 from tunematrix.faults import embeddings
 from tunematrix.faults.catalogue import Fault
 from tunematrix.stack.engines.torch.meters import embedding
 
 if TYPE_CHECKING:
-    from tests.stack.conftest import RunSmall
+    from tests.stack.conftest import RunPlanted, RunSmall
 
 OWN: dict[str, object] = {
     "model": "untied-llama",
@@ -65,16 +63,12 @@ def test_honest_embeddings(run_small: RunSmall, settings: dict[str, object]) -> 
     ],
 )
 def test_planted(
-    run_small: RunSmall,
-    compose_small: Callable[..., tuple[object, Configuration]],
+    run_planted: RunPlanted,
     fault: Fault,
     check: str,
 ) -> None:
     """Each by the check that was extended for its kind."""
-    _, config = compose_small(**OWN)
-    with fault(config):
-        ran = run_small(**OWN)
-    assert check in ran.failed
+    assert check in run_planted(fault, **OWN).failed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tunematrix.configuration import Configuration
 from tunematrix.evidence.events import Coverage, MicroBatch
 from tunematrix.faults import flat
 from tunematrix.faults.catalogue import Fault
 
 if TYPE_CHECKING:
-    from tests.stack.conftest import RunSmall
+    from tests.stack.conftest import RunPlanted, RunSmall
 
 FLAT: dict[str, object] = {
     "train__padding": "free",
@@ -59,16 +57,12 @@ def test_honest_rows(run_small: RunSmall, settings: dict[str, object]) -> None:
     ],
 )
 def test_planted(
-    run_small: RunSmall,
-    compose_small: Callable[..., tuple[object, Configuration]],
+    run_planted: RunPlanted,
     fault: Fault,
     check: str,
 ) -> None:
     """What becomes of a row shows, though there is but one in the batch."""
-    _, config = compose_small(**FLAT)
-    with fault(config):
-        ran = run_small(**FLAT)
-    assert check in ran.failed
+    assert check in run_planted(fault, **FLAT).failed
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tunematrix.evidence.events import AdapterScale, AdapterUses, Arrivals, Base
 from tunematrix.faults import checkpoints, company, data, memory, merging, once, parts, slight
 
 if TYPE_CHECKING:
-    from tests.stack.conftest import RunSmall
+    from tests.stack.conftest import RunPlanted, RunSmall
 
 Fault = Callable[[Configuration], AbstractContextManager[None]]
 BY_LAYER: dict[str, object] = {
@@ -107,17 +107,13 @@ FAULTS: list[tuple[Fault, dict[str, object], str]] = [
     ("fault", "settings", "check"), FAULTS, ids=[one[0].__name__ for one in FAULTS]
 )
 def test_planted(
-    run_small: RunSmall,
-    compose_small: Callable[..., tuple[object, Configuration]],
+    run_planted: RunPlanted,
     fault: Fault,
     settings: dict[str, object],
     check: str,
 ) -> None:
     """Each by the check that was made for its kind."""
-    _, config = compose_small(**settings)
-    with fault(config):
-        ran = run_small(**settings)
-    assert check in ran.failed
+    assert check in run_planted(fault, **settings).failed
 
 
 def test_a_small_adapter_is_lost_in_four_bits(run_small: RunSmall) -> None:

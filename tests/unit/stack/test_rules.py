@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.tiny import tiny_configuration
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tunematrix.stack.engines import rules
-from tunematrix.stack.engines.examples import Example, tokenize
+from tunematrix.stack.engines.examples import IGNORED, Example, tokenize
 from tunematrix.stack.engines.known_rows import KnownRows, Row
+from tunematrix.stack.engines.torch.meters.labels import TorchLabelAudit
 from tunematrix.stack.recipes.data import refuse_longer
 from tunematrix.stack.toyworld import corpus, models
 
@@ -80,6 +82,19 @@ def test_what_is_wrong_with_a_row(
     judged = known.judge(ids, np.roll(ids, shift), np.array(marks, np.bool_))
     assert judged == (wrong, False)
     assert seen == [None if wrong in ("cut", "foreign") else row.ids]
+
+
+def test_rows_without_padding() -> None:
+    """Of a batch with several that each hold several, none goes unseen."""
+    known, row, seen = _known()
+    ids = torch.tensor([row.ids * 2, row.ids[::-1] * 2])
+    counted = torch.tensor([row.counted * 2] * 2)
+    positions = torch.arange(len(row.ids)).repeat(2, 2)
+    labels = ids.masked_fill(~counted, IGNORED)
+    given = {"input_ids": ids, "labels": labels, "position_ids": positions}
+    found = TorchLabelAudit(known, packed=False, flat=True).look(given)
+    assert (found.faithful, found.flat, found.wrong) == (2, 4, {"foreign": 2})
+    assert len(seen) == 4
 
 
 def test_a_row_that_is_cut_as_asked() -> None:

@@ -62,6 +62,7 @@ def test_a_file_that_was_not_saved(tmp_path: Path) -> None:
         ({}, {"temperature": None, "output_scores": True}, ()),
         ({"temperature": 1.0}, {"temperature": 1.0}, ()),
         ({}, {"top_k": 20}, ("generation_config.json: top_k not set → 20",)),
+        ({}, {"top_k": 50}, ()),  # moved there from the model's own settings
         (
             {"max_new_tokens": 9},
             {"do_sample": True, "max_new_tokens": 8},
