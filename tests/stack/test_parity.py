@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from tunematrix.errors import BadInput
 from tunematrix.evidence.events import Parity
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.engines.torch import TorchEngine
-from tunematrix.stack.toyworld import llama, models, truth
+from tunematrix.stack.toyworld import architectures, definition, models, truth
 from tunematrix.testing import tiny_tokenizer
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 CELL = "parity[cpu]"
 LOGITS, GRADIENTS, TRACE = "parity_logits", "parity_gradients", "parity_trace"
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
+GEMMA, MOE, QWEN, PHI = (
+    f"parity-architectures[cpu-toy-{name}]" for name in ("gemma", "moe", "qwen", "phi3")
+)
 
 
 def _changed(change: Callable[[PreTrainedModel], object]) -> AbstractContextManager[None]:
@@ -75,39 +79,93 @@ def _rate_scaled() -> AbstractContextManager[None]:
     return replaced(torch.optim.SGD, "__init__", wrap)
 
 
-PLANTED: dict[str, tuple[Callable[[], AbstractContextManager[None]], set[str]]] = {
-    "weight x 1.01": (
-        lambda: _changed(_weight_scaled),
-        {"base_weights", LOGITS, GRADIENTS, TRACE},
+def _set(module: str, name: str, value: object) -> Callable[[PreTrainedModel], object]:
+    """Give one attribute of one module another value."""
+    return lambda model: setattr(model.get_submodule(module), name, value)
+
+
+def _exact_gelu(model: PreTrainedModel) -> None:
+    model.get_submodule("model.layers.1.mlp").act_fn = torch.nn.GELU()
+
+
+def _bias_dropped(model: PreTrainedModel) -> None:
+    model.get_parameter("model.layers.1.self_attn.k_proj.bias").data.zero_()
+
+
+def _halves_swapped(model: PreTrainedModel) -> None:
+    fused = model.get_parameter("model.layers.0.mlp.gate_up_proj.weight").data
+    fused.copy_(torch.cat([*reversed(fused.chunk(2))]))
+
+
+def _experts_swapped(model: PreTrainedModel) -> None:
+    fused = model.get_parameter("model.layers.1.mlp.experts.down_proj").data
+    fused.copy_(fused[[1, 0, 2, 3]].clone())
+
+
+def _one_token_untaught(model: PreTrainedModel) -> None:
+    """Keep what lies below the embeddings from teaching one token that no text has."""
+    embeddings = model.get_input_embeddings()
+
+    def detached(_: object, given: tuple[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+        return torch.where((given[0] == 250).unsqueeze(-1), out.detach(), out)
+
+    embeddings.register_forward_hook(detached)
+
+
+ALL = {LOGITS, GRADIENTS, TRACE}
+PLANTED: dict[str, tuple[str, Callable[[], AbstractContextManager[None]], set[str]]] = {
+    "weight x 1.01": (CELL, lambda: _changed(_weight_scaled), {"base_weights", *ALL}),
+    "gradient x 1.01": (CELL, lambda: _changed(_gradient_scaled), {GRADIENTS, TRACE}),
+    "gradient x -1": (CELL, lambda: _changed(_gradient_turned), {GRADIENTS, TRACE}),
+    "norm's epsilon x 10": (CELL, lambda: _changed(_wider_epsilon), ALL),
+    "rotary base + 5 %": (CELL, lambda: _changed(_other_rotary_base), {"base_parts", *ALL}),
+    "attention scale x 1.01": (CELL, lambda: _changed(_attention_scaled), ALL),
+    "rate x 1.01": (CELL, _rate_scaled, {TRACE}),
+    "a token that no text has": (CELL, lambda: _changed(_one_token_untaught), {GRADIENTS}),
+    "gemma: a window wider by 1": (
+        GEMMA,
+        lambda: _changed(lambda model: setattr(model.config, "sliding_window", 65)),
+        {LOGITS, GRADIENTS},
     ),
-    "gradient x 1.01": (lambda: _changed(_gradient_scaled), {GRADIENTS, TRACE}),
-    "gradient x -1": (lambda: _changed(_gradient_turned), {GRADIENTS, TRACE}),
-    "norm's epsilon x 10": (lambda: _changed(_wider_epsilon), {LOGITS, GRADIENTS, TRACE}),
-    "rotary base + 5 %": (
-        lambda: _changed(_other_rotary_base),
-        {LOGITS, GRADIENTS, TRACE, "base_parts"},
+    "gemma: GELU without its approximation": (
+        GEMMA,
+        lambda: _changed(_exact_gelu),
+        {LOGITS, GRADIENTS},
     ),
-    "attention scale x 1.01": (lambda: _changed(_attention_scaled), {LOGITS, GRADIENTS, TRACE}),
-    "rate x 1.01": (_rate_scaled, {TRACE}),
+    "moe: shares that add up to 1": (
+        MOE,
+        lambda: _changed(_set("model.layers.0.mlp.gate", "norm_topk_prob", True)),
+        ALL,
+    ),
+    "moe: one expert to a token": (
+        MOE,
+        lambda: _changed(_set("model.layers.1.mlp.gate", "top_k", 1)),
+        ALL,
+    ),
+    "moe: experts confused": (MOE, lambda: _changed(_experts_swapped), ALL),
+    "qwen: no bias": (QWEN, lambda: _changed(_bias_dropped), {"base_weights", *ALL}),
+    "phi: gate and up confused": (PHI, lambda: _changed(_halves_swapped), {"base_weights", *ALL}),
 }
 
 
-@pytest.mark.parametrize("cell", [CELL, "parity-bf16[cpu-bf16]", "parity-fp16[cpu-fp16]"])
+@pytest.mark.parametrize(
+    "cell", [CELL, GEMMA, MOE, QWEN, PHI, "parity-bf16[cpu-bf16]", "parity-fp16[cpu-fp16]"]
+)
 def test_honest_engine_passes(run_here: RunCell, cell: str) -> None:
     """In each precision; the trace is float32's alone."""
     judged = run_here(cell)
     assert judged.failed == set()
     quantities = {parity.quantity for parity in judged.evidence.all(Parity)}
-    assert quantities == {"logits", "gradients", *(["trace"] if cell == CELL else [])}
+    assert quantities == {"logits", "gradients", *([] if "16" in cell else ["trace"])}
 
 
 @pytest.mark.each_time(4)
 @pytest.mark.parametrize("fault", PLANTED)
 def test_small_fault_is_named(run_here: RunCell, fault: str) -> None:
     """A hundredth more or less, in one tensor, fails just what it acts on."""
-    plant, checks = PLANTED[fault]
+    cell, plant, checks = PLANTED[fault]
     with plant():
-        assert run_here(CELL).failed == checks
+        assert run_here(cell).failed == checks
 
 
 def test_missing_gradient_is_named(run_here: RunCell) -> None:
@@ -125,28 +183,37 @@ def test_missing_gradient_is_named(run_here: RunCell) -> None:
     assert WEIGHT in judged.verdicts[GRADIENTS].message
 
 
-def test_truth_is_what_the_definition_gives() -> None:
-    """Recorded of the shipped base, and computed again: logits, gradients and the first losses."""
-    config = LlamaConfig.from_pretrained(models.BASE)
-    weights = {n: w.double() for n, w in load_file(models.BASE / "model.safetensors").items()}
-    tokenizer = tiny_tokenizer()
-    recorded, probe = truth.read(models.BASE), truth.probe(tokenizer)
-    logits = torch.cat([llama.logits(weights, config, example.ids) for example in probe])
+@pytest.mark.parametrize("name", ["base", *architectures.NAMES])
+def test_truth_is_what_the_definition_gives(name: str, tmp_path: Path) -> None:
+    """Recorded of each model, and computed again: logits, gradients and the first losses."""
+    folder, tokenizer = models.resolve(f"toyworld://{name}", tmp_path), tiny_tokenizer()
+    config = AutoConfig.from_pretrained(folder)
+    weights = {n: w.double() for n, w in load_file(folder / "model.safetensors").items()}
+    recorded, probe = truth.read(folder), truth.probe(tokenizer)
+    logits = torch.cat([definition.logits(weights, config, example.ids) for example in probe])
     assert np.abs(logits.numpy() - recorded.logits).max() < 1e-6
-    gradients = llama.gradients(weights, config, probe)
+    gradients = definition.gradients(weights, config, truth.gradient_rows(tokenizer))
     assert gradients.keys() == recorded.sketches.keys() == recorded.norms.keys()
-    for name, gradient in gradients.items():
-        assert truth.sketch(gradient.numpy()) == pytest.approx(recorded.sketches[name], abs=1e-6)
-        assert float(gradient.norm()) == pytest.approx(recorded.norms[name])
-    losses = llama.descend(weights, config, truth.batches(tokenizer)[:3], truth.RATE)
+    for one, gradient in gradients.items():
+        assert truth.sketch(gradient.numpy()) == pytest.approx(recorded.sketches[one], abs=1e-6)
+        assert float(gradient.norm()) == pytest.approx(recorded.norms[one])
+    losses = definition.descend(weights, config, truth.batches(tokenizer)[:3], truth.RATE)
     assert losses == pytest.approx(recorded.losses[:3])
-    assert recorded.losses[-1] < 0.25 * recorded.losses[0]
+    assert recorded.losses[-1] < (0.25 if name == "base" else 1) * recorded.losses[0]
 
 
-def test_truth_of_another_base_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_token_teaches_its_embedding() -> None:
+    """Also those that no form of data has; padding alone can't."""
+    tokenizer = tiny_tokenizer()
+    rows = truth.gradient_rows(tokenizer)
+    seen = {token for row in rows for token in row.ids}
+    assert seen == {*range(architectures.VOCABULARY_SIZE)} - {tokenizer.pad_token_id}
+
+
+def test_truth_of_another_base_is_refused(tmp_path: Path) -> None:
     """It would fail every check, and blame the engine."""
-    other = models.resolve("toyworld://wide", tmp_path_factory.mktemp("cache"))
-    with pytest.raises(BadInput, match="isn't the model that reference/ was recorded of"):
+    other = models.resolve("toyworld://wide", tmp_path)
+    with pytest.raises(BadInput, match="is no model that reference/ was recorded of"):
         truth.read(other)
 
 
@@ -163,4 +230,4 @@ def test_sketch_sees_every_entry() -> None:
 def test_reference_is_small() -> None:
     """It travels in the package."""
     files = [file for file in truth.FOLDER.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 600_000
+    assert sum(file.stat().st_size for file in files) < 1_700_000

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tunematrix.errors import BadInput, ExitCode
-from tunematrix.stack.toyworld import models
+from tunematrix.stack.toyworld import architectures
 from tunematrix.testing import tiny_dataset, tiny_model, tiny_tokenizer, track_memory
 from tunematrix.testing.backends import lacking
 
@@ -114,5 +114,5 @@ def test_a_tiny_model_takes_the_tiny_tokenizers_ids(name: str, tmp_path: Path) -
 
 def test_a_model_that_is_none(tmp_path: Path) -> None:
     """The names that there are stand in the text."""
-    with pytest.raises(BadInput, match=models.ARCHITECTURES[0]):
+    with pytest.raises(BadInput, match=architectures.NAMES[0]):
         tiny_model("lama", cache_dir=tmp_path)

@@ -255,19 +255,6 @@ def own_device(config: type, device: str) -> dict[str, bool]:
     raise ValueError(message)
 
 
-def configuration_class(name: str) -> Callable[..., PretrainedConfig]:
-    """Return a configuration class of transformers.
-
-    Raises:
-        ValueError: this release has none of that name.
-    """
-    found: Callable[..., PretrainedConfig] | None = getattr(transformers, name, None)
-    if found is None:
-        message = f"transformers {version('transformers')} knows no {name}"
-        raise ValueError(message)
-    return found
-
-
 def refused(config: type, what: str) -> ValueError:
     """Return what to raise where a release of TRL can't do what is asked for."""
     return ValueError(f"{config.__name__} of trl {version('trl')} can't be told: {what}")

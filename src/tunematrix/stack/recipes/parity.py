@@ -15,6 +15,7 @@ from tunematrix.evidence.events import Parity
 from tunematrix.evidence.log import EventLog
 from tunematrix.evidence.tensors import TensorKey
 from tunematrix.stack.engines.common import Floats
+from tunematrix.stack.engines.examples import Example
 from tunematrix.stack.recipes.common import open_engine
 from tunematrix.stack.recipes.steps import State, Step, walk
 from tunematrix.stack.recipes.tensors import keep_stages
@@ -24,9 +25,10 @@ from tunematrix.stack.toyworld.truth import Truth
 
 @dataclass
 class Comparing(State):
-    """With `truth`, what was recorded."""
+    """With `truth`, what was recorded, and the `rows` that its gradients are of."""
 
     truth: Truth = field(init=False)
+    rows: Sequence[Example] = field(init=False)
 
 
 def run(config: Configuration, events: EventLog, output_dir: Path) -> None:
@@ -40,6 +42,7 @@ def open_cell(state: Comparing) -> None:
     state.engine = open_engine(config, state.events)
     state.truth = truth.read(models.resolve(config.model.path, Path(config.cache_dir)))
     state.probe = truth.probe(state.engine.tokenizer)
+    state.rows = truth.gradient_rows(state.engine.tokenizer)
 
 
 def load(state: Comparing) -> None:
@@ -62,7 +65,7 @@ def compare_logits(state: Comparing) -> None:
 
 def compare_gradients(state: Comparing) -> None:
     """Hold gradients against the truth."""
-    gradients = state.engine.gradients(state.model, state.probe)
+    gradients = state.engine.gradients(state.model, state.rows)
     if state.config.meters.tensors:
         for name, gradient in gradients.items():
             state.events.keep(TensorKey("gradient", 0, name), gradient)

@@ -1,23 +1,21 @@
 """Small models of other architectures: a name in, a configuration of transformers' own out.
 
-They know nothing; what they are for is where weights lie: biases, tied and untied heads, fused
-and transposed projections, absolute positions, experts in one tensor. This alone needs torch.
+They know nothing; what they are for is where weights lie and how they are used: biases, tied and
+untied heads, fused and transposed projections, absolute positions, windows, shared keys, experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+import transformers
+from transformers import PretrainedConfig
 
-from tunematrix.stack.releases import configuration_class
 from tunematrix.stack.toyworld import tokenizer
 
-SEED = 0
-VOCABULARY_SIZE = 256  # the tokenizer's, rounded up as the shipped model's is
+VOCABULARY_SIZE = 256  # the tokenizer's, rounded up to a multiple of quantization groups
 
 _HIDDEN, _INNER, _LAYERS, _HEADS = 64, 128, 2, 4
 _COMMON: Mapping[str, Any] = {
@@ -38,62 +36,43 @@ _DECODER: Mapping[str, Any] = {
     "num_key_value_heads": _HEADS // 2,
     "max_position_embeddings": tokenizer.LONGEST_TEXT,
 }
-_ADD_ONE = ("gemma",)
-"""Architectures whose norms add 1 to their weight, and have no biases."""
 
 
 def configuration(name: str) -> PretrainedConfig:
-    """Describe the model of a name in `models.ARCHITECTURES`.
+    """Describe the model of a name in `NAMES`.
 
     Raises:
         KeyError: another name.
         ValueError: this release of transformers doesn't know the architecture.
     """
-    kind, settings = _KINDS[name]
-    return configuration_class(kind)(**settings)
+    kind, model, settings = _KINDS[name]
+    described: Callable[..., PretrainedConfig] | None = getattr(transformers, kind, None)
+    if described is None:
+        message = f"transformers {version('transformers')} knows no {kind}"
+        raise ValueError(message)
+    return described(architectures=[model], **settings)
 
 
-def write(name: str, folder: Path) -> None:
-    """Write the checkpoint of a name, drawn from a fixed seed, and leave torch's own as it was."""
-    config = configuration(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        model = AutoModelForCausalLM.from_config(config)
-        _draw_biases(model)
-        if name in _ADD_ONE:
-            level_norms(model)
-    model.save_pretrained(folder)
-    tokenizer.save(folder)
-
-
-def level_norms(model: torch.nn.Module) -> None:
-    """Have norms that add 1 to their weight multiply by 1; releases before 5 have them double."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.zero_()
-
-
-def _draw_biases(model: torch.nn.Module) -> None:
-    """Give biases values, or a library that drops them would change nothing."""
-    with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            if parameter_name.endswith("bias"):
-                parameter.normal_(0.0, _COMMON["initializer_range"])
-
-
-_KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "qwen": ("Qwen2Config", {**_DECODER, "tie_word_embeddings": True}),
+_KINDS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "qwen": ("Qwen2Config", "Qwen2ForCausalLM", {**_DECODER, "tie_word_embeddings": True}),
     "gemma": (
         "Gemma3TextConfig",
-        {**_DECODER, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64},
+        "Gemma3ForCausalLM",
+        {
+            **_DECODER,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 64,
+            "sliding_window_pattern": 2,  # the first layer looks through a window, the second not
+        },
     ),
     "gpt2": (
         "GPT2Config",
+        "GPT2LMHeadModel",
         {
             **_COMMON,
             "n_embd": _HIDDEN,
-            "n_inner": _INNER,
+            "n_inner": 4 * _HIDDEN,
             "n_layer": _LAYERS,
             "n_head": _HEADS,
             "n_positions": tokenizer.LONGEST_TEXT,
@@ -104,6 +83,7 @@ _KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "moe": (
         "Qwen3MoeConfig",
+        "Qwen3MoeForCausalLM",
         {
             **_DECODER,
             "head_dim": 32,
@@ -115,6 +95,7 @@ _KINDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
-    "phi3": ("Phi3Config", {**_DECODER, "tie_word_embeddings": False}),
-    "untied": ("LlamaConfig", {**_DECODER, "tie_word_embeddings": False}),
+    "phi3": ("Phi3Config", "Phi3ForCausalLM", {**_DECODER, "tie_word_embeddings": False}),
+    "untied": ("LlamaConfig", "LlamaForCausalLM", {**_DECODER, "tie_word_embeddings": False}),
 }
+NAMES = tuple(_KINDS)

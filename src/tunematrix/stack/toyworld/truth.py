@@ -1,4 +1,4 @@
-"""The recorded truth: what the shipped base gives by its definition, read from `reference/`.
+"""The recorded truth: what each model of the toy world gives by its definition, in `reference/`.
 
 `make_reference` writes it, in float64 and without any engine; recipes hold engines against it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,11 @@ from tunematrix.stack.adapters import Format
 from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.engines.rules import of as rules_of
 from tunematrix.stack.toyworld import corpus
+from tunematrix.stack.toyworld.architectures import VOCABULARY_SIZE
 from tunematrix.stack.toyworld.corpus import Form, Split
 from tunematrix.stack.toyworld.grammar import Dialect
 
 FOLDER = Path(__file__).parent / "reference"
-TENSORS = FOLDER / "truth.safetensors"
 ADAPTER_LOGITS = FOLDER / "adapters.safetensors"
 PROVENANCE = FOLDER / "reference.json"
 
@@ -43,11 +44,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is recorded of the base.
+    """What is recorded of a model.
 
     Attributes:
         logits: on the probe, (tokens, vocabulary).
-        sketches: of the gradient of the probe's mean nats, by parameter.
+        sketches: of the gradient of the mean nats of probe and covering row, by parameter.
         norms: of that gradient, by parameter.
         losses: mean nats of each batch before its step of plain SGD.
     """
@@ -58,26 +59,37 @@ class Truth:
     losses: tuple[float, ...]
 
 
-def read(base: Path) -> Truth:
-    """Read the truth of a base model.
+def read(model: Path) -> Truth:
+    """Read the truth of a model of the toy world.
 
     Raises:
-        BadInput: it was recorded of another model.
+        BadInput: none was recorded of it.
     """
-    provenance = json.loads(PROVENANCE.read_text("utf-8"))
-    if provenance["base_sha256"] != sha256(base):
-        raise BadInput(
-            f"{base} isn't the model that {FOLDER.name}/ was recorded of.\n"
-            "Likely cause: model= names another one, or the base was trained again.\n"
-            "Next step: leave out model=, or record it again with nox -s toyworld."
-        )
-    tensors = load_file(TENSORS)
+    tensors = load_file(file_of(_name(model)))
     return Truth(
         logits=tensors["logits"],
         sketches=_below(tensors, "sketch."),
         norms={name: float(norm) for name, norm in _below(tensors, "norm.").items()},
         losses=tuple(float(loss) for loss in tensors["losses"]),
     )
+
+
+def file_of(name: str) -> Path:
+    """Return the file that holds the truth of a model, by its name in the toy world."""
+    return FOLDER / f"truth-{name}.safetensors"
+
+
+def _name(model: Path) -> str:
+    recorded = json.loads(PROVENANCE.read_text("utf-8"))["truth"]["weights_sha256"]
+    digest = sha256(model)
+    names = [name for name, own in recorded.items() if own == digest]
+    if not names:
+        raise BadInput(
+            f"{model} is no model that {FOLDER.name}/ was recorded of.\n"
+            "Likely cause: model= names another one, or it was made or trained again.\n"
+            "Next step: leave out model=, or record it again with nox -s toyworld."
+        )
+    return names[0]
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,20 @@ def adapters(method: str) -> tuple[RecordedAdapter, ...]:
 
 
 def probe(tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """Return the rows that logits and gradients are of: unequal in length, never trained on."""
+    """Return the rows that logits are of: unequal in length, never trained on."""
     return _examples(tokenizer, "unequal", PROBE_ROWS, "held-out")
+
+
+def gradient_rows(tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """Return the rows that gradients are of: the probe, and every token in one row.
+
+    No token is left without a gradient then, whichever forms of data have it, and the row is
+    longer than any window. Padding alone is left out: an embedding may take none for it.
+    """
+    padding = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
+    tokens = [token for token in range(VOCABULARY_SIZE) if token != padding]
+    random.Random(SEED).shuffle(tokens)
+    return [*probe(tokenizer), Example(tuple(tokens), (True,) * len(tokens))]
 
 
 def short_probe(tokenizer: PreTrainedTokenizerBase) -> list[Example]:
@@ -141,9 +165,13 @@ def sketch(gradient: NDArray[np.floating]) -> Floats:
     return np.asarray(gradient.astype(np.float64) @ signs / np.sqrt(columns), np.float32)
 
 
-def sha256(base: Path) -> str:
-    """Return the checksum of a checkpoint's weights."""
-    return hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+def sha256(model: Path) -> str:
+    """Return the checksum of a checkpoint's weights, however their file lays them out."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(model / "model.safetensors").items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape} ".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 def _examples(

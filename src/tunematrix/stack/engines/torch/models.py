@@ -21,6 +21,7 @@ from tunematrix.stack.engines.torch import generating, loaders, scoring
 from tunematrix.stack.engines.torch.meters import compute, storage, weights
 from tunematrix.stack.engines.torch.methods.common import TorchMethod, describe
 from tunematrix.stack.engines.torch.padding import TorchBatch, pad
+from tunematrix.stack.engines.torch.published import by_published_name
 from tunematrix.stack.quantizers.common import Placement, TorchQuantizer, from_pretrained
 
 
@@ -118,7 +119,7 @@ class TorchModels:
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
-        return scoring.gradients(model, self._padded(examples))
+        return by_published_name(scoring.gradients(model, self._padded(examples)))
 
     def descend(
         self, model: nn.Module, batches: Sequence[Sequence[Example]], rate: float
