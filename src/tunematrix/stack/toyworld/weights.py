@@ -19,7 +19,9 @@ _ADD_ONE = ("gemma3_text",)
 """Types of models whose norms add 1 to their weight."""
 
 
-def draw(config: PretrainedConfig, seed: int, spread: float = 0.0) -> dict[str, NDArray[np.float32]]:
+def draw(
+    config: PretrainedConfig, seed: int, spread: float = 0.0
+) -> dict[str, NDArray[np.float32]]:
     """Draw every tensor of a checkpoint, the same ones on every machine.
 
     Args:
@@ -57,7 +59,7 @@ def head_size(config: PretrainedConfig) -> int:
 
 def _is_norm(name: str) -> bool:
     module = name.removesuffix(".weight").rpartition(".")[2]
-    return module.endswith("norm") or module.startswith("ln_") and name.endswith(".weight")
+    return module.endswith("norm") or (module.startswith("ln_") and name.endswith(".weight"))
 
 
 def _decoder(config: PretrainedConfig) -> Named:

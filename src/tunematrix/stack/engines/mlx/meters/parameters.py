@@ -25,10 +25,10 @@ class MlxSnapshot:
 
 
 def storage(model: nn.Module, base: Base) -> Storage:
-    """Count the bytes of each linear layer of the base, and of the whole model."""
+    """Count the bytes of each linear layer's weight, and of the whole model."""
     modules = dict(model.named_modules())
     layers = tuple(
-        StoredLayer(name, shape, _bytes(modules[name]))
+        StoredLayer(name, shape, _bytes(modules[name]) - _bias_bytes(modules[name]))
         for name, shape in zip(base.linears, base.shapes, strict=True)
     )
     return Storage(layers=layers, total_bytes=_bytes(model))
@@ -89,6 +89,10 @@ def compare(before: MlxSnapshot, model: nn.Module) -> Changed:
 
 def _bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for _, tensor in tree_flatten(module.parameters()))
+
+
+def _bias_bytes(layer: nn.Module) -> int:
+    return int(layer.bias.nbytes) if "bias" in layer else 0
 
 
 def _digest(tensor: mx.array) -> bytes:
