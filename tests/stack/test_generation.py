@@ -32,6 +32,11 @@ def _asking_for(**settings: Any) -> AbstractContextManager[None]:
     return replaced(GenerationMixin, "generate", wrap)
 
 
+def _penalised() -> AbstractContextManager[None]:
+    """Lower the scores of tokens that a text has already, a little, as some presets do."""
+    return _asking_for(repetition_penalty=1.02)
+
+
 def _cached_position_off_by_one() -> AbstractContextManager[None]:
     """Turn each token behind cached keys one position too far."""
 
@@ -50,6 +55,11 @@ PLANTED: dict[str, tuple[Callable[[], AbstractContextManager[None]], set[str]]] 
         lambda: _asking_for(do_sample=False, temperature=None, top_k=None, top_p=None),
         {"seeded", "sampled_nats"},
     ),
+    "temperature 1 % higher": (
+        lambda: _asking_for(temperature=1.01 * generate.OTHER_TEMPERATURE),
+        {"drawn_scores"},
+    ),
+    "a slight penalty": (_penalised, {"drawn_scores"}),
     "temperature doubled": (lambda: _asking_for(temperature=2.0), {"grammatical"}),
     "top-k 1 left on": (lambda: _asking_for(top_k=1), {"seeded", "sampled_nats"}),
     "top-k 5 left on": (lambda: _asking_for(top_k=5), {"sampled_nats"}),
@@ -63,9 +73,15 @@ def test_honest_text_passes(run_here: RunCell) -> None:
     """Every check speaks and none fails."""
     judged = run_here(CELL)
     assert judged.failed == set()
-    assert {"device", "stored_bits", "grammatical", "cache", "seeded", "sampled_nats"} <= set(
-        judged.verdicts
-    )
+    assert {
+        "device",
+        "stored_bits",
+        "grammatical",
+        "cache",
+        "seeded",
+        "sampled_nats",
+        "drawn_scores",
+    } <= set(judged.verdicts)
 
 
 @pytest.mark.each_time(2)

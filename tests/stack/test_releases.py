@@ -194,10 +194,3 @@ def test_clipping_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [releases.clipping_limit(limit) for limit in (0.0, 1.0)] == [0.0, 1.0]
     monkeypatch.delattr(Trainer, "_get_grad_norm")
     assert [releases.clipping_limit(limit) for limit in (0.0, 1.0)] == [float("inf"), 1.0]
-
-
-def test_a_configuration_that_is_not_there() -> None:
-    """The release is named."""
-    assert releases.configuration_class("LlamaConfig") is LlamaConfig
-    with pytest.raises(ValueError, match=r"transformers \d.* knows no Llama9Config"):
-        releases.configuration_class("Llama9Config")

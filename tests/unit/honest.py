@@ -22,6 +22,7 @@ from tunematrix.evidence.events import (
     Determinants,
     Device,
     Draws,
+    DrawScores,
     Evaluation,
     EvaluationPasses,
     Event,
@@ -211,6 +212,7 @@ def _texts() -> tuple[Event, ...]:
         *(Generation(None, cache, greedy, 4, 13.7, 17.0) for cache in (True, False)),
         *(Generation(0, cache, first, 3, 16.8, 17.0) for cache in (True, False, True)),
         Generation(1, True, second, 4, 17.4, 17.0),
+        DrawScores(0.7, (4e-7, 5e-7, 0.0, 2e-7)),
     )
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from itertools import combinations
 
-from tunematrix.checks.bound import Around, AtLeast, Exactly
+from tunematrix.checks.arithmetic import severity
+from tunematrix.checks.bound import Around, AtLeast, AtMost, Exactly
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing, unbounded
-from tunematrix.evidence.events import Generation
+from tunematrix.evidence.events import DrawScores, Generation
 from tunematrix.evidence.evidence import Evidence
 
 STORY_DEVIATION = 1.4
@@ -18,6 +19,11 @@ STORY_DEVIATION = 1.4
 prompts of up to twelve words (CPU; torch 2.13, transformers 5.23; November 2026)."""
 DEVIATIONS = 3.5
 """Of the mean. In those runs none was further off than 2.1; by chance, 1 in 2000 would be."""
+
+SCORE_GAP = 5e-3
+"""Of the scores' spread. Measured: up to 2e-6 over six quantizers and without one; up to 2.1e-3 in
+ten runs over NF4, whose kernel for one row rounds otherwise than the one for many; 1e-2 and more at
+a temperature that is 1 % off (CPU, float32; torch 2.13, bitsandbytes 0.50; December 2026)."""
 
 
 @check(
@@ -139,6 +145,38 @@ def sampled_nats(evidence: Evidence, claim: Claim) -> Judgement:
         "temperature was ignored or top-k left on, above, the temperature is too high"
     )
     return judge_by(bound, excess, message)
+
+
+@check(
+    name="drawn_scores",
+    group="generation",
+    reads=(DrawScores,),
+    unit="of the scores' spread",
+    bug=(
+        "a temperature that is ignored, rounded or applied twice; penalties and presets from a "
+        "generation_config; a cache that rounds"
+    ),
+)
+def drawn_scores(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Each token is drawn by softmax(logits / temperature), at a temperature other than 1.
+
+    Reads the scores by which the library drew the tokens of four texts side by side, and the
+    logits of whole passes over them, divided by the temperature. Fails when a score differs by more
+    than a two-hundredth of what lies between the largest and the middle one. Not judged where
+    the library doesn't show its scores.
+    """
+    seen = evidence.one(DrawScores)
+    if seen is None:
+        return None if claim.hides("scores") else missing("the scores that tokens are drawn by")
+    if not seen.gaps:
+        return missing("a text that was drawn")
+    worst = max(seen.gaps, key=severity)
+    message = (
+        f"a score is off by {worst:.2g} of the scores' spread at a temperature of "
+        f"{seen.temperature:g}; likely another temperature, a penalty or a preset of a "
+        "generation_config, or keys and values that a cache rounds"
+    )
+    return judge_by(AtMost(SCORE_GAP), worst, message)
 
 
 def _differing(one: Generation, other: Generation) -> int:

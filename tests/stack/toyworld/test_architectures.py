@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.tiny import tiny_configuration
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel, LlamaConfig
 
 from tunematrix.stack.engines.common import open_checkpoint
 from tunematrix.stack.engines.torch.meters import storage
@@ -78,3 +78,10 @@ def test_biases_are_not_stored_weights(cache: Path) -> None:
     seen = storage.measure(model, describe(model), TorchUnquantized())
     assert {8 * size / (shape[0] * shape[1]) for _, shape, size in seen.layers} == {32.0}
     assert seen.total_bytes >= 4 * model.num_parameters()
+
+
+def test_a_configuration_that_is_not_there() -> None:
+    """The release is named."""
+    assert architectures.configuration_class("LlamaConfig") is LlamaConfig
+    with pytest.raises(ValueError, match=r"transformers \d.* knows no Llama9Config"):
+        architectures.configuration_class("Llama9Config")

@@ -24,6 +24,7 @@ from tunematrix.evidence.events import (
     Coverage,
     Device,
     Draws,
+    DrawScores,
     Evaluation,
     EvaluationPasses,
     Event,
@@ -131,6 +132,7 @@ ABSENT: dict[type[Event], set[str]] = {
     TrainedDtypes: {"trained_dtypes"},
     Reload: {"reload"},
     Merged: {"merge", "merged_share", "merged_sum"},
+    DrawScores: {"drawn_scores"},
     Generation: {"grammatical", "cache", "seeded", "sampled_nats"},
     Parity: {"parity_logits", "parity_gradients", "parity_trace"},
     Transfer: {"transfer"},
@@ -148,6 +150,7 @@ DECIDING: tuple[tuple[type[Event], str], ...] = (
     (OptimizerStep, "gradient_error"),
     (OptimizerStep, "expected_norm"),
     (StepLoss, "loss"),
+    (DrawScores, "gaps"),
     (LoggedEvaluation, "loss"),
     (Coverage, "successive"),
     (LoggedStep, "loss"),
@@ -255,6 +258,8 @@ def test_every_deciding_float_is_spoilt(run: Run) -> None:
     undecided = {("Phase", "seconds"), ("Finished", "seconds"), ("Evaluation", "floor")}
     # Of sampled texts alone; test_generation_checks.py has them.
     undecided |= {("Generation", "nats"), ("Generation", "entropy")}
+    # What was asked for, and no measurement.
+    undecided |= {("DrawScores", "temperature")}
     # It gives room, and fails nothing; test_steps_checks.py has it.
     undecided |= {("OptimizerStep", "gradient_lost")}
     # Of steps that weren't recomputed; test_loss_checks.py has them.

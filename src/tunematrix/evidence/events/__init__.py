@@ -40,6 +40,7 @@ from tunematrix.evidence.events.model import (
     AdapterUse,
     AdapterUses,
     BaseWeights,
+    DrawScores,
     Evaluation,
     Generation,
     GroupScales,
@@ -150,6 +151,7 @@ Event = (
     | Reload
     | SavedSettings
     | Merged
+    | DrawScores
     | Generation
     | Parity
     | Transfer
@@ -211,6 +213,7 @@ __all__ = [
     "Determinants",
     "Device",
     "DeviceMemory",
+    "DrawScores",
     "Draws",
     "Evaluation",
     "EvaluationPasses",

@@ -252,6 +252,20 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class DrawScores:
+    """By what the library drew the tokens of a few texts, beside logits / temperature.
+
+    Attributes:
+        temperature: that was asked for.
+        gaps: of each text, the largest difference of a score, of what lies between the largest
+            score and the middle one.
+    """
+
+    temperature: float
+    gaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Parity:
     """How far an engine is from the recorded truth of one quantity.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,6 +215,19 @@ class Engine(Protocol):
         self, model: Model, batches: Sequence[Sequence[Example]], rate: float
     ) -> tuple[float, ...]:
         """Train every parameter by plain SGD, a step a batch; return each batch's loss before."""
+
+
+@runtime_checkable
+class ShowsScores(Protocol):
+    """An engine whose library says by which scores it draws: its backend doesn't hide `scores`."""
+
+    def drawn(
+        self, model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[tuple[list[int], Floats]]:
+        """Continue prompts; return each one's new tokens, and the scores it drew them by.
+
+        Scores are (tokens, vocabulary).
+        """
 
 
 def open_checkpoint(config: Configuration) -> tuple[Path, PreTrainedTokenizerBase]:

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from tunematrix.configuration import Configuration
 from tunematrix.configuration.settings import GenerateSettings
-from tunematrix.evidence.events import Generation
+from tunematrix.evidence.events import DrawScores, Generation
 from tunematrix.evidence.log import EventLog
 from tunematrix.stack.engines import rules
-from tunematrix.stack.engines.common import Engine, Model, Sampling
+from tunematrix.stack.engines.common import Engine, Floats, Model, Sampling, ShowsScores
 from tunematrix.stack.engines.examples import Example, tokenize
 from tunematrix.stack.recipes.common import open_engine
 from tunematrix.stack.recipes.steps import State, Step, walk
@@ -28,6 +29,11 @@ WORDS = range(5, 9)
 """Lengths of the prompts: the first five words are the same in all stories, the others drawn."""
 SEEDS_APART = 1000
 """Prompts that are taken one by one draw with seeds of their own, or all would draw the same."""
+
+OTHER_TEMPERATURE = 0.7
+"""At which a few texts are drawn as well: at 1, nothing shows that the scores are divided."""
+SCORED = 4
+"""Texts that are: of other lengths, so that the shorter ones are padded."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,33 @@ def generate_all(state: Generating) -> None:
     for way in ways(state.config.train.seed):
         texts = generate(state.engine, state.model, prompts, way, state.config.generate)
         state.events.write(score(state.engine.tokenizer, state.prompts, texts, way))
+
+
+def compare_scores(state: Generating) -> None:
+    """Hold what the library draws by, at another temperature than 1, against whole passes."""
+    assert isinstance(state.engine, ShowsScores)
+    settings, seed = state.config.generate, state.config.train.seed
+    sampling = Sampling(settings.most, OTHER_TEMPERATURE, seed * SEEDS_APART, cache=True)
+    prompts = [example.ids for example in state.examples[:SCORED]]
+    gaps = []
+    for ids, (tokens, scores) in zip(
+        prompts, state.engine.drawn(state.model, prompts, sampling), strict=True
+    ):
+        text = (*ids, *tokens[:-1])
+        whole = state.engine.logits(state.model, [Example(text, (True,) * len(text))])
+        gaps.append(score_gap(scores, whole[-len(tokens) :] / OTHER_TEMPERATURE))
+    state.events.write(DrawScores(OTHER_TEMPERATURE, tuple(gaps)))
+
+
+def shows_scores(state: Generating) -> bool:
+    """Whether the library says by which scores it draws."""
+    return "scores" not in state.config.backend.hides
+
+
+def score_gap(found: Floats, due: Floats) -> float:
+    """Return the largest difference, of what lies between the largest score and the middle one."""
+    reach = due.max(-1) - np.median(due, axis=-1)
+    return float((np.abs(found - due).max(-1) / reach).max())
 
 
 def openings(count: int, seed: int) -> list[str]:
@@ -154,4 +187,5 @@ STEPS = (
     Step("prepare", open_cell),
     Step("load", load),
     Step("generate", generate_all),
+    Step("scores", compare_scores, shows_scores),
 )

@@ -46,11 +46,20 @@ def configuration(name: str) -> PretrainedConfig:
         ValueError: this release of transformers doesn't know the architecture.
     """
     kind, model, settings = _KINDS[name]
-    described: Callable[..., PretrainedConfig] | None = getattr(transformers, kind, None)
-    if described is None:
-        message = f"transformers {version('transformers')} knows no {kind}"
+    return configuration_class(kind)(architectures=[model], **settings)
+
+
+def configuration_class(name: str) -> Callable[..., PretrainedConfig]:
+    """Return a configuration class of transformers.
+
+    Raises:
+        ValueError: this release has none of that name.
+    """
+    found: Callable[..., PretrainedConfig] | None = getattr(transformers, name, None)
+    if found is None:
+        message = f"transformers {version('transformers')} knows no {name}"
         raise ValueError(message)
-    return described(architectures=[model], **settings)
+    return found
 
 
 _KINDS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {

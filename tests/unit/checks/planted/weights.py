@@ -15,6 +15,7 @@ from tunematrix.evidence.events import (
     Attached,
     BaseWeights,
     Changed,
+    DrawScores,
     Generation,
     GroupScales,
     LayerFormula,
@@ -259,6 +260,12 @@ PLANTED: Table = {
         1,
         "0",
         "1 texts changed under the same seed, 0 didn't under another; the seed was ignored",
+    ),
+    "drawn_scores": (
+        lambda run: run.edited(DrawScores, gaps=(4e-7, 0.01)),
+        0.01,
+        "<= 0.005",
+        "a score is off by 0.01 of the scores' spread at a temperature of 0.7; likely another",
     ),
     "sampled_nats": (
         lambda run: run.edited(Generation, 4, nats=13.7).edited(Generation, 5, nats=13.7),

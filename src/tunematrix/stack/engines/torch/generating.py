@@ -12,6 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunematrix.stack.engines.common import Sampling
 from tunematrix.stack.engines.torch.scoring import evaluating
 
+Scored = tuple[list[int], torch.Tensor]
+"""New tokens, and the scores by which the library took each, (tokens, vocabulary)."""
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -54,19 +57,24 @@ class Decoder:
             own = sampling.of_each(len(prompts))
             return [way(model, [ids], one)[0] for ids, one in zip(prompts, own, strict=True)]
 
-    def likeliest(
-        self, model: PreTrainedModel, prompt: Sequence[int], most: int
-    ) -> tuple[list[int], torch.Tensor]:
-        """Continue one prompt by the likeliest tokens, through the library and its cache.
+    def likeliest(self, model: PreTrainedModel, prompt: Sequence[int], most: int) -> Scored:
+        """Continue one prompt by the likeliest tokens, through the library and its cache."""
+        asked = Sampling(most, temperature=0.0, seed=0, cache=True)
+        return self.scored(model, [prompt], asked)[0]
 
-        Returns:
-            The new tokens, and the logits by which the library took each, (tokens, vocabulary).
-        """
+    def scored(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[Scored]:
+        """Continue prompts through the library and its cache; say by which scores."""
+        if self.alone and len(prompts) > 1:
+            own = zip(prompts, sampling.of_each(len(prompts)), strict=True)
+            return [self.scored(model, [ids], one)[0] for ids, one in own]
         with evaluating(model), torch.no_grad():
-            asked = Sampling(most, temperature=0.0, seed=0, cache=True)
-            out = self._asked(model, [prompt], asked, output_scores=True)
-            tokens = _until(self.ends, out.sequences[0, len(prompt) :].tolist())
-            return tokens, torch.stack(out.scores)[: len(tokens), 0].float()
+            out = self._asked(model, prompts, sampling, output_scores=True)
+        scores = torch.stack(out.scores).float()
+        rows = out.sequences[:, -len(scores) :].tolist()
+        texts = [_until(self.ends, row) for row in rows]
+        return [(text, scores[: len(text), row]) for row, text in enumerate(texts)]
 
     def _through_the_library(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling

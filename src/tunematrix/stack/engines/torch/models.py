@@ -111,11 +111,20 @@ class TorchModels:
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
     ) -> list[list[int]]:
         """Continue prompts; return each one's new tokens, the end token included if it came."""
+        return self._decoder().generate(model, prompts, sampling)
+
+    def drawn(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[tuple[list[int], Floats]]:
+        """Continue prompts through the library; return new tokens, and by which scores."""
+        found = self._decoder().scored(model, prompts, sampling)
+        return [(tokens, scores.cpu().numpy()) for tokens, scores in found]
+
+    def _decoder(self) -> generating.Decoder:
         theory = self.config.quantizer.theory
         # Where what enters a layer is rounded, all texts of a pass have their say in it.
         alone = theory is not None and theory.activation_bits is not None
-        decoder = generating.Decoder(self.tokenizer, self.backend.device, alone)
-        return decoder.generate(model, prompts, sampling)
+        return generating.Decoder(self.tokenizer, self.backend.device, alone)
 
     def gradients(self, model: nn.Module, examples: Sequence[Example]) -> Mapping[str, Floats]:
         """Return the gradient of the mean nats for each parameter of an original, by its name."""
