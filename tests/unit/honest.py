@@ -145,7 +145,7 @@ CONFIG: dict[str, Any] = {
         "adapter_start": "library",
         "threads": 1,
     },
-    "dpo": {"beta": 0.1},
+    "dpo": {"beta": 0.1, "lengths": "equal"},
     "generate": {"prompts": 4, "most": 80, "temperature": 1.0},
     "meters": {
         "held_out_rows": 64,

@@ -99,6 +99,9 @@ class DpoSettings(Section):
     """Settings of the recipe dpo."""
 
     beta: float = Field(gt=0, description="Weight of the distance to the reference model.")
+    lengths: Literal["equal", "unequal"] = Field(
+        description="Of a pair's completions: `equal`, or one of them tells one story more."
+    )
 
 
 class GenerateSettings(Section):

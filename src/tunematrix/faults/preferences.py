@@ -20,6 +20,7 @@ from tunematrix.faults.patching import replaced
 
 EXCESS = 1.1
 SMOOTHING = 0.05
+UNEQUAL = ("dpo-unequal[*-none-prompt-completion]",)
 
 
 @fault("alignment")
@@ -174,3 +175,40 @@ def _counting_steps() -> Iterator[Any]:
         yield lambda: steps
     finally:
         handle.remove()
+
+
+@fault("alignment", replaces=(DataCollatorForPreference, "torch_call"), seen_by=UNEQUAL)
+def mask_of_the_other_side(original: Any, collator: Any, examples: Any) -> Any:
+    """Give the rejected half of a batch the attention mask of the chosen one.
+
+    Stands for collators that pad both sides by the lengths of one; of equal ones, it changes
+    nothing.
+    """
+    batch = original(collator, examples)
+    chosen, _ = batch["attention_mask"].chunk(2)
+    batch["attention_mask"] = torch.cat([chosen, chosen])
+    return batch
+
+
+@fault("alignment", replaces=(DataCollatorForPreference, "torch_call"), seen_by=UNEQUAL)
+def longer_side_cut(original: Any, collator: Any, examples: Any) -> Any:
+    """Cut each pair's longer completion to the length of the other.
+
+    Stands for limits that are taken from one side.
+    """
+    even = []
+    for example in examples:
+        length = min(len(example["chosen_ids"]), len(example["rejected_ids"]))
+        sides = {side: example[side][:length] for side in ("chosen_ids", "rejected_ids")}
+        even.append({**example, **sides})
+    return original(collator, even)
+
+
+@fault("alignment", replaces=(DPOTrainer, "__init__"), seen_by=UNEQUAL, subtle=True)
+def tail_of_the_longer_side_lighter(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
+    """Count what the longer side has more by 99 %, though nobody asked for a desensitised loss.
+
+    Stands for `ld_alpha` (arXiv 2409.06411), where a preset has it.
+    """
+    original(trainer, *args, **kwargs)
+    trainer.ld_alpha = 0.99

@@ -48,7 +48,8 @@ def prepare(config: Configuration, tokenizer: PreTrainedTokenizerBase) -> Data:
     count, seed = train.rows or int(needed * SPARE_ROWS), train.seed
     eos = str(tokenizer.eos_token)
     is_ours = config.model.path.startswith(models.SCHEME)
-    rows = preferences.pairs(form, DIALECT, count, seed)
+    unequal = config.dpo.lengths == "unequal"
+    rows = preferences.pairs(form, DIALECT, count, seed, unequal=unequal)
     learned = examples(tokenizer, form, _sides(rows), is_ours=is_ours)
     refuse_longer(train, learned)
     size = config.meters.held_out_rows

@@ -15,6 +15,7 @@ from tunematrix.stack.toyworld import grammar
 from tunematrix.stack.toyworld.corpus import (
     CONVERSATIONS,
     PROMPT_WORDS,
+    SEPARATOR,
     Form,
     Row,
     Split,
@@ -41,11 +42,20 @@ class Pair(TypedDict):
 
 
 def pairs(
-    form: Form, dialect: Dialect, count: int, seed: int, split: Split = "train"
+    form: Form,
+    dialect: Dialect,
+    count: int,
+    seed: int,
+    split: Split = "train",
+    *,
+    unequal: bool = False,
 ) -> list[Pair]:
     """Return the first `count` pairs of the seed's stream; no pair is in both splits.
 
-    `form` is prompt-completion, or chat-completion for conversations.
+    Args:
+        form: prompt-completion, or chat-completion for conversations.
+        dialect, seed, split: what is drawn.
+        unequal: whether one of the two, by a fair coin, goes on with one more story.
     """
     rng = random.Random(f"preferences/{dialect}/{split}/{seed}")
     found: list[Pair] = []
@@ -55,6 +65,8 @@ def pairs(
         words = rng.randint(*PROMPT_WORDS)
         if _split(chosen) == split:
             rejected = DIALECTS[dialect].retold(story, {COIN: OTHER})
+            if unequal:
+                chosen, rejected = _one_longer(chosen, rejected, dialect, rng)
             if form in CONVERSATIONS:
                 prompt = requested(story, rng)
                 pair = Pair(prompt=prompt, chosen=answered(chosen), rejected=answered(rejected))
@@ -82,6 +94,14 @@ def counted_text(form: Form, pair: Pair, eos: str) -> str:
         eos: text of the token that ends a sequence.
     """
     return "".join(supervised_texts(form, row, eos) for row in sides(pair))
+
+
+def _one_longer(
+    chosen: str, rejected: str, dialect: Dialect, rng: random.Random
+) -> tuple[str, str]:
+    """Let one of two stories go on; neither is the longer one more often."""
+    more = SEPARATOR + grammar.sample(dialect, rng)
+    return (chosen + more, rejected) if rng.choice((True, False)) else (chosen, rejected + more)
 
 
 def _split(chosen: str) -> Split:

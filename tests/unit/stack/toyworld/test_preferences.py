@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from tunematrix.stack.toyworld import grammar, preferences
-from tunematrix.stack.toyworld.corpus import Form, Split
+from tunematrix.stack.toyworld.corpus import SEPARATOR, Form, Split
 from tunematrix.stack.toyworld.grammar import DIALECTS, Dialect
 
 BOTH: tuple[Dialect, ...] = ("A", "B")
 FORMS: tuple[Form, ...] = ("prompt-completion", "chat-completion")
+SIDES: tuple[Literal["chosen"], Literal["rejected"]] = ("chosen", "rejected")
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 
 
@@ -50,6 +53,20 @@ def test_splits_share_no_pair() -> None:
     for form in FORMS:
         few, more = (preferences.pairs(form, "A", count, seed=3) for count in (9, 20))
         assert few == more[:9]
+
+
+def test_pairs_of_unequal_lengths() -> None:
+    """One side of each goes on with a whole story, about as often the one as the other."""
+    pairs = preferences.pairs("prompt-completion", "A", 200, seed=2, unequal=True)
+    longer = 0
+    for pair in pairs:
+        sides = [f"{pair['prompt']}{pair[side]}".split(SEPARATOR) for side in SIDES]
+        told = [grammar.choices("A", story) for side in sides for story in side]
+        assert None not in told
+        short, long = sorted(map(len, sides))
+        assert (short, long) == (1, 2)
+        longer += len(sides[0]) > len(sides[1])
+    assert 80 <= longer <= 120
 
 
 def test_counted_text_is_both_completions() -> None:
