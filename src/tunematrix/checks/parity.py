@@ -22,12 +22,16 @@ Quantity = Literal["logits", "gradients", "trace"]
     group="parity",
     reads=(Parity,),
     unit="logits",
-    bug="wrong attention scales, rotary bases or norms; weights that load with other values",
+    bug=(
+        "wrong attention scales, windows, rotary bases, activations or norms; experts that are "
+        "weighed otherwise; weights that load with other values"
+    ),
 )
 def parity_logits(evidence: Evidence, claim: Claim) -> Judgement:
     """The base's logits are the recorded ones.
 
-    Reads the logits on recorded rows, and those that Llama's definition gives in float64. Fails
+    Reads the logits on recorded rows, and those that the architecture's definition gives in
+    float64. Fails
     when they differ by more than `parity.logits`.
     """
     cause = "likely another attention scale, rotary base, norm or weight"
@@ -47,7 +51,8 @@ def parity_logits(evidence: Evidence, claim: Claim) -> Judgement:
 def parity_gradients(evidence: Evidence, claim: Claim) -> Judgement:
     """Each parameter's gradient is the recorded one.
 
-    Reads random sums of each parameter's gradient, and the recorded sums. Fails when one
+    Reads random sums of each parameter's gradient, on rows that hold every token, and the
+    recorded sums. Fails when one
     differs by more than `parity.gradients` of its parameter's largest entry, or a parameter has
     no gradient.
     """
