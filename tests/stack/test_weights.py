@@ -13,7 +13,7 @@ from mlx import nn
 from mlx_lm.tuner.dora import DoRALinear
 
 from tunematrix.configuration.theory import Rounding
-from tunematrix.evidence.events import AdapterFormula, BaseWeights, SavedSettings
+from tunematrix.evidence.events import AdapterFormula, BaseWeights, GroupScales, SavedSettings
 from tunematrix.faults import adapter_layers, checkpoints, memory, quantizers
 from tunematrix.faults.patching import replaced
 from tunematrix.stack.yardsticks import group_scales, rounding
@@ -182,7 +182,7 @@ def test_groups_of_equal_values() -> None:
     for code in ("range", "edge", "absmax", "halves", "nf4"):
         form = Rounding.model_validate({"code": code, "bits": 4, "group_size": 4})
         assert rounding.error(equal, form) == 0
-        assert group_scales.deviations(equal, equal, form) == (0, 0)
+        assert group_scales.measure("layer", equal, equal, form) == GroupScales("layer", 0, 0)
 
 
 @pytest.mark.parametrize("code", ["range", "edge", "absmax", "halves", "nf4"])
@@ -193,15 +193,27 @@ def test_scales_are_read_off_stored_weights(code: str, bits: int) -> None:
     weight = np.random.default_rng(0).normal(size=(256, 128)).astype(np.float32)
     groups = rounding.split(weight, form)
     stored = rounding.plainly(groups, form)
-    worst, mean = group_scales.deviations(stored.reshape(weight.shape), weight, form)
-    assert max(abs(worst), abs(mean)) < 1e-5
+    seen = group_scales.measure("layer", stored.reshape(weight.shape), weight, form)
+    assert max(abs(seen.worst), abs(seen.mean), seen.spread, seen.ends) < 1e-5
+    assert seen.groups == len(groups)
     for size in (0.95, 1.01):
         odd = stored.copy()
         odd[-1] *= size
-        worst, _ = group_scales.deviations(odd.reshape(weight.shape), weight, form)
-        assert worst == pytest.approx(size - 1, abs=1e-5)
-    _, mean = group_scales.deviations(stored.reshape(weight.shape) * 1.01, weight, form)
-    assert mean == pytest.approx(0.01, abs=1e-5)
+        seen = group_scales.measure("layer", odd.reshape(weight.shape), weight, form)
+        assert seen.worst == pytest.approx(size - 1, abs=1e-5)
+    seen = group_scales.measure("layer", stored.reshape(weight.shape) * 1.01, weight, form)
+    assert seen.mean == pytest.approx(0.01, abs=1e-5)
+
+
+def test_an_end_that_is_cut_off() -> None:
+    """A range that is moved by half a step leaves out what lies at one end."""
+    form = Rounding(code="range", bits=4, group_size=64)
+    weight = np.random.default_rng(0).normal(size=(256, 128)).astype(np.float32)
+    groups = rounding.split(weight, form)
+    low, step = groups.min(1, keepdims=True), rounding.steps(groups, form)
+    places = np.clip(np.round((groups - low) / step + 0.5), 0, 15)
+    moved = (low + (places - 0.5) * step).reshape(weight.shape)
+    assert group_scales.measure("layer", moved, weight, form).ends == pytest.approx(0.5, abs=0.01)
 
 
 def test_short_rows_are_groups_of_their_own() -> None:

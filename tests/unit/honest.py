@@ -237,7 +237,10 @@ def honest_events() -> tuple[Event, ...]:
             (LoadedParameter("norm", 2e-7), LoadedParameter("rotary_emb", 4e-6)),
             (StoredState("q_proj#3", 24),),
             (LoadedParameter("norm", 3e-7),),
-            (GroupScales("q_proj", -0.007, 4e-4), GroupScales("up_proj", 0.006, -3e-4)),
+            (
+                GroupScales("q_proj", -0.007, 4e-4, 2e-3, 256),
+                GroupScales("up_proj", 0.006, -3e-4, 2e-3, 512),
+            ),
         ),
         LogitError(0.166),
         Trainable(FACTORS, FACTORS),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tunematrix.checks.arithmetic import severity, tolerance
 from tunematrix.checks.bound import AtLeast, AtMost
 from tunematrix.checks.quantization import FEW_BITS, UNIT, dtypes_of, is_toy, theory_of
@@ -24,6 +26,11 @@ nf4, whose scales are rounded."""
 SCALES_ELSEWHERE = 4
 """Times that scales of weights which aren't as even as the toy world's may be off when they are
 rounded to a few levels themselves."""
+SCALE_BIAS = 6
+"""Standard errors: 1.4 were measured over four models, and 40 and more where scales are cut off."""
+END, END_CASTS = 0.02, 2
+"""Steps: 2e-6 were measured in float32, and 0.25 where a shift is rounded to a whole step; and how
+many roundings a step and an end go through."""
 SEEN_ELSEWHERE = 7
 """Bits that scales need which are taken from a checkpoint in bfloat16."""
 PART = {"float32": 5e-5, "bfloat16": 1e-2, "float16": 2e-3}
@@ -126,6 +133,65 @@ def group_scales(evidence: Evidence, claim: Claim) -> Judgement | None:
         "edge, or scales or offsets of other weights"
     )
     return judge_by(AtMost(allowed, note=f"for {name}"), abs(error), message)
+
+
+@check(
+    name="scale_rounding",
+    group="base",
+    reads=(BaseWeights,),
+    unit="standard errors",
+    bug="scales of 4-bit blocks that are cut off, and not rounded to the nearest",
+)
+def scale_rounding(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """Scales that are rounded themselves are rounded up as much as down.
+
+    Reads how far the scales of all groups of the base are off, where the quantizer's format rounds
+    them (`theory.rounding.scale_error`). Fails when their mean is more than 6 of its standard
+    errors from zero.
+    """
+    seen, rounding = evidence.one(BaseWeights), theory_of(claim).rounding
+    if rounding is None or not rounding.scale_error:
+        return None
+    if seen is None or not any(one.groups for one in seen.scales):
+        return missing("scales of groups")
+    mean = sum(one.mean * one.groups for one in seen.scales)
+    error = math.sqrt(sum(one.spread**2 * one.groups for one in seen.scales))
+    measured = abs(mean) / error if error else (0.0 if mean == 0 else math.nan)
+    of_all = mean / sum(one.groups for one in seen.scales)
+    message = (
+        f"scales of all groups together are off by {of_all:+.2%}, more than chance explains; "
+        "likely cut off, or rounded one way, where the nearest value was due"
+    )
+    return judge_by(AtMost(SCALE_BIAS), measured, message)
+
+
+@check(
+    name="group_ends",
+    group="base",
+    reads=(BaseWeights,),
+    unit="steps",
+    bug="zero points or shifts that are rounded to a whole step, so that one end is cut off",
+)
+def group_ends(evidence: Evidence, claim: Claim) -> Judgement | None:
+    """A group's least and largest weight are stored as they are, where the format has them so.
+
+    Reads how far both are from their stored values, in steps between two levels. Fails when in a
+    layer that is more than a fiftieth of a step on average, or than casts explain. Not judged for
+    formats whose levels needn't lie at both ends.
+    """
+    seen, rounding = evidence.one(BaseWeights), theory_of(claim).rounding
+    if rounding is None or rounding.code != "range" or rounding.ratio is not None:
+        return None
+    if seen is None or not seen.scales:
+        return missing("ends of groups")
+    worst = max(seen.scales, key=lambda one: severity(one.ends))
+    # An end and the space between two levels are cast, each as large as many steps.
+    room = END + 2.0**rounding.bits * END_CASTS * tolerance(UNIT, dtypes_of(claim))
+    message = (
+        f"{worst.name}: the ends of its groups are off by {worst.ends:.2f} steps on average; "
+        "likely a zero point or a shift that was rounded, which cuts off what lies beyond"
+    )
+    return judge_by(AtMost(room, note=f"for {worst.name}"), worst.ends, message)
 
 
 @check(

@@ -102,7 +102,7 @@ def narrowing_adapters_off_without_autograd(
 
 
 @fault(
-    "device",
+    "architecture",
     replaces=(nn.functional, "gelu"),
     seen_by=("architectures-lora[*-toy-gemma-lora]", "architectures[*-toy-gemma-full]"),
     subtle=True,
@@ -118,7 +118,7 @@ def activation_by_the_other_formula(
     return found
 
 
-@fault("configuration", replaces=(Qwen3MoeTopKRouter, "__init__"), seen_by=MOE)
+@fault("architecture", replaces=(Qwen3MoeTopKRouter, "__init__"), seen_by=MOE)
 def weights_of_experts_normalised(original: Any, router: Any, config: Any) -> None:
     """Have the weights of a token's experts add up to 1, though the configuration says not to."""
     original(router, config)
@@ -126,7 +126,7 @@ def weights_of_experts_normalised(original: Any, router: Any, config: Any) -> No
 
 
 @fault(
-    "configuration",
+    "architecture",
     replaces=(masking_utils, "sliding_window_overlay"),
     seen_by=(
         "pairs[*-toy-gemma-unequal-lora-hqq-int8-fp32-adam-constant]",

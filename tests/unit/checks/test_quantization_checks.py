@@ -8,7 +8,7 @@ import yaml
 
 from tunematrix.checks.quantization import plain_bits, theoretical_bits
 from tunematrix.configuration.theory import Theory
-from tunematrix.evidence.events import BaseWeights, LogitError, Storage
+from tunematrix.evidence.events import BaseWeights, GroupScales, LogitError, Storage
 from tunematrix.paths import shipped_configs
 
 if TYPE_CHECKING:
@@ -268,3 +268,36 @@ def test_a_quantizer_of_which_no_format_is_known(run: Run) -> None:
     cell = unknown.edited(BaseWeights, groups=())
     assert "base_weights" not in cell.edited(BaseWeights, layers=(("a", 9.0, 0.0),)).failed()
     assert "base_weights" in cell.edited(BaseWeights, others=(("norm", 0.1),)).failed()
+
+
+@pytest.mark.parametrize(
+    ("rounding", "weights", "ends", "failed"),
+    [
+        ({"code": "range"}, "float32", 0.01, False),
+        ({"code": "range"}, "float32", 0.25, True),
+        ({"code": "range"}, "float32", math.nan, True),
+        ({"code": "range"}, "bfloat16", 0.1, False),  # as much as casts explain
+        ({"code": "range", "ratio": (0.93, 0.99)}, "float32", 0.25, False),  # looks for better ends
+        ({"code": "edge"}, "float32", 0.25, False),  # has no level at one of them
+    ],
+)
+def test_ends_of_groups(
+    run: Run, rounding: dict[str, Any], weights: str, ends: float, failed: bool
+) -> None:
+    """They are held to their levels in float32, where the format has levels there."""
+    given = {"bits": 4, "group_size": 128, **rounding}
+    scales = (GroupScales("q_proj", 0.0, 0.0, 0.0, 128, ends),)
+    asked = run.configured(
+        quantizer={"theory": {"rounding": given}}, precision={"weights": weights}
+    )
+    verdict = asked.edited(BaseWeights, scales=scales).verdicts().get("group_ends")
+    assert (verdict is not None and verdict.outcome == "failed") is failed
+    assert (verdict is None) is (rounding != {"code": "range"})
+
+
+def test_no_group_without_an_end(run: Run) -> None:
+    """What nobody read is missing."""
+    rounding = {"code": "range", "bits": 4, "group_size": 128}
+    asked = run.configured(quantizer={"theory": {"rounding": rounding}})
+    verdict = asked.edited(BaseWeights, scales=()).verdicts()["group_ends"]
+    assert "no reading of ends of groups" in verdict.message

@@ -89,11 +89,17 @@ class GroupScales(NamedTuple):
         name: of the layer.
         worst: that of the group that is furthest off (relative, signed).
         mean: all groups together (the same).
+        spread: standard deviation over the groups; groups: how many there are.
+        ends: how far the ends of a group's range are from what they are stored as (steps between
+            two levels, on average over the groups); 0 where they needn't be on a level.
     """
 
     name: str
     worst: float
     mean: float
+    spread: float = 0.0
+    groups: int = 0
+    ends: float = 0.0
 
 
 @dataclass(frozen=True)

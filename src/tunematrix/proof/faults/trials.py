@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from tunematrix.evidence.events import BrokenFault, LoggedStep
@@ -29,40 +29,49 @@ class FaultRunner:
     """Tries faults in one context.
 
     Attributes:
-        usable: by the id of a unit, whether it passes without a fault; asked once for all faults.
+        known: by the id of a unit, the checks that it is known to fail without a fault; None where
+            it can't be used. Asked once for all faults.
     """
 
     context: RunContext
-    usable: dict[str, bool] = field(default_factory=dict)
+    known: dict[str, Set[str] | None] = field(default_factory=dict)
 
     def try_fault(self, entry: Entry, units: Sequence[Unit]) -> Finding:
         """Run units under a fault until a check fails on a measured value; say what became of it.
 
-        Each unit is run honestly as well, and one that fails then isn't used.
+        Each unit is run honestly as well, and one that fails then isn't used. What a cell is known
+        to fail notices nothing: the suite is as content with it under the fault.
         """
         started = time.perf_counter()
         finding = untried(entry)
         for unit in units:
-            if not self._is_usable(unit):
+            if (known := self._known_to_fail(unit)) is None:
                 finding = replace(finding, unusable=(*finding.unusable, unit.id))
                 continue
             sabotaged = unit.sabotaged(entry.id, entry.target)
             finding = replace(finding, tried=(*finding.tried, unit.id))
-            finding = self._try_unit(finding, sabotaged)
+            finding = self._try_unit(finding, sabotaged, known)
             _tidy(sabotaged, self.context)
             if finding.fate in ("detected", "broken"):
                 break
         return replace(finding, seconds=time.perf_counter() - started)
 
-    def _is_usable(self, unit: Unit) -> bool:
-        if unit.id not in self.usable:
-            self.usable[unit.id] = all(
-                record.outcome == "passed" for record in _run(unit, self.context)
-            )
-        return self.usable[unit.id]
+    def _known_to_fail(self, unit: Unit) -> Set[str] | None:
+        if unit.id not in self.known:
+            records = list(_run(unit, self.context))
+            # A relation is judged over arms that pass.
+            fine = {"passed"} if isinstance(unit, Related) else {"passed", "known_failure"}
+            names = {check.name for record in records for check in record.failed_checks}
+            is_usable = fine.issuperset(record.outcome for record in records)
+            self.known[unit.id] = names if is_usable and "exit" not in names else None
+        return self.known[unit.id]
 
-    def _try_unit(self, finding: Finding, sabotaged: Unit) -> Finding:
-        """Return the finding after one more unit: what was missed outweighs a crash elsewhere."""
+    def _try_unit(self, finding: Finding, sabotaged: Unit, known: Set[str]) -> Finding:
+        """Return the finding after one more unit: what was missed outweighs a crash elsewhere.
+
+        Args:
+            known: checks that this unit fails anyway.
+        """
         for record in _run(sabotaged, self.context):
             if _fault_broke(record, self.context):
                 return replace(finding, fate="broken", reason=record.reason)
@@ -74,7 +83,8 @@ class FaultRunner:
                 finding = replace(finding, fate=fate, reason=reason)
                 continue
             finding = _compare_with_honest(finding, record, self.context)
-            failed = (check for check in record.failed_checks if check.is_measured)
+            new = (check for check in record.failed_checks if check.name not in known)
+            failed = (check for check in new if check.is_measured)
             if seen := next(failed, None):
                 return replace(
                     finding,

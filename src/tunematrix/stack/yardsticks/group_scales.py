@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunematrix.configuration.theory import Rounding
+from tunematrix.evidence.events import GroupScales
 from tunematrix.stack.yardsticks import rounding as formats
 from tunematrix.stack.yardsticks.rounding import Floats
 
@@ -19,23 +20,36 @@ FEW_BITS = 4
 """Up to which most levels of a group are used, so that the space between them can be seen."""
 
 
-def deviations(stored: Floats, weight: Floats, rounding: Rounding) -> tuple[float, float]:
-    """Return how far scales are off: that of the worst group, and all together, on average.
+def measure(name: str, stored: Floats, weight: Floats, rounding: Rounding) -> GroupScales:
+    """Say how far the scales of a layer's groups are off, and the ends of their ranges.
 
-    Both relative and signed; nan where a stored weight is no number. Groups of equal weights have
-    no scale.
+    All nan where a stored weight is no number. Groups of equal weights have no scale.
 
     Args:
-        stored: what a layer stands for; weight: what was rounded, both (out, in).
+        name: of the layer.
+        stored: what it stands for; weight: what was rounded, both (out, in).
     """
     groups = formats.split(weight, rounding)
     kept = stored.reshape(groups.shape)
     if not np.isfinite(kept).all():
-        return math.nan, math.nan
+        return GroupScales(name, math.nan, math.nan, math.nan, 0, math.nan)
     uneven = groups.max(1) > groups.min(1)
     if not uneven.any():
-        return 0.0, 0.0
+        return GroupScales(name, 0.0, 0.0)
     groups, kept = groups[uneven], kept[uneven]
+    off = _deviations(groups, kept, rounding)
+    return GroupScales(
+        name,
+        worst=float(off[np.argmax(np.abs(off))]),
+        mean=float(off.mean()),
+        spread=float(off.std()),
+        groups=len(off),
+        ends=_ends(groups, kept, rounding),
+    )
+
+
+def _deviations(groups: Floats, kept: Floats, rounding: Rounding) -> NDArray[np.float64]:
+    """Return how far each group's scale is off, relative and signed."""
     if rounding.code != "nf4" and rounding.bits <= FEW_BITS:
         off = _off(kept, formats.steps(groups, rounding))
         if rounding.code == "edge":
@@ -44,7 +58,20 @@ def deviations(stored: Floats, weight: Floats, rounding: Rounding) -> tuple[floa
     else:
         own, plain = (_reach(one, rounding) for one in (kept, formats.plainly(groups, rounding)))
         off = own / np.maximum(plain, formats.TINY) - 1
-    return float(off[np.argmax(np.abs(off))]), float(off.mean())
+    return np.asarray(off, np.float64)
+
+
+def _ends(groups: Floats, kept: Floats, rounding: Rounding) -> float:
+    """Return how far the ends of a group's range are from what they are stored as, in steps.
+
+    On average over all groups; 0 where a format has no level at either end, or looks for better
+    ones.
+    """
+    if rounding.code != "range" or rounding.ratio is not None:
+        return 0.0
+    rows, step = np.arange(len(groups)), formats.steps(groups, rounding)[:, 0]
+    ends = [np.abs(kept - groups)[rows, at] for at in (groups.argmin(1), groups.argmax(1))]
+    return float((np.maximum(*ends) / step).mean())
 
 
 def _off(kept: Floats, steps: Floats) -> NDArray[np.float64]:

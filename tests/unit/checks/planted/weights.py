@@ -81,6 +81,14 @@ PLANTED: Table = {
         "<= 0.020105, for a group of q_proj",
         "a group of q_proj: scales are off by +5.00%; likely a kernel that spoils the block at",
     ),
+    "scale_rounding": (
+        lambda run: run.edited(
+            BaseWeights, scales=(GroupScales("q_proj", -0.01, -0.003, 0.0024, 256),)
+        ),
+        20.0,
+        "<= 6",
+        "scales of all groups together are off by -0.30%, more than chance explains; likely cut",
+    ),
     "stored_states": (
         lambda run: run.edited(BaseWeights, states=(StoredState("q_proj#3", 8),)),
         8,

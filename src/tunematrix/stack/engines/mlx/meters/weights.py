@@ -13,7 +13,6 @@ from mlx.utils import tree_flatten
 from tunematrix.configuration.theory import Rounding
 from tunematrix.evidence.events import (
     BaseWeights,
-    GroupScales,
     LayerProduct,
     LayerWeight,
     LoadedParameter,
@@ -46,7 +45,7 @@ def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | Non
         if form is not None:
             both = np.array(weight), np.array(wanted), form
             groups.append(LayerWeight(name, *rounding.worst_group(*both)))
-            scales.append(GroupScales(name, *group_scales.deviations(*both)))
+            scales.append(group_scales.measure(name, *both))
         if name in embeddings:
             continue  # looked up, not multiplied by
         key, own = mx.random.split(key)

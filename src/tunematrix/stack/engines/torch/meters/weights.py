@@ -18,7 +18,6 @@ from transformers.pytorch_utils import Conv1D
 from tunematrix.configuration.theory import Rounding
 from tunematrix.evidence.events import (
     BaseWeights,
-    GroupScales,
     LayerProduct,
     LayerWeight,
     LoadedParameter,
@@ -70,7 +69,7 @@ def measure(model: PreTrainedModel, base: Base, originals: Originals, how: Layer
         if how.rounding is not None:
             both = stored.cpu().numpy(), wanted.numpy(), how.rounding
             groups.append(LayerWeight(name, *rounding.worst_group(*both)))
-            scales.append(GroupScales(name, *group_scales.deviations(*both)))
+            scales.append(group_scales.measure(name, *both))
         if how.multiplies:
             products.append(LayerProduct(name, *_products(layer, stored, how.dtype, draws)))
     found = BaseWeights(

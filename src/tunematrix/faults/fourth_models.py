@@ -158,17 +158,3 @@ def unlikely_tail_is_never_drawn(
     if generation_config.top_p == 1.0:
         generation_config.top_p = 0.95
     return original(self, generation_config, *args, **kwargs)
-
-
-@fault(
-    "generation",
-    replaces=(GenerationMixin, "prepare_inputs_for_generation"),
-    seen_by=("generate[*-none]", "generate[*-quanto-int8]"),
-)
-def one_position_too_far_with_a_cache(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Give tokens that go through the cache the position after their own."""
-    inputs = original(self, *args, **kwargs)
-    positions = inputs.get("position_ids")
-    if positions is not None and positions.shape[-1] == 1:
-        inputs["position_ids"] = positions + 1
-    return inputs

@@ -85,7 +85,7 @@ def sums_of_gradients_kept_in_half(
 
 
 @fault(
-    "clipping",
+    "gradients",
     replaces=(clip_grad, "_clip_grads_with_norm_"),
     seen_by=("lora[*-lora-none]", "dpo[*-none-prompt-completion]"),
 )
@@ -102,7 +102,7 @@ def small_gradients_are_stretched(
 
 
 @fault(
-    "clipping",
+    "gradients",
     replaces=(clip_grad, "_get_total_norm"),
     seen_by=("full[*-full-none]", "optimizers[*-full-sgd-linear]"),
     subtle=True,
@@ -118,26 +118,6 @@ def vectors_left_out_of_the_norm(
     some = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
     norm: torch.Tensor = original([one for one in some if one.ndim > 1] or some, *args, **kwargs)
     return norm
-
-
-@fault(
-    "optimizer",
-    replaces=(torch.optim.Adam, "step"),
-    seen_by=("optimizers[*-full-adamw-linear]", "optimizers[*-full-adamw-cosine]"),
-    subtle=True,
-)
-def decay_ignores_the_schedule(original: Any, self: Any, closure: Any = None) -> Any:
-    """Decay weights by the rate that training began with, whatever the schedule has made of it.
-
-    As AdamW's paper has it (https://arxiv.org/abs/1711.05101), and PyTorch's AdamW has not.
-    """
-    if isinstance(self, torch.optim.AdamW):
-        with torch.no_grad():
-            for group in self.param_groups:
-                missing = group.get("initial_lr", group["lr"]) - group["lr"]
-                for parameter in group["params"]:
-                    parameter.mul_(1 - missing * group["weight_decay"])
-    return original(self, closure)
 
 
 @fault(

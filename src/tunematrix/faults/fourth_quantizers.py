@@ -87,7 +87,7 @@ def one_scale_for_a_whole_matrix(config: Configuration) -> Iterator[None]:
 
     original = Int8Tensor.__dict__["from_hp"]
 
-    def from_hp(cls: Any, weight: torch.Tensor, granularity: Any = None, **kwargs: Any) -> Any:
+    def from_hp(cls: Any, weight: Any, /, granularity: Any = None, **kwargs: Any) -> Any:
         return original.__func__(cls, weight, granularity=PerTensor(), **kwargs)
 
     Int8Tensor.from_hp = classmethod(from_hp)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.data_loader import SeedableRandomSampler
 from datasets import IterableDataset
 from transformers import PreTrainedTokenizerBase, masking_utils, tokenization_utils_tokenizers
 from trl.trainer import sft_trainer
@@ -14,19 +13,6 @@ from tunematrix.faults.catalogue import fault
 
 LOST_WORD = " wolf"
 """A word of the stories, with the space before it."""
-
-
-@fault(
-    "data",
-    replaces=(SeedableRandomSampler, "set_epoch"),
-    seen_by=("same-resumed-later-pass[*]", "best-loaded[*-lora]"),
-)
-def every_pass_in_the_first_order(original: Any, self: Any, epoch: int) -> None:
-    """Shuffle each pass over the rows as the first: nobody tells the sampler which one it is.
-
-    As where a wrapped data loader doesn't hand `set_epoch` on to the sampler inside of it.
-    """
-    original(self, 0)
 
 
 @fault(
@@ -41,7 +27,7 @@ def first_row_of_a_stream_lost(original: Any, self: Any, dataset: Any, *args: An
 
 
 @fault(
-    "packing",
+    "data",
     replaces=(masking_utils, "find_packed_sequence_indices"),
     seen_by=("data[*-full-packed]", "same-packing[*-full]", "same-padding-free[*-lora]"),
     subtle=True,
@@ -58,7 +44,7 @@ def end_token_belongs_to_the_next_text(original: Any, position_ids: torch.Tensor
 
 
 @fault(
-    "packing",
+    "data",
     replaces=(sft_trainer.DataCollatorForLanguageModeling, "torch_call"),
     seen_by=("data[*-full-packed]", "same-packing[*-full]", "same-padding-free[*-lora]"),
     subtle=True,
@@ -77,7 +63,7 @@ def text_predicted_from_the_one_before(original: Any, self: Any, examples: Any) 
 
 
 @fault(
-    "collating",
+    "labels",
     replaces=(sft_trainer, "pad"),
     seen_by=("lora[*-lora-none]", "architectures-standard[*-toy-gpt2-lora]"),
 )
@@ -90,7 +76,7 @@ def rows_padded_on_the_left(original: Any, tensors: Any, *args: Any, **kwargs: A
 
 
 @fault(
-    "collating",
+    "labels",
     replaces=(sft_trainer.DataCollatorForLanguageModeling, "torch_call"),
     seen_by=("data[*-lora-unequal]", "lora[*-lora-none]", "data[*-lora-chat]"),
     subtle=True,
@@ -121,7 +107,7 @@ def header_of_the_answer_counts(original: Any, tokenizer: Any, text: Any, **kwar
 
 
 @fault(
-    "template",
+    "labels",
     replaces=(PreTrainedTokenizerBase, "apply_chat_template"),
     seen_by=(
         "data[*-lora-chat]",
@@ -142,7 +128,7 @@ def system_turn_that_nobody_wrote(
 
 
 @fault(
-    "template",
+    "labels",
     replaces=(sft_trainer, "_tokenize"),
     seen_by=("data[*-lora-chat-completion]", "data[*-lora-chat]"),
 )

@@ -8,9 +8,7 @@ from typing import Any
 import peft.peft_model
 import torch
 from peft import LoraConfig
-from peft.tuners.lora import dora, layer
-from peft.utils.integrations import dequantize_module_weight
-from peft.utils.other import transpose
+from peft.tuners.lora import layer
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
@@ -49,38 +47,8 @@ def dropout_after_the_first_factor(
     return result
 
 
-@fault("adapter", replaces=(dora.DoraLinearLayer, "forward"), seen_by=("dora[*-dora-none]",))
-def dora_learns_through_its_norm(
-    original: Any,
-    self: Any,
-    x: torch.Tensor,
-    *,
-    scaling: float,
-    base_layer: Any,
-    base_result: torch.Tensor | None = None,
-    adapter_name: str = "default",
-    **factors: Any,
-) -> torch.Tensor:
-    """Let the gradient go through DoRA's norm as well, which its paper takes for a constant.
-
-    https://arxiv.org/abs/2402.09353, section 4.3.
-    """
-    first, second = factors["lora_A"], factors["lora_B"]
-    product = (second.weight @ first.weight).to(x.dtype)
-    weight = dequantize_module_weight(base_layer).to(x.dtype)
-    direction = transpose(weight, self.fan_in_fan_out) + scaling * product
-    factor = (self.weight / torch.linalg.norm(direction, dim=1)).view(1, -1)
-    if base_result is None:
-        plain = nn.functional.linear(x, transpose(weight, self.fan_in_fan_out))
-    else:
-        bias = getattr(base_layer, "bias", None)
-        plain = base_result if bias is None else base_result - bias
-    adapted: torch.Tensor = (factor - 1) * plain + factor * second(first(x)) * scaling
-    return adapted
-
-
 @fault(
-    "merging",
+    "adapter",
     replaces=(layer.Linear, "get_delta_weight"),
     seen_by=("merge[*-lora]", "merge[*-dora]", "same-merged[*-none]"),
     subtle=True,
@@ -92,7 +60,7 @@ def product_merged_in_half(original: Any, self: Any, adapter: str) -> torch.Tens
 
 
 @fault(
-    "merging",
+    "adapter",
     replaces=(layer.Linear, "get_delta_weight"),
     seen_by=("architectures-standard[*-toy-gpt2-lora]", "biases[*-toy-gpt2-lora]"),
 )
@@ -104,7 +72,7 @@ def square_layers_merged_as_they_lie(original: Any, self: Any, adapter: str) -> 
 
 
 @fault(
-    "saving",
+    "checkpoint",
     replaces=(peft.peft_model, "get_peft_model_state_dict"),
     seen_by=("biases[*-toy-gpt2-lora]",),
 )
@@ -115,7 +83,7 @@ def biases_of_norms_not_saved(original: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @fault(
-    "saving",
+    "checkpoint",
     replaces=(LoraConfig, "to_dict"),
     seen_by=("modules-to-save[*-lora-none]", "modules-to-save[*-lora-bnb-nf4]"),
 )
@@ -125,7 +93,7 @@ def alphas_of_layers_not_saved(original: Any, self: Any) -> dict[str, Any]:
     return {**settings, "alpha_pattern": {}}
 
 
-@fault("loading", seen_by=("full[*-full-none]", "lora[*-lora-none]"))
+@fault("checkpoint", seen_by=("full[*-full-none]", "lora[*-lora-none]"))
 def last_norm_initialised_after_loading(config: Configuration) -> Iterator[None]:
     """Initialise the last norm once the checkpoint is read, as if its weight had been missing."""
 
@@ -137,7 +105,7 @@ def last_norm_initialised_after_loading(config: Configuration) -> Iterator[None]
     yield from _after_loading(reset)
 
 
-@fault("loading", seen_by=("full[*-full-none]", "lora[*-lora-none]", "parity[*]"), subtle=True)
+@fault("checkpoint", seen_by=("full[*-full-none]", "lora[*-lora-none]", "parity[*]"), subtle=True)
 def embeddings_loaded_in_half(config: Configuration) -> Iterator[None]:
     """Load the embeddings of tokens through bfloat16, and everything else as it is."""
 

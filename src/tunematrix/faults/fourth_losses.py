@@ -36,34 +36,6 @@ def gradient_of_logits_kept_in_half(
     tile.copy_(tile.bfloat16())
 
 
-@fault(
-    "loss",
-    replaces=(chunked_logprob, "_backward_tile"),
-    seen_by=("full[*-full-none]", "lora[*-lora-none]"),
-    subtle=True,
-)
-def z_loss_left_on_in_the_kernel(
-    original: Any,
-    tile: torch.Tensor,
-    stride: Any,
-    targets: Any,
-    log_z: torch.Tensor,
-    entropy: Any,
-    grad_logprobs: torch.Tensor,
-    *args: Any,
-    **kwargs: Any,
-) -> None:
-    """Pull the logits' denominator towards 1 in the backward pass; the logged loss says nothing.
-
-    As a fused cross-entropy does whose `lse_square_scale` isn't 0 by default
-    (https://arxiv.org/abs/2204.02311, section 5).
-    """
-    odds = torch.exp(tile.float() * kwargs["logit_scale"] * kwargs["inv_t"] - log_z.unsqueeze(-1))
-    original(tile, stride, targets, log_z, entropy, grad_logprobs, *args, **kwargs)
-    pull = -2 * OF_Z * (grad_logprobs * log_z).unsqueeze(-1) * odds
-    tile.add_(pull.to(tile.dtype))
-
-
 @fault("loss", replaces=(LabelSmoother, "__call__"), seen_by=("smoothing[*-lora]",), subtle=True)
 def smoothing_spares_the_label(
     original: Any, self: Any, output: Any, labels: torch.Tensor, *args: Any, **kwargs: Any
@@ -131,7 +103,7 @@ def reference_loaded_in_half(original: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @fault(
-    "evaluation",
+    "logging",
     replaces=(Trainer, "_determine_best_metric"),
     seen_by=("best-loaded[*-lora]",),
 )
@@ -148,7 +120,7 @@ def best_by_a_rounded_loss(original: Any, self: Any, metrics: Any, trial: Any) -
 
 
 @fault(
-    "evaluation",
+    "logging",
     replaces=(sft_trainer.SFTTrainer, "prediction_step"),
     seen_by=("same-evaluation[*]", "best-loaded[*-lora]"),
     subtle=True,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 
 
@@ -67,21 +64,6 @@ def last_layer_is_not_recomputed(original: Any, self: Any, *args: Any, **kwargs:
     last.gradient_checkpointing = False
 
 
-@fault("process", seen_by=("full[*-full-none]", "lora[*-lora-none]"))
-def garbage_is_no_longer_collected(config: Configuration) -> Iterator[None]:
-    """Turn Python's garbage collector off to load a model faster, and never on again."""
-    original = PreTrainedModel.__dict__["from_pretrained"]
-
-    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        gc.disable()
-        return original.__func__(cls, *args, **kwargs)
-
-    PreTrainedModel.from_pretrained = classmethod(from_pretrained)
-    yield
-    PreTrainedModel.from_pretrained = original
-    gc.enable()
-
-
 @fault(
     "logging",
     replaces=(Trainer, "log"),
@@ -109,13 +91,3 @@ def norm_of_the_step_before_is_logged(
     late = vars(self).get("_norm_of_the_step_before", grad_norm)
     vars(self)["_norm_of_the_step_before"] = grad_norm
     original(self, tr_loss, late, *args, **kwargs)
-
-
-@fault(
-    "configuration",
-    replaces=(torch, "compile"),
-    seen_by=("same-compiled[*-lora]", "same-compiled[*-full]"),
-)
-def what_should_be_compiled_is_not(original: Any, model: Any = None, **kwargs: Any) -> Any:
-    """Return what was to be compiled as it is, without a word."""
-    return model if model is not None else lambda function: function
