@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.stack.conftest import judged
 
+from tunematrix.environments.table import Environment
 from tunematrix.evidence import Evidence
 from tunematrix.evidence.events import Memory
 from tunematrix.faults.memory import MEGABYTES
 from tunematrix.matrix.cells import expand
 from tunematrix.matrix.groups import read_groups
 from tunematrix.paths import shipped_configs
+from tunematrix.proof.faults.catalogue import Entry
+from tunematrix.proof.faults.trials import FaultRunner
+from tunematrix.run.executor import Executor
+from tunematrix.spec.loader import load_specs
 from tunematrix.spec.model import Spec
+from tunematrix.workflow.context import RunContext
 
 if TYPE_CHECKING:
     from tests.stack.conftest import Carry, Judged
@@ -99,6 +106,38 @@ def test_transient_allocation_shows_in_each_peak(run_cell: RunCell) -> None:
     for measure in ("process_peak", "allocator_peak"):
         grown = _peak(sabotaged.evidence, measure) - _peak(honest.evidence, measure)
         assert grown == pytest.approx(MEGABYTES, rel=0.05), measure
+
+
+@pytest.mark.parametrize(
+    ("fault", "fate", "check"),
+    [
+        ("biases_of_norms_not_saved", "detected", "reload"),
+        ("alphas_of_layers_not_saved", "unreached", ""),
+    ],
+)
+def test_a_cell_that_is_known_to_fail_notices_what_is_new(
+    fault: str, fate: str, check: str, tmp_path: Path, forking: Executor
+) -> None:
+    """GPT-2's tokens are counted wrongly, by a bug of Trainer; what else fails is the fault's."""
+    groups = read_groups([shipped_configs()])
+    (spec,) = load_specs([shipped_configs() / "specs" / "biases.yaml"])
+    cells, _ = expand(spec, groups, ["cpu"])
+    context = RunContext(
+        environment=Environment("tests", "", ("cpu",)),
+        groups=groups,
+        run_id="faults",
+        root=tmp_path,
+        isolation="auto",
+        faults=(),
+        keep_output=True,
+        say=print,
+        here=forking,
+    )
+    entry = Entry("tunematrix.faults.fourth_adapters", fault, "checkpoint", "Saves less.", ())
+    found = FaultRunner(context).try_fault(entry, [c for c in cells if "gpt2" in c.id])
+    context.close(prune=False)
+    assert found.unusable == ()
+    assert (found.fate, found.by) == (fate, check)
 
 
 def _peak(evidence: Evidence, measure: str) -> float:
