@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from mlx import nn
+from mlx_lm.models import gemma3_text
 from safetensors.torch import load_file
 from transformers import AutoConfig, PreTrainedModel
 
@@ -166,6 +168,19 @@ def test_small_fault_is_named(run_here: RunCell, fault: str) -> None:
     cell, plant, checks = PLANTED[fault]
     with plant():
         assert run_here(cell).failed == checks
+
+
+@pytest.mark.parametrize("name", ["gemma", "phi3"])
+def test_honest_mlx_passes(run_here: RunCell, name: str) -> None:
+    """By the same definitions."""
+    assert run_here(f"parity-architectures[mlx-toy-{name}]").failed == set()
+
+
+def test_small_fault_of_mlx_is_named(run_here: RunCell) -> None:
+    """Gemma's other GELU, which no loss shows."""
+    with replaced(gemma3_text.nn, "gelu_approx", lambda _: nn.gelu):
+        failed = run_here("parity-architectures[mlx-toy-gemma]").failed
+    assert failed == {LOGITS, GRADIENTS}
 
 
 def test_missing_gradient_is_named(run_here: RunCell) -> None:
