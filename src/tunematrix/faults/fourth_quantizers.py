@@ -11,7 +11,9 @@ from tunematrix.configuration import Configuration
 from tunematrix.faults.catalogue import fault
 
 
-@fault("quantizer", seen_by=("lora[*-lora-bnb-nf4]", "generate[*-bnb-nf4]"), subtle=True)
+@fault(
+    "quantizer", seen_by=("lora[*-lora-bnb-nf4]", "generate[*-bnb-nf4]"), subtle=True, fitted=True
+)
 def scales_of_blocks_cut_off(config: Configuration) -> Iterator[None]:
     """Quantize the scales of 4-bit blocks to the next smaller code, and not to the nearest one."""
     from bitsandbytes import functional
@@ -63,7 +65,11 @@ def zero_points_kept_in_half(config: Configuration) -> Iterator[None]:
     Quantizer.quantize = original
 
 
-@fault("quantizer", seen_by=("lora[*-lora-quanto-int4]", "custom-lora[*-custom-lora-quanto-int4]"))
+@fault(
+    "quantizer",
+    seen_by=("lora[*-lora-quanto-int4]", "custom-lora[*-custom-lora-quanto-int4]"),
+    fitted=True,
+)
 def zero_on_a_whole_step(config: Configuration) -> Iterator[None]:
     """Move quanto's 4-bit grid so that 0 is on it, and leave its range as wide as it was."""
     from optimum.quanto.tensor.optimizers.max_optimizer import MaxOptimizer

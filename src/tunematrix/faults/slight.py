@@ -214,7 +214,7 @@ def moments_one_percent_smaller(original: Any, optimizer: Any, state: Any) -> An
             kept["exp_avg"].mul_(0.99)
 
 
-@fault("generation", replaces=(GenerationMixin, "_get_logits_processor"), subtle=True)
+@fault("generation", replaces=(GenerationMixin, "_get_logits_processor"), subtle=True, fitted=True)
 def one_percent_warmer(
     original: Any, model: Any, generation_config: Any, *args: Any, **kwargs: Any
 ) -> Any:

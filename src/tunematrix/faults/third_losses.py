@@ -119,6 +119,7 @@ def norm_without_the_last_tensor(
     replaces=(nn.Embedding, "forward"),
     seen_by=("data[*-full-chat]", "data[*-full-packed]"),
     subtle=True,
+    fitted=True,
 )
 def role_taken_for_padding(original: Any, layer: Any, ids: torch.Tensor) -> Any:
     """Pass no gradient to the embedding of the token that hands over to the assistant.
@@ -135,6 +136,7 @@ def role_taken_for_padding(original: Any, layer: Any, ids: torch.Tensor) -> Any:
 @fault(
     "gradients",
     seen_by=("architectures-standard[*-toy-qwen-lora]", "architectures[*-toy-qwen-full]"),
+    fitted=True,
 )
 def keys_learn_from_one_of_their_queries(config: Configuration) -> Iterator[None]:
     """Let keys and values that several heads share learn from the first of these heads alone.

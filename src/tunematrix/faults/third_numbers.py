@@ -106,6 +106,7 @@ def narrowing_adapters_off_without_autograd(
     replaces=(nn.functional, "gelu"),
     seen_by=("architectures-lora[*-toy-gemma-lora]", "architectures[*-toy-gemma-full]"),
     subtle=True,
+    fitted=True,
 )
 def activation_by_the_other_formula(
     original: Any, values: torch.Tensor, approximate: str = "none"
@@ -118,7 +119,7 @@ def activation_by_the_other_formula(
     return found
 
 
-@fault("architecture", replaces=(Qwen3MoeTopKRouter, "__init__"), seen_by=MOE)
+@fault("architecture", replaces=(Qwen3MoeTopKRouter, "__init__"), seen_by=MOE, fitted=True)
 def weights_of_experts_normalised(original: Any, router: Any, config: Any) -> None:
     """Have the weights of a token's experts add up to 1, though the configuration says not to."""
     original(router, config)
@@ -133,6 +134,7 @@ def weights_of_experts_normalised(original: Any, router: Any, config: Any) -> No
         "pairs[*-toy-gemma-packed-dora-none-fp32-adam-constant]",
     ),
     subtle=True,
+    fitted=True,
 )
 def window_one_token_wider(original: Any, sliding_window: int) -> Any:
     """Let a sliding window reach one token further than its width says.
