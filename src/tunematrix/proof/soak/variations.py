@@ -56,7 +56,7 @@ WHOLE_ONLY = ("hqq-int4", "hqq-int8")
 KEEPS_INPUTS = ("bnb-int8",)
 """Quantizers that are known to keep what checkpointing would spare, see checkpointing.yaml."""
 MISCOUNTED = ("toy-gpt2",)
-"""Models of which Trainer counts a token too many where all tokens count, see architectures.yaml."""
+"""Models of which Trainer counts a token too many where all count, see architectures.yaml."""
 MERGES = ("lora", "dora")
 """Methods of which half of the cells are merged as well."""
 RATES = (0.01, 0.1, 0.3, 1.0)
