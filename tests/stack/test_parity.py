@@ -12,7 +12,7 @@ import pytest
 import torch
 from mlx import nn
 from mlx_lm.models import gemma3_text
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from tunematrix.errors import BadInput
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 CELL = "parity[cpu]"
 LOGITS, GRADIENTS, TRACE = "parity_logits", "parity_gradients", "parity_trace"
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
-GEMMA, MOE, QWEN, PHI = (
-    f"parity-architectures[cpu-toy-{name}]" for name in ("gemma", "moe", "qwen", "phi3")
+GEMMA, MOE, QWEN, PHI, GPT = (
+    f"parity-architectures[cpu-toy-{name}]" for name in ("gemma", "moe", "qwen", "phi3", "gpt2")
 )
+UNTIED = "parity-architectures[cpu-untied-llama]"
 
 
 def _changed(change: Callable[[PreTrainedModel], object]) -> AbstractContextManager[None]:
@@ -104,6 +105,15 @@ def _experts_swapped(model: PreTrainedModel) -> None:
     fused.copy_(fused[[1, 0, 2, 3]].clone())
 
 
+def _positions_moved(model: PreTrainedModel) -> None:
+    positions = model.get_parameter("transformer.wpe.weight").data
+    positions.copy_(positions.roll(1, 0).clone())
+
+
+def _head_tied(model: PreTrainedModel) -> None:
+    model.get_submodule("lm_head").weight = model.get_input_embeddings().weight
+
+
 def _one_token_untaught(model: PreTrainedModel) -> None:
     """Keep what lies below the embeddings from teaching one token that no text has."""
     embeddings = model.get_input_embeddings()
@@ -146,12 +156,23 @@ PLANTED: dict[str, tuple[str, Callable[[], AbstractContextManager[None]], set[st
     ),
     "moe: experts confused": (MOE, lambda: _changed(_experts_swapped), ALL),
     "qwen: no bias": (QWEN, lambda: _changed(_bias_dropped), {"base_weights", *ALL}),
+    "gpt: GELU without its approximation": (
+        GPT,
+        lambda: _changed(_set("transformer.h.1.mlp", "act", torch.nn.GELU())),
+        ALL,
+    ),
+    "gpt: positions from 1": (GPT, lambda: _changed(_positions_moved), {"base_weights", *ALL}),
+    "untied: a head that is tied": (UNTIED, lambda: _changed(_head_tied), {"base_weights", *ALL}),
     "phi: gate and up confused": (PHI, lambda: _changed(_halves_swapped), {"base_weights", *ALL}),
 }
 
 
 @pytest.mark.parametrize(
-    "cell", [CELL, GEMMA, MOE, QWEN, PHI, "parity-bf16[cpu-bf16]", "parity-fp16[cpu-fp16]"]
+    "cell",
+    [
+        *(CELL, GEMMA, MOE, QWEN, PHI, GPT, UNTIED),
+        *("parity-bf16[cpu-bf16]", "parity-fp16[cpu-fp16]"),
+    ],
 )
 def test_honest_engine_passes(run_here: RunCell, cell: str) -> None:
     """In each precision; the trace is float32's alone."""
@@ -225,11 +246,38 @@ def test_every_token_teaches_its_embedding() -> None:
     assert seen == {*range(architectures.VOCABULARY_SIZE)} - {tokenizer.pad_token_id}
 
 
-def test_truth_of_another_base_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["wide", "bfloat16", "sharded", "a weight less"])
+def test_truth_of_another_base_is_refused(other: str, tmp_path: Path) -> None:
     """It would fail every check, and blame the engine."""
-    other = models.resolve("toyworld://wide", tmp_path)
+    if other == "wide":
+        folder = models.resolve("toyworld://wide", tmp_path)
+    else:
+        folder = models.resolve("toyworld://qwen", tmp_path)
+        file = folder / "model.safetensors"
+        weights = load_file(file)
+        if other == "bfloat16":
+            save_file({name: weight.bfloat16() for name, weight in weights.items()}, file)
+        elif other == "sharded":
+            file.rename(folder / "model-00001-of-00001.safetensors")
+        else:
+            save_file({**weights, "model.norm.weight": weights["model.norm.weight"] * 0.99}, file)
     with pytest.raises(BadInput, match="is no model that reference/ was recorded of"):
-        truth.read(other)
+        truth.read(folder)
+
+
+def test_the_last_bit_of_a_weight_is_not_what_a_model_is_known_by(tmp_path: Path) -> None:
+    """Another machine's logarithm may give another one, by which the tails are drawn."""
+    folder = models.resolve("toyworld://qwen", tmp_path)
+    file = folder / "model.safetensors"
+    before, weights = truth.sha256(folder), load_file(file)
+    moved = {
+        name: torch.where(weight.abs().gt(0.28), weight.nextafter(torch.ones(())), weight)
+        for name, weight in weights.items()
+        if "norm" not in name
+    }
+    assert sum(int((moved[name] != weights[name]).sum()) for name in moved) > 20
+    save_file({**weights, **moved}, file)
+    assert truth.sha256(folder) == before
 
 
 def test_sketch_sees_every_entry() -> None:

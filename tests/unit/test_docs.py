@@ -60,7 +60,9 @@ def test_checks(
     both = watching.leaving(watched=tuple(honest_process(rank, 2, steps=30) for rank in (0, 1)))
     best = run.configured(train={"load_best": True})
     compiled = run.configured(train={"compile": "aot_eager"})
-    runs = (run, best, compiled, preferring, told, ranks, commanding, both, *steps)
+    ranges = {"code": "range", "bits": 4, "group_size": 128}
+    ranged = run.configured(quantizer={"theory": {"rounding": ranges}})
+    runs = (run, best, compiled, ranged, preferring, told, ranks, commanding, both, *steps)
     judged = {name for judged in runs for name in judged.verdicts()}
     # Beside each difference stands its mean, which has no row of its own.
     of_relations = {name for name in relation_names() if not name.endswith(MEAN)}

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 from itertools import combinations
 
-from tunematrix.checks.arithmetic import severity
+from tunematrix.checks.arithmetic import severity, tolerance
 from tunematrix.checks.bound import Around, AtLeast, AtMost, Exactly
+from tunematrix.checks.quantization import dtypes_of
 from tunematrix.checks.registry import check
 from tunematrix.checks.verdict import Claim, Judgement, judge_by, missing, unbounded
 from tunematrix.evidence.events import DrawScores, Generation
@@ -20,10 +21,11 @@ prompts of up to twelve words (CPU; torch 2.13, transformers 5.23; November 2026
 DEVIATIONS = 3.5
 """Of the mean. In those runs none was further off than 2.1; by chance, 1 in 2000 would be."""
 
-SCORE_GAP = 5e-3
-"""Of the scores' spread. Measured: up to 2e-6 over six quantizers and without one; up to 2.1e-3 in
-ten runs over NF4, whose kernel for one row rounds otherwise than the one for many; 1e-2 and more at
-a temperature that is 1 % off (CPU, float32; torch 2.13, bitsandbytes 0.50; December 2026)."""
+SCORE_GAP = {"float32": 5e-3, "bfloat16": 5e-2, "float16": 1e-2}
+"""Of the scores' spread, by the dtype of weights and arithmetic. Measured in float32: up to 2e-6
+over six quantizers and without one; up to 2.1e-3 in ten runs over NF4, whose kernel for one row
+rounds otherwise than the one for many; 1e-2 and more at a temperature that is 1 % off. In bfloat16,
+6e-3 (CPU; torch 2.13, bitsandbytes 0.50; December 2026)."""
 
 
 @check(
@@ -162,8 +164,8 @@ def drawn_scores(evidence: Evidence, claim: Claim) -> Judgement | None:
 
     Reads the scores by which the library drew the tokens of four texts side by side, and the
     logits of whole passes over them, divided by the temperature. Fails when a score differs by more
-    than a two-hundredth of what lies between the largest and the middle one. Not judged where
-    the library doesn't show its scores.
+    than a two-hundredth of what lies between the largest and the middle one, in half precision by
+    more than what rounds there. Not judged where the library doesn't show its scores.
     """
     seen = evidence.one(DrawScores)
     if seen is None:
@@ -176,7 +178,7 @@ def drawn_scores(evidence: Evidence, claim: Claim) -> Judgement | None:
         f"{seen.temperature:g}; likely another temperature, a penalty or a preset of a "
         "generation_config, or keys and values that a cache rounds"
     )
-    return judge_by(AtMost(SCORE_GAP), worst, message)
+    return judge_by(AtMost(tolerance(SCORE_GAP, dtypes_of(claim))), worst, message)
 
 
 def _differing(one: Generation, other: Generation) -> int:

@@ -31,8 +31,7 @@ def parity_logits(evidence: Evidence, claim: Claim) -> Judgement:
     """The base's logits are the recorded ones.
 
     Reads the logits on recorded rows, and those that the architecture's definition gives in
-    float64. Fails
-    when they differ by more than `parity.logits`.
+    float64. Fails when they differ by more than `parity.logits`.
     """
     cause = "likely another attention scale, rotary base, norm or weight"
     return _against_truth("logits", evidence, claim, cause) or _unrecorded("logits")
@@ -52,9 +51,8 @@ def parity_gradients(evidence: Evidence, claim: Claim) -> Judgement:
     """Each parameter's gradient is the recorded one.
 
     Reads random sums of each parameter's gradient, on rows that hold every token, and the
-    recorded sums. Fails when one
-    differs by more than `parity.gradients` of its parameter's largest entry, or a parameter has
-    no gradient.
+    recorded sums. Fails when one differs by more than `parity.gradients` of its parameter's
+    largest entry, or a parameter has no gradient.
     """
     cause = "likely a loss over another count, or a backward pass that scales, cuts or leaves out"
     return _against_truth("gradients", evidence, claim, cause) or _unrecorded("gradients")

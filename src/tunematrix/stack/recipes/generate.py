@@ -88,7 +88,10 @@ def generate_all(state: Generating) -> None:
 
 def compare_scores(state: Generating) -> None:
     """Hold what the library draws by, at another temperature than 1, against whole passes."""
-    assert isinstance(state.engine, ShowsScores)
+    if not isinstance(state.engine, ShowsScores):
+        backend = state.config.backend.name
+        message = f"the engine of {backend} shows no scores; add scores to hides of its option"
+        raise TypeError(message)
     settings, seed = state.config.generate, state.config.train.seed
     sampling = Sampling(settings.most, OTHER_TEMPERATURE, seed * SEEDS_APART, cache=True)
     prompts = [example.ids for example in state.examples[:SCORED]]

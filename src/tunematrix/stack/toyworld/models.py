@@ -1,6 +1,7 @@
 """Models to fine-tune: a `toyworld://` name or a user's path in, a checkpoint folder out.
 
-Nothing here needs torch, so every environment and every release gets the same bytes.
+Nothing here needs torch or asks transformers for weights: they are the same in every environment,
+and over all releases.
 """
 
 from __future__ import annotations

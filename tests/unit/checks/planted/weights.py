@@ -85,8 +85,8 @@ PLANTED: Table = {
         lambda run: run.edited(
             BaseWeights, scales=(GroupScales("q_proj", -0.01, -0.003, 0.0024, 256),)
         ),
-        20.0,
-        "<= 6",
+        0.003,
+        "<= 0.001",
         "scales of all groups together are off by -0.30%, more than chance explains; likely cut",
     ),
     "stored_states": (

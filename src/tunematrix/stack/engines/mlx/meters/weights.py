@@ -67,19 +67,20 @@ def measure(model: nn.Module, base: Base, checkpoint: Path, form: Rounding | Non
 def _norms(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, float, float]]:
     """Yield how far each norm is from its definition, and how far its rows are as a whole.
 
-    Definitions are RMSNorm, and the same with 1 + w.
+    Of a model's own RMSNorm, as mlx-lm's Gemma has one, the definition may be that with 1 + w.
     """
     keys = iter(mx.random.split(mx.random.key(SEED + 1), 1 + len(modules)))
     for name, module in modules.items():
-        if type(module).__name__ == nn.RMSNorm.__name__:  # mlx-lm's Gemma has one of its own
+        is_own = not isinstance(module, nn.RMSNorm)
+        if type(module).__name__ == nn.RMSNorm.__name__ and "weight" in module:
             weight = module.weight
             rows = 3 * mx.random.normal((NORM_ROWS, len(weight)), key=next(keys))
             rows = rows.astype(weight.dtype)
             given, own = (np.array(one.astype(mx.float32), np.float64) for one in (rows, weight))
             scaled = given / np.sqrt((given**2).mean(-1, keepdims=True) + module.eps)
             found = np.array(module(rows).astype(mx.float32), np.float64)
-            both = (own * scaled, (1 + own) * scaled)
-            due = min(both, key=lambda one: rounding.relative(found - one, one))
+            ways = (own * scaled, (1 + own) * scaled) if is_own else (own * scaled,)
+            due = min(ways, key=lambda one: rounding.relative(found - one, one))
             yield name, rounding.relative(found - due, due), fineness.as_a_whole(found, due)
 
 
