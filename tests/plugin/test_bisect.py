@@ -70,8 +70,8 @@ def _bisect(project: Project, good: str, bad: str, *more: str) -> Run:
 
 def _found(run: Run) -> dict[str, Any]:
     text = run.text
-    found: dict[str, Any] = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])
-    return found
+    (found,) = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])["found"]
+    return dict(found)
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
     if True in answers:
         judge.bench.say("the good end fails in another way; the bad end's own failure is followed")
     if len(fault.checks) > 1 and not judge.check:
-        judge.bench.say("several checks fail there; --check NAME follows one of them alone")
+        judge.bench.say("several checks fail there: releases are looked for until each has one")
 
 
 def confirm(good: PackageSet, bad: PackageSet, judge: SetJudge, count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunematrix.versions.points import Point
 from tunematrix.versions.sets import PackageSet
@@ -114,6 +114,33 @@ class SetJudge:
             self.untestable[packages.asked] = str(seen[-1])
         return answer
 
+    def followed_in(self, packages: PackageSet) -> tuple[str, ...]:
+        """Return which of the checks that decide fail with a bad set that was tried, sorted."""
+        if self.fault is None or self.fault.bad.raised:
+            return ()
+        decide = frozenset([self.check]) if self.check else self.fault.checks
+        return tuple(sorted(decide & self._failing(packages)))
+
+    def has_more(self, packages: PackageSet, end: PackageSet) -> bool:
+        """Return whether checks fail at the bad end that don't yet fail with a first bad set.
+
+        If so, what is counted begins anew, and these checks alone decide from now on.
+
+        Args:
+            packages: the first bad set. end: that of the bad end.
+        """
+        seen, failing = self.worst_of(packages).signature, self._failing(packages)
+        if self.check or self.fault is None or self.fault.bad.raised or seen is None:
+            return False
+        rest = Fault(self.fault.bad, replace(seen, checks=tuple(sorted(failing))))
+        if not rest.checks:
+            return False
+        self.bench.say(f"not failing there yet: {', '.join(sorted(rest.checks))}")
+        self._times = dict.fromkeys((packages.digest, end.digest), self.repeat)
+        self.fault, self.untestable = rest, {}
+        self.runs, self.seconds, self.untold, self.left = 0, 0.0, 0, 0
+        return True
+
     def skip(self, told: str, why: str) -> None:
         """Say that there is no such set as a candidate would be."""
         self.untestable[told] = why
@@ -126,10 +153,20 @@ class SetJudge:
         self.bench.say(f"  {', then '.join(map(str, seen))}")
         return seen
 
-    def last_of(self, packages: PackageSet) -> Shown:
-        """Return how a point ended with a set that was tried."""
+    def seen(self, packages: PackageSet) -> tuple[Shown, ...]:
+        """Return how a point ended with a set that was tried, each of its runs, oldest first."""
         found = signatures(self.point, self.bench.known(packages, [self.point]))
-        return Shown(found[-1]) if found else Shown(None, "it left no record")
+        return tuple(map(Shown, found)) or (Shown(None, "it left no record"),)
+
+    def worst_of(self, packages: PackageSet) -> Shown:
+        """Return how a point ended with a bad set that was tried, the last time that it was bad."""
+        seen = self.seen(packages)
+        return next((one for one in reversed(seen) if self.answer(one)), seen[-1])
+
+    def _failing(self, packages: PackageSet) -> frozenset[str]:
+        """Return the checks that failed with a set that was tried, in any of its runs."""
+        signatures = (one.signature for one in self.seen(packages))
+        return frozenset(check for one in signatures if one for check in one.checks)
 
     def _runs_of(self, packages: PackageSet, times: int) -> tuple[Shown, ...]:
         """Return how a point ends with a set, each of some runs."""
