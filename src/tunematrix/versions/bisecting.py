@@ -112,6 +112,7 @@ class Bisecting:
 
         near, far = line.find(self.side_of, tell)
         self.releases = line.longest + 1
+        self.judge.settle_for((near if self.mended else far).worked_out())
         if far.origin is None or not far.origin.step.groups:
             sets = near.worked_out(), far.worked_out()
             text = f"{', '.join(differing(*sets))}: only gone from {sets[1].asked}"

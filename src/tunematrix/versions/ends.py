@@ -45,7 +45,8 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
     worst = of_good[answers.index(True)] if True in answers else of_good[-1]
     if shown.signature is None or worst.signature is None:
         return
-    fault = Fault(shown.signature, worst.signature)
+    only = frozenset([judge.check] if judge.check else [])
+    fault = Fault(shown.signature, worst.signature, only)
     if True in answers and (judge.check or not fault.is_clear):
         both = "both ends are alike" if worst == shown else "the good end is bad"
         text = f"{both}: {name} is {worst}, with {good.packages.asked}"

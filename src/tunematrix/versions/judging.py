@@ -38,15 +38,17 @@ class Fault:
 
     Attributes:
         bad, good: how the two end.
+        only: names of the checks that are looked at; none for all.
     """
 
     bad: Signature
     good: Signature
+    only: frozenset[str] = frozenset()
 
     @property
     def checks(self) -> frozenset[str]:
         """The checks that fail at the bad end alone; where several do, one of them is enough."""
-        return frozenset(self.bad.checks) - frozenset(self.good.checks)
+        return self.only or frozenset(self.bad.checks) - frozenset(self.good.checks)
 
     @property
     def is_clear(self) -> bool:
@@ -62,6 +64,8 @@ class Fault:
             return True
         if not self.bad.raised and not self.checks.isdisjoint(seen.checks):
             return True
+        if not self.bad.raised and not seen.raised and self.checks and self.checks <= seen.passed:
+            return False
         is_as_good = bool(seen.checks) and {*seen.checks} <= {*self.good.checks}
         return False if is_as_good and not seen.raised else None
 
@@ -118,8 +122,12 @@ class SetJudge:
         """Return which of the checks that decide fail with a bad set that was tried, sorted."""
         if self.fault is None or self.fault.bad.raised:
             return ()
-        decide = frozenset([self.check]) if self.check else self.fault.checks
-        return tuple(sorted(decide & self._failing(packages)))
+        return tuple(sorted(self.fault.checks & self._failing(packages)))
+
+    def settle_for(self, packages: PackageSet) -> None:
+        """Let only those checks decide that fail with a first bad set; the others come later."""
+        if self.fault is not None:
+            self.fault = replace(self.fault, only=frozenset(self.followed_in(packages)))
 
     def has_more(self, packages: PackageSet, end: PackageSet) -> bool:
         """Return whether checks fail at the bad end that don't yet fail with a first bad set.

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.versions.conftest import FindAll
 from tests.unit.versions.histories import DAYS, CellOfOne, History, some_history
 
+from tunematrix.results.record import Outcome
 from tunematrix.versions.ends import promised
 from tunematrix.versions.signature import Signature
 
@@ -40,7 +41,8 @@ class CellOfSeveral(CellOfOne):
             for check, (name, first) in sorted(self.blamed.items())
             if (versions[name] < first) is self.is_mended
         ]
-        return Signature("failed", tuple(failed)) if failed else Signature("passed")
+        outcome: Outcome = "failed" if failed else "passed"
+        return Signature(outcome, tuple(failed), passed=frozenset(self.blamed) - {*failed})
 
 
 def _releases(history: History) -> list[tuple[str, int]]:
