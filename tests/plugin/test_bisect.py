@@ -128,6 +128,30 @@ def test_nothing_known_is_run_again(project: Project) -> None:
 
 
 @pytest.mark.nightly
+def test_what_is_known_outlives_a_page(new_project: NewProject) -> None:
+    """A page that changes, committed or not, makes nothing run again; the cell's own code does."""
+    made = new_project()
+    for version in ("1.0", "1.5"):
+        _release(made, "wobble", version, RELEASES[version])
+    made.variables.update({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(made.root / "wheels")})
+    made.spec("quiet", "lean_on_wobble", "stderr: {forbidden_patterns: [wobbling]}\n")
+    made.run(["git", "init", "-q"])
+    known = list[int]()
+    for file in ("README.md", "docs/why.md", "docs/why.md", "cells.py"):
+        if file.endswith(".md"):
+            made.write(file, f"page {len(known)}\n")
+        else:
+            made.write(file, "# other\n")
+        if len(known) < 2:
+            for command in (["add", "."], ["commit", "-qm", "some"]):
+                made.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command])
+        run = _bisect(made, "wobble==1.0", "wobble==1.5", "--json")
+        assert run.code == 0, run.text
+        known.append(_found(run)["known_before"])
+    assert known == [0, 4, 4, 0]
+
+
+@pytest.mark.nightly
 def test_two_that_must_move_together(project: Project) -> None:
     """Neither alone does it: both are named, each with its release."""
     run = _bisect(project, "wobble==3.0,wibble==1.0", "wobble==3.1,wibble==3.0", "--json")
