@@ -33,6 +33,7 @@ def load():
     if wibble.RELEASE >= 2:
         print('wobbling', file=sys.stderr)
 """
+LEAVES = WORDY + "    import subprocess\n    subprocess.Popen(['sleep', '60'])\n"
 FLAKY = """
 import pathlib, sys
 def load():
@@ -53,7 +54,8 @@ def project(new_project: NewProject) -> Project:
     made = new_project()
     for version, text in RELEASES.items():
         _release(made, "wobble", version, text)
-    for version, text in {"3.0": GOOD, "3.1": BOTH, "4.0": FLAKY}.items():
+    others = {"3.0": GOOD, "3.1": BOTH, "4.0": FLAKY, "5.0": GOOD, "5.1": WORDY, "5.2": LEAVES}
+    for version, text in others.items():
         _release(made, "wobble", version, text)
     for release in (1, 2, 3):
         _release(made, "wibble", f"{release}.0", f"RELEASE = {release}\n")
@@ -69,9 +71,13 @@ def _bisect(project: Project, good: str, bad: str, *more: str) -> Run:
 
 
 def _found(run: Run) -> dict[str, Any]:
+    (found,) = _all_found(run)
+    return found
+
+
+def _all_found(run: Run) -> list[dict[str, Any]]:
     text = run.text
-    (found,) = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])["found"]
-    return dict(found)
+    return list(json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])["found"])
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +164,15 @@ def test_two_that_must_move_together(project: Project) -> None:
     assert run.code == 0, run.text
     found = [(one["name"], one["last_good"], one["first_bad"]) for one in _found(run)["culprits"]]
     assert found == [("wibble", "1.0", "2.0"), ("wobble", "3.0", "3.1")]
+
+
+@pytest.mark.nightly
+def test_two_checks_of_two_releases(project: Project) -> None:
+    """Each check that fails at the bad end gets the release that broke it."""
+    run = _bisect(project, "wobble==5.0", "wobble==5.2", "--json")
+    assert run.code == 0, run.text
+    found = [(one["checks"], one["culprits"][0]["first_bad"]) for one in _all_found(run)]
+    assert found == [(["stderr"], "5.1"), (["left_behind"], "5.2")]
 
 
 @pytest.mark.nightly
