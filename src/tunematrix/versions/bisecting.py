@@ -112,7 +112,8 @@ class Bisecting:
 
         near, far = line.find(self.side_of, tell)
         self.releases = line.longest + 1
-        self.judge.settle_for((near if self.mended else far).worked_out())
+        sides = (far, near) if self.mended else (near, far)
+        self.judge.settle_for(*(place.worked_out() for place in sides))
         if far.origin is None or not far.origin.step.groups:
             sets = near.worked_out(), far.worked_out()
             text = f"{', '.join(differing(*sets))}: only gone from {sets[1].asked}"
@@ -259,7 +260,7 @@ def _found(way: Bisecting, named: Sequence[str]) -> Bisection:
         runs=judge.runs,
         seconds=judge.seconds,
         untestable=judge.untestable,
-        checks=judge.followed_in(last),
+        checks=judge.flipped(first, last),
     )
 
 

@@ -118,16 +118,20 @@ class SetJudge:
             self.untestable[packages.asked] = str(seen[-1])
         return answer
 
-    def followed_in(self, packages: PackageSet) -> tuple[str, ...]:
-        """Return which of the checks that decide fail with a bad set that was tried, sorted."""
+    def flipped(self, good: PackageSet, bad: PackageSet) -> tuple[str, ...]:
+        """Return which of the checks that decide fail with one of two sets alone, sorted.
+
+        Args:
+            good, bad: sets that were tried, next to each other.
+        """
         if self.fault is None or self.fault.bad.raised:
             return ()
-        return tuple(sorted(self.fault.checks & self._failing(packages)))
+        return tuple(sorted(self.fault.checks & self._failing(bad) - self._failing(good)))
 
-    def settle_for(self, packages: PackageSet) -> None:
-        """Let only those checks decide that fail with a first bad set; the others come later."""
+    def settle_for(self, good: PackageSet, bad: PackageSet) -> None:
+        """Let only those checks decide that flip between two sets; the others come later."""
         if self.fault is not None:
-            self.fault = replace(self.fault, only=frozenset(self.followed_in(packages)))
+            self.fault = replace(self.fault, only=frozenset(self.flipped(good, bad)))
 
     def has_more(self, packages: PackageSet, end: PackageSet) -> bool:
         """Return whether checks fail at the bad end that don't yet fail with a first bad set.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from tests.unit.versions.conftest import FindAll
@@ -91,3 +92,17 @@ def test_one_check_alone(find_all: FindAll) -> None:
     judge = CellOfSeveral(history, {"merge": ("p", 30), "labels": ("p", 4)}, check="merge")
     (found,) = find_all(history, judge)
     assert (found.checks, found.culprits[0].first_bad) == (("merge",), "30")
+
+
+def test_a_check_that_a_relation_does_not_heed(find_all: FindAll) -> None:
+    """What still fails in an arm of a relation that passes isn't told to have been mended."""
+
+    class Relation(CellOfSeveral):
+        def ends(self, versions: Mapping[str, int]) -> Signature:
+            seen = super().ends(versions)
+            return seen if "labels" in seen.checks else replace(seen, outcome="passed")
+
+    history = History({"p": [-48, *(24 * day for day in range(1, 40))]})
+    blamed = {"gradient": ("p", 30), "labels": ("p", 4)}
+    (found,) = find_all(history, Relation(history, blamed, is_mended=True), DAYS, 0)
+    assert (found.checks, found.culprits[0].last_good) == (("labels",), "4")
