@@ -33,6 +33,7 @@ def load():
     if wibble.RELEASE >= 2:
         print('wobbling', file=sys.stderr)
 """
+LEAVES = WORDY + "    import subprocess\n    subprocess.Popen(['sleep', '60'])\n"
 FLAKY = """
 import pathlib, sys
 def load():
@@ -53,7 +54,8 @@ def project(new_project: NewProject) -> Project:
     made = new_project()
     for version, text in RELEASES.items():
         _release(made, "wobble", version, text)
-    for version, text in {"3.0": GOOD, "3.1": BOTH, "4.0": FLAKY}.items():
+    others = {"3.0": GOOD, "3.1": BOTH, "4.0": FLAKY, "5.0": GOOD, "5.1": WORDY, "5.2": LEAVES}
+    for version, text in others.items():
         _release(made, "wobble", version, text)
     for release in (1, 2, 3):
         _release(made, "wibble", f"{release}.0", f"RELEASE = {release}\n")
@@ -69,9 +71,13 @@ def _bisect(project: Project, good: str, bad: str, *more: str) -> Run:
 
 
 def _found(run: Run) -> dict[str, Any]:
-    text = run.text
-    found: dict[str, Any] = json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])
+    (found,) = _all_found(run)
     return found
+
+
+def _all_found(run: Run) -> list[dict[str, Any]]:
+    text = run.text
+    return list(json.loads(text[text.index("{\n") : text.rindex("\n}") + 2])["found"])
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +134,45 @@ def test_nothing_known_is_run_again(project: Project) -> None:
 
 
 @pytest.mark.nightly
+def test_what_is_known_outlives_a_page(new_project: NewProject) -> None:
+    """A page that changes, committed or not, makes nothing run again; the cell's own code does."""
+    made = new_project()
+    for version in ("1.0", "1.5"):
+        _release(made, "wobble", version, RELEASES[version])
+    made.variables.update({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(made.root / "wheels")})
+    made.spec("quiet", "lean_on_wobble", "stderr: {forbidden_patterns: [wobbling]}\n")
+    made.run(["git", "init", "-q"])
+    known = list[int]()
+    for file in ("README.md", "docs/why.md", "docs/why.md", "cells.py"):
+        if file.endswith(".md"):
+            made.write(file, f"page {len(known)}\n")
+        else:
+            made.write(file, "# other\n")
+        if len(known) < 2:
+            for command in (["add", "."], ["commit", "-qm", "some"]):
+                made.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command])
+        run = _bisect(made, "wobble==1.0", "wobble==1.5", "--json")
+        assert run.code == 0, run.text
+        known.append(_found(run)["known_before"])
+    assert known == [0, 4, 4, 0]
+
+
+@pytest.mark.nightly
 def test_two_that_must_move_together(project: Project) -> None:
     """Neither alone does it: both are named, each with its release."""
     run = _bisect(project, "wobble==3.0,wibble==1.0", "wobble==3.1,wibble==3.0", "--json")
     assert run.code == 0, run.text
     found = [(one["name"], one["last_good"], one["first_bad"]) for one in _found(run)["culprits"]]
     assert found == [("wibble", "1.0", "2.0"), ("wobble", "3.0", "3.1")]
+
+
+@pytest.mark.nightly
+def test_two_checks_of_two_releases(project: Project) -> None:
+    """Each check that fails at the bad end gets the release that broke it."""
+    run = _bisect(project, "wobble==5.0", "wobble==5.2", "--json")
+    assert run.code == 0, run.text
+    found = [(one["checks"], one["culprits"][0]["first_bad"]) for one in _all_found(run)]
+    assert found == [(["stderr"], "5.1"), (["left_behind"], "5.2")]
 
 
 @pytest.mark.nightly

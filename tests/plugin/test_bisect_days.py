@@ -65,7 +65,7 @@ def test_between_two_days(project: Project) -> None:
     ends = ("--good=2026-01-10", "--bad=2026-04-15")
     run = project.tunematrix("bisect", ITEM, *ends, "--environment=plain", "--json")
     assert run.code == 0, run.text
-    found = json.loads(run.text[run.text.index("{\n") : run.text.rindex("\n}") + 2])
+    (found,) = json.loads(run.text[run.text.index("{\n") : run.text.rindex("\n}") + 2])["found"]
     (culprit,) = found["culprits"]
     assert (culprit["name"], culprit["last_good"], culprit["first_bad"]) == ("wobble", "2", "3")
     assert [day[:10] for day in culprit["published"]] == ["2026-02-01", "2026-03-01"]

@@ -16,14 +16,14 @@ from tunematrix.report.saying import complain, say, say_json
 from tunematrix.results.store import Store
 from tunematrix.versions.asked import read_asked
 from tunematrix.versions.between import End
-from tunematrix.versions.bisecting import Bisection
 from tunematrix.versions.bisecting import bisect as find
+from tunematrix.versions.found import Bisection
 from tunematrix.versions.judging import SetJudge
 from tunematrix.versions.points import Point, find_points
 from tunematrix.versions.resolving import resolved
 from tunematrix.versions.sets import beneath
 from tunematrix.versions.trials import Bench
-from tunematrix.versions.view import as_text, command, to_json
+from tunematrix.versions.view import FoundHere, as_text, command, to_json
 
 
 @app.command(cls=Verb)
@@ -64,13 +64,16 @@ def bisect(
     below = beneath(project.environment)
     bench = Bench(project, below, (place(project),), complain)
     ends = _end("good", good or _last_good(point, bench), bench), _end("bad", bad, bench)
-    found = find(*ends, SetJudge(bench, point, check, repeat), bench.index)
-    commands = [command(packages, bench, point.node) for packages in (found.good, found.bad)]
-    links = _links(found, bench)
-    if as_json:
-        say_json(to_json(found, point.id, commands, links))
-    else:
-        say(as_text(found, point.id, commands, links))
+    told = list[FoundHere]()
+    try:
+        for found in find(*ends, SetJudge(bench, point, check, repeat), bench.index):
+            sides = (command(one, bench, point.node) for one in (found.good, found.bad))
+            told.append(FoundHere(found, (next(sides), next(sides)), _links(found, bench)))
+            if not as_json:
+                say(as_text(told[-1], point.id))
+    finally:  # what has been found is told even if what else fails can't be
+        if as_json and told:
+            say_json(to_json(told, point.id))
 
 
 def _end(name: str, text: str, bench: Bench) -> End:
@@ -104,12 +107,13 @@ def _last_good(point: Point, bench: Bench) -> str:
 
 def _links(found: Bisection, bench: Bench) -> list[str]:
     have, signature = bench.below.packages.versions, found.signature.signature
+    shows = found.checks or ((signature.raised,) if signature else ())
     links = (
         link
         for one in found.culprits
-        if one.last_good and one.first_bad and signature
+        if one.last_good and one.first_bad
         for link in links_of(
-            one.name, one.last_good, one.first_bad, signature, bench.project.groups, have
+            one.name, one.last_good, one.first_bad, shows, bench.project.groups, have
         )
     )
     return list(dict.fromkeys(links))

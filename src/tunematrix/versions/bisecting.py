@@ -8,12 +8,12 @@ others moved at the same moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tunematrix.errors import BadInput, StepFailed, counted
 from tunematrix.versions.apart import MovingGroup, SetStep, ranked, step
+from tunematrix.versions.asked import ByPins
 from tunematrix.versions.between import (
     Candidate,
     End,
@@ -25,60 +25,14 @@ from tunematrix.versions.between import (
     ranges,
 )
 from tunematrix.versions.ends import FEW, confirm, is_older, named_by, promised, reproduced
+from tunematrix.versions.found import Bisection, Culprit
 from tunematrix.versions.index import Index
-from tunematrix.versions.judging import SetJudge, Shown
+from tunematrix.versions.judging import SetJudge
 from tunematrix.versions.line import LastStep, SetLine, SetPlace
 from tunematrix.versions.resolving import NoSuchSet
 from tunematrix.versions.search import Side, narrow, smallest
 from tunematrix.versions.sets import PackageSet
 from tunematrix.versions.ways import ByReleases, place_of
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """A package, one of whose releases flipped what was tried.
-
-    Attributes:
-        name: of it.
-        last_good, first_bad: its versions; None for a set without it.
-        published: when each of the two was, in this order; None where no index says.
-        untestable: versions between them that couldn't be tried.
-    """
-
-    name: str
-    last_good: str | None
-    first_bad: str | None
-    published: tuple[datetime | None, datetime | None] = (None, None)
-    untestable: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bisection:
-    """What was found.
-
-    Attributes:
-        culprits: what flipped it: one package, or several that had to move together.
-        carried: other packages that moved with them, since they ask for it.
-        good, bad: the sets on both sides of the change, which differ in those alone.
-        signature: how the bad one ends.
-        mended: whether the bad side is the older one, so that a release mended it.
-        releases: how many sets lay between the ends, single releases apart, ends included.
-        tried: how many runs of sets it took; runs: how many of them weren't known before.
-        seconds: that those took.
-        untestable: how sets were told that couldn't be judged, and why.
-    """
-
-    culprits: tuple[Culprit, ...]
-    carried: tuple[str, ...]
-    good: PackageSet
-    bad: PackageSet
-    signature: Shown
-    mended: bool
-    releases: int
-    tried: int
-    runs: int
-    seconds: float
-    untestable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +112,8 @@ class Bisecting:
 
         near, far = line.find(self.side_of, tell)
         self.releases = line.longest + 1
+        sides = (far, near) if self.mended else (near, far)
+        self.judge.settle_for(*(place.worked_out() for place in sides))
         if far.origin is None or not far.origin.step.groups:
             sets = near.worked_out(), far.worked_out()
             text = f"{', '.join(differing(*sets))}: only gone from {sets[1].asked}"
@@ -251,8 +207,13 @@ class Bisecting:
         self.judge.left = left
 
 
-def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
-    """Find the release that flipped a cell or a relation.
+def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Iterator[Bisection]:
+    """Find the releases that flipped a cell or a relation.
+
+    Mostly it is one. Where several checks fail at the bad end, each may have its own: those that
+    don't fail yet in the first bad set are followed from there on, until none is left.
+
+    Yields: what was found, nearest to the good end first.
 
     Raises:
         BadInput: the ends don't differ, the good one is bad, or what is tried is flaky.
@@ -263,17 +224,27 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
         text = f"{good.packages.asked} and {bad.packages.asked} are the same packages"
         raise BadInput(f"{text}, so nothing lies between them; name other ends")
     reproduced(good, bad, judge)
-    mended = is_older(bad, good, index)
-    way = Bisecting(*((bad, good) if mended else (good, bad)), mended, judge, index)
-    named = named_by(good.asked, bad.asked)
-    change = way.by_name(named) if 0 < len(named) <= FEW else way.by_moment()
+    mended, named = is_older(bad, good, index), named_by(good.asked, bad.asked)
+    while True:
+        ends = (bad, good) if mended else (good, bad)
+        found = _found(Bisecting(*ends, mended, judge, index), named)
+        yield found
+        if not judge.has_more(found.bad, bad.packages):
+            return
+        good = End(ByPins(found.bad.versions), found.bad)
+
+
+def _found(way: Bisecting, named: Sequence[str]) -> Bisection:
+    """Find what flips on the way; `named` are the packages that both ends name."""
+    judge, is_by_name = way.judge, 0 < len(named) <= FEW
+    change = way.by_name(named) if is_by_name else way.by_moment()
     names, near, far = change.names, change.near, change.far
     if change.is_single:
         culprits = [way.culprit(names[0], near, far, change.untestable)]
     else:
-        over = judge.bench.below.packages if 0 < len(named) <= FEW else near
+        over = judge.bench.below.packages if is_by_name else near
         culprits, near, far = way.by_versions(change, over)
-    first, last = (far, near) if mended else (near, far)
+    first, last = (far, near) if way.mended else (near, far)
     confirm(first, last, judge, way.releases)
     others = (name for name in differing(near, far) if name not in names)
     carried = tuple(name for name in others if name in far.versions)  # none asks for one to go
@@ -282,13 +253,14 @@ def bisect(good: End, bad: End, judge: SetJudge, index: Index) -> Bisection:
         carried=carried,
         good=first,
         bad=last,
-        signature=judge.last_of(last),
-        mended=mended,
+        signature=judge.worst_of(last),
+        mended=way.mended,
         releases=way.releases,
         tried=judge.tried,
         runs=judge.runs,
         seconds=judge.seconds,
         untestable=judge.untestable,
+        checks=judge.flipped(first, last),
     )
 
 

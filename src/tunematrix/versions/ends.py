@@ -45,7 +45,8 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
     worst = of_good[answers.index(True)] if True in answers else of_good[-1]
     if shown.signature is None or worst.signature is None:
         return
-    fault = Fault(shown.signature, worst.signature)
+    only = frozenset([judge.check] if judge.check else [])
+    fault = Fault(shown.signature, worst.signature, only)
     if True in answers and (judge.check or not fault.is_clear):
         both = "both ends are alike" if worst == shown else "the good end is bad"
         text = f"{both}: {name} is {worst}, with {good.packages.asked}"
@@ -54,7 +55,7 @@ def reproduced(good: End, bad: End, judge: SetJudge) -> None:
     if True in answers:
         judge.bench.say("the good end fails in another way; the bad end's own failure is followed")
     if len(fault.checks) > 1 and not judge.check:
-        judge.bench.say("several checks fail there; --check NAME follows one of them alone")
+        judge.bench.say("several checks fail there: releases are looked for until each has one")
 
 
 def confirm(good: PackageSet, bad: PackageSet, judge: SetJudge, count: int) -> None:

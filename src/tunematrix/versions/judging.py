@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunematrix.versions.points import Point
 from tunematrix.versions.sets import PackageSet
@@ -38,15 +38,17 @@ class Fault:
 
     Attributes:
         bad, good: how the two end.
+        only: names of the checks that are looked at; none for all.
     """
 
     bad: Signature
     good: Signature
+    only: frozenset[str] = frozenset()
 
     @property
     def checks(self) -> frozenset[str]:
         """The checks that fail at the bad end alone; where several do, one of them is enough."""
-        return frozenset(self.bad.checks) - frozenset(self.good.checks)
+        return self.only or frozenset(self.bad.checks) - frozenset(self.good.checks)
 
     @property
     def is_clear(self) -> bool:
@@ -62,6 +64,8 @@ class Fault:
             return True
         if not self.bad.raised and not self.checks.isdisjoint(seen.checks):
             return True
+        if not self.bad.raised and not seen.raised and self.checks and self.checks <= seen.passed:
+            return False
         is_as_good = bool(seen.checks) and {*seen.checks} <= {*self.good.checks}
         return False if is_as_good and not seen.raised else None
 
@@ -114,6 +118,41 @@ class SetJudge:
             self.untestable[packages.asked] = str(seen[-1])
         return answer
 
+    def flipped(self, good: PackageSet, bad: PackageSet) -> tuple[str, ...]:
+        """Return which of the checks that decide fail with one of two sets alone, sorted.
+
+        Args:
+            good, bad: sets that were tried, next to each other.
+        """
+        if self.fault is None or self.fault.bad.raised:
+            return ()
+        return tuple(sorted(self.fault.checks & self._failing(bad) - self._failing(good)))
+
+    def settle_for(self, good: PackageSet, bad: PackageSet) -> None:
+        """Let only those checks decide that flip between two sets; the others come later."""
+        if self.fault is not None:
+            self.fault = replace(self.fault, only=frozenset(self.flipped(good, bad)))
+
+    def has_more(self, packages: PackageSet, end: PackageSet) -> bool:
+        """Return whether checks fail at the bad end that don't yet fail with a first bad set.
+
+        If so, what is counted begins anew, and these checks alone decide from now on.
+
+        Args:
+            packages: the first bad set. end: that of the bad end.
+        """
+        seen, failing = self.worst_of(packages).signature, self._failing(packages)
+        if self.check or self.fault is None or self.fault.bad.raised or seen is None:
+            return False
+        rest = Fault(self.fault.bad, replace(seen, checks=tuple(sorted(failing))))
+        if not rest.checks:
+            return False
+        self.bench.say(f"not failing there yet: {', '.join(sorted(rest.checks))}")
+        self._times = dict.fromkeys((packages.digest, end.digest), self.repeat)
+        self.fault, self.untestable = rest, {}
+        self.runs, self.seconds, self.untold, self.left = 0, 0.0, 0, 0
+        return True
+
     def skip(self, told: str, why: str) -> None:
         """Say that there is no such set as a candidate would be."""
         self.untestable[told] = why
@@ -126,10 +165,20 @@ class SetJudge:
         self.bench.say(f"  {', then '.join(map(str, seen))}")
         return seen
 
-    def last_of(self, packages: PackageSet) -> Shown:
-        """Return how a point ended with a set that was tried."""
+    def seen(self, packages: PackageSet) -> tuple[Shown, ...]:
+        """Return how a point ended with a set that was tried, each of its runs, oldest first."""
         found = signatures(self.point, self.bench.known(packages, [self.point]))
-        return Shown(found[-1]) if found else Shown(None, "it left no record")
+        return tuple(map(Shown, found)) or (Shown(None, "it left no record"),)
+
+    def worst_of(self, packages: PackageSet) -> Shown:
+        """Return how a point ended with a bad set that was tried, the last time that it was bad."""
+        seen = self.seen(packages)
+        return next((one for one in reversed(seen) if self.answer(one)), seen[-1])
+
+    def _failing(self, packages: PackageSet) -> frozenset[str]:
+        """Return the checks that failed with a set that was tried, in any of its runs."""
+        signatures = (one.signature for one in self.seen(packages))
+        return frozenset(check for one in signatures if one for check in one.checks)
 
     def _runs_of(self, packages: PackageSet, times: int) -> tuple[Shown, ...]:
         """Return how a point ends with a set, each of some runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunematrix.environments.locks import normalized
@@ -23,11 +23,13 @@ class Signature:
         outcome: of it.
         checks: names of the checks that failed, of its arms too, sorted.
         raised: class of the exception that ended it, and the phase in which: "TypeError in load".
+        passed: names of the checks that passed, in all of its arms that have them.
     """
 
     outcome: Outcome
     checks: tuple[str, ...] = ()
     raised: str = ""
+    passed: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def is_good(self) -> bool:
@@ -72,7 +74,8 @@ def _signature(point: Point, trial: Trial, number: int) -> Signature:
     events = (raised_in(one, trial.root) for one in with_arms)
     raised = next((event for event in events if event is not None), None)
     words = f"{raised.exception[0].rpartition('.')[2]} in {raised.phase}" if raised else ""
-    return Signature(record.outcome, tuple(sorted(failed)), words)
+    passed = {check.name for one in with_arms for check in one.checks if check.outcome == "passed"}
+    return Signature(record.outcome, tuple(sorted(failed)), words, frozenset(passed - failed))
 
 
 def _of_run(arms: Sequence[str], trial: Trial, run_id: str) -> list[Record]:

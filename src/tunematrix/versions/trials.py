@@ -34,8 +34,8 @@ RAN = (0, 1)
 """pytest's exit codes of a run whose records tell all."""
 PATIENCE = 30
 """Seconds that an interrupted run has to write its records."""
-STATE_OF_CODE = ("commit", "changes")
-"""Facts of a record about the code that it was made with."""
+CODE = "code"
+"""The fact of a record that tells the code that it was made with."""
 LOG = "pytest.log"
 """What a run printed, in its folder."""
 
@@ -107,7 +107,7 @@ class Bench:
         found = defaultdict[str, list[Record]](list)
         for record in Store(place / self.project.environment.name / "results.jsonl").read():
             is_of_spec = specs.get(record.cell_id, record.spec_digest) == record.spec_digest
-            is_of_code = all(record.machine.get(k) == self.code.get(k) for k in STATE_OF_CODE)
+            is_of_code = record.machine.get(CODE) == self.code.get(CODE)
             if (record.cell_id in specs or record.cell_id in arms) and is_of_spec and is_of_code:
                 found[record.cell_id].append(record)
         records = {name: tuple(runs) for name, runs in found.items()}
@@ -147,7 +147,7 @@ class Bench:
             return Trial(packages, lacking=str(error), root=self.project.root)
         known = self.known(packages, points)
         absent = [one.id for one in waiting if not known.records.get(one.id)]
-        if absent and replace(self).code != self.code:
+        if absent and replace(self).code.get(CODE) != self.code.get(CODE):
             text = "the code has changed while it was tried, so its records don't count"
             raise BadInput(f"{packages.asked}: {text}; run this again")
         if absent and room.is_full(place, ""):

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunematrix.paths import shown
 from tunematrix.versions import overlays
-from tunematrix.versions.bisecting import Bisection, Culprit
+from tunematrix.versions.found import Bisection, Culprit
 from tunematrix.versions.sets import PackageSet
 from tunematrix.versions.trials import Bench
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-def as_text(found: Bisection, item: str, commands: Sequence[str], links: Sequence[str]) -> str:
-    """Return what was found, in a few lines.
+@dataclass(frozen=True)
+class FoundHere:
+    """What was found, and what to do about it here.
 
-    Args:
-        found: it. item: id of the cell or the relation. commands: that show the last good and
-        the first bad set. links: of known faults that it may be.
+    Attributes:
+        found: it. commands: that show the last good and the first bad set.
+        links: of known faults that it may be.
     """
-    return "\n".join(_lines(found, item, commands, links))
+
+    found: Bisection
+    commands: tuple[str, str]
+    links: Sequence[str] = ()
 
 
-def _lines(
-    found: Bisection, item: str, commands: Sequence[str], links: Sequence[str]
-) -> Iterator[str]:
+def as_text(told: FoundHere, item: str) -> str:
+    """Return what was found of a cell or a relation, in a few lines."""
+    return "\n".join(_lines(told.found, item, told))
+
+
+def _lines(found: Bisection, item: str, told: FoundHere) -> Iterator[str]:
     what = "mended by" if found.mended else "broken by"
     names = " together with ".join(_release(one, found) for one in found.culprits)
     yield f"{item} was {what} {names}"
@@ -38,11 +46,13 @@ def _lines(
             yield f"    between them, not testable: {', '.join(one.untestable)}"
     if found.carried:
         yield f"  moved with it, since it asks for that: {', '.join(found.carried)}"
+    if found.checks:
+        yield f"  it {'mended' if found.mended else 'broke'}: {', '.join(found.checks)}"
     yield f"  bad is: {found.signature}"
-    for link in links:
+    for link in told.links:
         yield f"  known: <{link}>"
     yield "  to see it:"
-    for side, command in zip(("good", "bad"), commands, strict=True):
+    for side, command in zip(("good", "bad"), told.commands, strict=True):
         yield f"    {side}: {command}"
     sets = f"{found.releases} sets to choose from"
     known = found.tried - found.runs
@@ -87,11 +97,15 @@ def _short(node: str) -> str:
     return f"{shown(Path(path))}{colons}{id_}"
 
 
-def to_json(found: Bisection, item: str, commands: Sequence[str], links: Sequence[str]) -> Any:
+def to_json(told: Sequence[FoundHere], item: str) -> Any:
     """Return plain data; docs/bisect.md says what the keys mean."""
+    found = [_found_to_json(one) for one in told]
+    return {"schema_version": SCHEMA_VERSION, "item": item, "found": found}
+
+
+def _found_to_json(told: FoundHere) -> Any:
+    found = told.found
     return {
-        "schema_version": SCHEMA_VERSION,
-        "item": item,
         "mended": found.mended,
         "culprits": [
             {
@@ -104,9 +118,10 @@ def to_json(found: Bisection, item: str, commands: Sequence[str], links: Sequenc
             for one in found.culprits
         ],
         "carried": list(found.carried),
+        "checks": list(found.checks),
         "signature": str(found.signature),
-        "links": list(links),
-        "commands": dict(zip(("good", "bad"), commands, strict=True)),
+        "links": list(told.links),
+        "commands": dict(zip(("good", "bad"), told.commands, strict=True)),
         "sets": found.releases,
         "runs": found.tried,
         "known_before": found.tried - found.runs,

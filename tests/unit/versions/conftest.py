@@ -1,4 +1,4 @@
-"""Wheels of a small library, made here, and a machine that installs from nowhere else."""
+"""Wheels of a small library, made here, and what finds releases in histories that are made up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.unit.environments import packing
+from tests.unit.versions.histories import DAYS, CellOfOne, History
+
+from tunematrix.versions import apart, between
+from tunematrix.versions.bisecting import bisect
+from tunematrix.versions.found import Bisection
 
 Wheel = Callable[..., None]
+FindAll = Callable[..., list[Bisection]]
 
 
 def make_wheel(folder: Path, version: str, text: str) -> None:
@@ -29,3 +35,17 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
         make_wheel(folder, version, text)
 
     return make
+
+
+@pytest.fixture
+def find_all(monkeypatch: pytest.MonkeyPatch) -> FindAll:
+    """Bisects a history between its first day and its last one, with its own installer."""
+
+    def found(
+        history: History, judge: CellOfOne, good: int = 0, bad: int = DAYS
+    ) -> list[Bisection]:
+        monkeypatch.setattr(between, "solve", history.solve)
+        monkeypatch.setattr(apart, "solve", history.solve)
+        return [*bisect(history.end(good), history.end(bad), judge, history.index)]
+
+    return found

@@ -123,15 +123,19 @@ class CellOfOne(SetJudge):
     def _runs_of(self, packages: PackageSet, times: int) -> tuple[Shown, ...]:
         self.told.append((self.tried, self.left))
         self._times[packages.digest] = max(times, self._times.get(packages.digest, 0))
-        return (self.last_of(packages),) * times
+        return self.seen(packages) * times
 
-    def last_of(self, packages: PackageSet) -> Shown:
-        """Tell how it ends with a set."""
+    def seen(self, packages: PackageSet) -> tuple[Shown, ...]:
+        """Tell how it ends with a set, as often as that is asked."""
         versions = {name: int(version) for name, version in packages.versions.items()}
         if not self.cannot.isdisjoint(versions.items()):
-            return Shown(None, "can't be imported")
+            return (Shown(None, "can't be imported"),)
+        return (Shown(self.ends(versions)),)
+
+    def ends(self, versions: Mapping[str, int]) -> Signature:
+        """Tell how it ends with some versions."""
         is_bad = all(versions[name] >= first for name, first in self.culprits.items())
-        return Shown(BAD if is_bad else GOOD)
+        return BAD if is_bad else GOOD
 
 
 def some_history(generator: random.Random, most: int = 5) -> History:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tunematrix.versions.bisecting import Bisection, Culprit
+from tunematrix.versions.found import Bisection, Culprit
 from tunematrix.versions.judging import Shown
 from tunematrix.versions.sets import PackageSet
 from tunematrix.versions.signature import Signature
-from tunematrix.versions.view import as_text, to_json
+from tunematrix.versions.view import FoundHere, as_text, to_json
 
 DAYS = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
 BROKEN = Bisection(
@@ -21,12 +21,13 @@ BROKEN = Bisection(
     tried=8,
     runs=8,
     seconds=300.4,
+    checks=("labels",),
 )
 COMMANDS = ("run good", "run bad")
 
 
 def _lines(found: Bisection, *links: str) -> list[str]:
-    return as_text(found, "lora[cpu]", COMMANDS, links).splitlines()
+    return as_text(FoundHere(found, COMMANDS, links), "lora[cpu]").splitlines()
 
 
 def test_what_broke_it() -> None:
@@ -34,6 +35,7 @@ def test_what_broke_it() -> None:
     assert _lines(BROKEN, "https://example.org/1") == [
         "lora[cpu] was broken by trl 1.5",
         "  trl: last good 1.4 (2026-02-01), first bad 1.5 (2026-03-01)",
+        "  it broke: labels",
         "  bad is: failed: labels",
         "  known: <https://example.org/1>",
         "  to see it:",
@@ -49,6 +51,7 @@ def test_what_mended_it() -> None:
     lines = _lines(replace(BROKEN, culprits=(one,), mended=True))
     assert lines[0] == "lora[cpu] was mended by trl 1.5"
     assert lines[1] == "  trl: last bad 1.4 (2026-02-01), first good 1.5 (2026-03-01)"
+    assert lines[2] == "  it mended: labels"
 
 
 def test_several_and_what_is_left_open() -> None:
@@ -71,7 +74,7 @@ def test_several_and_what_is_left_open() -> None:
 
 def test_as_data() -> None:
     """The same, for programs; days as ISO writes them."""
-    data = to_json(BROKEN, "lora[cpu]", COMMANDS, [])
+    (data,) = to_json([FoundHere(BROKEN, COMMANDS)], "lora[cpu]")["found"]
     (culprit,) = data["culprits"]
     assert culprit["published"][1] == "2026-03-01T00:00:00+00:00"
     assert (data["runs"], data["known_before"], data["commands"]["bad"]) == (8, 0, "run bad")

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from itertools import combinations
 
 import pytest
+from tests.unit.versions.conftest import FindAll
 from tests.unit.versions.histories import BAD, DAYS, CellOfOne, History, some_history
 
 from tunematrix.errors import StepFailed
-from tunematrix.versions import apart, between
-from tunematrix.versions.bisecting import Bisection, bisect
 from tunematrix.versions.ends import promised
+from tunematrix.versions.found import Bisection
 from tunematrix.versions.judging import Shown
 from tunematrix.versions.sets import PackageSet
 
@@ -20,13 +20,12 @@ Find = Callable[..., Bisection]
 
 
 @pytest.fixture
-def find(monkeypatch: pytest.MonkeyPatch) -> Find:
-    """Bisects a history from its first day to its last one, with an installer that is made up."""
+def find(find_all: FindAll) -> Find:
+    """Bisects a history in which one thing is to be found."""
 
     def found(history: History, judge: CellOfOne) -> Bisection:
-        monkeypatch.setattr(between, "solve", history.solve)
-        monkeypatch.setattr(apart, "solve", history.solve)
-        return bisect(history.end(0), history.end(DAYS), judge, history.index)
+        (one,) = find_all(history, judge)
+        return one
 
     return found
 
@@ -112,7 +111,7 @@ def test_two_culprits(find: Find, seed: int) -> None:
         culprits = {name: generator.choice(_between(history, name)) for name in some}
         judge = CellOfOne(history, culprits)
         found = find(history, judge)
-        assert judge.last_of(found.good) != judge.last_of(found.bad)
+        assert judge.seen(found.good) != judge.seen(found.bad)
         assert any(_names_it(found, name, release) for name, release in culprits.items())
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tunematrix.results.record import Outcome
@@ -43,6 +45,23 @@ def test_which_end_it_is_like(
 ) -> None:
     """The bad end's own failure is bad, what the good end shows too is good, the rest neither."""
     assert Fault(bad, good).is_in(seen) is expected
+
+
+def test_a_check_that_passed() -> None:
+    """Where what fails at the bad end was judged and passed, another failure doesn't matter."""
+    passed = frozenset(["labels", "loss"])
+    other = Signature("failed", ("merge",), passed=passed)
+    assert Fault(BOTH, GOOD).is_in(other) is False
+    assert Fault(BOTH, GOOD).is_in(replace(other, passed=frozenset(["loss"]))) is None
+    assert Fault(RAISES, GOOD).is_in(other) is None
+    assert Fault(BOTH, GOOD).is_in(replace(other, raised="OSError in train")) is None
+
+
+def test_only_some_of_the_checks() -> None:
+    """Of several that fail at the bad end, those decide that are looked at."""
+    fault = Fault(BOTH, GOOD, only=frozenset(["labels"]))
+    assert fault.is_in(LABELS) is True
+    assert fault.is_in(replace(LOSS, passed=frozenset(["labels"]))) is False
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from packaging.version import Version as Release
 
@@ -11,7 +11,6 @@ from tunematrix.matrix.groups import Groups
 from tunematrix.proof.releases.table import Row, read_rows, read_tables
 from tunematrix.versions.overlays import Pins
 from tunematrix.versions.released_faults import ReleasedFault
-from tunematrix.versions.signature import Signature
 
 BACKEND = "backend"
 """The axis of `when` by which a fault may be of other environments alone."""
@@ -41,14 +40,15 @@ def links_of(
     package: str,
     good: str,
     bad: str,
-    signature: Signature,
+    shows: Collection[str],
     groups: Groups,
     have: Mapping[str, str],
 ) -> list[str]:
     """Return the links of rows that a change from a good release to a bad one may be.
 
     Args:
-        package: whose releases those are. signature: how the bad one ends.
+        package: whose releases those are.
+        shows: the checks that fail with the bad one alone, or what it raises, in which phase.
         groups: whose folders hold the table. have: versions of the environment, for sides that
             change nothing.
     """
@@ -56,8 +56,7 @@ def links_of(
     for row, faulty, fixed in read_rows(groups):
         sides = (faulty.get(package, have.get(package)), (fixed or {}).get(package))
         other = have.get(package) if fixed == {} else sides[1]
-        shows = str(row.expected) in (*signature.checks, signature.raised)
-        if sides[0] and shows and _straddles(good, bad, sides[0], other):
+        if sides[0] and str(row.expected) in shows and _straddles(good, bad, sides[0], other):
             found.append(str(row.link))
     return list(dict.fromkeys(found))
 
