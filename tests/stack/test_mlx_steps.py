@@ -22,6 +22,7 @@ from tunematrix.paths import shipped_configs
 from tunematrix.spec import Spec
 from tunematrix.spec.bounds import GenerationBound
 from tunematrix.spec.matrix import Matrix
+from tunematrix.stack.toyworld import models
 from tunematrix.stack.toyworld.models import BASE
 
 Steps = Mapping[str, Any]
@@ -195,9 +196,12 @@ def test_a_model_that_mlx_lm_does_not_know(carry_here: Carry) -> None:
     assert caught.value.route == ("model", "path")
 
 
-def test_a_model_that_mlx_lm_loads_and_cannot_compute(carry_here: Carry) -> None:
+def test_a_model_that_mlx_lm_loads_and_cannot_compute(carry_here: Carry, tmp_path: Path) -> None:
     """Its Gemma 3 takes at least as many layers as lie between two that attend to all."""
-    shallow = {**SFT, "model": {"path": "toyworld://gemma"}}
+    folder = models.resolve("toyworld://gemma", tmp_path)
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**described, "sliding_window_pattern": 6}))
+    shallow = {**SFT, "model": {"path": str(folder)}}
     with pytest.raises(WrongSetting, match=r"can't be computed \(IndexError") as caught:
         run(carry_here, {"sft": shallow})
     assert caught.value.route == ("model", "path")

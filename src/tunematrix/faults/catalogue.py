@@ -33,6 +33,7 @@ CLASSES = (
     "device",
     "logging",
     "configuration",
+    "architecture",
 )
 """Of what a fault can break; those from outside may name others."""
 
