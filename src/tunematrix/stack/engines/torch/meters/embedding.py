@@ -17,6 +17,7 @@ from tunematrix.stack.engines.common import Floats
 from tunematrix.stack.engines.torch.meters.weights import enlarged
 from tunematrix.stack.yardsticks.independence import independence
 from tunematrix.stack.yardsticks.magnifying import magnification
+from tunematrix.stack.yardsticks.regression import coefficients
 
 TOKENS = 64
 FACTORS = ("lora_embedding_A", "lora_embedding_B")
@@ -86,7 +87,7 @@ def scales(layer: nn.Module, draws: torch.Generator) -> list[float]:
     part = (whole - plain).flatten() / times
     if not (bool(torch.isfinite(part).all()) and bool(columns.any(dim=1).all())):
         return [math.nan] * len(adapters)  # of a product that is zero there is no factor
-    return torch.linalg.lstsq(columns.T, part.unsqueeze(1)).solution.flatten().tolist()
+    return coefficients(columns.numpy(), part.numpy())
 
 
 def _tokens(layer: nn.Module, draws: torch.Generator) -> torch.Tensor:

@@ -15,6 +15,7 @@ from tunematrix.stack.engines.torch.meters.weights import enlarged
 from tunematrix.stack.engines.torch.scoring import evaluating
 from tunematrix.stack.yardsticks.blame import accepted
 from tunematrix.stack.yardsticks.magnifying import magnification
+from tunematrix.stack.yardsticks.regression import coefficients
 
 ROWS = 8
 SEED = 0
@@ -63,4 +64,4 @@ def _scales(layer: nn.Module, dtype: torch.dtype) -> list[float]:
     finite = bool(torch.isfinite(products).all()) and bool(torch.isfinite(part).all())
     if not (finite and bool(products.any(dim=1).all())):
         return [math.nan] * len(adapters)  # of a product that is zero there is no factor
-    return torch.linalg.lstsq(products.T, part.unsqueeze(1)).solution.flatten().tolist()
+    return coefficients(products.cpu().numpy(), part.cpu().numpy())
