@@ -60,6 +60,19 @@ def _forget(trainer: Trainer) -> None:
         state["exp_avg"] *= 0.99
 
 
+def _replace(trainer: Trainer) -> None:
+    """Put another tensor in a moment's place, and leave the first as it was."""
+    state = trainer.optimizer.state.get(_last(trainer), {})
+    if "exp_avg" in state:
+        state["exp_avg"] = 0.99 * state["exp_avg"]
+
+
+def _move(trainer: Trainer) -> None:
+    """Let a parameter point to other memory, which holds a little else."""
+    parameter = _last(trainer)
+    parameter.data = parameter.data * (1 + 1e-6)
+
+
 def _swap(trainer: Trainer) -> None:
     """Exchange two rows: a plain sum wouldn't notice."""
     with torch.no_grad():
@@ -67,7 +80,7 @@ def _swap(trainer: Trainer) -> None:
         weights[:2] = weights[:2].flip(0).clone()
 
 
-@pytest.mark.parametrize("meddle", [_nudge, _round, _forget, _swap])
+@pytest.mark.parametrize("meddle", [_nudge, _round, _forget, _replace, _move, _swap])
 def test_what_changes_between_steps(run_small: RunSmall, meddle: Meddle) -> None:
     """The gradient is that of the changed weights, and the step after follows its formula."""
     with _meddling(meddle, after=1):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
@@ -84,7 +85,7 @@ class EventLog:
         self.write(Phase(name, time.perf_counter() - started))
 
     def _fields(self, row: Any) -> dict[str, object]:
-        return {field.name: self._masked(getattr(row, field.name)) for field in fields(row)}
+        return {name: self._masked(getattr(row, name)) for name in _names(row.__class__)}
 
     def _masked(self, value: object) -> object:
         # dataclasses.asdict would copy every number on the way; several events are written a step.
@@ -97,6 +98,11 @@ class EventLog:
         if isinstance(value, list | tuple):
             return [self._masked(entry) for entry in value]
         return self._fields(value) if is_dataclass(value) else value
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 class EventTail:

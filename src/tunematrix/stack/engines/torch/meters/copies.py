@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import is_
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,10 +17,12 @@ from torch.optim.optimizer import Optimizer
 
 from tunematrix.stack.engines.torch.meters.gradients import followed
 from tunematrix.stack.engines.torch.meters.hooks import around_steps
-from tunematrix.stack.engines.torch.shards import end_to_end, own
+from tunematrix.stack.engines.torch.shards import own
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """By bytes of an element: what is not a number equals itself as an integer."""
+PLAIN = (torch.Tensor, nn.Parameter)
+"""Types whose elements lie where they say; a library's own may keep them elsewhere."""
 
 Kind: TypeAlias = tuple[torch.dtype, torch.device]
 
@@ -56,6 +59,7 @@ class StepCopies:
         self.model = model
         self._places: list[tuple[nn.Module, str]] = []
         self._followed: list[nn.Parameter] = []
+        self._layout = Layout(())
         self.earlier: Bits = ()
         self.parameters: Bits = ()
         self.moments: Bits = ()
@@ -64,8 +68,11 @@ class StepCopies:
     def take(self, optimizer: Optimizer | None = None) -> None:
         """Copy them; moments where there is an optimizer."""
         self.earlier, self._followed = self.parameters, self._looked_up()
-        found = _moments(optimizer, self._followed) if optimizer is not None else []
-        self.parameters, self.moments = bits_of(self._followed, found)
+        moments = _moments(optimizer, self._followed) if optimizer is not None else []
+        both = (self._followed, moments)
+        if not self._layout.is_of(both):
+            self._layout = Layout(both)
+        self.parameters, self.moments = self._layout.bits()
 
     def around(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Copy them at one end of a step."""
@@ -105,24 +112,73 @@ def watch(copies: StepCopies) -> Iterator[None]:
         yield
 
 
-def bits_of(*several: Sequence[torch.Tensor]) -> list[Bits]:
-    """Copy the bits of several lists of tensors."""
-    tensors = [own(tensor) for some in several for tensor in some]
-    ends = list(accumulate(map(len, several)))
-    found: list[list[Alike]] = [[] for _ in several]
-    for kind, numbers in _by_kind(tensors).items():
-        alike = [tensors[number] for number in numbers]
-        # All lists at once: what takes time is finding the operator, and not copying.
-        with torch.no_grad():
-            copy = end_to_end(alike)
-        sizes = [tensor.numel() for tensor in alike]
-        cuts = [bisect_left(numbers, end) for end in (0, *ends)]
+class Layout:
+    """Where the tensors of several lists lie: what is found out once, while they stay there.
+
+    Finding it out takes three times as long as copying a small model's tensors does.
+    """
+
+    def __init__(self, several: Sequence[Sequence[torch.Tensor]]) -> None:
+        self._given = [tensor for some in several for tensor in some]
+        self._lengths = list(map(len, several))
+        tensors = [own(tensor) for tensor in self._given]
+        # What a view of these shows is what they hold, whenever it is asked.
+        self._stays = all(type(one) in PLAIN and one.is_contiguous() for one in self._given)
+        self._pointers = [one.data_ptr() for one in tensors] if self._stays else []
+        views = [one.detach().reshape(-1) for one in tensors]
+        self._kinds = [
+            _OfAKind(kind, numbers, [views[number] for number in numbers], self._lengths)
+            for kind, numbers in _by_kind(tensors).items()
+        ]
+
+    def is_of(self, several: Sequence[Sequence[torch.Tensor]]) -> bool:
+        """Whether these are the same tensors, and lie where they did."""
+        if not self._stays or self._lengths != list(map(len, several)):
+            return False
+        now = [tensor for some in several for tensor in some]
+        if not all(map(is_, now, self._given)):
+            return False
+        return [tensor.data_ptr() for tensor in now] == self._pointers
+
+    def bits(self) -> list[Bits]:
+        """Copy the bits of each list."""
+        found: list[list[Alike]] = [[] for _ in self._lengths]
+        for one in self._kinds:
+            for place, alike in one.copies():
+                found[place].append(alike)
+        return [tuple(some) for some in found]
+
+
+class _OfAKind:
+    """The tensors of one kind in several lists.
+
+    Args:
+        kind: dtype and device; numbers: of the tensors among all; tensors: each as (elements,).
+        lengths: of the lists.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        numbers: Sequence[int],
+        tensors: Sequence[torch.Tensor],
+        lengths: Sequence[int],
+    ) -> None:
+        self.kind, self.tensors = kind, tensors
+        sizes = [tensor.numel() for tensor in tensors]
+        cuts = [bisect_left(numbers, end) for end in accumulate(lengths, initial=0)]
         parts = [slice(*cut) for cut in pairwise(cuts)]
-        pieces = copy.view(INTEGERS[copy.element_size()]).split([sum(sizes[one]) for one in parts])
-        for some, part, bits in zip(found, parts, pieces, strict=True):
+        self.parts = [(list(numbers[part]), sizes[part]) for part in parts]
+        self.elements = [sum(sizes) for _, sizes in self.parts]
+
+    def copies(self) -> Iterator[tuple[int, Alike]]:
+        """Yield what each list has of this kind, with the list's place."""
+        # All lists at once: what takes time is finding the operator, and not copying.
+        copy = torch.cat(self.tensors)
+        pieces = copy.view(INTEGERS[copy.element_size()]).split(self.elements)
+        for place, (bits, part) in enumerate(zip(pieces, self.parts, strict=True)):
             if len(bits):
-                some.append(Alike(kind, bits, list(numbers[part]), sizes[part]))
-    return [tuple(some) for some in found]
+                yield place, Alike(self.kind, bits, *part)
 
 
 def _by_kind(tensors: Sequence[torch.Tensor]) -> Mapping[Kind, Sequence[int]]:

@@ -38,10 +38,9 @@ class TorchLabelAudit:
         mask = inputs.get("attention_mask")
         real = np.ones_like(ids, np.bool_) if mask is None else _array(mask) != 0
         # Without positions nothing keeps a row's texts apart: it counts as one, which it isn't.
-        given = inputs.get("position_ids")
+        given = inputs.get("position_ids") if self.packed or self.flat else None
         alone = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-        together = self.packed or self.flat
-        positions = alone if given is None or not together else _array(given)
+        positions = alone if given is None else _array(given)
         found = Found(texts=self.known.lengths() if self.packed else None)
         if self.flat:
             for stretch in zip(ids, labels, positions, strict=True):

@@ -82,7 +82,7 @@ class Audit:
             (parameter, float(group["lr"]))
             for group in optimizer.param_groups
             for parameter in group["params"]
-            if parameter.grad is not None and (followed is None or id(parameter) in followed)
+            if (followed is None or id(parameter) in followed) and parameter.grad is not None
         ]
         kinds: dict[UpdateKind, list[nn.Parameter]] = {}
         for parameter, rate in within(AUDITED_ELEMENTS, candidates, lambda one: one[0].numel()):
@@ -132,9 +132,9 @@ class Audit:
         self, kind: UpdateKind, parameters: Sequence[nn.Parameter], count: int
     ) -> ExpectedUpdate:
         """Take the step `count`, from 1, with parameters of one kind; keep their moments."""
-        old = float32(parameters, self.most)
-        gradient = float32([p.grad for p in parameters], self.most)
         ends = list(accumulate((taken(p.numel(), self.most) for p in parameters), initial=0))
+        both = float32([*parameters, *(p.grad for p in parameters)], self.most)
+        old, gradient = both[: ends[-1]], both[ends[-1] :]
         places = [slice(*place) for place in pairwise(ends)]
         first, second = np.zeros_like(old), np.zeros_like(old)
         for parameter, place in zip(parameters, places, strict=True):
