@@ -13,6 +13,7 @@ from tunematrix.evidence.run_dir import RunDir
 
 # What differs between honest runs of the same cell: who ran it, and how long it took.
 _VARYING_KINDS = {"Started", "Determinants", "Phase", "Throughput"}
+_VARYING_FIELDS = {"StepDone": "seconds"}
 _PEAKS = {"allocator_peak", "process_peak"}
 _SAVED = (".safetensors", ".json", ".jinja")
 _WITH_TIMES = {"trainer_state.json"}
@@ -52,8 +53,11 @@ def _lines(run_dir: RunDir) -> Iterator[str]:
     for path in files if run_dir.events.exists() else ():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             event = _event(line)
-            is_peak = event.get("kind") == "Memory" and event["measure"] in _PEAKS
-            if event.get("kind") not in _VARYING_KINDS and not is_peak:
+            kind = event.get("kind", "")
+            is_peak = kind == "Memory" and event["measure"] in _PEAKS
+            if field := _VARYING_FIELDS.get(kind):
+                yield json.dumps({**event, field: None})
+            elif kind not in _VARYING_KINDS and not is_peak:
                 yield line
 
 

@@ -14,6 +14,7 @@ HONEST = [
     {"kind": "Memory", "measure": "stored", "bytes": 400},
     {"kind": "Memory", "measure": "process_peak", "bytes": 50_000_000},
     {"kind": "Phase", "name": "train", "seconds": 1.0},
+    {"kind": "StepDone", "name": "train", "seconds": 1.0, "says": "trained 3 steps"},
 ]
 
 
@@ -34,9 +35,10 @@ def test_who_ran_it_and_how_long_changes_nothing(tmp_path: Path, field: dict[str
     assert not differ(run(tmp_path, "a"), run(tmp_path, "b", **field))
 
 
-def test_a_loss_does(tmp_path: Path) -> None:
-    """However little."""
-    assert differ(run(tmp_path, "a"), run(tmp_path, "b", loss=3.500001))
+@pytest.mark.parametrize("field", [{"loss": 3.500001}, {"says": "trained 2 steps"}])
+def test_what_was_measured_does(tmp_path: Path, field: dict[str, object]) -> None:
+    """However little, and beside how long it took."""
+    assert differ(run(tmp_path, "a"), run(tmp_path, "b", **field))
 
 
 @pytest.mark.parametrize(("more", "told"), [(PEAK_STEP // 2, False), (2 * PEAK_STEP, True)])
