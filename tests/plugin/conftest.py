@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.plugin.distributions import Install, Points, install, path_with
 
 from tunematrix.cli import main
 
@@ -254,3 +255,19 @@ def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def project(new_project: NewProject) -> Project:
     """A project of this test's own."""
     return new_project()
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a distribution called `zipq-plugin` for this process and those it starts."""
+
+    def install_here(files: Mapping[str, str], points: Points) -> None:
+        site = str(install(tmp_path, "zipq_plugin", files, points))
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.setenv("PYTHONPATH", path_with(site))
+        monkeypatch.setenv("IMPORTED", str(tmp_path / "imported"))
+
+    yield install_here
+    # The next test's distribution has modules of the same names.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "zipq"]:
+        del sys.modules[name]

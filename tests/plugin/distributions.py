@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 Points = Mapping[str, Mapping[str, str]]
 """Group of entry points → name → value."""
+Install = Callable[[Mapping[str, str], Points], None]
+"""Takes files and entry points."""
 
 
 def install(folder: Path, name: str, files: Mapping[str, str], points: Points) -> Path:
@@ -21,6 +24,11 @@ def install(folder: Path, name: str, files: Mapping[str, str], points: Points) -
         archive.extractall(site)
     (site / f"{name}-1.0.dist-info" / "INSTALLER").write_text("tests\n", encoding="utf-8")
     return site
+
+
+def path_with(site: str) -> str:
+    """Return what PYTHONPATH has to be for a folder to be found first."""
+    return os.pathsep.join([site, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _build(folder: Path, name: str, files: Mapping[str, str], points: Points) -> Path:

@@ -99,23 +99,29 @@ def carry_apart(tmp_path: Path, forking: Executor) -> Carry:
     return _carrier(tmp_path, read_groups([shipped_configs()]), forking)
 
 
+def context_of(
+    root: Path, groups: Groups, executor: Executor, run_id: str = "0", faults: tuple[str, ...] = ()
+) -> RunContext:
+    """Return what cells of any backend share in one run; its owner closes it."""
+    return RunContext(
+        environment=Environment("tests", "", tuple(groups.axes["backend"])),
+        groups=groups,
+        run_id=run_id,
+        root=root,
+        isolation="auto",
+        faults=faults,
+        keep_output=True,
+        say=print,
+        here=executor,
+    )
+
+
 def _carrier(root: Path, groups: Groups, executor: Executor) -> Carry:
     runs = itertools.count()
-    backends = tuple(groups.axes["backend"])
 
     def carry_one(cell: Cell, fault: str = "") -> Passage:
-        context = RunContext(
-            environment=Environment("tests", "", backends),
-            groups=groups,
-            # A fault is held against an honest run of the same test: neither may read the other's.
-            run_id=str(next(runs)),
-            root=root,
-            isolation="auto",
-            faults=(fault,) if fault else (),
-            keep_output=True,
-            say=print,
-            here=executor,
-        )
+        # A fault is held against an honest run of the same test: neither may read the other's.
+        context = context_of(root, groups, executor, str(next(runs)), (fault,) if fault else ())
         passage = carry(Passage(cell), context, WAY)
         context.close(prune=False)
         return passage

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.stack.conftest import judged
+from tests.stack.conftest import context_of, judged
 
-from tunematrix.environments.table import Environment
 from tunematrix.evidence import Evidence
 from tunematrix.evidence.events import Memory
 from tunematrix.faults.memory import MEGABYTES
@@ -21,7 +20,6 @@ from tunematrix.proof.faults.trials import FaultRunner
 from tunematrix.run.executor import Executor
 from tunematrix.spec.loader import load_specs
 from tunematrix.spec.model import Spec
-from tunematrix.workflow.context import RunContext
 
 if TYPE_CHECKING:
     from tests.stack.conftest import Carry, Judged
@@ -122,17 +120,7 @@ def test_a_cell_that_is_known_to_fail_notices_what_is_new(
     groups = read_groups([shipped_configs()])
     (spec,) = load_specs([shipped_configs() / "specs" / "biases.yaml"])
     cells, _ = expand(spec, groups, ["cpu"])
-    context = RunContext(
-        environment=Environment("tests", "", ("cpu",)),
-        groups=groups,
-        run_id="faults",
-        root=tmp_path,
-        isolation="auto",
-        faults=(),
-        keep_output=True,
-        say=print,
-        here=forking,
-    )
+    context = context_of(tmp_path, groups, forking)
     entry = Entry("tunematrix.faults.fourth_adapters", fault, "checkpoint", "Saves less.", ())
     found = FaultRunner(context).try_fault(entry, [c for c in cells if "gpt2" in c.id])
     context.close(prune=False)

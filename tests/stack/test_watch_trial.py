@@ -15,7 +15,7 @@ from tests.stack.watch.trial import watch as watched
 
 EACH_TIME = ("generator-detached", "targets-not-shifted", "model-made-again", "plain", "gan")
 """Half a minute; the rest of these loops is nightly."""
-TORCH_ALONE = ("plain_lm", "gan", "vision", "ddp", "fsdp2", "odd")
+TORCH_ALONE = ("plain_lm", "gan", "vision", "ddp", "fsdp2", "odd_models", "odd_steps")
 ALL: list[Planted | Honest] = [*PLANTED, *HONEST]
 RUNS = {run.name: run for run in ALL}
 

@@ -160,10 +160,18 @@ LOOPS = (
         ("CosineAnnealingLR(optimizer, args.epochs)", "OneCycleLR(optimizer, 0.1, args.epochs * 17)"),
     ),
 )  # fmt: skip
-WAYS = (
-    "truncated_backpropagation", "gradient_penalty", "two_losses", "policy_gradient",
-    "sharpness_aware", "closure", "own_clipping", "sparse", "experts", "own_optimizer", "averaged",
-    "rate_search", "best_kept", "frozen_norms", "unfrozen_step_by_step", "left_over", "plateau",
-    "uncertainty", "contrastive", "fixed_batch", "own_function",
-)  # fmt: skip
-HONEST = (*LOOPS, *(Honest(way.replace("_", "-"), "odd", (way,)) for way in WAYS))
+ODD = {
+    "odd_models": (
+        "truncated_backpropagation", "gradient_penalty", "two_losses", "policy_gradient", "experts",
+        "uncertainty", "contrastive", "fixed_batch", "own_function",
+    ),
+    "odd_steps": (
+        "sharpness_aware", "closure", "own_clipping", "sparse", "own_optimizer", "averaged",
+        "rate_search", "best_kept", "frozen_norms", "unfrozen_step_by_step", "left_over", "plateau",
+    ),
+}  # fmt: skip
+"""Loop to its ways, each a function of it."""
+HONEST = (
+    *LOOPS,
+    *(Honest(way.replace("_", "-"), loop, (way,)) for loop, ways in ODD.items() for way in ways),
+)

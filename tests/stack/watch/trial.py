@@ -27,6 +27,8 @@ from tests.stack.watch.planted import PLANTED
 from tests.stack.watch.planting import Planted
 
 LOOPS = Path(__file__).parent / "loops"
+HELPER = "odd_common.py"
+"""What some loops import, so that it has to lie beside them."""
 PREFIX = "watched_"
 NOTICED = ("failed", "warned")
 WEIGHTS = (".pt", ".safetensors", ".bin", ".ckpt", ".pth")
@@ -91,6 +93,7 @@ def script_of(run: Planted | Honest, folder: Path) -> Path:
             raise ValueError(f"{run.name}: stands {text.count(edit.old)} times: {edit.old!r}")
         text = text.replace(edit.old, edit.new)
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(LOOPS / HELPER, folder)
     path = folder / f"{run.loop}.py"
     path.write_text(text, encoding="utf-8")
     return path

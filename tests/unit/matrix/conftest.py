@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.unit.matrix.related import SMALL
 
 from tunematrix.matrix.groups import Groups, read_groups
 from tunematrix.paths import shipped_configs
@@ -47,3 +48,9 @@ def make_root(tmp_path: Path) -> Callable[[dict[str, str], str], Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def small(make_root: Callable[..., Path]) -> Groups:
+    """Config groups with one exclusion, and a quantizer that isn't at home on mlx."""
+    return read_groups([make_root(SMALL)])

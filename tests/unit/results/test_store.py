@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -9,25 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.results.conftest import a_record
 
 from tunematrix.errors import BadInput, MachineProblem
-from tunematrix.results.record import SCHEMA_VERSION, Record
+from tunematrix.results.record import Record
 from tunematrix.results.store import Store, keep, newest_run, once
-
-
-def _record(cell_id: str = "a[cpu]", run_id: str = "r1") -> Record:
-    return Record(run_id, cell_id, "a.yaml", "cpu", {"method": "lora"}, "passed")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """A store in a folder that isn't there yet."""
-    return Store(tmp_path / ".tunematrix" / "cpu" / "results.jsonl")
 
 
 def test_records_come_back_in_order(store: Store) -> None:
     """Appended one after the other, read oldest first."""
-    records = tuple(_record(f"cell {number}") for number in range(3))
+    records = tuple(a_record(f"cell {number}") for number in range(3))
     for record in records:
         store.append(record)
     assert store.read() == records
@@ -53,29 +43,29 @@ def test_text_of_any_language(store: Store) -> None:
     """Reasons are kept readable in the file, line separators inside them don't break lines."""
     record = Record("r1", "a[cpu]", "a.yaml", "cpu", {}, "failed", "größer als ≤ 3 \u2028 ✗\nzwei")
     store.append(record)
-    store.append(_record())
+    store.append(a_record())
     assert "größer als ≤ 3" in store.path.read_text(encoding="utf-8")
-    assert store.read() == (record, _record())
+    assert store.read() == (record, a_record())
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60])
 def test_a_torn_line_is_left_out(store: Store, cut: int) -> None:
     """A killed run loses the record it was writing, and no other."""
-    store.append(_record("first"))
-    store.append(_record("second"))
+    store.append(a_record("first"))
+    store.append(a_record("second"))
     os.truncate(store.path, store.path.stat().st_size - cut)
-    assert store.read() == (_record("first"),)
+    assert store.read() == (a_record("first"),)
 
 
 @pytest.mark.parametrize("torn", [b'{"run_id": "r1", "ce', '{"reason": "≤'.encode()[:-1]])
 def test_the_next_record_begins_on_a_line_of_its_own(store: Store, torn: bytes) -> None:
     """It would be lost otherwise, and everything before it unreadable."""
-    store.append(_record("first"))
+    store.append(a_record("first"))
     with store.path.open("ab") as file:
         file.write(torn)
-    assert store.read() == (_record("first"),)
-    store.append(_record("second"))
-    assert store.read() == (_record("first"), _record("second"))
+    assert store.read() == (a_record("first"),)
+    store.append(a_record("second"))
+    assert store.read() == (a_record("first"), a_record("second"))
 
 
 def test_a_file_that_is_one_torn_line(store: Store) -> None:
@@ -83,143 +73,27 @@ def test_a_file_that_is_one_torn_line(store: Store) -> None:
     store.path.parent.mkdir(parents=True)
     store.path.write_bytes(b'{"run_id"')
     assert store.read() == ()
-    store.append(_record())
-    assert store.read() == (_record(),)
+    store.append(a_record())
+    assert store.read() == (a_record(),)
 
 
 def test_a_disk_that_is_full() -> None:
     """The message says which record is lost, that the others are not, and what to do."""
     with pytest.raises(MachineProblem, match=r"can't record a\[cpu\] in /dev/full: No space left"):
-        Store(Path("/dev/full")).append(_record())
+        Store(Path("/dev/full")).append(a_record())
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     """No right and no way to write is the machine's problem too."""
     (tmp_path / "cpu").touch()
     with pytest.raises(MachineProblem, match=r"the records before it are safe\. Free some space"):
-        Store(tmp_path / "cpu" / "results.jsonl").append(_record())
-
-
-@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 10**30])
-def test_a_newer_schema_is_refused(store: Store, version: int) -> None:
-    """By its number and line, before its fields are looked at; it says what to do."""
-    store.append(_record())
-    with store.path.open("a") as file:
-        file.write(json.dumps({"schema_version": version, "cells": 3}) + "\n")
-    with pytest.raises(BadInput) as caught:
-        store.read()
-    assert str(caught.value) == (
-        f"{store.path}:2: a record of schema {version}, and this tunematrix reads those up to "
-        f"{SCHEMA_VERSION}; upgrade tunematrix, or read the file with the one that wrote it"
-    )
-
-
-@pytest.mark.parametrize("version", [0, -1, "1", "2", None, True, 1.0, [2]])
-def test_what_is_no_schema(store: Store, version: object) -> None:
-    """Something else wrote the line."""
-    store.path.parent.mkdir(parents=True)
-    store.path.write_text(json.dumps({**_record().to_json(), "schema_version": version}) + "\n")
-    with pytest.raises(
-        BadInput, match=r"results\.jsonl:1: not a record \(it has no schema_version"
-    ):
-        store.read()
-
-
-def test_each_wrong_field_is_named(store: Store) -> None:
-    """The first few, with what is wrong with each."""
-    wrong = {"outcome": "splendid", "reason": 3, "metrics": {"seconds": "x"}, "arms": 1}
-    store.path.parent.mkdir(parents=True)
-    store.path.write_text(json.dumps({**_record().to_json(), **wrong}) + "\n")
-    with pytest.raises(BadInput) as caught:
-        store.read()
-    text = str(caught.value)
-    assert text.startswith(f"{store.path}:1: not a record (outcome: Input should be 'passed', ")
-    assert "; reason: Input should be a valid string; metrics.seconds: " in text
-    assert text.endswith("; and 1 more); remove the line, or give another file")
+        Store(tmp_path / "cpu" / "results.jsonl").append(a_record())
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A folder, for one."""
     with pytest.raises(BadInput, match=r"can't be read: Is a directory; give a file of records"):
         Store(tmp_path).read()
-
-
-CHECK = {"name": "a", "outcome": "passed", "measured": 1, "unit": "", "message": ""}
-V1 = {
-    "run_id": "20261122-212353-d8e3",
-    "cell_id": "same[cpu-bnb-nf4]@3!half_rate",
-    "spec": "configs/specs/same.yaml",
-    "environment": "cpu",
-    "axes": {"method": "full|lora", "backend": "cpu"},
-    "outcome": "passed",
-    "reason": "",
-    "link": "",
-    "checks": [],
-    "metrics": {},
-    "durations": {},
-    "versions": {},
-    "machine": {},
-    "run_dir": "",
-    "arms": ["x", "y"],
-    "schema_version": 1,
-}
-
-
-def test_records_of_schema_1(store: Store) -> None:
-    """What their texts held is data; what they never held is empty."""
-    store.path.parent.mkdir(parents=True)
-    plain = {**V1, "cell_id": "a[cpu]", "axes": {"method": "lora", "backend": "cpu"}}
-    del plain["arms"]
-    store.path.write_text(f"{json.dumps(V1)}\n{json.dumps(plain)}\n")
-    relation, cell = store.read()
-    assert (relation.base_id, relation.seed, relation.planted) == (
-        "same[cpu-bnb-nf4]",
-        3,
-        "half_rate",
-    )
-    assert relation.axes == {"method": ("full", "lora"), "backend": "cpu"}
-    assert (relation.backend, relation.schema_version) == ("cpu", SCHEMA_VERSION)
-    assert (relation.spec_digest, relation.overrides, relation.step) == ("", {}, None)
-    assert (cell.cell_id, cell.base_id, cell.seed, cell.planted) == ("a[cpu]", "a[cpu]", None, "")
-    assert (cell.axes["method"], cell.arms) == ("lora", ())
-
-
-def test_records_of_schema_2(store: Store) -> None:
-    """They had neither losses nor the end of stderr; all else is the same."""
-    data = _record().to_json()
-    del data["losses"], data["stderr"]
-    store.path.parent.mkdir(parents=True)
-    store.path.write_text(json.dumps({**data, "schema_version": 2}) + "\n")
-    assert store.read() == (_record(),)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"cell_id": 3},
-        {"cell_id": None},
-        {"axes": []},
-        {"axes": {"method": 3}},
-        {"outcome": "splendid"},
-        {"seed": "three"},
-        {"colour": "red"},
-        {"checks": [{**CHECK, "bound": {"kind": "\ud800"}}]},
-    ],
-)
-def test_malformed_records_of_schema_1(store: Store, change: dict[str, object]) -> None:
-    """They are refused with their line as well."""
-    store.path.parent.mkdir(parents=True)
-    store.path.write_text(json.dumps({**V1, **change}) + "\n")
-    with pytest.raises(BadInput, match=r"results\.jsonl:1: not a record \("):
-        store.read()
-
-
-def test_committed_records_are_read() -> None:
-    """Those of schema 1, too, with the backend of each."""
-    for file in sorted((Path(__file__).parents[3] / "docs/verified").glob("*.jsonl")):
-        records = Store(file).read()
-        assert len(records) > 50
-        assert {record.backend for record in records} == {records[0].environment}
 
 
 WRITER = """
@@ -244,43 +118,15 @@ def test_several_writers_lose_nothing(store: Store) -> None:
 
 def test_a_surrogate_in_a_reason(store: Store) -> None:
     """It ends neither the run nor the record."""
-    store.append(replace(_record(), reason="no file weights-\udcff.bin"))
+    store.append(replace(a_record(), reason="no file weights-\udcff.bin"))
     (record,) = store.read()
     assert record.reason == "no file weights-\\udcff.bin"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "{",
-        "[]",
-        "3",
-        '"text"',
-        "{}",
-        '{"schema_version": 1}',
-        '{"schema_version": 2}',
-        '{"schema_version": 1, "checks": [], "metrics": {}, "durations": {}, "colour": 1}',
-        "[" * 100_000,
-        "1" * 5_000,
-        '{"schema_version": 1, "checks": [], "metrics": [], "durations": {}}',
-        "\udcff",
-    ],
-)
-def test_a_whole_line_that_is_no_record(store: Store, line: str) -> None:
-    """It is refused with its line, not left out: someone else wrote to the file."""
-    store.append(_record())
-    with store.path.open("ab") as file:
-        file.write(line.encode(errors="surrogateescape") + b"\n")
-    store.append(_record())
-    with pytest.raises(BadInput, match=r"results\.jsonl:2: not a record \(.*remove the line, or"):
-        store.read()
 
 
 def test_the_newest_run_of_a_long_file(store: Store) -> None:
     """What is another run's is passed over; whatever may be this one's is read, or refused."""
     assert store.newest() == ()
-    old, new = _record("a", "r1"), _record("b", "r2")
+    old, new = a_record("a", "r1"), a_record("b", "r2")
     for record in (new, old, new):
         store.append(record)
     assert store.newest() == newest_run(store.read()) == (new, new)
@@ -301,7 +147,7 @@ def test_the_newest_run_of_a_long_file(store: Store) -> None:
 
 def test_newest_run() -> None:
     """The run that was recorded last, whole, even where another came between."""
-    old, new = _record("a", "r1"), _record("b", "r2")
+    old, new = a_record("a", "r1"), a_record("b", "r2")
     assert newest_run([]) == ()
     assert newest_run([old, new]) == (new,)
     assert newest_run([new, old]) == (old,)
@@ -311,7 +157,7 @@ def test_newest_run() -> None:
 def test_records_are_kept_under_the_name_of_their_machine(tmp_path: Path) -> None:
     """One file for each environment and machine; a newer run takes an older one's place."""
     machine = {"system": "Linux", "architecture": "x86_64", "gpu": "NVIDIA H200", "hardware": "x"}
-    run = [replace(_record(name), machine=machine, run_dir="runs/1") for name in "ab"]
+    run = [replace(a_record(name), machine=machine, run_dir="runs/1") for name in "ab"]
     first = keep(run, tmp_path)
     assert first.name == "cpu-linux-x86-64-nvidia-h200.jsonl"
     assert keep(run[:1], tmp_path) == first
@@ -322,7 +168,7 @@ def test_records_are_kept_under_the_name_of_their_machine(tmp_path: Path) -> Non
     with pytest.raises(MachineProblem, match=r"can't .* Not a directory"):
         keep(run, tmp_path / "file")
     with pytest.raises(BadInput, match="several runs"):
-        keep([_record(), _record(run_id="another")], tmp_path)
+        keep([a_record(), a_record(run_id="another")], tmp_path)
 
 
 def test_earlier_records_of_some_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +198,7 @@ def test_a_device_in_the_place_of_records() -> None:
 
 def test_what_stands_in_several_files_comes_once() -> None:
     """Told by all that is in it but the folder of its evidence; nan is like itself there."""
-    ran = [replace(_record(f"a[{number}]"), metrics={"loss": math.nan}) for number in range(20)]
+    ran = [replace(a_record(f"a[{number}]"), metrics={"loss": math.nan}) for number in range(20)]
     copies = [replace(record, run_dir="") for record in ran]
     assert tuple(once([ran])) == tuple(ran)
     assert tuple(once([ran, copies, ran])) == tuple(ran)
@@ -364,5 +210,5 @@ def test_what_stands_in_several_files_comes_once() -> None:
 
 def test_hardware_of_any_length_gives_a_file_name(tmp_path: Path) -> None:
     """Somebody else's record can't ask for a name that no system takes."""
-    record = replace(_record(), machine={"hardware": "x" * 5_000}, versions={"torch": "2"})
+    record = replace(a_record(), machine={"hardware": "x" * 5_000}, versions={"torch": "2"})
     assert len(keep([record], tmp_path).name) < 255

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from tests.tiny import tiny_configuration
 
+from tunematrix.evidence import Evidence, collect
 from tunematrix.evidence.run_dir import CellFile, RunDir
 from tunematrix.run.executor import Executor
 from tunematrix.run.local.executors import open_executor
@@ -65,6 +66,22 @@ def survivors() -> Survivors:
         return running
 
     return survivors_of
+
+
+@pytest.fixture
+def next_cell_runs(executor: Executor, make_cell: MakeCell) -> Iterator[None]:
+    """Whatever a cell did, no zombie of it is left, and the next one succeeds."""
+    # Orphans of what other tests have run come to this process, since it is their subreaper now.
+    older = set(psutil.Process().children(recursive=True))
+    yield
+    assert executor.run(make_cell("succeed"), timeout=30).code == 0
+    children = set(psutil.Process().children(recursive=True)) - older
+    assert [child for child in children if child.status() == psutil.STATUS_ZOMBIE] == []
+
+
+def evidence_of(executor: Executor, run_dir: RunDir, timeout: float = 30) -> Evidence:
+    """Run a cell, and collect what it leaves."""
+    return collect(run_dir, executor.run(run_dir, timeout))
 
 
 def _runs(pid: int) -> bool:

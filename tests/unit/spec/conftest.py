@@ -11,6 +11,9 @@ from tunematrix.spec import Spec, load_specs
 ProblemsOf = Callable[[str], list[str]]
 Load = Callable[[str], Spec]
 
+OURS = "test_id: a\nrecipe: sft\n"
+"""How each of these specs begins, in two lines."""
+
 
 @pytest.fixture(autouse=True)
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
