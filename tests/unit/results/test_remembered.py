@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tracemalloc
 from dataclasses import replace
@@ -71,6 +72,7 @@ def test_little_is_kept_of_each() -> None:
             record = Record.from_json({**json.loads(text), "cell_id": f"a[x-{number}]"})
             kept.append(shortening.short(record))
         del record
+        gc.collect()
         bytes_of_each = tracemalloc.get_traced_memory()[0] / CELLS
     finally:
         tracemalloc.stop()

@@ -59,7 +59,7 @@ class StepCopies:
         self.model = model
         self._places: list[tuple[nn.Module, str]] = []
         self._followed: list[nn.Parameter] = []
-        self._layout = Layout(())
+        self._layout = StepLayout(())
         self.earlier: Bits = ()
         self.parameters: Bits = ()
         self.moments: Bits = ()
@@ -71,7 +71,7 @@ class StepCopies:
         moments = _moments(optimizer, self._followed) if optimizer is not None else []
         both = (self._followed, moments)
         if not self._layout.is_of(both):
-            self._layout = Layout(both)
+            self._layout = StepLayout(both)
         self.parameters, self.moments = self._layout.bits()
 
     def around(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -112,7 +112,7 @@ def watch(copies: StepCopies) -> Iterator[None]:
         yield
 
 
-class Layout:
+class StepLayout:
     """Where the tensors of several lists lie: what is found out once, while they stay there.
 
     Finding it out takes three times as long as copying a small model's tensors does.
