@@ -13,7 +13,7 @@ from tests.stack.conftest import Carry
 from tests.stack.test_steps import TOY_DPO, TOY_SFT, run, trained
 
 from tunematrix.errors import WrongSetting
-from tunematrix.evidence.events import StepWarning
+from tunematrix.evidence.events import StepBegun, StepWarning
 
 FAULTS = "tunematrix.faults.resuming"
 TOGETHER: Mapping[str, Any] = {
@@ -115,6 +115,29 @@ def test_killed_after_the_last_checkpoint(
     assert weights.read_bytes() == wanted
     before, after = trained(straight)["sft"], trained(resumed)["sft"]
     assert (after.resumed_at, after.logged, after.after) == (4, before.logged, before.after)
+
+
+def test_a_training_that_goes_on_for_longer(carry_here: Carry, tmp_path: Path) -> None:
+    """Its first step has the longer schedule's rate, where Trainer leaves it at 0."""
+    short = steps_of("sft", tmp_path / "out", max_steps=3, warmup_steps=0)
+    longer = steps_of("sft", tmp_path / "out", max_steps=4, warmup_steps=0)
+    assert not run(carry_here, {"sft": short}).failed
+    weights = tmp_path / "out" / "adapter_model.safetensors"
+    before = weights.read_bytes()
+    resumed = run(carry_here, {"sft": longer, "resume": "latest"})
+    assert not resumed.failed and weights.read_bytes() != before
+    found = trained(resumed)["sft"]
+    assert (found.resumed_at, found.moved) == (3, found.tensors)
+    (begun,) = resumed.evidence.all(StepBegun)
+    assert begun.does.endswith("4 steps, from checkpoint-3 on")
+
+
+def test_a_folder_with_checkpoints_of_another_training(carry_here: Carry, tmp_path: Path) -> None:
+    """Going on from the latest one would take up that one, if this training is interrupted."""
+    step = steps_of("sft", tmp_path / "out")
+    assert not run(carry_here, {"sft": step}).evidence.all(StepWarning)
+    (warning,) = run(carry_here, {"sft": step}).evidence.all(StepWarning)
+    assert "of an earlier training, up to checkpoint-4" in warning.text
 
 
 def test_a_checkpoint_that_lacks_a_tensor(carry_here: Carry, tmp_path: Path) -> None:

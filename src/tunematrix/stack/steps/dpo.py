@@ -52,12 +52,12 @@ def run(settings: DpoStep, job: StepJob) -> None:
             },
         )
         tokenizer = opening.tokenizer_of(source)
-        training.look_ahead(settings.alignment, job)
+        going_on = training.look_ahead(settings.alignment, job)
         goes_on = settings.alignment.adapter == "continue"
         over = "goes on with its adapter" if goes_on else "a new adapter over the merged one"
         preferences = lessons.counted(len(rows), "preference")
         steps = lessons.counted(settings.alignment.max_steps, "step")
-        does = f"{over if source.adapter else 'a new adapter'}; {preferences}, {steps}"
+        does = f"{over if source.adapter else 'a new adapter'}; {preferences}, {steps}{going_on}"
         opening.begin(source, job, does)
         line.text = (
             "nothing was trained or written"

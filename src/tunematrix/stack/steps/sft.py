@@ -26,8 +26,8 @@ def run(settings: SftStep, job: StepJob) -> None:
         source = lessons.base_of(settings, job)
         rows, asked = data.read(settings.dataset, {"text": settings.dataset.text_field})
         tokenizer = opening.tokenizer_of(source)
-        training.look_ahead(settings.training, job)
-        opening.begin(source, job, lessons.will_do(settings, job, len(rows)))
+        going_on = training.look_ahead(settings.training, job)
+        opening.begin(source, job, lessons.will_do(settings, job, len(rows)) + going_on)
         line.text = (
             "nothing was trained or written"
             if job.dry_run

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
@@ -31,10 +32,26 @@ class Course(TrainerCallback):
 
     Attributes:
         losses: as logged, so far.
+        begun: sums over the bits of what is trained, when the first step begins.
     """
 
     job: StepJob
     losses: list[float] = field(default_factory=list)
+    begun: dict[str, int] = field(default_factory=dict)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **its: Any) -> None:
+        """Give the first step its rate, and remember what training goes on from.
+
+        Where training goes on for longer than it was to, Trainer makes the first step with the rate
+        that the shorter schedule had left in the optimizer: 0.
+        """
+        self.begun = outcome.bits(its["model"])
+        schedule = its["lr_scheduler"]
+        schedule = getattr(schedule, "scheduler", schedule)
+        if isinstance(schedule, LambdaLR):
+            rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, (rate, share) in zip(schedule.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * share(schedule.last_epoch)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Pass a step's line on; the summary has no `loss`."""
@@ -83,15 +100,25 @@ def _scheduler(settings: StepTraining) -> str:
     return "constant_with_warmup" if kind == "constant" and settings.warmup_steps else kind
 
 
-def look_ahead(settings: StepTraining, job: StepJob) -> None:
+def look_ahead(settings: StepTraining, job: StepJob) -> str:
     """Find what would be wrong before a model is loaded: the checkpoint, and the warm-up.
+
+    Returns:
+        How the sentence on what is about to be done ends; empty where training begins anew.
 
     Raises:
         WrongSetting: there is no such checkpoint, or none that is whole.
     """
-    if job.resume:
-        checkpoints.find(job.resume, job.output_dir, lambda _: None)
     lessons.warn_of_warmup(settings, job)
+    if job.resume:
+        return f", from {checkpoints.find(job.resume, job.output_dir, lambda _: None).name} on"
+    if left := checkpoints.newest(job.output_dir, lambda _: None):
+        job.warn(
+            f"{job.output_dir} has checkpoints of an earlier training, up to {left.name}, which "
+            "`--resume latest` would take if this one is interrupted; write to another folder, or "
+            "remove them"
+        )
+    return ""
 
 
 def attach(model: PreTrainedModel, layers: Base, settings: StepTraining, job: StepJob) -> nn.Module:
@@ -165,6 +192,7 @@ def _trained(
     trainer = lesson.trainer(model, course)
     train(trainer, job, checkpoint)
     lesson.finish(model)
+    begun = {name: course.begun.get(name, value) for name, value in sums.items()}
     with lessons.saving(job.output_dir):
         trainer.model.save_pretrained(str(job.output_dir))
         tokenizer.save_pretrained(str(job.output_dir))
@@ -172,7 +200,7 @@ def _trained(
         name=job.name,
         steps=settings.max_steps,
         resumed_at=settings.max_steps - len(course.losses),
-        moved=outcome.moved(sums, model),
+        moved=outcome.moved(begun, model),
         tensors=len(sums),
         measure=lesson.measure,
         before=before,
