@@ -90,20 +90,25 @@ def _install_project(lock: Path, program: Path, parts: Sequence[str], advice: st
     # The project itself stays out: building it could write to its folder.
     only = ("--quiet", "--frozen", "--no-emit-workspace", "--no-header")
     export = ("export", *only, *parts, f"--project={lock.absolute().parent}", f"--python={program}")
+    unread = f"Likely {shown(lock)} is damaged, or a group is misspelt; `uv lock` writes it anew"
 
-    def sync(name: str) -> None:
-        exported = program.parents[1] / name
-        uv.ask(*export, f"--output-file={exported}", advice=advice)
-        uv.ask("pip", "sync", "--quiet", f"--python={program}", exported, advice=advice)
+    def exported(name: str) -> Path:
+        there = program.parents[1] / name
+        uv.ask(*export, f"--output-file={there}", advice=unread)
+        return there
 
+    def sync(there: Path) -> None:
+        uv.ask("pip", "sync", "--quiet", f"--python={program}", there, advice=advice)
+
+    plain = exported("exported.txt")
     try:
-        sync("exported.txt")  # from the indexes of this machine, which may be mirrors
+        sync(plain)  # from the indexes of this machine, which may be mirrors
     except (BadInput, uv.IndexAway) as first:
         # A pylock.toml names its own, and uv goes there whatever it is told of indexes.
         if sources.without_index(sources.pip_settings()):
             raise
         try:
-            sync("pylock.toml")  # one of the lock's own may be for a single package
+            sync(exported("pylock.toml"))  # one of the lock's own may be for a single package
         except (BadInput, uv.IndexAway) as second:
             raise type(first)(f"{first}\n  from the lock's own indexes: {second}") from None
 

@@ -218,3 +218,15 @@ def test_a_wrong_lock(
         user.prepare(user.order(python, lock=lock))
     assert words in str(told.value)
     assert name in str(told.value)
+
+
+def test_a_damaged_lock_of_a_project(user: User) -> None:
+    """What can't be read is said once, and no index is asked for what it names."""
+    (user.folder / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "0"\n')
+    lock = user.folder / "uv.lock"
+    lock.write_text('version = 1\nrequires-python = ">=3.8"\n[[package]]\nname = "gamma"\n')
+    python = packing.virtualenv(user.folder / "venv")
+    with pytest.raises(BadInput, match=r"uv\.lock is damaged.*`uv lock` writes it anew") as told:
+        user.prepare(user.order(python, lock=lock))
+    assert str(told.value).count("Failed to parse") == 1
+    assert "index" not in str(told.value)
