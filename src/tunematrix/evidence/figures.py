@@ -88,9 +88,13 @@ def loss_curve(evidence: Evidence) -> tuple[tuple[int, float], ...]:
 
 
 def last_lines(evidence: Evidence) -> str:
-    """Return the end of what was printed as errors, which is masked already."""
-    lines = evidence.stderr.rstrip().splitlines()[-LAST_LINES:]
-    return "\n".join(lines)[-LONGEST_TAIL:]
+    """Return the end of what was printed as errors, which is masked already.
+
+    A progress bar that was drawn over itself is there once, as a terminal shows it.
+    """
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in evidence.stderr.split("\n"))
+    shown = "\n".join(line for line in lines if line.strip()).splitlines()[-LAST_LINES:]
+    return "\n".join(shown)[-LONGEST_TAIL:]
 
 
 def evaluation(evidence: Evidence, when: str) -> Evaluation | None:

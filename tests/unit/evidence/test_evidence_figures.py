@@ -128,3 +128,6 @@ def test_the_end_of_stderr(run: Run) -> None:
     endless = run.leaving(stderr="x" * 10_000_000 + "the end")
     assert last_lines(endless.evidence).endswith("xthe end")
     assert len(last_lines(endless.evidence)) == LONGEST_TAIL
+    bar = "".join(f"\r {done}%|###" for done in range(101))
+    drawn = run.leaving(stderr=f"loading{bar}\n\r 0%|\r 9%|\r\nValueError: 7\n").evidence
+    assert last_lines(drawn).splitlines() == [" 100%|###", " 9%|", "ValueError: 7"]
