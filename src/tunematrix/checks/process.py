@@ -157,7 +157,8 @@ def standard_error(evidence: Evidence, claim: Claim) -> Judgement:
     lines = [
         line.strip() for line in evidence.stderr.splitlines() if any(p in line for p in present)
     ]
-    message = f"stderr has {listed(present)}: {listed(lines, 2)}"
+    more = [line for line in lines if line not in present]
+    message = f"stderr has {listed(present)}{': ' if more else ''}{listed(more, 2)}"
     return judge_by(Exactly(0), len(present), message)
 
 

@@ -107,6 +107,12 @@ def test_the_first_lines_with_any_pattern_are_quoted(run: Run) -> None:
     assert verdict.message == "stderr has nan, inf: a nan, b inf and 1 more"
 
 
+def test_a_line_that_is_a_pattern_is_said_once(run: Run) -> None:
+    """It would stand there twice, and say no more."""
+    verdict = run.leaving(stderr=TRACEBACK).verdicts()["stderr"]
+    assert verdict.message == "stderr has Traceback (most recent call last):"
+
+
 def test_patterns_are_no_regular_expressions(run: Run) -> None:
     """A dot is a dot."""
     dotted = run.asked(stderr={"forbidden_patterns": ["a.c"]})
