@@ -106,6 +106,15 @@ def test_an_option_that_leads_nowhere(project: Project, arguments: list[str], me
     assert not (project.root / ".tunematrix").exists()
 
 
+def test_a_cell_that_there_is_not(project: Project) -> None:
+    """What was meant is named; a name without its brackets stands for all that begin with it."""
+    project.spec("good", "succeed")
+    run = project.pytest("specs/good.yaml::good[plain-plian]")
+    said = "there is no cell good[plain-plian]; did you mean good[plain-plain]? tunematrix plan"
+    assert (run.code, said in run.text) == (4, True), run.text
+    assert project.pytest("specs/good.yaml::good").code == 0
+
+
 def test_watching_for_a_device_that_there_is_not(project: Project, verb: Verb) -> None:
     """Nothing is trained first, in a command or in a block."""
     said = "device gpu: is not a kind of device; it can be cuda, mps, cpu"

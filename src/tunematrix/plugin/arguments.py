@@ -123,6 +123,13 @@ class Arguments:
         return named_markers(self.config.getoption("markexpr"))
 
     @property
+    def named_cells(self) -> tuple[str, ...]:
+        """The ids of cells and relations that node ids on the command line name."""
+        parts = (text.partition("::") for text in self.config.args)
+        here = self.config.invocation_params.dir
+        return tuple(name for file, _, name in parts if name and self.is_spec(here / file))
+
+    @property
     def filters(self) -> tuple[str, ...]:
         """The options that choose among cells and were given, by their names."""
         option = self.config.option
