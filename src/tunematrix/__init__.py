@@ -20,10 +20,13 @@ def watch(
     the checks that failed. What the block raises goes on; nothing is judged then.
 
     Args:
-        device: kind of device that what is trained must be on, such as "cuda"; None: any.
+        device: kind of device that what is trained must be on: "cuda", "mps" or "cpu"; None: any.
         strict: whether the check `watched` fails, and doesn't only warn, where a part of the probe
             itself falls over.
         quiet: whether nothing is printed.
+
+    Raises:
+        BadInput: there is no such kind of device; it is raised before the block.
     """
     from tunematrix.watching.here import watching
 

@@ -198,6 +198,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"it can be {', '.join(names[:12])}{rest}"
 
 
+def called(name: str) -> str:
+    """Return a name as a message has it; somebody may have given none."""
+    return name or "an empty text"
+
+
 def counted(count: int, noun: str, verb: bool = False) -> str:
     """Return a count with its noun, as people say it: 1 record, 2 records.
 

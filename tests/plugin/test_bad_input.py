@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import tunematrix
+from tunematrix.errors import BadInput
+
 if TYPE_CHECKING:
     from tests.plugin.conftest import NewProject, Project, Verb
 
@@ -101,6 +104,25 @@ def test_an_option_that_leads_nowhere(project: Project, arguments: list[str], me
     run = project.pytest(*arguments)
     assert (run.code, run.text.strip()) == (4, f"ERROR: {message}")
     assert not (project.root / ".tunematrix").exists()
+
+
+def test_a_cell_that_there_is_not(project: Project) -> None:
+    """What was meant is named; a name without its brackets stands for all that begin with it."""
+    project.spec("good", "succeed")
+    run = project.pytest("specs/good.yaml::good[plain-plian]")
+    said = "there is no cell good[plain-plian]; did you mean good[plain-plain]? tunematrix plan"
+    assert (run.code, said in run.text) == (4, True), run.text
+    assert project.pytest("specs/good.yaml::good").code == 0
+
+
+def test_watching_for_a_device_that_there_is_not(project: Project, verb: Verb) -> None:
+    """Nothing is trained first, in a command or in a block."""
+    said = "device gpu: is not a kind of device; it can be cuda, mps, cpu"
+    watched = ("watch", "--device", "gpu", "--", "python", "-c", "open('trained', 'w')")
+    assert verb(project, *watched) == (4, f"error: {said}\n")
+    with pytest.raises(BadInput, match=said), tunematrix.watch(device="gpu"):
+        project.write("trained", "")
+    assert not (project.root / "trained").exists()
 
 
 def test_a_pyproject_that_cannot_be_read(project: Project, verb: Verb) -> None:

@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.plugin.fleets import OTHER
+from tests.plugin.fleets import BACKENDS, OTHER
 
 if TYPE_CHECKING:
-    from tests.plugin.conftest import Project
+    from tests.plugin.conftest import Project, Verb
 
 
 @pytest.fixture
@@ -126,10 +126,36 @@ def test_no_cell_is_selected(project: Project) -> None:
     project.spec("good", "succeed")
     run = project.pytest("--axis=recipe=refuse")
     assert run.code == 5
-    assert (
-        "nothing was tested: no cell was selected; remove or change --axis, -k or -m\n" in run.text
-    )
+    assert "nothing was tested: no cell was selected; remove or change --axis\n" in run.text
     assert not (project.root / ".tunematrix/plain/results.jsonl").exists()
+
+
+@pytest.mark.each_time(2)
+def test_the_filters_that_were_given_are_named(project: Project, verb: Verb) -> None:
+    """And no others."""
+    project.spec("good", "succeed")
+    run = project.pytest("--axis=recipe=succeed", "-k", "nothing", "-m", "not slow")
+    assert "no cell was selected; remove or change --axis, -k or -m\n" in run.text
+    assert "no cell was selected; remove or change -k\n" in project.pytest("-k", "nothing").text
+    said = "error: no cell matches in plain; remove or change --axis\n"
+    assert verb(project, "plan", "-e", "plain", "--axis", "recipe=refuse") == (5, said)
+
+
+@pytest.mark.each_time(2)
+def test_the_cells_are_of_another_environment(project: Project, verb: Verb) -> None:
+    """It is named, though nothing was filtered."""
+    settings = project.root / "pyproject.toml"
+    settings.write_text(settings.read_text(encoding="utf-8") + OTHER, encoding="utf-8")
+    project.write("conf/backend/other.yaml", "name: other\ndevice: cpu\n")
+    project.option("recipe", "succeed", BACKENDS)
+    project.spec("good", "succeed")
+    spec = project.root / "specs/good.yaml"
+    text = spec.read_text(encoding="utf-8").replace("{quantizer", "{backend: [other], quantizer")
+    spec.write_text(text, encoding="utf-8")
+    said = "its cells are of other; try -e other\n"
+    assert verb(project, "plan", "-e", "plain") == (5, f"error: no cell matches in plain; {said}")
+    run = project.pytest()
+    assert (run.code, f"no cell was selected; {said}" in run.text) == (5, True), run.text
 
 
 def test_only_what_is_unsupported_is_selected(project: Project) -> None:

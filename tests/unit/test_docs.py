@@ -132,9 +132,25 @@ def test_the_readme_says_where_the_suite_has_run() -> None:
     assert placed(as_markdown(project.described, verified), page) == page
 
 
+def test_how_large_the_suite_is() -> None:
+    """The glossary's figures are those of the plan, and of what a plain run collects of it."""
+    project = read_project(DOCS.parent, "cpu")
+    suite = plan(load_specs(project.spec_folders), project.groups, project.environment)
+    relations = [one for one in suite.relations if "nightly" not in one.spec.markers]
+    cells = {one.id for one in suite.cells if "nightly" not in one.spec.markers}
+    cells |= {arm.cell.id for one in relations for arm in one.arms}
+    whole = f"{len(suite.cells)} cells, {len(suite.relations)} relations"
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    assert f"{whole} and {len(suite.exclusions)} exclusions on `cpu`" in text
+    assert f"`nox -s cpu` has {len(cells)} cells and {len(relations)} relations." in text
+
+
 def test_the_page_of_all_verbs_and_the_exit_codes() -> None:
     """They are what the command line says; `nox -s docs` writes them."""
-    assert (DOCS / "verbs.md").read_text(encoding="utf-8") == verbs_page.page()
+    page = (DOCS / "verbs.md").read_text(encoding="utf-8")
+    assert page == verbs_page.page()
+    verbs = re.findall("^## (.+)$", page, re.MULTILINE)
+    assert verbs[:5] == ["init", "plan", "run", "report", "watch"]
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert placed(verbs_page.exit_codes(), readme, verbs_page.EXIT_CODES) == readme
 

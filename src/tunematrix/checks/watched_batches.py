@@ -192,7 +192,8 @@ def _too_early(batches: Sequence[Set[str]]) -> Iterator[Judgement]:
     if len(batches) >= SAME_STEPS and again > REPEATED * len(early):
         text = (
             f"of the first {len(early)} rows, {again} had been seen before, while others had yet "
-            "to come; likely rows are drawn with replacement, or an epoch is cut short"
+            "to come; likely rows are drawn with replacement, or an epoch is cut short, or the "
+            "data holds the same row several times"
         )
         yield Judgement("warned", again, AtMost(REPEATED * len(early)), text)
 

@@ -20,6 +20,9 @@ from tunematrix.paths import pytest_file, shown
 from tunematrix.project import Project
 from tunematrix.report.saying import complain, encode_whatever_comes, safe
 
+FIRST = ("init", "plan", "run", "report", "watch")
+"""Verbs that a newcomer looks for."""
+
 
 class Verb(TyperCommand):
     """A verb whose own option, `--help`, shows no type, since it takes no value."""
@@ -35,6 +38,11 @@ class Verbs(TyperGroup):
     def get_help_option(self, ctx: Any) -> Any:
         """Return `--help`."""
         return _untyped(super().get_help_option(ctx))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all verbs, those that everybody begins with first."""
+        first = (name for name in FIRST if name in self.commands)
+        return list(dict.fromkeys([*first, *self.commands]))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the application's own options."""

@@ -47,7 +47,7 @@ def report(
             "--all",
             "-a",
             metavar="",
-            help="Show each relation, and why cells are unsupported or known to fail.",
+            help="Show each relation and warning, and why cells are unsupported or known to fail.",
         ),
     ] = False,
     as_json: JsonOption = False,

@@ -34,6 +34,7 @@ from tunematrix.errors import BadInput, NothingTested, counted, did_you_mean, ne
 from tunematrix.evidence.secrets import masked, secrets_in
 from tunematrix.matrix.cells import resolve
 from tunematrix.matrix.combining import combined_by
+from tunematrix.matrix.elsewhere import owners, way_out
 from tunematrix.matrix.missing import missing_pairs
 from tunematrix.matrix.plan import Plan, network
 from tunematrix.matrix.plan import plan as make_plan
@@ -93,8 +94,15 @@ def plan(
     loaded = combined_by(light.specs if light else loaded, strategy)
     found = make_plan(loaded, project.groups, project.environment, selection)
     if not found.cells and not found.exclusions:
-        message = "no cell matches; remove an --axis, or name other specs"
-        raise NothingTested(message)
+        owning = owners(
+            loaded,
+            project.groups,
+            project.environments.values(),
+            project.environment,
+            selection,
+        )
+        todo = way_out(owning, ["--axis"] if axis else []) or "name other specs"
+        raise NothingTested(f"no cell matches in {project.environment.name}; {todo}")
     if missing:
         pairs = missing_pairs(found, project.groups)
         if as_json:

@@ -39,7 +39,8 @@ def page() -> str:
 
 def _verbs(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each verb with its name, those of a group such as `baseline` with that before it."""
-    for name, verb in group.commands.items():
+    for name in group.list_commands(typer.Context(group)):
+        verb = group.commands[name]
         if hasattr(verb, "commands"):
             yield from _verbs(verb, f"{above}{name} ")
         else:

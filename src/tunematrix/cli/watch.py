@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tunematrix.cli.app import JsonOption, Verb, app
-from tunematrix.configuration.watch import Watch
+from tunematrix.configuration.watch import asked_for
 from tunematrix.errors import Interrupted
 from tunematrix.report.saying import say_json, show
 from tunematrix.watching.carrying import NO_LIMIT, watch_command
@@ -62,7 +62,7 @@ def watch(
     Example: tunematrix watch -- python train.py --epochs 1
     Example: tunematrix watch -- torchrun --nproc-per-node 2 train.py
     """
-    limit, asked = timeout or NO_LIMIT, Watch(device=device or None, strict=strict)
+    limit, asked = timeout or NO_LIMIT, asked_for(device or None, strict=strict)
     seen = watch_command(command, asked, limit, output, passing_on(to_errors=as_json))
     if as_json:
         say_json(seen.record.to_json())

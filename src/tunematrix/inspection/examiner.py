@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from tunematrix.inspection.compose import Composer
 from tunematrix.inspection.examined import Examined
 from tunematrix.inspection.interpolations import resolve
-from tunematrix.inspection.layout import TARGET, Layout, syntax_problem
+from tunematrix.inspection.layout import TARGET, Layout
 from tunematrix.inspection.options import TreeExamination
 from tunematrix.inspection.reports import ConfigReport
 from tunematrix.inspection.source import import_name
@@ -37,6 +37,7 @@ from tunematrix.inspection.targets import (
 )
 from tunematrix.inspection.tree import Discovery, discover, is_of_another_tool
 from tunematrix.spec.problems import Problem, dotted
+from tunematrix.spec.yaml_tree import syntax_problem
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tunematrix.errors import did_you_mean
 from tunematrix.inspection.defaults import override_key, package_route, reachable
-from tunematrix.inspection.layout import Layout, syntax_problem
+from tunematrix.inspection.layout import Layout
 from tunematrix.inspection.tree import HydraTree
 from tunematrix.spec.problems import Problem, route_of
+from tunematrix.spec.yaml_tree import syntax_problem
 
 
 def explain(error: Exception, tree: HydraTree, origin: str, base: str) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from tunematrix.spec.problems import Problem, Route
-from tunematrix.spec.yaml_tree import nearest_line
+from tunematrix.spec.yaml_tree import nearest_line, syntax_problem
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ENTRIES = 100_000
@@ -100,22 +100,12 @@ def read_layout(path: Path) -> Layout:
     try:
         documents = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
         return _Walk(path).read(text, documents)
-    except yaml.MarkedYAMLError as error:
-        problem = syntax_problem(path, error)
-        return Layout(path, problems=(problem,), is_template=bool(_TEMPLATE.search(text)))
     except yaml.YAMLError as error:
-        reason = str(error).splitlines()[0]
-        return _unreadable(path, None, f"is not YAML ({reason}); check for control characters")
+        problem = syntax_problem(path, error, text)
+        is_template = isinstance(error, yaml.MarkedYAMLError) and bool(_TEMPLATE.search(text))
+        return Layout(path, problems=(problem,), is_template=is_template)
     except RecursionError:
         return _unreadable(path, None, "is nested too deep; flatten it")
-
-
-def syntax_problem(path: Path, error: yaml.MarkedYAMLError) -> Problem:
-    """Return a YAML parser's complaint, in one line."""
-    line = error.problem_mark.line + 1 if error.problem_mark else None
-    context = f" {error.context}" if error.context else ""
-    text = f"is not YAML ({error.problem}{context}); check indentation, colons and quotes"
-    return Problem(path, line, (), text)
 
 
 def _unreadable(path: Path, line: int | None, text: str) -> Layout:

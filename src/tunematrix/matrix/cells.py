@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tunematrix.configuration.releases import SPEC
-from tunematrix.errors import did_you_mean
+from tunematrix.errors import called, did_you_mean
 from tunematrix.matrix.capabilities import No, first_no, is_at_home, of_release
 from tunematrix.matrix.choices import Choice, Choices, choose
 from tunematrix.matrix.combining import Combined, alone, combine, is_covering, product, varied
@@ -261,7 +261,9 @@ def _known_failure_problems(spec: Spec, groups: Groups, chosen: Choices) -> Iter
             for name in (wanted,) if isinstance(wanted, str) else wanted:
                 if name not in groups.axes[axis]:
                     advice = did_you_mean(name, groups.axes[axis])
-                    yield spec.problem(route, f"{name} is not an option of {axis}; {advice}")
+                    yield spec.problem(
+                        route, f"{called(name)} is not an option of {axis}; {advice}"
+                    )
                 elif name not in taken:
                     text = f"no cell of this spec has {axis} {name}; add it to the matrix"
                     yield spec.problem(route, f"{text}, or remove this")

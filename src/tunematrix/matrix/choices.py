@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunematrix.errors import did_you_mean
+from tunematrix.errors import called, did_you_mean
 from tunematrix.matrix.groups import OPEN, Groups, Option
 from tunematrix.paths import shown
 from tunematrix.spec.model import COMMAND, Spec
@@ -108,7 +108,7 @@ def _choice(spec: Spec, groups: Groups, axis: str, name: str, route: Route) -> C
                 "and a model from a hub must be downloaded first"
             )
             return spec.problem(route, text)
-    text = f"{name} is not an option of {axis}; {did_you_mean(name, options)}"
+    text = f"{called(name)} is not an option of {axis}; {did_you_mean(name, options)}"
     return spec.problem(route, text)
 
 

@@ -179,7 +179,9 @@ def _what_is_wrong(
         default = lookup(tree, key)
     except KeyError:
         place = "in cell.yaml" if option is None else f"in {option.file}"
-        return f"there is no such key {place}; {did_you_mean(key, _keys(tree))}"
+        # What has no dot may be meant for an axis, or for a section.
+        known = [*(tree if "." not in key else ()), *_keys(tree)]
+        return f"there is no such key {place}; {did_you_mean(key, known)}"
     if default == {}:
         return f"is a table; override an entry of it, such as {key}.NAME"
     if isinstance(default, dict):

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunematrix.configuration.releases import SPEC, Installed, OfReleases, ReleaseTable, covers
-from tunematrix.errors import did_you_mean
+from tunematrix.errors import called, did_you_mean
 from tunematrix.spec.explain import explained
 from tunematrix.spec.problems import Problem, refuse
 from tunematrix.spec.yaml_tree import Tree, read_tree
@@ -74,7 +74,7 @@ def release_problems(
                 for name in (wanted,) if isinstance(wanted, str) else wanted:
                     if name not in axes[axis]:
                         advice = did_you_mean(name, axes[axis])
-                        yield file.tree.problem(route, f"{name} is not an option; {advice}")
+                        yield file.tree.problem(route, f"{called(name)} is not an option; {advice}")
 
 
 def narrowed(files: Sequence[ReleaseFile], installed: Installed) -> ReleaseTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tunematrix.errors import BadInput, did_you_mean
+from tunematrix.errors import BadInput, called, did_you_mean
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.groups import Groups
 
@@ -73,6 +73,5 @@ def _problems(expression: str, groups: Groups) -> Iterator[str]:
         known = groups.axes[axis]
         for option in _split(options):
             if option not in known:
-                name = option or "an empty text"
                 advice = did_you_mean(option, known)
-                yield f"--axis {expression}: {name} is not an option of {axis}; {advice}"
+                yield f"--axis {expression}: {called(option)} is not an option of {axis}; {advice}"

@@ -123,12 +123,29 @@ class Arguments:
         return named_markers(self.config.getoption("markexpr"))
 
     @property
+    def named_cells(self) -> tuple[str, ...]:
+        """The ids of cells and relations that node ids on the command line name."""
+        parts = (text.partition("::") for text in self.config.args)
+        here = self.config.invocation_params.dir
+        return tuple(name for file, _, name in parts if name and self.is_spec(here / file))
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The options that choose among cells and were given, by their names."""
+        option = self.config.option
+        given = {
+            "--axis": option.tunematrix_axis,
+            "-k": option.keyword,
+            "-m": option.markexpr,
+            "--deselect": option.deselect,
+            "--shard": option.tunematrix_shard,
+        }
+        return tuple(name for name, value in given.items() if value)
+
+    @property
     def chooses_cells(self) -> bool:
         """Whether the command line chooses among the cells of the specs that it reaches."""
-        option = self.config.option
-        words = [option.keyword, option.markexpr, option.deselect, option.tunematrix_shard]
-        words.append(option.tunematrix_axis)
-        return any(words) or any("::" in text for text in self.config.args)
+        return bool(self.filters) or any("::" in text for text in self.config.args)
 
     def asks_for(self, marker: str) -> bool:
         """Whether -m asks for a marker, of items that aren't there otherwise."""

@@ -152,10 +152,17 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Fil
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Refuse a marker that there isn't, where nothing but specs could have it."""
+    """Refuse a cell that there isn't; a marker, too, where nothing but specs could have it."""
     config = session.config
     suite = config.stash[KEY]
     arguments = suite.arguments
+    for name in arguments.named_cells:
+        # pytest takes a name without its brackets for all that begin with it.
+        if name not in suite.subjects and not any(
+            one.partition("[")[0] == name for one in suite.subjects
+        ):
+            advice = f"{did_you_mean(name, suite.subjects)} tunematrix plan lists them"
+            raise pytest.UsageError(f"there is no cell {name}; {advice}")
     if arguments.spec_paths and arguments.is_only_specs:
         declared = (re.match(r"[^:(\s]+", line) for line in config.getini("markers"))
         known = [match[0] for match in declared if match]

@@ -176,8 +176,8 @@ class Recorder:
             for exclusion in () if plan.cells else plan.exclusions:
                 why = f"{exclusion.reason} <{exclusion.link}>; -m probe tries it"
                 terminalreporter.write_line(f"{exclusion.cell.id} is unsupported: {why}")
-            text = "nothing was tested: no cell was selected; remove or change --axis, -k or -m"
-            terminalreporter.write_line(text, red=True)
+            text = ["nothing was tested: no cell was selected", self.suite.way_out]
+            terminalreporter.write_line("; ".join(filter(None, text)), red=True)
             if self.suite.left_out:
                 terminalreporter.write_line(ending.nightly(self.suite.left_out))
         if self.records and not self.ledger.tested:

@@ -26,11 +26,12 @@ from tunematrix.fleet.offer import identity_of
 from tunematrix.fleet.travel import Terms
 from tunematrix.matrix.cells import Cell
 from tunematrix.matrix.combining import combined_by
+from tunematrix.matrix.elsewhere import owners, way_out
 from tunematrix.matrix.plan import Plan, plan
 from tunematrix.matrix.relations import Related
 from tunematrix.matrix.requirements import importable
 from tunematrix.matrix.seeds import under_seeds
-from tunematrix.matrix.select import parse_selection
+from tunematrix.matrix.select import Selection, parse_selection
 from tunematrix.paths import made
 from tunematrix.plugin.arguments import Arguments
 from tunematrix.plugin.begun import is_worker
@@ -40,6 +41,7 @@ from tunematrix.results.record import Record, backend_of
 from tunematrix.results.store import Store
 from tunematrix.run.sabotage import lacks_fault
 from tunematrix.spec.loader import load_specs
+from tunematrix.spec.model import Spec
 from tunematrix.workflow.cells import known_failures
 from tunematrix.workflow.context import RunContext
 
@@ -143,17 +145,33 @@ class Suite:
         return read_trainers(self.root)
 
     @cached_property
+    def selection(self) -> Selection:
+        """Which cells --axis asks for."""
+        return parse_selection(self.config.getoption("tunematrix_axis"), self.context.groups)
+
+    @cached_property
+    def specs(self) -> tuple[Spec, ...]:
+        """Every spec that the command line reaches, as its options have it combined."""
+        specs = completed(load_specs(self.arguments.spec_paths), self.trainers, self.root)
+        refuse_unknown_checks(self.context.groups, specs)
+        if self.config.getoption("tunematrix_debug_mode"):
+            specs = debug_specs(specs, self.trainers).specs
+        return combined_by(specs, self.config.getoption("tunematrix_strategy"))
+
+    @property
+    def way_out(self) -> str:
+        """What to do where no cell was selected; empty where nothing that was asked for says."""
+        here, every = self.project.environment, self.project.environments.values()
+        has_some = self.plan.cells or self.plan.exclusions
+        groups = self.context.groups
+        owning = () if has_some else owners(self.specs, groups, every, here, self.selection)
+        return way_out(owning, self.arguments.filters)
+
+    @cached_property
     def plan(self) -> Plan:
         """The plan of every spec that the command line reaches."""
         context = self.context
-        expressions = self.config.getoption("tunematrix_axis")
-        selection = parse_selection(expressions, context.groups)
-        specs = completed(load_specs(self.arguments.spec_paths), self.trainers, self.root)
-        refuse_unknown_checks(context.groups, specs)
-        if self.config.getoption("tunematrix_debug_mode"):
-            specs = debug_specs(specs, self.trainers).specs
-        specs = combined_by(specs, self.config.getoption("tunematrix_strategy"))
-        whole = plan(specs, context.groups, context.environment, selection)
+        whole = plan(self.specs, context.groups, context.environment, self.selection)
         if self.seeds is None:
             return whole
         refuse_unseeded(whole.cells, self.trainers)

@@ -9,9 +9,10 @@ from rich.console import Group
 from rich.text import Text
 
 from tunematrix.environments.table import JOINT
-from tunematrix.report.rows import SYMBOLS, Run, counts, reasons, runs
-from tunematrix.report.terminal import COLOURS, ON_REQUEST, in_figures, when, why_not
+from tunematrix.report.rows import SYMBOLS, Run, reasons, runs
+from tunematrix.report.terminal import COLOURS, ON_REQUEST, tally, when, why_not
 from tunematrix.report.text import one_line
+from tunematrix.report.warned import how_many
 from tunematrix.results.record import Record
 
 HEIGHT = 24
@@ -64,8 +65,11 @@ def ending(
 
 def _with_all(records: Sequence[Record]) -> str:
     """Say what `--all` would add; empty where that is nothing."""
+    more = ["what is warned of"] if how_many(records) else []
     if any(record.outcome in ON_REQUEST for record in records):
-        return "; with --all, why cells are unsupported or known to fail"
+        more.append("why cells are unsupported or known to fail")
+    if more:
+        return f"; with --all, {' and '.join(more)}"
     return "; with --all, each relation" if any(record.arms for record in records) else ""
 
 
@@ -74,9 +78,9 @@ def _counted(name: str, every: Sequence[Run], *, alone: bool) -> Iterator[Text]:
     mine = [run for run in every if run.environment == name]
     of = "" if alone else f" of {name}"
     if cells := [record for run in mine for record in run.cells]:
-        yield Text.assemble(f"cells{of}: ", in_figures(counts(cells)))
+        yield tally(f"cells{of}", cells)
     if relations := [record for run in mine for record in run.relations]:
-        yield Text.assemble(f"relations{of}: ", in_figures(counts(relations)))
+        yield tally(f"relations{of}", relations)
 
 
 def nightly(left_out: int) -> str:

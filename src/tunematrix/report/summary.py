@@ -27,6 +27,7 @@ from tunematrix.report.rows import (
 )
 from tunematrix.report.terminal import failure
 from tunematrix.report.text import one_line
+from tunematrix.report.warned import how_many, warnings_in
 from tunematrix.results.record import Outcome, Record
 
 LONGEST = 65_536
@@ -152,6 +153,9 @@ def _tail(run: Run) -> Iterator[str]:
     versions = "\n".join(f"{one_line(name)}=={one_line(v)}" for name, v in run.versions.items())
     if versions:
         yield folded("versions", fenced(versions))
+    if warnings := warnings_in(run.records):
+        said = [f"{one_line(text)}\n  {one_line(', '.join(ids))}" for text, ids in warnings.items()]
+        yield folded(how_many(run.records), fenced("\n".join(said)))
     for outcome in EXPLAINED:
         whys = reasons(run.records, [outcome])
         if whys:
@@ -198,4 +202,5 @@ def _square(square: Square | None) -> str:
 
 def _in_words(records: Sequence[Record]) -> str:
     found = counts(records).items()
-    return ", ".join(f"{SYMBOLS[one]} {count} {in_words(one, count)}" for one, count in found)
+    parts = [f"{SYMBOLS[one]} {count} {in_words(one, count)}" for one, count in found]
+    return ", ".join(filter(None, [*parts, how_many(records)]))

@@ -29,6 +29,7 @@ from tunematrix.report.rows import (
     runs,
 )
 from tunematrix.report.text import LONGEST_NAME, indented, one_line, printable
+from tunematrix.report.warned import how_many, warnings_in
 from tunematrix.results.outcome import reason
 from tunematrix.results.record import Outcome, Record
 
@@ -56,7 +57,7 @@ LEGEND = (
 def report(records: Sequence[Record], *, whole: bool) -> Group:
     """Return a section for each run: its matrix, what is wrong, and counts.
 
-    With `whole`, each relation and the reasons of all known failures and exclusions as well.
+    With `whole`, each relation, each warning and the reasons of all known failures and exclusions.
     """
     sections = [part for run in runs(records) for part in _section(run, whole=whole)]
     return Group(*sections, Text(LEGEND, "dim"))
@@ -112,6 +113,13 @@ def in_figures(outcomes: Mapping[Outcome, int]) -> Text:
     return text
 
 
+def tally(what: str, records: Sequence[Record]) -> Text:
+    """Return how many ended how, and how many warnings there are: `cells: ✓ 3 passed`."""
+    text = Text.assemble(f"{what}: ", in_figures(counts(records)))
+    told = how_many(records)
+    return text.append(f"   {told}", "yellow") if told else text
+
+
 def render(shown: RenderableType, width: int, *, colour: bool) -> str:
     """Return it as text for a terminal of `width` columns."""
     console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False)
@@ -136,13 +144,20 @@ def _section(run: Run, *, whole: bool) -> Iterator[RenderableType]:
             if record.outcome == outcome:
                 yield _failed(record)
     yield from _reasons(run, ("unavailable", *ON_REQUEST) if whole else ("unavailable",))
+    if whole:
+        yield from _warnings(run)
     if run.relations and whole:
-        yield Text.assemble("relations: ", in_figures(counts(run.relations)))
-    yield Text.assemble("cells: ", in_figures(counts(run.cells)))
-    hidden = _hidden(run.records)
-    if hidden and not whole:
-        yield Text(f"{hidden}; --all shows why", "dim")
+        yield tally("relations", run.relations)
+    yield tally("cells", run.cells)
+    yield from () if whole else _left_out(run.records)
     yield Text()
+
+
+def _left_out(records: Sequence[Record]) -> Iterator[Text]:
+    if hidden := _hidden(records):
+        yield Text(f"{hidden}; --all shows why", "dim")
+    if how_many(records):
+        yield Text("--all shows what is warned of", "dim")
 
 
 def _hidden(records: Sequence[Record]) -> str:
@@ -212,7 +227,7 @@ def _in_units(square: Square) -> tuple[str, str, str]:
 
 
 def _relations_in_short(run: Run) -> Text:
-    text = Text.assemble("relations: ", in_figures(counts(run.relations)))
+    text = tally("relations", run.relations)
     # Those beyond their bounds are told one by one.
     rows = [row for row in agreements(run.records) if row.slack is not None and row.slack >= 0]
     if rows:
@@ -250,7 +265,18 @@ def _reasons(run: Run, outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
         if link:
             # Not folded, so that it can be opened.
             yield Text(f"    {one_line(link)}", "dim", no_wrap=True, overflow="ignore")
-        yield Padding(Text(one_line(", ".join(ids)), "dim"), (0, 0, 0, 4))
+        yield _named(ids)
+
+
+def _warnings(run: Run) -> Iterator[RenderableType]:
+    """Yield each warning once, and the cells that it is about."""
+    for warning, ids in warnings_in(run.records).items():
+        yield Text(f"warning ×{len(ids)}: {one_line(warning)}", "yellow")
+        yield _named(ids)
+
+
+def _named(ids: Sequence[str]) -> Padding:
+    return Padding(Text(one_line(", ".join(ids)), "dim"), (0, 0, 0, 4))
 
 
 def why_not(outcome: Outcome, why: str, count: int) -> Text:

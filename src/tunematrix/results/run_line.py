@@ -31,7 +31,7 @@ class RunLine:
 
     Attributes:
         environment, run_id: its own.
-        machine, versions: as recorded by what ran; empty where nothing did.
+        machine, versions: as recorded by what ran, or else by what couldn't, which has no versions.
         cells, relations: how many, by outcome.
     """
 
@@ -77,7 +77,8 @@ def parted(
     """
     found = by_machine(group, lambda one: one.machine, lambda one: bool(machines[one.machine][1]))
     for key, mine in found.items():
-        line = RunLine(environment, run, *(machines[key] if key is not None else ()))
+        # Where nothing ran, the machine is known as far as that could be told.
+        line = RunLine(environment, run, *machines[group[0].machine if key is None else key])
         for one in mine:
             (line.relations if one.is_relation else line.cells)[one.outcome] += one.cells
         yield line

@@ -17,9 +17,9 @@ from tunematrix.spec.yaml_tree import Tree
 # pydantic's types of error → what is expected, and what to do.
 _EXPECTED = {
     "string_type": ("text", "put it in quotes"),
-    "int_type": ("a whole number", "write it without quotes and decimals"),
-    "float_type": ("a number", "write it without quotes"),
-    "bool_type": ("true or false", "write one of them without quotes"),
+    "int_type": ("a whole number", "write it in digits"),
+    "float_type": ("a number", "write it in digits"),
+    "bool_type": ("true or false", "write one of them"),
     "finite_number": ("a finite number", "nan and infinity can't be compared with"),
     "tuple_type": ("a list", "write [one, two]"),
     "dict_type": ("a section", "write `key: value` lines below it"),
@@ -100,9 +100,27 @@ def _value_text(found: ErrorDetails) -> str:
         return f"{found['input']} is not one of its values; {did_you_mean(found['input'], known)}"
     if kind in _EXPECTED:
         expected, advice = _EXPECTED[kind]
+        advice = _as_written(kind, found["input"]) or advice
         wanted = expected.format(**found.get("ctx", {}))
         return f"expected {wanted}, got {_described(found['input'])}; {advice}"
     return found["msg"]
+
+
+def _as_written(kind: str, value: object) -> str | None:
+    """Return what to change about a value that is right but for how it is written, if it is."""
+    if kind == "bool_type":
+        is_quoted = isinstance(value, str) and value.lower() in ("true", "false")
+        return "write it without quotes" if is_quoted else None
+    if kind == "int_type" and isinstance(value, float):
+        return "write it without decimals"
+    if kind not in ("int_type", "float_type") or not isinstance(value, str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    has_decimals = kind == "int_type" and not number.is_integer()
+    return f"write it without quotes{' and decimals' if has_decimals else ''}"
 
 
 def _described(value: object) -> str:

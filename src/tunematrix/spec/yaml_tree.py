@@ -111,6 +111,7 @@ def read_tree(path: Path, most: int = MAX_BYTES) -> Tree:
     Args:
         path: of the file. most: bytes that it may have; what people write has few.
     """
+    text = ""
     try:
         text = _read_text(path, most)
         if strange := list(_strange_features(path, text)):
@@ -119,7 +120,7 @@ def read_tree(path: Path, most: int = MAX_BYTES) -> Tree:
     except _UnreadableError as unreadable:
         return Tree(path, {}, {}, (unreadable.problem,))
     except yaml.YAMLError as error:
-        return Tree(path, {}, {}, (_syntax_problem(path, error),))
+        return Tree(path, {}, {}, (syntax_problem(path, error, text),))
 
 
 def read_value(text: str) -> Value:
@@ -140,7 +141,7 @@ def read_value(text: str) -> Value:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise ValueError(_syntax_problem(path, error).text) from None
+        raise ValueError(syntax_problem(path, error, text).text) from None
     if builder.problems:
         raise ValueError(builder.problems[0].text)
     return value
@@ -206,15 +207,30 @@ def _strange(event: yaml.Event) -> Iterator[str]:
         yield f"the tag {event.tag}"
 
 
-def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
-    """Return the YAML parser's complaint, in one line."""
+def syntax_problem(path: Path, error: yaml.YAMLError, text: str = "") -> Problem:
+    """Return a YAML parser's complaint, in one line.
+
+    Args:
+        path: the file that it shows. error: the parser's. text: what was read, where it is at hand:
+            not each parser tells which character it stumbled over.
+    """
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         line = error.problem_mark.line + 1
+        if _is_of_a_tab(error, text):
+            return Problem(path, line, (), "this line holds a tab; YAML is indented by spaces")
         context = f" {error.context}" if error.context else ""
-        text = f"is not YAML ({error.problem}{context}); check indentation, colons and quotes"
-        return Problem(path, line, (), text)
+        told = f"is not YAML ({error.problem}{context}); check indentation, colons and quotes"
+        return Problem(path, line, (), told)
     reason = str(error).splitlines()[0]
     return Problem(path, None, (), f"is not YAML ({reason}); check for control characters")
+
+
+def _is_of_a_tab(error: yaml.MarkedYAMLError, text: str) -> bool:
+    problem, mark = error.problem or "", error.problem_mark
+    if "a tab character" in problem or repr("\t") in problem:
+        return True
+    lines = text.split("\n")
+    return mark is not None and "\t" in "".join(lines[mark.line : mark.line + 1])[mark.column :][:1]
 
 
 def _construct(path: Path, text: str) -> Tree:

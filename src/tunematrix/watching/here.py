@@ -11,7 +11,7 @@ from tunematrix.checks.judge import judge_group
 from tunematrix.checks.verdict import Claim, Verdict
 from tunematrix.checks.watched import seen_in
 from tunematrix.configuration.cell import WATCH
-from tunematrix.configuration.watch import Watch
+from tunematrix.configuration.watch import asked_for
 from tunematrix.evidence import Evidence, Exit
 from tunematrix.evidence.run_dir import RunDir
 from tunematrix.evidence.watched import read_probes
@@ -47,7 +47,7 @@ def watching(
     *, device: str | None = None, strict: bool = False, quiet: bool = False
 ) -> Iterator[WatchedBlock]:
     """Watch what trains in the block; see `tunematrix.watch`."""
-    found = WatchedBlock()
+    found, asked = WatchedBlock(), asked_for(device, strict=strict)
     with tempfile.TemporaryDirectory(prefix="tunematrix-watch-") as folder:
         with probing(Path(folder)):
             yield found
@@ -58,7 +58,7 @@ def watching(
         )
     groups = read_groups((shipped_configs(),))
     cell = watched_cell(_NAME, groups, NO_LIMIT)
-    claim = Claim(cell.spec, watched_config(cell, groups, Watch(device=device, strict=strict)))
+    claim = Claim(cell.spec, watched_config(cell, groups, asked))
     found.verdicts = judge_group(WATCH, evidence, claim)
     if not quiet:
         show(shown_verdicts(found.verdicts, seen_in(evidence)))

@@ -147,7 +147,7 @@ UNUSUAL: dict[str, tuple[type[Any], Change, str, str]] = {
         SeenBatch,
         lambda one: replace(one, digests=(f"{one.step}", "a")),
         "watched_batches",
-        "while others had yet to come",
+        "an epoch is cut short, or the data holds the same row several times",
     ),
     "padding": (SeenBatch, fields(tokens=10), "watched_batches", "69% of the positions"),
     "an average over steps": (

@@ -77,7 +77,7 @@ dim: 3
 dim: 3
 	hidden: 4
 """,
-        [("conf/model/big.yaml", 2, "is not YAML")],
+        [("conf/model/big.yaml", 2, "this line holds a tab")],
     ),
     "a text that the parser of OmegaConf refuses": (
         """
@@ -89,6 +89,14 @@ paths: {out: a/b?c}
 dim: 3
 """,
         [("conf/config.yaml", 3, "is not YAML")],
+    ),
+    "plain text with a tab": (
+        """
+== trainer.yaml
+optimizer:
+	lr: 1
+""",
+        [("trainer.yaml", 2, "this line holds a tab; YAML is indented by spaces")],
     ),
     "plain text that isn't YAML": (
         """

@@ -135,6 +135,7 @@ def test_every_kind_of_no_excludes(small: Groups, load: Load) -> None:
             "overrides.method: is varied by the matrix (spec.yaml:3); remove one of the two",
         ),
         ("overrides: {method: loar}", "overrides.method: loar is not an option of method; did yo"),
+        ("matrix: {method: ['']}", "matrix.method[0]: an empty text is not an option of method; i"),
         ("overrides: {method: 3}", "overrides.method: is an axis; name one option, or several"),
         ("overrides: {method: [a]}", "overrides.method: is an axis; name one option, or several"),
         ("overrides: {backend: cpu}", "overrides.backend: comes from the environment; restrict i"),

@@ -151,7 +151,7 @@ def test_a_wrong_key_in_an_option_of_each_axis(make_root: MakeRoot, axis: str) -
         (
             "launcher/mine.yaml",
             "name: mine\nprocesses: two\n",
-            "2: processes: expected a whole number, got 'two'; write it without quotes",
+            "2: processes: expected a whole number, got 'two'; write it in digits",
         ),
         (
             "backend/mine.yaml",

@@ -13,6 +13,8 @@ AGAIN = "nox -s cpu -- 'a.yaml::a[cpu]'"
 GAP = Verdict("gap_closed", "passed", 0.9, AtLeast(0.8), "of the gap", "")
 SAME = Verdict("same_gradients_mean", "passed", 2.5e-8, AtMost(1e-6), "of the mean size", "at q")
 
+WARNED = Verdict("watched_batches", "warned", 10, AtMost(5), "", "10 rows had been seen before")
+
 
 def a_record(outcome: Outcome = "passed", **fields: Any) -> Record:
     """A record of one cell; one with a share of the gap has the check of it as well."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.report.shown import WARNED
 
 from tunematrix.report.ending import HEIGHT, ending
 from tunematrix.report.terminal import render
@@ -38,6 +39,15 @@ def test_a_run_in_which_nothing_failed() -> None:
         "cells: ✓ 2 passed",
         f"run {RUN_ID}, 2026-11-28 14:19",
         "more: tunematrix report -e cpu",
+    ]
+
+
+def test_warnings_are_counted() -> None:
+    """Beside the outcomes, with what shows them."""
+    assert lines([replace(record("a"), checks=(WARNED,)), record("b")]) == [
+        "cells: ✓ 2 passed   1 warning",
+        f"run {RUN_ID}, 2026-11-28 14:19",
+        "more: tunematrix report -e cpu; with --all, what is warned of",
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from tests.unit.report.shown import WARNED
 
 from tunematrix.checks.bound import AtLeast
 from tunematrix.checks.verdict import Verdict
@@ -117,6 +118,14 @@ def test_what_failed_comes_first() -> None:
     ]
     places = [page.find(part) for part in parts]
     assert -1 not in places and places == sorted(places), page
+
+
+def test_warnings() -> None:
+    """Counted at the top; each text with its cell in a fold below."""
+    page = as_summary([replace(record("good[1]"), checks=(WARNED,))])
+    assert "cells: ✓ 1 passed, 1 warning\n" in page
+    said = "watched_batches: 10 rows had been seen before\n  good[1]\n"
+    assert f"<summary>1 warning</summary>\n\n```text\n{said}```" in page
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.report.shown import AGAIN, SAME, a_record, as_text, rows_of
+from tests.unit.report.shown import AGAIN, SAME, WARNED, a_record, as_text, rows_of
 
 from tunematrix.checks.bound import Exactly
 from tunematrix.report.ending import ending
@@ -130,6 +130,18 @@ def test_reasons_are_shown_on_request() -> None:
     short = as_text(linked, linked, bare)
     assert "no gradient" not in short and "no kernel" not in short
     assert "2 cells are declared unsupported and 1 is known to fail; --all shows why" in short
+
+
+def test_warnings_are_counted_and_shown_on_request() -> None:
+    """Each once, with the cells that it is about; those of relations beside their own counts."""
+    warned = a_record(checks=(WARNED,))
+    short = as_text(warned, warned, a_record(arms=("a", "b"), checks=(WARNED,)))
+    assert "\ncells: ✓ 2 passed   2 warnings\n--all shows what is warned of\n" in short
+    assert "\nrelations: ✓ 1 passed   1 warning\n" in short
+    assert "seen before" not in short
+    text = as_text(warned, warned, whole=True)
+    assert "warning ×2: watched_batches: 10 rows had been seen before\n    a[cpu], a[cpu]\n" in text
+    assert "warning" not in as_text(a_record(), whole=True)
 
 
 def test_why_cells_could_not_run_is_always_shown() -> None:

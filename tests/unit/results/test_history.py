@@ -114,6 +114,15 @@ def test_what_never_ran_belongs_to_its_run(place: Path, tmp_path: Path) -> None:
     assert run.cells == {"passed": 1, "unsupported": 1}
 
 
+def test_the_machine_of_a_run_in_which_nothing_ran(place: Path, tmp_path: Path) -> None:
+    """What couldn't run knows it, as every other view shows."""
+    never = replace(record(versions={}, durations={}), outcome="unavailable")
+    with History(place) as past:
+        past.pour([file_of(tmp_path / "a.jsonl", never)])
+        (run,) = past.runs()
+    assert (run.machine, run.versions) == (EPYC, {})
+
+
 def test_a_torn_line_is_left_out(place: Path, tmp_path: Path) -> None:
     """As a killed run leaves it; once it is whole, it is taken."""
     file = file_of(tmp_path / "a.jsonl", record("a[cpu]"), record("b[cpu]"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunematrix.spec.yaml_tree import MAX_BYTES, read_tree
+from tunematrix.spec.yaml_tree import MAX_BYTES, read_tree, read_value
 
 
 def read(tmp_path: Path, content: str | bytes) -> tuple[dict[str, object], list[str]]:
@@ -132,7 +132,7 @@ def test_nesting(tmp_path: Path, depth: int, is_refused: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("a: 1\n  b: 2\n", 2), ("a: [1, 2\n", 2), ("a: 1\n\tb: 2\n", 2), ("'a\n", 2)]
+    ("text", "line"), [("a: 1\n  b: 2\n", 2), ("a: [1, 2\n", 2), ("a: @b\n", 1), ("'a\n", 2)]
 )
 def test_syntax_errors(tmp_path: Path, text: str, line: int) -> None:
     """Broken YAML is told with the parser's line and reason."""
@@ -140,6 +140,18 @@ def test_syntax_errors(tmp_path: Path, text: str, line: int) -> None:
     assert len(problems) == 1
     assert problems[0].startswith(f":{line}: is not YAML (")
     assert problems[0].endswith("; check indentation, colons and quotes")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a: 1\n\tb: 2\n", 2), ("a:\n\tb: 2\n", 2), ("\ta: 1\n", 1), ("a: >\n\tb\n", 2)],
+)
+def test_tabs(tmp_path: Path, text: str, line: int) -> None:
+    """Nobody sees them, so they are named."""
+    said = "this line holds a tab; YAML is indented by spaces"
+    assert read(tmp_path, text)[1] == [f":{line}: {said}"]
+    with pytest.raises(ValueError, match=said):
+        read_value(text)
 
 
 def test_control_characters(tmp_path: Path) -> None:
