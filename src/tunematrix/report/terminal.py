@@ -40,6 +40,8 @@ COLOURS: dict[Outcome, str] = {
     "unavailable": "magenta",
     "error": "bold red",
 }
+INTERRUPTED = "bold yellow"
+"""The colour of what is said of a run that didn't come to its end."""
 ON_REQUEST: tuple[Outcome, ...] = ("known_failure", "unsupported")
 """Outcomes that are as they should be: why is a long list, and is shown when asked for."""
 DIGITS = 3
@@ -138,6 +140,8 @@ def _section(run: Run, *, whole: bool) -> Iterator[RenderableType]:
     yield from _reasons(run, ("unavailable", *ON_REQUEST) if whole else ("unavailable",))
     if run.relations and whole:
         yield Text.assemble("relations: ", in_figures(counts(run.relations)))
+    if run.interrupted:
+        yield Text(run.interrupted, INTERRUPTED)
     yield Text.assemble("cells: ", in_figures(counts(run.cells)))
     hidden = _hidden(run.records)
     if hidden and not whole:
