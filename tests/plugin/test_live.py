@@ -94,7 +94,9 @@ def test_ctrl_c(project: Project) -> None:
 
     ended = run(project, keys=press)
     assert (ended.code, ended.modes_kept) == (2, True), ended.text
-    assert "KeyboardInterrupt" in ended.text and "✓ 1 passed" in ended.text
+    assert "interrupted: 1 of 2 ran" in ended.text and "✓ 1 passed" in ended.text
+    assert "what has run until then is in the report" in ended.text
+    assert "KeyboardInterrupt" not in ended.text
     assert not SUMMARY.search(ended.text)
     assert project.outcomes == {"a[plain-plain]": "passed"}
     assert project.still_running(seconds=30) == []
@@ -116,6 +118,8 @@ def test_ctrl_c_while_libraries_are_imported(project: Project, seconds: float) -
     ended = run(project, keys=press)
     assert pressed and (ended.code, ended.modes_kept) == (2, True), ended.text
     assert "Traceback" not in ended.text and "Error" not in ended.text, ended.text
+    assert "interrupted before a cell had ended" in ended.text
+    assert "KeyboardInterrupt" not in ended.text
     assert project.still_running(seconds=30) == []
 
 

@@ -117,6 +117,18 @@ def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.line() is None
 
 
+@pytest.mark.parametrize("left", [Job("b"), Job("b", expected=0.2), Job("b", expected=0.0)])
+def test_no_estimate_where_there_is_nothing_to_go_by(
+    left: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that was never recorded may take minutes; that of less than a second is none."""
+    monkeypatch.setattr(schedule, "PROGRESS_SECONDS", 0.0)
+    first = Job("a", expected=50, seconds=50.0)
+    progress = Progress([first, left], at_once=1)
+    progress.end(first)
+    assert (progress.line(), progress.left()) == ("1 of 2 done", "")
+
+
 def test_cells_run_side_by_side(project: Project) -> None:
     """Without being asked for where there are cores, and by `-n`, in processes of one server."""
     project.spec("a", "meet", quantizers="[plain, tiny-int4]")

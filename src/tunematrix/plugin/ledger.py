@@ -8,7 +8,9 @@ impossible, also where pytest or somebody's conftest.py would end with it.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ import pytest
 
 from tunematrix.environments.running import ENDING, LISTING
 from tunematrix.errors import ExitCode, counted
+from tunematrix.matrix.cells import Cell
+from tunematrix.matrix.relations import Related
 from tunematrix.paths import shown
 from tunematrix.plugin.begun import is_worker, names_environment
 from tunematrix.plugin.items import SpecItem
 from tunematrix.plugin.suite import KEY, Suite
 from tunematrix.report.saying import complain
 from tunematrix.report.text import one_line
-from tunematrix.results.record import Record
+from tunematrix.results.record import Record, backend_of
 
 UNTESTED = ("unavailable", "unsupported")
 NOTHING = "nothing was tested: nothing ran"
@@ -44,21 +48,23 @@ class Ledger:
         self.suite = suite
         self.recorded: list[Record] = []
         self.others_ran = 0
-        self._owed: dict[str, None] = {}
+        # Node id to the environment that is to run it.
+        self._owed: dict[str, str] = {}
         self._needs_backend = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Enter what is to be recorded."""
         if isinstance(item, SpecItem):
-            self._owed[item.nodeid] = None
+            self._owed[item.nodeid] = self._environment(item.subject)
         self._needs_backend |= item.get_closest_marker("requires_backend") is not None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
         """Enter what xdist's workers are to run, each the same."""
-        names = self.suite.subjects
-        self._owed.update((node, None) for node in ids if node.partition("::")[2] in names)
+        for node in ids:
+            if (subject := self.suite.subjects.get(node.partition("::")[2])) is not None:
+                self._owed[node] = self._environment(subject)
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
         """Strike out what an option leaves out, such as -k, --lf or --shard."""
@@ -67,13 +73,27 @@ class Ledger:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Enter the arms that relations brought along."""
-        self._owed |= {item.nodeid: None for item in session.items if isinstance(item, SpecItem)}
+        for item in session.items:
+            if isinstance(item, SpecItem):
+                self._owed[item.nodeid] = self._environment(item.subject)
+
+    def _environment(self, subject: Cell | Related) -> str:
+        return self.suite.context.environment.of(backend_of(subject.axes)).name
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count tests of the project's own that ran, whatever came of them."""
         is_cell = "tunematrix" in vars(report) or report.nodeid in self._owed
         ran = report.when == "call" and (not report.skipped or "wasxfail" in vars(report))
         self.others_ran += ran and not is_cell
+
+    @cached_property
+    def planned(self) -> Counter[str]:
+        """How many cells and relations each environment is to run.
+
+        Ask for it first once all is collected, and before anything is settled.
+        """
+        each = {(node.partition("::")[2], environment) for node, environment in self._owed.items()}
+        return Counter(environment for _, environment in each)
 
     def settle(self, node: str) -> None:
         """Strike out what has a record."""

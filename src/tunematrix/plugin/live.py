@@ -13,7 +13,7 @@ from typing import Any, Self, TextIO, cast
 import pytest
 
 from tunematrix.plugin.items import CellItem, SpecItem
-from tunematrix.plugin.schedule import Job, Progress, duration
+from tunematrix.plugin.schedule import Job, Progress
 from tunematrix.plugin.suite import Suite
 from tunematrix.report.region import Region
 from tunematrix.report.rows import SYMBOLS, Place, place_of
@@ -71,6 +71,8 @@ class LiveView:
             self._reporter.showfspath = False
             self.suite.is_drawn = True
             self.draw()
+        elif self._reporter is not None:
+            self._reporter.flush()  # what has been collected; a file has it before the first cell
         return self
 
     def __exit__(
@@ -131,9 +133,7 @@ class LiveView:
             for job in self._jobs
             if job.started is not None and job.id not in self._outcomes
         }
-        seconds = self._progress.seconds_left()
-        left = duration(seconds) if seconds >= 1 else ""
-        total = len(self._jobs)
+        left, total = self._progress.left(), len(self._jobs)
         return Standing(
             self._places, self._outcomes, running, total, left, is_importing=self._is_importing
         )

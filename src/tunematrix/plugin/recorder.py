@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from tunematrix.results.remembered import Shortening
 from tunematrix.results.store import Store
 from tunematrix.workflow.records import excluded, unjudged
 from tunematrix.workflow.relations import clear_tensors
+
+INTERRUPTED = "interrupted; what has run until then is in the report"
+INTERRUPTED_EARLY = "interrupted before a cell had ended; nothing is recorded of this run"
 
 
 def record_of(report: pytest.TestReport) -> Record | None:
@@ -84,7 +88,7 @@ class Recorder:
         yield
         record = record_of(report) or self._kept_from_running(report)
         if record is not None:
-            short = self._append(record)
+            short = self._append(self._of_the_run(record))
             self.ledger.settle(report.nodeid)
             if report.failed or record.is_bad:
                 self.failed.append(short)
@@ -111,7 +115,20 @@ class Recorder:
 
     def keep(self, record: Record) -> None:
         """Append the record of a cell that no report will come of."""
-        self._append(record)
+        self._append(self._of_the_run(record))
+
+    def _of_the_run(self, record: Record) -> Record:
+        """Return a record that says of how many it is one: fewer of them are no whole run."""
+        return replace(record, planned=self.ledger.planned[record.environment])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Say what Ctrl-C means for a run, and not where in tunematrix it arrived."""
+        reporter = self.suite.config.pluginmanager.get_plugin("terminalreporter")
+        if excinfo.type is not KeyboardInterrupt or self.suite.config.option.fulltrace:
+            return
+        if reporter is not None and (told := reporter._keyboardinterrupt_memo.reprcrash):
+            told.message = INTERRUPTED if self.records else INTERRUPTED_EARLY
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None]:

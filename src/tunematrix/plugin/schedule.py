@@ -153,7 +153,15 @@ class Progress:
         if time.monotonic() - self._last_line < PROGRESS_SECONDS or not self._left:
             return None
         self._last_line = time.monotonic()
-        return f"{len(self._ended)} of {self._total} done, {duration(self.seconds_left())} left"
+        left = self.left()
+        return f"{len(self._ended)} of {self._total} done{f', {left} left' if left else ''}"
+
+    def left(self) -> str:
+        """Say how long the rest will take; nothing where none of it has been recorded before."""
+        if not any(job.expected for job in self._left):
+            return ""
+        seconds = self.seconds_left()
+        return duration(seconds) if seconds >= 1 else ""
 
     def seconds_left(self) -> float:
         """Estimate it from what the same cells took before, at the pace of those that ended."""

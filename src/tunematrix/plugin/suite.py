@@ -278,6 +278,7 @@ class Suite:
                 reporter.currentfspath = _LINE_BEGUN
             else:
                 reporter.write_line(f"  {text}", cyan=True)
+                reporter.flush()  # or a file would have it much later
 
     def say_what_waits(self) -> None:
         """Show what other threads had to say."""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tunematrix.environments.table import JOINT
 from tunematrix.report.rows import SYMBOLS, Run, reasons, runs
-from tunematrix.report.terminal import COLOURS, ON_REQUEST, tally, when, why_not
+from tunematrix.report.terminal import COLOURS, INTERRUPTED, ON_REQUEST, tally, when, why_not
 from tunematrix.report.text import one_line
 from tunematrix.report.warned import how_many
 from tunematrix.results.record import Record
@@ -77,6 +77,8 @@ def _counted(name: str, every: Sequence[Run], *, alone: bool) -> Iterator[Text]:
     """Yield how many cells and relations of an environment ended how."""
     mine = [run for run in every if run.environment == name]
     of = "" if alone else f" of {name}"
+    if interrupted := next((run.interrupted for run in mine if run.interrupted), ""):
+        yield Text(f"{interrupted}{of}", INTERRUPTED)
     if cells := [record for run in mine for record in run.cells]:
         yield tally(f"cells{of}", cells)
     if relations := [record for run in mine for record in run.relations]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tunematrix.checks.verdict import Verdict
 from tunematrix.results.record import Option, Outcome, Record, hardware_of, shown_option
-from tunematrix.results.run_line import by_machine, host_of
+from tunematrix.results.run_line import Tally, by_machine, host_of
 from tunematrix.spec.relation import is_relations
 
 SYMBOLS: dict[Outcome, str] = {
@@ -97,6 +97,8 @@ class Run:
         machine: what computed and what else determined the figures, as recorded.
         versions: distribution to version.
         records: all of it, in the order of recording.
+        interrupted: how far it came where it was interrupted, in words; else empty. Of a run on
+            several machines, that is said of the whole.
     """
 
     environment: str
@@ -106,6 +108,7 @@ class Run:
     machine: Mapping[str, Any]
     versions: Mapping[str, str]
     records: tuple[Record, ...]
+    interrupted: str = ""
 
     @property
     def cells(self) -> tuple[Record, ...]:
@@ -151,8 +154,9 @@ def runs(records: Iterable[Record]) -> tuple[Run, ...]:
     for record in records:
         groups.setdefault((record.environment, record.run_id), []).append(record)
     return tuple(
-        _run(part)
+        _run(part, interrupted)
         for group in groups.values()
+        for interrupted in [_interrupted(group)]
         for part in by_machine(group, lambda one: host_of(one.machine), _has_run).values()
     )
 
@@ -227,7 +231,15 @@ def _has_run(record: Record) -> bool:
     return bool(record.versions)
 
 
-def _run(group: Sequence[Record]) -> Run:
+def _interrupted(records: Iterable[Record]) -> str:
+    """Say how far a run came that was interrupted, from all its records; else nothing."""
+    tally = Tally()
+    for record in records:
+        tally.enter(record.cell_id, record.planned)
+    return tally.interrupted
+
+
+def _run(group: Sequence[Record], interrupted: str) -> Run:
     first = group[0]
     # Whatever never ran knows its machine by half.
     source = next((record for record in group if record.versions), first)
@@ -240,6 +252,7 @@ def _run(group: Sequence[Record]) -> Run:
         machine=source.machine,
         versions=source.versions,
         records=tuple(group),
+        interrupted=interrupted,
     )
 
 

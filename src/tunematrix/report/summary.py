@@ -37,6 +37,8 @@ LEAST = 8_000
 """Characters that a section is worth: of more runs than there is room for, the rest is named."""
 EXPLAINED: tuple[Outcome, ...] = ("unavailable", "known_failure", "unsupported")
 LEGEND = ", ".join(f"{SYMBOLS[outcome]} {in_words(outcome)}" for outcome in SEVERITY)
+INTERRUPTED = "◐"
+"""Stands for a run that didn't come to its end."""
 LONGEST_NAME = 200
 """Characters of what stands in a line; a command in a block of code is never cut."""
 LONGEST_REPORT = 3_000
@@ -103,7 +105,9 @@ def _section(run: Run, room: int) -> str:
 def _head(run: Run) -> str:
     host = ", ".join(filter(None, (run.hardware, run.system)))
     when = " ".join(filter(None, (run.date, run.time)))
-    lines = [f"## {_sign(run)} {code(run.environment)}", "", f"cells: {_in_words(run.cells)}"]
+    lines = [f"## {_sign(run)} {code(run.environment)}", ""]
+    lines += [f"**{run.interrupted}**<br>"] if run.interrupted else []
+    lines += [f"cells: {_in_words(run.cells)}"]
     lines += [f"<br>relations: {_in_words(run.relations)}"] if run.relations else []
     lines += [f"<br>run {code(run.id)}, {when}" if when else f"<br>run {code(run.id)}"]
     return "\n".join([*lines, f"<br>{code(host)}", ""])
@@ -112,11 +116,16 @@ def _head(run: Run) -> str:
 def _sign(run: Run) -> str:
     """Return what a reader sees first: that something failed, was missing, or all is as it should.
 
+    A run that was interrupted is none of these, unless something failed until then.
+
     What was missing fails a run only where the environment requires it, which records don't say.
     """
     found = counts(run.records)
-    signs = (SYMBOLS[one] for one in ("failed", "unavailable") if one in found)
-    return SYMBOLS["failed"] if "error" in found else next(signs, SYMBOLS["passed"])
+    if "error" in found or "failed" in found:
+        return SYMBOLS["failed"]
+    if run.interrupted:
+        return INTERRUPTED
+    return SYMBOLS["unavailable" if "unavailable" in found else "passed"]
 
 
 def _failures(failed: Sequence[Record], room: int, environment: str) -> list[str]:

@@ -41,6 +41,8 @@ COLOURS: dict[Outcome, str] = {
     "unavailable": "magenta",
     "error": "bold red",
 }
+INTERRUPTED = "bold yellow"
+"""The colour of what is said of a run that didn't come to its end."""
 ON_REQUEST: tuple[Outcome, ...] = ("known_failure", "unsupported")
 """Outcomes that are as they should be: why is a long list, and is shown when asked for."""
 DIGITS = 3
@@ -148,6 +150,8 @@ def _section(run: Run, *, whole: bool) -> Iterator[RenderableType]:
         yield from _warnings(run)
     if run.relations and whole:
         yield tally("relations", run.relations)
+    if run.interrupted:
+        yield Text(run.interrupted, INTERRUPTED)
     yield tally("cells", run.cells)
     yield from () if whole else _left_out(run.records)
     yield Text()

@@ -59,6 +59,8 @@ def _line(run: Run) -> str:
     by_quantizer = passed_by_quantizer(run.cells)
     each = ", ".join(f"{name} {count}" for name, count in by_quantizer.items())
     cells = f"{_in_words(counts(run.cells))}<br>passed by quantizer: {markdown(each)}"
+    if run.interrupted:
+        cells = f"**{run.interrupted}**<br>{cells}"
     if run.relations:
         cells += f"<br>relations: {_in_words(counts(run.relations))}"
     where = f"{markdown(run.hardware)}<br>{markdown(run.system)}"

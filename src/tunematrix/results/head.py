@@ -25,6 +25,7 @@ class RecordHead(BaseModel):
     durations: dict[str, Any] = {}
     versions: dict[str, str] = {}
     machine: dict[str, Any] = {}
+    planned: int = 0
 
 
 class _WholeLine(RecordHead):

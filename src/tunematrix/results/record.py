@@ -18,7 +18,7 @@ from tunematrix.checks.verdict import Verdict
 from tunematrix.matrix.cells import display_id
 from tunematrix.spec.values import Given
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Outcome = Literal["passed", "failed", "known_failure", "unsupported", "unavailable", "error"]
 Option: TypeAlias = str | tuple[str, ...]
@@ -78,6 +78,8 @@ class Record:
         faults: names of the faults entered in every cell of its run, as `--fault` takes them.
         losses: (step from 1, nats per token) as training logged them, thinned out; ascending.
         stderr: the last lines that it printed as errors; empty where it passed.
+        planned: how many cells and relations its run was to run in its environment; 0 where that
+            isn't known, and for what isn't run, such as what is unsupported.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -107,6 +109,7 @@ class Record:
     faults: tuple[str, ...] = ()
     losses: tuple[tuple[int, float], ...] = ()
     stderr: str = ""
+    planned: int = 0
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

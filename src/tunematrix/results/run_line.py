@@ -25,6 +25,34 @@ class OutcomeCount(NamedTuple):
     cells: int
 
 
+@dataclass
+class Tally:
+    """How much of what a run planned is on record; it is filled record by record.
+
+    A run that has less was interrupted, by whomever: a key, a limit of time, a machine that went
+    down. What doesn't say how much was planned, as older records don't, leaves that open.
+
+    Attributes:
+        planned: cells and relations; 0 where nobody knows. ran: the ids of those on record.
+    """
+
+    planned: int = 0
+    ran: set[str] = field(default_factory=set)
+
+    def enter(self, cell_id: str, planned: int) -> None:
+        """Take note of a record."""
+        if planned > 0:
+            self.planned = max(self.planned, planned)
+            self.ran.add(cell_id)
+
+    @property
+    def interrupted(self) -> str:
+        """How far an interrupted run came, in words; empty for any other."""
+        if len(self.ran) >= self.planned:
+            return ""
+        return f"interrupted: {len(self.ran)} of {self.planned} ran"
+
+
 @dataclass(frozen=True)
 class RunLine:
     """One run of one environment on one machine, without its records.

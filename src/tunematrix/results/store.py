@@ -202,7 +202,8 @@ def parsed(line: bytes, place: str) -> Record:
     try:
         if version == 1:
             data = v1.upgraded(data)
-        # Schema 3 has fields that schema 2 lacks, each with a default, and no other difference.
+        # Schemas 3 and 4 have fields that those before lack, each with a default, and differ in
+        # nothing else.
         return Record.from_json({**data, "schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         raise _no_record(place, _what_is_wrong(error)) from error

@@ -51,6 +51,17 @@ def test_warnings_are_counted() -> None:
     ]
 
 
+def test_a_run_that_was_interrupted() -> None:
+    """How far it came stands above the counts, unless nobody knows how far it was to come."""
+    ran = [replace(record(name), planned=16) for name in "ab"]
+    exclusion = record("c", "unsupported")
+    assert lines([*ran, exclusion])[:2] == [
+        "interrupted: 2 of 16 ran",
+        "cells: ✓ 2 passed   · 1 unsupported",
+    ]
+    assert lines([replace(one, planned=2) for one in ran])[0] == "cells: ✓ 2 passed"
+
+
 @pytest.mark.parametrize(
     ("left_out", "line"),
     [

@@ -138,6 +138,25 @@ def test_two_machines_with_runs_of_one_name() -> None:
     assert sorted(keys) == [(0, "a[x]"), (0, "b[x]"), (0, "z[x]"), (1, "a[x]")]
 
 
+def test_a_run_that_was_interrupted() -> None:
+    """Its machines' parts are counted together; an exclusion is none of what was to run."""
+
+    def told(*records: Record) -> list[str]:
+        return [run.interrupted for run in page_of(gather([lines(*records)])).runs]
+
+    assert told(*_over_two_machines(planned=5)) == ["interrupted: 3 of 5 ran"] * 2
+    assert told(*_over_two_machines(planned=3)) == ["", ""]
+    assert told(*_over_two_machines(planned=0)) == ["", ""]
+
+
+def _over_two_machines(planned: int) -> list[Record]:
+    hosts = {"a[x]": "Xeon", "b[x]": "Xeon", "c[x]": "EPYC"}
+    ran = [made(NEW, one, machine={"hardware": host}) for one, host in hosts.items()]
+    return [replace(one, planned=planned) for one in ran] + [
+        made(NEW, "d[x]", "unsupported", machine={}, versions={})
+    ]
+
+
 def test_files_that_are_torn_or_mixed(tmp_path: Path) -> None:
     """Records of all schemas stand beside each other, and a torn last line is left out."""
     file = tmp_path / "results.jsonl"

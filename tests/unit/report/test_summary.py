@@ -193,3 +193,13 @@ def test_real_records() -> None:
     ]
     assert "left out" not in page
     assert page.count("| `sft` | `lora` |") == 4
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sign"), [("passed", "◐"), ("unavailable", "◐"), ("failed", "✗"), ("error", "✗")]
+)
+def test_an_interrupted_run_is_no_green_one(outcome: Outcome, sign: str) -> None:
+    """Its sign, and how far it came, stand first; nobody knows that of older records."""
+    page = as_summary([replace(record("a", outcome), planned=2)])
+    assert page.startswith(f"## {sign} `cpu`\n\n**interrupted: 1 of 2 ran**<br>\ncells: ")
+    assert "interrupted" not in as_summary([record("a", outcome)])

@@ -209,3 +209,13 @@ def test_text_with_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[1;31m✗" in as_text(a_record("failed"), colour=True)
+
+
+def test_an_interrupted_run() -> None:
+    """How far it came stands above the counts, and with both machines of a run on two."""
+    here = a_record(planned=3, machine={"hardware": "Xeon"}, versions={"torch": "2.13"})
+    there = replace(here, cell_id="b[cpu]", machine={"hardware": "EPYC"})
+    text = as_text(here, there)
+    assert text.count("interrupted: 2 of 3 ran\ncells: ✓ 1 passed\n") == 2
+    assert "interrupted" not in as_text(here, there, replace(there, cell_id="c[cpu]"))
+    assert "interrupted" not in as_text(a_record())

@@ -53,6 +53,12 @@ def test_one_run_is_one_line() -> None:
     )
 
 
+def test_an_interrupted_run_says_so() -> None:
+    """Before its counts, so that they aren't taken for all that there is."""
+    (run,) = runs(replace(one, planned=9) for one in RUN)
+    assert " | **interrupted: 5 of 9 ran**<br>1 failed, " in as_markdown({"cuda": ""}, [run])
+
+
 def test_relations_are_no_cells_of_a_quantizer() -> None:
     """Their arms are, already."""
     axes = {"quantizer": ("none", "bnb-nf4")}

@@ -54,6 +54,7 @@ def record(**fields: Any) -> Record:
         "faults": ("tunematrix.faults.gradients:double",),
         "losses": ((1, 3.5), (2, 3.0)),
         "stderr": "Traceback (most recent call last):\nRuntimeError: no",
+        "planned": 16,
     }
     return Record(**{**whole, **fields})
 
@@ -77,7 +78,7 @@ def test_the_fields_that_others_rely_on() -> None:
         *("run_id", "cell_id", "spec", "environment", "axes", "outcome", "reason", "link"),
         *("checks", "metrics", "durations", "versions", "machine", "run_dir", "arms"),
         *("base_id", "spec_digest", "backend", "overrides", "seed", "planted", "step"),
-        *("faults", "losses", "stderr", "schema_version"),
+        *("faults", "losses", "stderr", "planned", "schema_version"),
     ]
     assert list(record().to_json()["checks"][0]) == [
         *("name", "outcome", "measured", "bound", "unit", "message"),

@@ -131,8 +131,8 @@ def test_the_newest_run_of_a_long_file(store: Store) -> None:
         store.append(record)
     assert store.newest() == newest_run(store.read()) == (new, new)
     text = store.path.read_bytes()
-    other_order = b'{"schema_version": 3, ' + text.splitlines()[0][1:].replace(
-        b', "schema_version": 3', b""
+    other_order = b'{"schema_version": 4, ' + text.splitlines()[0][1:].replace(
+        b', "schema_version": 4', b""
     )
     store.path.write_bytes(other_order + b"\n" + text)
     assert store.newest() == (new, new, new)

@@ -8,6 +8,7 @@ whoever writes them down. So a hundred thousand records need little time and mem
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -18,7 +19,7 @@ from tunematrix.report.rows import Run, moment_of, runs
 from tunematrix.results.head import RecordHead, head_of
 from tunematrix.results.record import Outcome, Record, hardware_of
 from tunematrix.results.remembered import Shortening
-from tunematrix.results.run_line import host_of
+from tunematrix.results.run_line import Tally, host_of
 from tunematrix.results.store import parsed
 
 Lines: TypeAlias = Callable[[], Iterable[tuple[bytes, str]]]
@@ -76,8 +77,12 @@ _SOURCE = 1 << 40
 
 @dataclass
 class _Heads:
-    """A run as far as the heads of its records tell: cell to where it stands, and to its point."""
+    """A run as far as the heads of its records tell: cell to where it stands, and to its point.
 
+    Of a run on several machines, the tally is of the whole.
+    """
+
+    tally: Tally = field(default_factory=Tally)
     hardware: str = ""
     places: dict[str, _Place] = field(default_factory=dict)
     points: dict[str, _Point] = field(default_factory=dict)
@@ -108,19 +113,26 @@ def gather(sources: Sequence[Lines]) -> Gathered:
         short = memory.short(replace(record, checks=record.checks if name in newest else ()))
         parts.setdefault(name, []).append(short)
     # By the run's name: a cell's last record, which counts, may know its machine by half.
-    whole = {name: run for name, part in parts.items() for run in runs(part)}
+    whole = {
+        name: replace(run, interrupted=found[name].tally.interrupted)
+        for name, part in parts.items()
+        for run in runs(part)
+    }
     shown = (_thread(names, found, whole, sources) for names in kept)
     return Gathered(tuple(shown), tuple(names[-1] for names in left_out))
 
 
 def _heads(sources: Sequence[Lines]) -> dict[Name, _Heads]:
     found: dict[Name, _Heads] = {}
+    tallies = defaultdict[tuple[str, str], Tally](Tally)
     for number, source in enumerate(sources):
         for position, (line, place) in enumerate(source()):
             head = head_of(line, place)
             host = host_of(head.machine) if head.versions else ""
-            run = found.setdefault((head.environment, head.run_id, host), _Heads())
+            tally = tallies[head.environment, head.run_id]
+            run = found.setdefault((head.environment, head.run_id, host), _Heads(tally))
             cell = sys.intern(head.cell_id)
+            tally.enter(cell, head.planned)
             run.places[cell] = number * _SOURCE + position
             run.points[cell] = (head.outcome, _figures(head))
             # Whatever never ran knows its machine by half.
@@ -138,7 +150,7 @@ def _with_what_never_ran(found: dict[Name, _Heads]) -> dict[Name, _Heads]:
     kept: dict[Name, _Heads] = {}
     for name, run in found.items():
         into = first.get(name[:2], name) if not name[2] else name
-        whole = kept.setdefault(into, _Heads(found[into].hardware))
+        whole = kept.setdefault(into, _Heads(run.tally, found[into].hardware))
         for cell, place in run.places.items():
             if place >= whole.places.get(cell, place):  # the last counts
                 whole.places[cell], whole.points[cell] = place, run.points[cell]

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from tunematrix.checks.verdict import Outcome as CheckOutcome
 from tunematrix.results.record import Outcome
 
-FORM = 2
+FORM = 3
 """Of the classes below."""
 
 Band: TypeAlias = tuple[float, float]
@@ -130,6 +130,7 @@ class ShownRun:
         moment: YYYY-MM-DD HH:MM, may be empty; earlier: how many older runs its cells know.
         system: system, architecture and Python.
         named: the versions that a reader looks for first; versions: all of them.
+        interrupted: how far it came where it was interrupted, in words; else empty.
     """
 
     environment: str
@@ -141,6 +142,7 @@ class ShownRun:
     named: Mapping[str, str]
     versions: Mapping[str, str]
     machine: Mapping[str, str]
+    interrupted: str
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def shown_run(run: Run, earlier: int) -> ShownRun:
         named=_texts(run.named_versions),
         versions=_texts(run.versions),
         machine=_texts({key: value for key, value in run.machine.items() if value is not None}),
+        interrupted=run.interrupted,
     )
 
 

@@ -17,9 +17,17 @@ function head() {
     h("div", { class: "bar" },
       h("p", { class: "name" }, h("a", { href: "#" }, "tunematrix")),
       h("p", { class: "counts total", "aria-label": "all cells" }, tally(CELLS)),
+      interruptions(),
       h("button", { type: "button", class: "theme", onclick: otherTheme, title: "light or dark" }, "◐", h("span", { class: "unseen" }, "light or dark"))),
     h("nav", { class: "tabs", "aria-label": "Views" }, tabs),
     filterBar());
+}
+
+/** Beside the counts of every view: a run that wasn't finished is no green one. */
+function interruptions() {
+  const mine = PAGE.runs.filter((run) => run.interrupted);
+  return mine.map((run) => h("p", { class: "interrupted" },
+    PAGE.runs.length > 1 ? `${run.environment} ${run.interrupted}` : run.interrupted));
 }
 
 /** Another view keeps the filters. */

@@ -31,6 +31,7 @@ function runSection(run, number, cells, relations, now) {
   return h("section", { class: "run" },
     h("h2", {}, run.environment, h("span", { class: "on" }, ` on ${run.hardware}`)),
     h("p", { class: "about" }, [run.moment, run.system, versionsLine(run)].filter(Boolean).join(" · ")),
+    run.interrupted && h("p", { class: "interrupted" }, run.interrupted),
     h("p", { class: "counts" }, cells.length > 0 && tally(cells),
       relations.length > 0 && h("span", { class: "of" },
         h("a", { href: address({ view: "relations", ...ofRun(run) }) }, "relations"), " ", tally(relations))),

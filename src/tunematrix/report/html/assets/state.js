@@ -4,7 +4,7 @@
 let PAGE, OUTCOMES, OUTCOME, FIGURE, AXES, CELLS, RELATIONS, BY_KEY;
 
 const OWN = ["environment", "hardware"];
-const FORM = 2;
+const FORM = 3;
 const ABSENT = "–";
 
 /** Take in the payload; what every view needs is computed here, once. */
